@@ -1,0 +1,107 @@
+"""The typed facade over aiostream's operator decorator.
+
+aiostream declares its operators as instances of a generic protocol with a ``ParamSpec``; mypy loses
+their type variables there (python/mypy#17191). A class that is generic over the three callables of
+an operator keeps them, in mypy and in pyright, without a plugin.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from aiostream import pipable_operator, streamcontext
+from typing_extensions import ParamSpec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+    from typing import Concatenate
+
+    from aiostream import Stream
+
+__all__ = ["Operator", "operator", "plain_iterator"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+U = TypeVar("U")
+CallT_co = TypeVar("CallT_co", covariant=True)
+PipeT_co = TypeVar("PipeT_co", covariant=True)
+RawT_co = TypeVar("RawT_co", covariant=True)
+
+
+class Operator(Generic[CallT_co, PipeT_co, RawT_co]):
+    """An aiostream operator, in its three forms.
+
+    - ``op(source, ...)`` gives a `aiostream.Stream`: repeatable when its source is.
+    - ``source | op.pipe(...)`` gives the same.
+    - ``op.raw(source, ...)`` gives the bare iterator, to be read once and closed by the reader.
+    """
+
+    def __init__(self, call: CallT_co, pipe: PipeT_co, raw: RawT_co, *, of: object) -> None:
+        self._call = call
+        self._pipe = pipe
+        self._raw = raw
+        self.__doc__ = of.__doc__
+        self.__name__: str = getattr(of, "__name__", "operator")
+        self.__module__: str = of.__module__
+        self.__wrapped__ = of
+
+    @property
+    def __call__(self) -> CallT_co:
+        """Apply to a source, then the operator's own arguments."""
+        return self._call
+
+    @property
+    def pipe(self) -> PipeT_co:
+        """Take the operator's own arguments; the source comes through ``|``."""
+        return self._pipe
+
+    @property
+    def raw(self) -> RawT_co:
+        """Apply like a call, but give the bare iterator."""
+        return self._raw
+
+    def __repr__(self) -> str:
+        return f"<operator {self.__module__}.{self.__name__}>"
+
+
+def operator(
+    func: Callable[Concatenate[AsyncIterable[T], P], AsyncIterator[U]],
+) -> Operator[
+    Callable[Concatenate[AsyncIterable[T], P], Stream[U]],
+    Callable[P, Callable[[AsyncIterable[T]], Stream[U]]],
+    Callable[Concatenate[AsyncIterable[T], P], AsyncIterator[U]],
+]:
+    """Make an aiostream operator of a function from a source to an iterator, types kept.
+
+    The function checks its arguments and is called once right away, so that a bad argument is
+    refused at the call. The iterator must do nothing before its first item is asked for.
+    """
+    made = pipable_operator(func)
+    # aiostream types the source parameter as positional-only; it is the same callable.
+    return Operator(
+        cast("Callable[Concatenate[AsyncIterable[T], P], Stream[U]]", made),
+        made.pipe,
+        made.raw,
+        of=func,
+    )
+
+
+@asynccontextmanager
+async def plain_iterator(source: AsyncIterable[T]) -> AsyncGenerator[AsyncIterator[T], None]:
+    """Open a source for reading and give its innermost iterator; close it on the way out.
+
+    aiostream wraps each stream in a ``Streamer``, whose checks cost 300 ns an item. They are made
+    once, here, by entering its context; the items then come from the iterator it guards.
+
+    The context is left without the reader's exception: aiostream would throw it into the source,
+    and a source with ``except Exception`` around its ``yield`` would swallow it.
+    """
+    streamer = streamcontext(source)
+    _ = await streamer.__aenter__()
+    try:
+        # The attribute is aiostream's own; without it the guarded way is merely slower.
+        inner: AsyncIterator[T] = getattr(streamer, "_aiterator", streamer)
+        yield inner
+    finally:
+        await streamer.aclose()
