@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import sys
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.operators import operator, plain_iterator
+from returns_pipeline.pump import Pump, Reader, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
-    from contextvars import Context
 
-__all__ = ["chunks_or_timeout"]
+__all__ = ["check_window", "chunks_or_timeout", "flushing_chunks"]
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 # How many items a source that never suspends may deliver between two looks at the clock.
 _MAX_STRIDE = 256
@@ -63,50 +62,58 @@ def chunks_or_timeout(source: AsyncIterable[T], n: int, timeout: float) -> Async
         TypeError: At the call, if ``source`` is not an async iterable.
         Exception: What the source raised, after the last list.
     """
+    check_window(n, timeout)
+    pump: _ChunksPump[T, Never] = _ChunksPump(source, n, timeout)
+    return Reader(pump)
+
+
+def flushing_chunks(
+    source: AsyncIterable[T | F], n: int, timeout: float, *, flushed_by: type[F]
+) -> AsyncIterator[list[T] | F]:
+    """Do as `chunks_or_timeout`, but let the items of class ``flushed_by`` through as they are.
+
+    Such an item first has the open list given out, and then comes out itself, in its place. One
+    of them is held at a time, besides the ``n`` items.
+    """
+    check_window(n, timeout)
+    return Reader(_FlushingPump(source, n, timeout, flushed_by))
+
+
+def check_window(n: int, timeout: float) -> None:
+    """Refuse a window that could never be given out, or never hold anything."""
     if n < 1:
         raise InvalidArgument(f"n must be at least 1, not {n!r}")
     if not timeout > 0:
         raise InvalidArgument(f"timeout must be above 0 seconds, not {timeout!r}")
-    return _Chunks(source, n, timeout)
 
 
-class _Pump(Generic[T]):
-    """What the pump task and its reader share.
+class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
+    """The open list, its clock, and the loop that fills it.
 
-    It holds no reference to the reader's iterator, so an iterator that is dropped can be noticed
-    and stop the task.
+    The source is ``Any``: the functions above say what goes in and what comes out.
     """
 
     __slots__ = (
         "_armed",
         "_deadline",
+        "_due",
+        "_items",
         "_looked",
         "_mark",
+        "_n",
         "_room",
         "_source",
         "_stride",
         "_timeout",
-        "closed",
-        "due",
-        "ended",
-        "error",
-        "items",
-        "loop",
-        "n",
-        "ready",
-        "task",
     )
 
-    def __init__(self, source: AsyncIterable[T], n: int, timeout: float) -> None:
+    def __init__(self, source: AsyncIterable[Any], n: int, timeout: float) -> None:
+        super().__init__()
         self._source = source
-        self.n = n
+        self._n = n
         self._timeout = timeout
-        self.items: list[T] = []
-        self.due = False  # the open list's time has passed
-        self.ended = False  # nothing more will come from the source
-        self.closed = False  # nothing more is wanted
-        self.error: BaseException | None = None
-        self.ready: asyncio.Future[None] | None = None  # the reader, waiting for a list
+        self._items: list[T] = []
+        self._due = False  # the open list's time has passed, or it was flushed
         self._room: asyncio.Future[None] | None = None  # the task, waiting for the reader
         self._armed: asyncio.TimerHandle | None = None
         self._deadline = math.inf
@@ -116,81 +123,59 @@ class _Pump(Generic[T]):
         # its first item starts the clock; -1 while closed, so that any item ends the loop.
         self._mark = 1
 
-    def start(self) -> None:
-        """Start the task that runs the source."""
-        self.loop = asyncio.get_running_loop()
-        self.task = self.loop.create_task(self._run(), context=_shared_context(self.loop))
+    def has_next(self) -> bool:
+        return bool(self._items) and (self._due or self.ended or len(self._items) >= self._n)
 
-    def wake_reader(self) -> None:
-        """Let a waiting reader look again."""
-        if self.ready is not None and not self.ready.done():
-            self.ready.set_result(None)
-
-    def take(self) -> list[T]:
-        """Hand the open list over and make room for the next."""
-        taken = self.items.copy()
-        self.items.clear()  # in place: the running loop below appends to this very list
-        self.due = False
+    def take(self) -> list[T] | F:
+        taken = self._items.copy()
+        self._items.clear()  # in place: the running loop below appends to this very list
+        self._due = False
         self._mark = 1
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        wake(self._room)
         return taken
 
-    def stop(self) -> None:
-        """End the task; it cleans the source up on its way out."""
-        self.closed = True
+    def dismiss(self) -> None:
         self._mark = -1
-        self.items.clear()
-        self.disarm()
-        self.task.cancel()
+        self._items.clear()
+        self._disarm()
 
-    def disarm(self) -> None:
-        """Leave no timer behind."""
+    def _disarm(self) -> None:
         if self._armed is not None:
             self._armed.cancel()
             self._armed = None
 
-    async def _run(self) -> None:
+    async def pump(self) -> None:
         try:
             async with plain_iterator(self._source) as source:
-                items = self.items
-                async for item in source:
-                    items.append(item)
-                    if len(items) >= self._mark and not await self._look_up():
-                        break
-        except BaseException as error:
-            if self.closed:
-                raise  # whoever closed awaits the task and sees it
-            self.error = error
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+                await self._fill(source)
         finally:
-            self.ended = True
-            self.disarm()
-            self.wake_reader()
+            self._disarm()
+
+    async def _fill(self, source: AsyncIterator[Any]) -> None:
+        items = self._items
+        async for item in source:
+            items.append(item)
+            if len(items) >= self._mark and not await self._look_up():
+                break
 
     async def _look_up(self) -> bool:
         """Start the clock, look at it, or wait for room; say whether to go on."""
         if self.closed:
             return False
-        held = len(self.items)
-        if held >= self.n:
+        held = len(self._items)
+        if held >= self._n:
             self.wake_reader()
-            while len(self.items) >= self.n:
-                self._room = self.loop.create_future()
-                try:
-                    await self._room
-                finally:
-                    self._room = None
+            while len(self._items) >= self._n:
+                await self._wait_for_reader()
             return not self.closed
         now = self.loop.time()
         if held == 1:
             self._deadline = now + self._timeout
             if self._armed is None and self._deadline != math.inf:
                 self._armed = self.loop.call_at(self._deadline, self._on_timer)
-        elif now >= self._deadline and not self.due:
+        elif now >= self._deadline and not self._due:
             # The source did not let the timer's callback run.
-            self.due = True
+            self._due = True
             self.wake_reader()
             await asyncio.sleep(0)  # the reader was scheduled first, so it goes first
             now = self.loop.time()
@@ -201,9 +186,16 @@ class _Pump(Generic[T]):
         else:
             self._stride = min(2 * self._stride, _MAX_STRIDE)
         self._looked = now
-        if self.items:
-            self._mark = min(self.n, len(self.items) + self._stride)
+        if self._items:
+            self._mark = min(self._n, len(self._items) + self._stride)
         return not self.closed
+
+    async def _wait_for_reader(self) -> None:
+        self._room = self.loop.create_future()
+        try:
+            await self._room
+        finally:
+            self._room = None
 
     def _on_timer(self) -> None:
         # One handle serves list after list: it is moved on when it fires for one that has been
@@ -212,98 +204,53 @@ class _Pump(Generic[T]):
         assert self._armed is not None
         when = self._armed.when()
         self._armed = None
-        if not self.items:
+        if not self._items:
             return
         if self._deadline <= when:
-            self.due = True
+            self._due = True
             self.wake_reader()
         else:
             self._armed = self.loop.call_at(self._deadline, self._on_timer)
 
 
-class _Chunks(Generic[T]):
-    """The reader's side. Not an async generator: one that is cancelled once is over for good."""
+class _FlushingPump(_ChunksPump[T, F]):
+    """The same, with items that close the open list and come out alone."""
 
-    __slots__ = ("__weakref__", "_closed", "_pump", "_started")
+    __slots__ = ("_alone", "_flushed_by")
 
-    def __init__(self, source: AsyncIterable[T], n: int, timeout: float) -> None:
-        self._pump = _Pump(source, n, timeout)
-        self._started = False
-        self._closed = False
+    def __init__(
+        self, source: AsyncIterable[Any], n: int, timeout: float, flushed_by: type[F]
+    ) -> None:
+        super().__init__(source, n, timeout)
+        self._flushed_by = flushed_by
+        self._alone: list[F] = []  # at most one, behind the open list
 
-    def __aiter__(self) -> _Chunks[T]:
-        return self
+    def has_next(self) -> bool:
+        return bool(self._alone) or super().has_next()
 
-    async def __anext__(self) -> list[T]:
-        pump = self._pump
-        if self._closed:
-            raise StopAsyncIteration
-        if pump.ready is not None:
-            raise RuntimeError("another task is waiting for the next list of this iterator")
-        if not self._started:
-            self._started = True
-            pump.start()
-        while True:
-            if pump.items and (pump.due or pump.ended or len(pump.items) >= pump.n):
-                return pump.take()
-            if pump.ended:
-                self._closed = True
-                if pump.error is None:
-                    raise StopAsyncIteration
-                error, pump.error = pump.error, None
-                try:
-                    raise error
-                finally:
-                    del error  # its traceback holds this frame
-            pump.ready = pump.loop.create_future()
-            try:
-                await pump.ready
-            finally:
-                pump.ready = None
+    def take(self) -> list[T] | F:
+        if self._items:
+            return super().take()
+        alone = self._alone.pop()
+        wake(self._room)
+        return alone
 
-    async def aclose(self) -> None:
-        """Stop the source and wait for its clean-up, whose error is raised here."""
-        if self._closed or not self._started:
-            self._closed = True
-            return
-        self._closed = True
-        pump = self._pump
-        if not pump.ended:
-            pump.stop()
-        await _wait_done(pump.task)
-        pump.items.clear()
-        if not pump.task.cancelled() and (error := pump.task.exception()) is not None:
-            raise error
+    def dismiss(self) -> None:
+        super().dismiss()
+        self._alone.clear()
 
-    def __del__(self) -> None:
-        if self._started and not self._closed and not self._pump.ended:
-            # No one can read on. The collector may run in any thread.
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
-                self._pump.loop.call_soon_threadsafe(self._pump.stop)
-
-
-async def _wait_done(task: asyncio.Task[None]) -> None:
-    """Wait until a cancelled task has cleaned up.
-
-    A cancellation of the waiting task is passed on, as it would be if the clean-up ran in it, and
-    raised only when the other is done: nothing stays behind.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-            task.cancel()
-    if cancelled is not None:
-        raise cancelled
-
-
-def _shared_context(loop: asyncio.AbstractEventLoop) -> Context | None:
-    """Give the reader's own context, where the pump may run in it."""
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        # An eager task factory would enter it while it is already entered.
-        reader = asyncio.current_task()
-        if reader is not None:
-            return reader.get_context()
-    return None
+    async def _fill(self, source: AsyncIterator[Any]) -> None:
+        items = self._items
+        flushed_by = self._flushed_by
+        async for item in source:
+            if isinstance(item, flushed_by):
+                self._alone.append(item)
+                self.wake_reader()
+                while self._alone and not self.closed:
+                    await self._wait_for_reader()
+                if self.closed:
+                    break
+                continue
+            items.append(item)
+            if len(items) >= self._mark and not await self._look_up():
+                break

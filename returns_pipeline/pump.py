@@ -1,0 +1,181 @@
+"""One task that runs a source from its first item to its clean-up, and the reader it serves.
+
+Everything that has to read ahead of its reader, or to look at the clock while it waits, is built on
+this pair. A source that is stepped from several tasks breaks `asyncio.timeout`, task groups and
+context variables inside it; a read that is cancelled by ``asyncio.wait_for`` loses its item. With
+one task per source neither can happen: the reader waits for a future, never for the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+__all__ = ["Pump", "Reader", "wait_done", "wake"]
+
+T = TypeVar("T")
+
+
+class Pump(ABC, Generic[T]):
+    """What the task and its reader share.
+
+    It holds no reference to the reader, so that a reader which is dropped is noticed and can stop
+    the task.
+    """
+
+    __slots__ = ("closed", "ended", "error", "loop", "ready", "task")
+
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self.closed = False  # nothing more is wanted
+        self.ended = False  # nothing more will come from the source
+        self.error: BaseException | None = None
+        self.ready: asyncio.Future[None] | None = None  # the reader, waiting
+
+    @abstractmethod
+    async def pump(self) -> None:
+        """Read the source to its end, and clean it up. Runs in the task."""
+
+    @abstractmethod
+    def has_next(self) -> bool:
+        """Say whether something can be given out now."""
+
+    @abstractmethod
+    def take(self) -> T:
+        """Give it out."""
+
+    def dismiss(self) -> None:
+        """Drop what is held and what is armed: the pump is over, or is to be."""
+
+    def start(self) -> None:
+        """Start the task that runs the source."""
+        self.loop = asyncio.get_running_loop()
+        self.task = self.loop.create_task(self._run(), context=_shared_context(self.loop))
+
+    def stop(self) -> None:
+        """End the task; it cleans the source up on its way out."""
+        self.closed = True
+        self.dismiss()
+        self.task.cancel()
+
+    def wake_reader(self) -> None:
+        """Let a waiting reader look again."""
+        if self.ready is not None and not self.ready.done():
+            self.ready.set_result(None)
+
+    async def _run(self) -> None:
+        try:
+            await self.pump()
+        except BaseException as error:
+            if self.closed:
+                raise  # whoever closed awaits the task and sees it
+            if self.error is None:
+                self.error = error
+            elif self.error is not error and not isinstance(error, asyncio.CancelledError):
+                self.error.add_note(f"while this was being handled, {error!r} was raised")
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        finally:
+            self.ended = True
+            self.wake_reader()
+
+
+class Reader(Generic[T]):
+    """The reader's side. Not an async generator: one that is cancelled once is over for good."""
+
+    __slots__ = ("__weakref__", "_closed", "_pump", "_started")
+
+    def __init__(self, pump: Pump[T]) -> None:
+        self._pump = pump
+        self._started = False
+        self._closed = False
+
+    def __aiter__(self) -> Reader[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        pump = self._pump
+        if self._closed:
+            raise StopAsyncIteration
+        if pump.ready is not None:
+            raise RuntimeError("another task is reading this iterator")
+        if not self._started:
+            self._started = True
+            pump.start()
+        while not pump.has_next():
+            if pump.ended:
+                self._closed = True
+                if pump.error is None:
+                    raise StopAsyncIteration
+                error, pump.error = pump.error, None
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback holds this frame
+            pump.ready = pump.loop.create_future()
+            try:
+                await pump.ready
+            finally:
+                pump.ready = None
+        return pump.take()
+
+    async def aclose(self) -> None:
+        """Stop the source and wait for its clean-up, whose error is raised here."""
+        if self._closed or not self._started:
+            self._closed = True
+            return
+        self._closed = True
+        pump = self._pump
+        if not pump.ended:
+            pump.stop()
+        await wait_done(pump.task)
+        pump.dismiss()
+        if not pump.task.cancelled() and (error := pump.task.exception()) is not None:
+            raise error
+
+    def __del__(self) -> None:
+        if self._started and not self._closed and not self._pump.ended:
+            # No one can read on. The collector may run in any thread.
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
+                self._pump.loop.call_soon_threadsafe(self._pump.stop)
+
+
+def wake(waiting: asyncio.Future[None] | None) -> None:
+    """Let the one go on who waits for this future, if there is one."""
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
+
+
+async def wait_done(task: asyncio.Task[None]) -> None:
+    """Wait until a cancelled task has cleaned up.
+
+    A cancellation of the waiting task is passed on, as it would be if the clean-up ran in it, and
+    raised only when the other is done: nothing stays behind.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            task.cancel()
+    if cancelled is not None:
+        raise cancelled
+
+
+def _shared_context(loop: asyncio.AbstractEventLoop) -> Context | None:
+    """Give the reader's own context, where the task may run in it."""
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        # An eager task factory would enter it while it is already entered.
+        reader = asyncio.current_task()
+        if reader is not None:
+            return reader.get_context()
+    return None
