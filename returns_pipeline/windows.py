@@ -76,7 +76,8 @@ def flushing_chunks(
     of them is held at a time, besides the ``n`` items.
     """
     check_window(n, timeout)
-    return Reader(_FlushingPump(source, n, timeout, flushed_by))
+    pump: _FlushingPump[T, F] = _FlushingPump(source, n, timeout, flushed_by)
+    return Reader(pump)
 
 
 def check_window(n: int, timeout: float) -> None:
