@@ -1,0 +1,52 @@
+"""Results as `match` statements and `await` see them, with exact types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from returns.io import IOResult
+from returns.result import Failure, Result, Success
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from returns.future import FutureResult
+
+__all__ = ["cases", "settled"]
+
+T = TypeVar("T")
+E = TypeVar("E")
+
+
+def cases(result: Result[T, E]) -> Success[T] | Failure[E]:
+    """Give the same object, typed as what it can be, for a ``match`` that is exact and exhaustive.
+
+    Type checkers do not know that a `Result` is one of two classes: in a bare ``match result``
+    mypy makes every value ``Any`` and misses that all cases are there (python/mypy#17589).
+
+    >>> def describe(result: Result[int, str]) -> str:
+    ...     match cases(result):
+    ...         case Success(number):
+    ...             return f"got {number}"
+    ...         case Failure(error):
+    ...             return f"failed: {error}"
+    >>> describe(Success(1)), describe(Failure("no"))
+    ('got 1', 'failed: no')
+    """
+    return cast("Success[T] | Failure[E]", result)
+
+
+async def settled(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
+    """Await a step of either form, and give its `Result`.
+
+    Awaiting a `FutureResult` gives an ``IOResult``; its public unpacking is typed ``Never``.
+
+    Raises:
+        TypeError: What was awaited gave something else.
+    """
+    given: object = await step
+    if isinstance(given, IOResult):
+        given = given._inner_value  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(given, Success | Failure):
+        return cast("Result[T, E]", given)
+    raise TypeError(f"expected a Result, not {given!r}")

@@ -1,0 +1,283 @@
+"""Every operator in the form that stands behind ``|``, for chains of named functions.
+
+``source | pipe.bind_result(validate) | pipe.chunks_or_timeout(500, 2.0)``: what the operators of
+`returns_pipeline.results` and `returns_pipeline.windows` do to a source, as a function of it.
+
+A window piped onto a stream of Results windows the *Results*, failures among them; the method of
+`ResultStream` windows the values. Type checkers read the right side of ``|`` before they see the
+left, so a lambda's argument stays unknown here: give a named function, or use the methods.
+
+>>> from aiostream import stream
+>>> from returns.result import Failure, Result, Success
+>>> from returns_pipeline import ResultStream, pipe
+>>> from returns_pipeline.testing import run
+>>> def half(n: int) -> Result[int, str]:
+...     return Failure(f"{n} is odd") if n % 2 else Success(n // 2)
+>>> halves = ResultStream.of(stream.range(3)) | pipe.bind_result(half)
+>>> run(halves.partition())
+<IO: ([0, 1], ['1 is odd'])>
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from returns_pipeline import windows
+from returns_pipeline.result_stream import ResultStream
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterable, Awaitable, Callable
+
+    from returns.future import FutureResult
+    from returns.result import Result
+
+__all__ = [
+    "alt",
+    "attempt",
+    "attempt_async",
+    "bimap",
+    "bind_async_result",
+    "bind_future_result",
+    "bind_result",
+    "chunks_or_timeout",
+    "ensure",
+    "filter_result",
+    "flat_map",
+    "lash",
+    "lash_async",
+    "map_async",
+    "map_result",
+    "tap",
+    "tap_async",
+    "tap_failure",
+    "tap_failure_async",
+    "until_result",
+]
+
+A = TypeVar("A")
+B = TypeVar("B")
+E = TypeVar("E")
+F = TypeVar("F")
+X1 = TypeVar("X1", bound=Exception)
+X2 = TypeVar("X2", bound=Exception)
+X3 = TypeVar("X3", bound=Exception)
+X4 = TypeVar("X4", bound=Exception)
+
+chunks_or_timeout = windows.chunks_or_timeout.pipe
+
+
+def map_result(
+    func: Callable[[A], B], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E]]:
+    """Replace each value by ``func`` of it."""
+    return lambda source: ResultStream.from_results(source).map(func)
+
+
+def filter_result(
+    predicate: Callable[[A], object], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
+    """Keep the values for which ``predicate`` is true, and every failure."""
+    return lambda source: ResultStream.from_results(source).filter(predicate)
+
+
+def bind_result(
+    func: Callable[[A], Result[B, F]], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
+    """Replace each value by the Result that ``func`` gives for it."""
+    return lambda source: ResultStream.from_results(source).bind(func)
+
+
+def bind_async_result(
+    func: Callable[[A], Awaitable[Result[B, F]]], /, *, concurrency: int = 1, ordered: bool = True
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
+    """Replace each value by the Result that ``func`` of it gives when awaited."""
+    return lambda source: ResultStream.from_results(source).bind_async(
+        func, concurrency=concurrency, ordered=ordered
+    )
+
+
+def bind_future_result(
+    func: Callable[[A], FutureResult[B, F]], /, *, concurrency: int = 1, ordered: bool = True
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
+    """Do as `bind_async_result`, for functions that give a `FutureResult`."""
+    return lambda source: ResultStream.from_results(source).bind_future_result(
+        func, concurrency=concurrency, ordered=ordered
+    )
+
+
+def map_async(
+    func: Callable[[A], Awaitable[B]], /, *, concurrency: int = 1, ordered: bool = True
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E]]:
+    """Replace each value by what ``func`` of it gives when awaited."""
+    return lambda source: ResultStream.from_results(source).map_async(
+        func, concurrency=concurrency, ordered=ordered
+    )
+
+
+@overload
+def attempt(
+    func: Callable[[A], B], x1: type[X1], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1]]: ...
+
+
+@overload
+def attempt(
+    func: Callable[[A], B], x1: type[X1], x2: type[X2], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1 | X2]]: ...
+
+
+@overload
+def attempt(
+    func: Callable[[A], B], x1: type[X1], x2: type[X2], x3: type[X3], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1 | X2 | X3]]: ...
+
+
+@overload
+def attempt(
+    func: Callable[[A], B], x1: type[X1], x2: type[X2], x3: type[X3], /, *more: type[X4]
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1 | X2 | X3 | X4]]: ...
+
+
+def attempt(
+    func: Callable[[A], B], /, *exceptions: type[Exception]
+) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[B, Any]]:
+    """Replace each value by ``func`` of it; a listed exception becomes the failure."""
+    return lambda source: ResultStream.from_results(source).attempt(func, *exceptions)
+
+
+@overload
+def attempt_async(
+    func: Callable[[A], Awaitable[B]],
+    x1: type[X1],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1]]: ...
+
+
+@overload
+def attempt_async(
+    func: Callable[[A], Awaitable[B]],
+    x1: type[X1],
+    x2: type[X2],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1 | X2]]: ...
+
+
+@overload
+def attempt_async(
+    func: Callable[[A], Awaitable[B]],
+    x1: type[X1],
+    x2: type[X2],
+    x3: type[X3],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1 | X2 | X3]]: ...
+
+
+@overload
+def attempt_async(
+    func: Callable[[A], Awaitable[B]],
+    x1: type[X1],
+    x2: type[X2],
+    x3: type[X3],
+    /,
+    *more: type[X4],
+    concurrency: int = 1,
+    ordered: bool = True,
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | X1 | X2 | X3 | X4]]: ...
+
+
+def attempt_async(
+    func: Callable[[A], Awaitable[B]],
+    /,
+    *exceptions: type[Exception],
+    concurrency: int = 1,
+    ordered: bool = True,
+) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[B, Any]]:
+    """Do as `attempt`, awaiting ``func``."""
+    return lambda source: ResultStream.from_results(source).attempt_async(
+        func, *exceptions, concurrency=concurrency, ordered=ordered
+    )
+
+
+def flat_map(
+    func: Callable[[A], AsyncIterable[Result[B, F]]], /, *, concurrency: int = 1
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
+    """Replace each value by the items of the stream that ``func`` gives for it."""
+    return lambda source: ResultStream.from_results(source).flat_map(func, concurrency=concurrency)
+
+
+def ensure(
+    predicate: Callable[[A], object], error: Callable[[A], F], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E | F]]:
+    """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
+    return lambda source: ResultStream.from_results(source).ensure(predicate, error)
+
+
+def tap(
+    func: Callable[[A], object], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
+    """Call ``func`` with each value for its effect; the item is unchanged."""
+    return lambda source: ResultStream.from_results(source).tap(func)
+
+
+def tap_async(
+    func: Callable[[A], Awaitable[object]], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
+    """Await ``func`` of each value for its effect; the item is unchanged."""
+    return lambda source: ResultStream.from_results(source).tap_async(func)
+
+
+def alt(func: Callable[[E], F], /) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, F]]:
+    """Replace each error by ``func`` of it."""
+    return lambda source: ResultStream.from_results(source).alt(func)
+
+
+def bimap(
+    func: Callable[[A], B], error: Callable[[E], F], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, F]]:
+    """Replace each value by ``func`` of it, and each error by ``error`` of it."""
+    return lambda source: ResultStream.from_results(source).bimap(func, error)
+
+
+def lash(
+    func: Callable[[E], Result[B, F]], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A | B, F]]:
+    """Replace each failure by the Result that ``func`` gives for its error."""
+    return lambda source: ResultStream.from_results(source).lash(func)
+
+
+def lash_async(
+    func: Callable[[E], Awaitable[Result[B, F]]], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A | B, F]]:
+    """Do as `lash`, awaiting ``func``."""
+    return lambda source: ResultStream.from_results(source).lash_async(func)
+
+
+def tap_failure(
+    func: Callable[[E], object], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
+    """Call ``func`` with each error for its effect; the item is unchanged."""
+    return lambda source: ResultStream.from_results(source).tap_failure(func)
+
+
+def tap_failure_async(
+    func: Callable[[E], Awaitable[object]], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
+    """Await ``func`` of each error for its effect; the item is unchanged."""
+    return lambda source: ResultStream.from_results(source).tap_failure_async(func)
+
+
+def until_result(
+    stop: asyncio.Event, /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
+    """End the stream when ``stop`` is set; what was read before comes out."""
+    return lambda source: ResultStream.from_results(source).until(stop)

@@ -1,0 +1,609 @@
+"""`ResultStream`: a stream of Results, and the methods that add steps to it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast, overload
+
+from aiostream import Stream
+from aiostream.core import Streamer
+from returns.future import Future, FutureResult
+from returns.result import Failure, Result, Success
+
+from returns_pipeline import stages
+from returns_pipeline.errors import InvalidArgument, StreamEmpty
+from returns_pipeline.operators import plain_iterator
+from returns_pipeline.outcomes import settled
+from returns_pipeline.stages import Chain, Failed, Root
+from returns_pipeline.windows import check_window, flushing_chunks
+from returns_pipeline.workers import expand_concurrently, map_concurrently
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+
+    from returns_pipeline.stages import Segment
+
+__all__ = ["FailedItems", "ResultStream"]
+
+A = TypeVar("A")
+E = TypeVar("E")
+F = TypeVar("F")
+T = TypeVar("T")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+X1 = TypeVar("X1", bound=Exception)
+X2 = TypeVar("X2", bound=Exception)
+X3 = TypeVar("X3", bound=Exception)
+X4 = TypeVar("X4", bound=Exception)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItems(Generic[T_co, E_co]):
+    """What `ResultStream.collect_all` read when at least one item failed.
+
+    Attributes:
+        successes: The values that came out, in order.
+        errors: The errors that came out, in order; never empty.
+    """
+
+    successes: list[T_co]
+    errors: list[E_co]
+
+
+class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
+    """A stream whose items are Results: values that may have failed, with typed errors.
+
+    Methods add a step and give a new stream; the error type widens as steps are added. A failure
+    passes every step untouched unless the step is about failures. Nothing runs before the stream
+    is iterated or a terminal (`collect`, `for_each`, ...) is awaited. A stream may be read again
+    when its source may.
+
+    It is an `aiostream.Stream` of Results: ``|``, slices, ``+``, ``async with s.stream()`` and
+    ``await s`` work as there.
+
+    Sequential steps run in the reader's task, in one generator. An exception that a step did not
+    declare is a bug: it propagates, after the source is closed.
+
+    >>> from aiostream import stream
+    >>> from returns.result import Failure, Result, Success
+    >>> from returns_pipeline.testing import run
+    >>> def half(n: int) -> Result[int, str]:
+    ...     return Failure(f"{n} is odd") if n % 2 else Success(n // 2)
+    >>> numbers = ResultStream.of(stream.range(4)).bind(half).alt(str.upper)
+    >>> run(numbers.partition())
+    <IO: ([0, 1], ['1 IS ODD', '3 IS ODD'])>
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        """Not for callers: `of` and `from_results` make streams."""
+        self._chain = chain
+        super().__init__(lambda: stages.read_results(chain))
+
+    def stream(self) -> Streamer[Result[T_co, E_co]]:
+        """Open the stream for reading: ``async with s.stream() as items``."""
+        return _Streamer(stages.read_results(self._chain))
+
+    def __aiter__(self) -> Streamer[Result[T_co, E_co]]:
+        return self.stream()
+
+    # Where streams come from.
+
+    @staticmethod
+    def of(source: AsyncIterable[T]) -> ResultStream[T, Never]:
+        """Lift plain values: each is a success.
+
+        Raises:
+            TypeError: At the call, if ``source`` is not an async iterable.
+        """
+        _check_source(source)
+        return ResultStream(Chain(None, Root(source, packed=False)))
+
+    @staticmethod
+    def from_results(source: AsyncIterable[Result[T, E]]) -> ResultStream[T, E]:
+        """Take an async iterable of Results as it is.
+
+        A `ResultStream` is given back unchanged.
+
+        Raises:
+            TypeError: At the call, if ``source`` is not an async iterable.
+        """
+        _check_source(source)
+        if isinstance(source, ResultStream):
+            return cast("ResultStream[T, E]", source)  # isinstance cannot tell T and E
+        return ResultStream(Chain(None, Root(source, packed=True)))
+
+    @overload
+    def or_failure(self, x1: type[X1], /) -> ResultStream[T_co, E_co | X1]: ...
+    @overload
+    def or_failure(self, x1: type[X1], x2: type[X2], /) -> ResultStream[T_co, E_co | X1 | X2]: ...
+    @overload
+    def or_failure(
+        self, x1: type[X1], x2: type[X2], x3: type[X3], /
+    ) -> ResultStream[T_co, E_co | X1 | X2 | X3]: ...
+    @overload
+    def or_failure(
+        self, x1: type[X1], x2: type[X2], x3: type[X3], /, *more: type[X4]
+    ) -> ResultStream[T_co, E_co | X1 | X2 | X3 | X4]: ...
+    def or_failure(self, *exceptions: type[Exception]) -> ResultStream[T_co, Any]:
+        """Give the listed exceptions of the *source* out as a failure, the last item.
+
+        It stands right behind `of` or `from_results`. Exceptions of steps, and others of the
+        source, propagate as ever; a cancellation is no exception that could be listed.
+
+        Raises:
+            InvalidArgument: At the call, if there is a step before it, or no exception is listed.
+        """
+        _check_exceptions(exceptions)
+        root = self._chain.link
+        if not isinstance(root, Root):
+            raise InvalidArgument("or_failure() must come right after of() or from_results()")
+        return ResultStream(Chain(None, Root(root.source, root.packed, root.folded + exceptions)))
+
+    def until(self, stop: asyncio.Event, /) -> ResultStream[T_co, E_co]:
+        """Drain when ``stop`` is set: read the source no further, let everything out.
+
+        It may stand anywhere in the chain; what stops is the source. A read of the source that
+        is pending then is cancelled, and the source closed. Items already read come out, open
+        windows are given out, and the stream ends as if the source had.
+
+        Setting the event again, or before the first read, does no harm.
+        """
+        return ResultStream(Chain(self._chain, stop))
+
+    # Steps about values.
+
+    def map(self, func: Callable[[T_co], U], /) -> ResultStream[U, E_co]:
+        """Replace each value by ``func`` of it."""
+        return self._step(stages.MAP, func)
+
+    def bind(self, func: Callable[[T_co], Result[U, F]], /) -> ResultStream[U, E_co | F]:
+        """Replace each value by the Result that ``func`` gives for it."""
+        return self._step(stages.BIND, func)
+
+    def filter(self, predicate: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]:
+        """Keep the values for which ``predicate`` is true, and every failure."""
+        return self._step(stages.FILTER, predicate)
+
+    def ensure(
+        self, predicate: Callable[[T_co], object], error: Callable[[T_co], F], /
+    ) -> ResultStream[T_co, E_co | F]:
+        """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
+        return self._step(stages.ENSURE, predicate, error)
+
+    def tap(self, func: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]:
+        """Call ``func`` with each value for its effect; the item is unchanged."""
+        return self._step(stages.TAP, func)
+
+    def tap_async(self, func: Callable[[T_co], Awaitable[object]], /) -> ResultStream[T_co, E_co]:
+        """Await ``func`` of each value for its effect; the item is unchanged, and waits for it."""
+        return self._step(stages.TAP_ASYNC, func)
+
+    @overload
+    def attempt(self, func: Callable[[T_co], U], x1: type[X1], /) -> ResultStream[U, E_co | X1]: ...
+    @overload
+    def attempt(
+        self, func: Callable[[T_co], U], x1: type[X1], x2: type[X2], /
+    ) -> ResultStream[U, E_co | X1 | X2]: ...
+    @overload
+    def attempt(
+        self, func: Callable[[T_co], U], x1: type[X1], x2: type[X2], x3: type[X3], /
+    ) -> ResultStream[U, E_co | X1 | X2 | X3]: ...
+    @overload
+    def attempt(
+        self,
+        func: Callable[[T_co], U],
+        x1: type[X1],
+        x2: type[X2],
+        x3: type[X3],
+        /,
+        *more: type[X4],
+    ) -> ResultStream[U, E_co | X1 | X2 | X3 | X4]: ...
+    def attempt(
+        self, func: Callable[[T_co], U], /, *exceptions: type[Exception]
+    ) -> ResultStream[U, Any]:
+        """Replace each value by ``func`` of it; a listed exception becomes the failure.
+
+        Others propagate.
+
+        Raises:
+            InvalidArgument: At the call, if no exception is listed.
+        """
+        _check_exceptions(exceptions)
+        return self._step(stages.ATTEMPT, func, exceptions)
+
+    def map_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co]:
+        """Replace each value by what ``func`` of it gives when awaited; it cannot fail by value.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`.
+        """
+        return self._async_step(stages.MAP_ASYNC, func, None, concurrency, ordered)
+
+    def bind_async(
+        self,
+        func: Callable[[T_co], Awaitable[Result[U, F]]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | F]:
+        """Replace each value by the Result that ``func`` of it gives when awaited.
+
+        With a ``concurrency`` of 1, one at a time, in the reader's task, and only when the reader
+        asks for an item. With more, up to that many at a time, each in a task of its own; then
+
+        1. items come out in the order of the source, or, if not ``ordered``, as they are done;
+        2. at most ``concurrency`` items are read and not yet given out: a slow reader stops the
+           work;
+        3. the first exception cancels and awaits the others, and is raised after what was done
+           before it;
+        4. a read that is cancelled loses nothing; closing cancels the work and awaits it.
+
+        Raises:
+            InvalidArgument: At the call, if ``concurrency`` is below 1.
+        """
+        return self._async_step(stages.BIND_ASYNC, func, None, concurrency, ordered)
+
+    def bind_future_result(
+        self,
+        func: Callable[[T_co], FutureResult[U, F]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | F]:
+        """Do as `bind_async`, for functions that give a `FutureResult`."""
+        return self._async_step(
+            stages.BIND_ASYNC, _awaiting_future(func), None, concurrency, ordered
+        )
+
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1]: ...
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        x2: type[X2],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1 | X2]: ...
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        x2: type[X2],
+        x3: type[X3],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1 | X2 | X3]: ...
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        x2: type[X2],
+        x3: type[X3],
+        /,
+        *more: type[X4],
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1 | X2 | X3 | X4]: ...
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        /,
+        *exceptions: type[Exception],
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, Any]:
+        """Do as `attempt`, awaiting ``func``.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`.
+        """
+        _check_exceptions(exceptions)
+        return self._async_step(stages.ATTEMPT_ASYNC, func, exceptions, concurrency, ordered)
+
+    def flat_map(
+        self, func: Callable[[T_co], AsyncIterable[Result[U, F]]], /, *, concurrency: int = 1
+    ) -> ResultStream[U, E_co | F]:
+        """Replace each value by the items of the stream that ``func`` gives for it.
+
+        With a ``concurrency`` of 1, one stream after the other. With more, up to that many are
+        read at a time, each in a task of its own: items of one keep their order, those of several
+        come as they are ready, and each has at most one item waiting for the reader.
+
+        Raises:
+            InvalidArgument: At the call, if ``concurrency`` is below 1.
+        """
+        _check_concurrency(concurrency)
+
+        def expand(value: Any) -> AsyncIterable[Any]:
+            source = func(value)
+            _check_source(source)
+            return stages.read(Chain(None, Root(source, packed=True)))
+
+        def segment(part: AsyncIterable[Any]) -> AsyncIterable[Any]:
+            if concurrency == 1:
+                return stages.expand(part, expand)
+            return expand_concurrently(part, expand, concurrency, passing=Failed)
+
+        return self._segment(segment)
+
+    def chunks_or_timeout(self, n: int, timeout: float) -> ResultStream[list[T_co], E_co]:
+        """Group values into lists, each given out by whichever comes first: its size or its age.
+
+        As `returns_pipeline.chunks_or_timeout`, for the values of this stream: a list is given out
+        when it holds ``n`` values, when ``timeout`` seconds have passed since its first one, when
+        the stream before it ends or fails, and *before a failure*. The failure then comes out in
+        its place: nothing is dropped, order is kept.
+
+        Bounds: at most ``n`` values, or those and one failure, are held ahead of the reader.
+
+        Cancel safety: a read that is cancelled loses nothing. The steps before it and the source
+        run in a task of their own.
+
+        Raises:
+            InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
+        """
+        check_window(n, timeout)
+        return self._segment(lambda part: flushing_chunks(part, n, timeout, flushed_by=Failed))
+
+    # Steps about failures.
+
+    def alt(self, func: Callable[[E_co], F], /) -> ResultStream[T_co, F]:
+        """Replace each error by ``func`` of it."""
+        return self._step(stages.ALT, func)
+
+    def bimap(self, func: Callable[[T_co], U], error: Callable[[E_co], F], /) -> ResultStream[U, F]:
+        """Replace each value by ``func`` of it, and each error by ``error`` of it."""
+        return self._step(stages.BIMAP, func, error)
+
+    def lash(self, func: Callable[[E_co], Result[U, F]], /) -> ResultStream[T_co | U, F]:
+        """Replace each failure by the Result that ``func`` gives for its error: recover."""
+        return self._step(stages.LASH, func)
+
+    def lash_async(
+        self, func: Callable[[E_co], Awaitable[Result[U, F]]], /
+    ) -> ResultStream[T_co | U, F]:
+        """Do as `lash`, awaiting ``func``."""
+        return self._step(stages.LASH_ASYNC, func)
+
+    def tap_failure(self, func: Callable[[E_co], object], /) -> ResultStream[T_co, E_co]:
+        """Call ``func`` with each error for its effect; the item is unchanged."""
+        return self._step(stages.TAP_FAILURE, func)
+
+    def tap_failure_async(
+        self, func: Callable[[E_co], Awaitable[object]], /
+    ) -> ResultStream[T_co, E_co]:
+        """Await ``func`` of each error for its effect; the item is unchanged."""
+        return self._step(stages.TAP_FAILURE_ASYNC, func)
+
+    # The two halves, as plain streams.
+
+    def successes(self) -> Stream[T_co]:
+        """Give the values alone; failures are left out."""
+        return Stream(lambda: _values(self._chain))
+
+    def failures(self) -> Stream[E_co]:
+        """Give the errors alone; values are left out."""
+        return Stream(lambda: _errors(self._chain))
+
+    # Terminals: nothing runs before one is awaited, and the source is closed before it returns.
+
+    def collect(self) -> FutureResult[list[T_co], E_co]:
+        """Read all values into a list; stop at the first failure, close the source and give it."""
+        return FutureResult(self._collect())
+
+    async def _collect(self) -> Result[list[T_co], E_co]:
+        values: list[T_co] = []
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                values.append(item)
+        return Success(values)
+
+    def collect_all(self) -> FutureResult[list[T_co], FailedItems[T_co, E_co]]:
+        """Read to the end: give the list of values, or, if an item failed, both lists."""
+        return FutureResult(self._collect_all())
+
+    async def _collect_all(self) -> Result[list[T_co], FailedItems[T_co, E_co]]:
+        values, errors = await self._partition()
+        return Failure(FailedItems(values, errors)) if errors else Success(values)
+
+    def partition(self) -> Future[tuple[list[T_co], list[E_co]]]:
+        """Read to the end: give the values and the errors, both in order."""
+        return Future(self._partition())
+
+    async def _partition(self) -> tuple[list[T_co], list[E_co]]:
+        values: list[T_co] = []
+        errors: list[E_co] = []
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    errors.append(item.error)
+                else:
+                    values.append(item)
+        return values, errors
+
+    def for_each(self, func: Callable[[T_co], object], /) -> FutureResult[int, E_co]:
+        """Call ``func`` with each value, awaiting what it gives if that can be awaited.
+
+        One value at a time; stops at the first failure, closes the source and gives it.
+
+        Returns:
+            How many values were handled.
+        """
+        return FutureResult(self._for_each(func))
+
+    async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, E_co]:
+        handled = 0
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                given = func(item)
+                if given is not None and inspect.isawaitable(given):
+                    await given
+                handled += 1
+        return Success(handled)
+
+    def fold(self, initial: A, func: Callable[[A, T_co], A], /) -> FutureResult[A, E_co]:
+        """Combine all values into one: ``func`` of what there is so far and the next value.
+
+        Stops at the first failure, closes the source and gives it.
+        """
+        return FutureResult(self._fold(initial, func))
+
+    async def _fold(self, initial: A, func: Callable[[A, T_co], A]) -> Result[A, E_co]:
+        folded = initial
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                folded = func(folded, item)
+        return Success(folded)
+
+    def first(self) -> FutureResult[T_co, E_co | StreamEmpty]:
+        """Give the first item, value or failure, and close the source.
+
+        A stream without items gives the failure `StreamEmpty`.
+        """
+        return FutureResult(self._first())
+
+    async def _first(self) -> Result[T_co, E_co | StreamEmpty]:
+        async with plain_iterator(stages.read_results(self._chain)) as items:
+            async for item in items:
+                return item
+        return Failure(StreamEmpty())
+
+    def last(self) -> FutureResult[T_co, E_co | StreamEmpty]:
+        """Read to the end and give the last value; stop at the first failure and give it.
+
+        A stream without items gives the failure `StreamEmpty`.
+        """
+        return FutureResult(self._last())
+
+    async def _last(self) -> Result[T_co, E_co | StreamEmpty]:
+        async with plain_iterator(stages.read(self._chain)) as items:
+            item: Any = Failed(StreamEmpty())
+            async for item in items:  # the last one is wanted
+                if item.__class__ is Failed:
+                    break
+        return Failure(item.error) if item.__class__ is Failed else Success(item)
+
+    def run(self) -> FutureResult[int, E_co]:
+        """Read to the end for the steps' effects; stop at the first failure and give it.
+
+        Returns:
+            How many values came out.
+        """
+        return FutureResult(self._run())
+
+    async def _run(self) -> Result[int, E_co]:
+        count = 0
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                count += 1
+        return Success(count)
+
+    # How the chain grows. What comes out of the engine is untyped; the callers' signatures say it.
+
+    def _step(
+        self, code: int, func: Callable[[Any], Any], extra: object = None
+    ) -> ResultStream[Any, Any]:
+        return ResultStream(Chain(self._chain, (code, func, extra)))
+
+    def _segment(self, segment: Segment) -> ResultStream[Any, Any]:
+        return ResultStream(Chain(self._chain, segment))
+
+    def _async_step(
+        self,
+        code: int,
+        func: Callable[[Any], Awaitable[Any]],
+        extra: object,
+        concurrency: int,
+        ordered: bool,  # handed on
+    ) -> ResultStream[Any, Any]:
+        _check_concurrency(concurrency)
+        if concurrency == 1:
+            return self._step(code, func, extra)
+        work = stages.on_its_own(code, func, extra)
+        return self._segment(
+            lambda part: map_concurrently(part, work, concurrency, ordered=ordered, passing=Failed)
+        )
+
+
+class _Streamer(Streamer[T]):
+    """An aiostream streamer whose checks cost a third."""
+
+    def __anext__(self) -> Awaitable[T]:
+        if self._state == "RUNNING":
+            return self._aiterator.__anext__()
+        return super().__anext__()
+
+
+def _awaiting_future(
+    func: Callable[[T], FutureResult[U, F]],
+) -> Callable[[T], Coroutine[Any, Any, Result[U, F]]]:
+    async def call(value: T) -> Result[U, F]:
+        return await settled(func(value))
+
+    return call
+
+
+async def _values(chain: Chain) -> AsyncIterator[Any]:
+    async with plain_iterator(stages.read(chain)) as items:
+        async for item in items:
+            if item.__class__ is not Failed:
+                yield item
+
+
+async def _errors(chain: Chain) -> AsyncIterator[Any]:
+    async with plain_iterator(stages.read(chain)) as items:
+        async for item in items:
+            if item.__class__ is Failed:
+                yield item.error
+
+
+def _check_source(source: object) -> None:
+    if not hasattr(source, "__aiter__"):
+        raise TypeError(f"expected an async iterable, not {type(source).__name__!r}")
+
+
+def _check_concurrency(concurrency: int) -> None:
+    if concurrency < 1:
+        raise InvalidArgument(f"concurrency must be at least 1, not {concurrency!r}")
+
+
+def _check_exceptions(exceptions: tuple[object, ...]) -> None:
+    if not exceptions:
+        raise InvalidArgument("name at least one exception")
+    for exception in exceptions:
+        if not (isinstance(exception, type) and issubclass(exception, Exception)):
+            raise InvalidArgument(f"expected a class of exceptions, not {exception!r}")

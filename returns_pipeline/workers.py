@@ -1,0 +1,215 @@
+"""Run one step on several items of a stream at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from returns_pipeline.operators import plain_iterator
+from returns_pipeline.pump import Pump, Reader, wake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+
+__all__ = ["expand_concurrently", "map_concurrently"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+F = TypeVar("F")
+
+
+def map_concurrently(
+    source: AsyncIterable[A | F],
+    work: Callable[[A], Awaitable[B]],
+    limit: int,
+    *,
+    ordered: bool,
+    passing: type[F],
+) -> AsyncIterator[B | F]:
+    """Replace each item by what ``work`` makes of it, for up to ``limit`` items at a time.
+
+    Items of the class ``passing`` are not worked on; they come out as they are.
+
+    Order: that of the source, or, if not ``ordered``, that of completion.
+
+    Bounds: at most ``limit`` items are read and not yet given out, whether they are still being
+    worked on or done: a slow reader stops the work.
+
+    Errors: an exception of ``work`` or of the source cancels the work under way and awaits it;
+    what was done and may come out by the order still does; then the exception is raised.
+
+    Cancel safety: a read that is cancelled loses nothing. ``aclose()`` cancels the work under way,
+    awaits it, and closes the source. The source runs in one task, each piece of work in its own.
+    """
+    return Reader(_Crew(source, limit, ordered=ordered, passing=passing, work=work))
+
+
+def expand_concurrently(
+    source: AsyncIterable[A | F],
+    expand: Callable[[A], AsyncIterable[B]],
+    limit: int,
+    *,
+    passing: type[F],
+) -> AsyncIterator[B | F]:
+    """Replace each item by the stream that ``expand`` makes of it, reading ``limit`` at a time.
+
+    Items of one stream keep their order; those of streams that are read at the same time come
+    as they are ready. Each stream has at most one item waiting for the reader. For the rest, see
+    `map_concurrently`.
+    """
+    return Reader(_Crew(source, limit, ordered=False, passing=passing, expand=expand))
+
+
+class _Cell:
+    """The place of one item among those that have not been given out."""
+
+    __slots__ = ("done", "outcome", "taken")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.outcome: Any = None  # a B or an F: the engine does not look
+        self.taken: asyncio.Future[None] | None = None  # set for one item of many
+
+
+class _Crew(Pump[Any]):
+    """What the task that reads the source, the tasks that work, and the reader share.
+
+    It is untyped inside: the two functions above say what goes in and what comes out.
+    """
+
+    def __init__(
+        self,
+        source: AsyncIterable[Any],
+        limit: int,
+        *,
+        ordered: bool,
+        passing: type[Any],
+        work: Callable[[Any], Awaitable[Any]] | None = None,
+        expand: Callable[[Any], AsyncIterable[Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._limit = limit
+        self._ordered = ordered
+        self._passing = passing
+        self._work = work
+        self._expand = expand
+        self._cells: deque[_Cell] = deque()  # in the order in which they are to come out
+        self._held = 0  # items read whose slot is not free again
+        self._active: dict[asyncio.Task[None], None] = {}
+        self._room: asyncio.Future[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+
+    def has_next(self) -> bool:
+        """Say whether an item can be given out."""
+        return bool(self._cells) and self._cells[0].done
+
+    def take(self) -> Any:
+        """Give the next item out."""
+        cell = self._cells.popleft()
+        if cell.taken is None:
+            self._free_slot()
+        elif not cell.taken.done():
+            cell.taken.set_result(None)
+        return cell.outcome
+
+    def _free_slot(self) -> None:
+        self._held -= 1
+        wake(self._room)
+
+    async def pump(self) -> None:
+        async with plain_iterator(self._source) as items:
+            try:
+                async for item in items:
+                    self._begin(item)
+                    while self._held >= self._limit:
+                        self._room = self.loop.create_future()
+                        await self._room
+                while self._active:
+                    self._idle = self.loop.create_future()
+                    await self._idle
+            finally:
+                await self._dismiss()
+
+    def _begin(self, item: Any) -> None:
+        self._held += 1
+        cell = _Cell()
+        if isinstance(item, self._passing):
+            cell.outcome = item
+            self._finish(cell)
+            if self._ordered:
+                self._cells.append(cell)
+                self.wake_reader()
+            return
+        if self._ordered:
+            self._cells.append(cell)
+        task = self.loop.create_task(self._do(item, cell))
+        if not task.done():  # an eager one may be
+            self._active[task] = None
+            task.add_done_callback(self._retire)
+
+    def _finish(self, cell: _Cell) -> None:
+        cell.done = True
+        if not self._ordered:
+            self._cells.append(cell)
+            self.wake_reader()
+        elif self._cells and self._cells[0] is cell:
+            self.wake_reader()
+
+    def _retire(self, task: asyncio.Task[None]) -> None:
+        del self._active[task]
+        if not self._active:
+            wake(self._idle)
+
+    async def _do(self, item: Any, cell: _Cell) -> None:
+        try:
+            if self._work is not None:
+                cell.outcome = await self._work(item)
+                self._finish(cell)
+            elif self._expand is not None:
+                await self._give_all(self._expand(item))
+        except BaseException as error:
+            if self.error is None and not self.closed:
+                self.error = error
+                self.task.cancel()  # which dismisses the others
+            elif not isinstance(error, asyncio.CancelledError):
+                if self.error is None:
+                    raise  # closing: whoever awaits this task raises it
+                _add_note(self.error, error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+
+    async def _give_all(self, items: AsyncIterable[Any]) -> None:
+        async with plain_iterator(items) as opened:
+            async for outcome in opened:
+                cell = _Cell()
+                cell.outcome = outcome
+                cell.taken = self.loop.create_future()
+                self._finish(cell)
+                await cell.taken
+        self._free_slot()
+
+    async def _dismiss(self) -> None:
+        """Cancel the work under way and wait for it; raise the first error of a clean-up."""
+        cancelled: asyncio.CancelledError | None = None
+        working = list(self._active)
+        for task in working:
+            task.cancel()
+        while self._active:
+            try:
+                await asyncio.wait(self._active)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                for task in self._active:
+                    task.cancel()
+            await asyncio.sleep(0)  # the callbacks that empty the list run after the wait
+        for task in working:
+            if not task.cancelled() and (failed := task.exception()) is not None:
+                raise failed
+        if cancelled is not None:
+            raise cancelled
+
+
+def _add_note(error: BaseException, later: BaseException) -> None:
+    error.add_note(f"while its siblings were being cancelled, one raised {later!r}")
