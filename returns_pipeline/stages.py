@@ -346,13 +346,13 @@ async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenera
     counted, so one that came from elsewhere at the same time still goes on.
     """
     reader: asyncio.Task[Any] | None = None  # while it waits for the source
-    interrupted: int | None = None  # how many cancellations it had before ours
+    interrupted = False
 
     async def watch() -> None:
         nonlocal interrupted
         await stop.wait()
         if reader is not None:
-            interrupted = reader.cancelling()
+            interrupted = True
             reader.cancel()
 
     watcher = asyncio.create_task(watch())
@@ -361,19 +361,22 @@ async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenera
             while not stop.is_set():
                 reader = asyncio.current_task()
                 assert reader is not None
+                cancelled_before = reader.cancelling()
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
                     return
                 except asyncio.CancelledError:
-                    if interrupted is None or reader.uncancel() > interrupted:
-                        interrupted = None
+                    if not interrupted:
                         raise
-                    interrupted = None
+                    interrupted = False
+                    if reader.uncancel() > cancelled_before:
+                        raise
                     return
                 finally:
-                    if interrupted is not None:
+                    if interrupted:
                         reader.uncancel()
+                        interrupted = False
                     reader = None
                 yield item
     finally:

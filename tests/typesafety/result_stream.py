@@ -1,0 +1,183 @@
+# mypy: disable-error-code="unused-awaitable"
+"""Never run. What mypy and pyright infer for `ResultStream`, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Never, assert_type
+
+from aiostream import Stream
+from returns.future import Future, FutureResult
+from returns.result import Failure, Result, Success
+
+from returns_pipeline import FailedItems, ResultStream, StreamEmpty, cases
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterable, AsyncIterator
+
+
+class NoStock(Exception):
+    """An error of one step."""
+
+
+class Refused(Exception):
+    """An error of another."""
+
+
+def reserve(n: int) -> Result[str, NoStock]:
+    return Success(str(n)) if n else Failure(NoStock())
+
+
+async def charge(item: str) -> Result[float, Refused]:
+    return Success(float(item))
+
+
+def charge_future(item: str) -> FutureResult[float, Refused]:
+    return FutureResult(charge(item))
+
+
+async def double(n: int) -> int:
+    return 2 * n
+
+
+def many(n: int) -> AsyncIterator[Result[bytes, KeyError]]:
+    raise KeyError(n)
+
+
+def recover(error: NoStock) -> Result[bool, Refused]:
+    return Success(True) if error.args else Failure(Refused())
+
+
+async def recover_async(error: NoStock) -> Result[bool, Refused]:
+    return recover(error)
+
+
+async def note(value: object) -> None:
+    print(value)
+
+
+def of(source: AsyncIterable[int], results: AsyncIterable[Result[int, NoStock]]) -> None:
+    """Plain values cannot fail; Results are taken as they are."""
+    assert_type(ResultStream.of(source), ResultStream[int, Never])
+    assert_type(ResultStream.from_results(results), ResultStream[int, NoStock])
+    assert_type(ResultStream.of(source).or_failure(OSError), ResultStream[int, OSError])
+    assert_type(
+        ResultStream.of(source).or_failure(OSError, KeyError), ResultStream[int, OSError | KeyError]
+    )
+    ResultStream.of([1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ResultStream.from_results(source)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ResultStream.of(source).or_failure()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    ResultStream.of(source).or_failure("x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def values(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
+    """Each step's type follows from the one before, lambdas included; errors widen."""
+    assert_type(s.map(lambda n: n / 2), ResultStream[float, ValueError])
+    assert_type(s.bind(reserve), ResultStream[str, ValueError | NoStock])
+    assert_type(
+        s.bind(reserve).bind_async(charge), ResultStream[float, ValueError | NoStock | Refused]
+    )
+    assert_type(
+        s.bind(reserve).bind_future_result(charge_future, concurrency=4, ordered=False),
+        ResultStream[float, ValueError | NoStock | Refused],
+    )
+    assert_type(s.map_async(double, concurrency=8), ResultStream[int, ValueError])
+    assert_type(s.filter(lambda n: n > 1), ResultStream[int, ValueError])
+    assert_type(
+        s.ensure(lambda n: n > 1, lambda n: KeyError(n)), ResultStream[int, ValueError | KeyError]
+    )
+    assert_type(s.tap(lambda n: print(n + 1)), ResultStream[int, ValueError])
+    assert_type(s.tap_async(note), ResultStream[int, ValueError])
+    assert_type(s.flat_map(many, concurrency=2), ResultStream[bytes, ValueError | KeyError])
+    assert_type(s.chunks_or_timeout(500, 2.0), ResultStream[list[int], ValueError])
+    assert_type(s.until(stop), ResultStream[int, ValueError])
+    assert_type(s.successes(), Stream[int])
+    s.map(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.bind(str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.bind(charge)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.bind_async(reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.bind_future_result(double)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.map_async(abs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.filter(lambda n: n.upper())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
+    s.ensure(bool, str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.tap(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.tap_async(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.flat_map(reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.chunks_or_timeout("500", 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.until(2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.map_async(double, 8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def attempts(s: ResultStream[str, NoStock]) -> None:
+    """Listed exceptions are errors, each of them by name."""
+    assert_type(s.attempt(int, ValueError), ResultStream[int, NoStock | ValueError])
+    assert_type(
+        s.attempt(lambda item: item.encode(), ValueError, KeyError),
+        ResultStream[bytes, NoStock | ValueError | KeyError],
+    )
+    assert_type(
+        s.attempt(int, ValueError, KeyError, OSError),
+        ResultStream[int, NoStock | ValueError | KeyError | OSError],
+    )
+    assert_type(
+        s.attempt_async(note, OSError, concurrency=3), ResultStream[None, NoStock | OSError]
+    )
+    s.attempt(int)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    s.attempt(int, "ValueError")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.attempt_async(int, OSError)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def failures(s: ResultStream[int, NoStock]) -> None:
+    """Steps about failures replace the error type or recover from it."""
+    assert_type(s.alt(lambda error: str(error)), ResultStream[int, str])
+    assert_type(s.bimap(str, lambda error: len(error.args)), ResultStream[str, int])
+    assert_type(s.lash(recover), ResultStream[int | bool, Refused])
+    assert_type(s.lash_async(recover_async), ResultStream[int | bool, Refused])
+    assert_type(s.tap_failure(print), ResultStream[int, NoStock])
+    assert_type(s.tap_failure_async(note), ResultStream[int, NoStock])
+    assert_type(s.failures(), Stream[NoStock])
+    s.alt(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.bimap(str.upper, str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.lash(str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.lash_async(recover)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.tap_failure(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.tap_failure_async(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def terminals(s: ResultStream[int, NoStock]) -> None:
+    """What comes out at the end."""
+    assert_type(s.collect(), FutureResult[list[int], NoStock])
+    assert_type(s.collect_all(), FutureResult[list[int], FailedItems[int, NoStock]])
+    assert_type(s.partition(), Future[tuple[list[int], list[NoStock]]])
+    assert_type(s.for_each(print), FutureResult[int, NoStock])
+    assert_type(s.for_each(note), FutureResult[int, NoStock])
+    assert_type(s.fold("", lambda text, n: text + str(n)), FutureResult[str, NoStock])
+    assert_type(s.first(), FutureResult[int, NoStock | StreamEmpty])
+    assert_type(s.last(), FutureResult[int, NoStock | StreamEmpty])
+    assert_type(s.run(), FutureResult[int, NoStock])
+    s.for_each(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.fold("", lambda n, text: n + text)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnknownLambdaType, reportArgumentType]
+
+
+async def as_stream(s: ResultStream[int, NoStock]) -> None:
+    """It is an aiostream stream of Results."""
+    async with s.stream() as items:
+        async for item in items:
+            assert_type(item, Result[int, NoStock])
+            match cases(item):
+                case Success(n):
+                    assert_type(n, int)
+                case Failure(error):
+                    assert_type(error, NoStock)
+    assert_type(await s, Result[int, NoStock])
+    assert_type(s[1:3], Stream[Result[int, NoStock]])
+
+
+def variance(s: ResultStream[bool, NoStock]) -> ResultStream[int, Exception]:
+    """A stream of a narrower type stands for one of a wider."""
+    return s
+
+
+def wrong_variance(s: ResultStream[int, Exception]) -> ResultStream[bool, NoStock]:
+    """But not the other way round."""
+    return s  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
