@@ -122,15 +122,20 @@ class _Crew(Pump[Any]):
         async with plain_iterator(self._source) as items:
             try:
                 async for item in items:
+                    if self._is_over():  # and the source swallowed the cancellation
+                        break
                     self._begin(item)
                     while self._held >= self._limit:
                         self._room = self.loop.create_future()
                         await self._room
-                while self._active:
+                while self._active and not self._is_over():
                     self._idle = self.loop.create_future()
                     await self._idle
             finally:
                 await self._dismiss()
+
+    def _is_over(self) -> bool:
+        return self.closed or self.error is not None
 
     def _begin(self, item: Any) -> None:
         self._held += 1
