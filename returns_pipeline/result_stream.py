@@ -553,9 +553,11 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         _check_concurrency(concurrency)
         if concurrency == 1:
             return self._step(code, func, extra)
-        work = stages.on_its_own(code, func, extra)
+        work, after = stages.on_its_own(code, func, extra)
         return self._segment(
-            lambda part: map_concurrently(part, work, concurrency, ordered=ordered, passing=Failed)
+            lambda part: map_concurrently(
+                part, work, concurrency, ordered=ordered, passing=Failed, after=after
+            )
         )
 
 

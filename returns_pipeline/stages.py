@@ -140,6 +140,8 @@ class _Part:
         self.steps = steps
 
     def __aiter__(self) -> AsyncIterator[Any]:
+        if not self.steps:
+            return aiter(self.source)
         return _fuse(lambda: (self.source, self.steps), packed=False)
 
 
@@ -306,13 +308,12 @@ async def expand(
 
 def on_its_own(
     code: int, func: Callable[[Any], Awaitable[Any]], extra: Any
-) -> Callable[[Any], Awaitable[Any]]:
-    """Make an asynchronous step a function from a value to a bare value or a `Failed`."""
+) -> tuple[Callable[[Any], Awaitable[Any]], Callable[[Any], Any]]:
+    """Give an asynchronous step in two parts: what is awaited, and what is then made of it."""
     if code == MAP_ASYNC:
-        return func
-
-    async def bind(value: Any) -> Any:
-        return split(await func(value))
+        return func, _same
+    if code == BIND_ASYNC:
+        return func, split
 
     async def attempt(value: Any) -> Any:
         try:
@@ -320,7 +321,11 @@ def on_its_own(
         except extra as error:
             return Failed(error)
 
-    return bind if code == BIND_ASYNC else attempt
+    return attempt, _same
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 async def _fold_in(

@@ -16,6 +16,7 @@ __all__ = ["expand_concurrently", "map_concurrently"]
 
 A = TypeVar("A")
 B = TypeVar("B")
+C = TypeVar("C")
 F = TypeVar("F")
 
 
@@ -26,8 +27,9 @@ def map_concurrently(
     *,
     ordered: bool,
     passing: type[F],
-) -> AsyncIterator[B | F]:
-    """Replace each item by what ``work`` makes of it, for up to ``limit`` items at a time.
+    after: Callable[[B], C],
+) -> AsyncIterator[C | F]:
+    """Replace each item by ``after`` of what ``work`` makes of it, for ``limit`` items at a time.
 
     Items of the class ``passing`` are not worked on; they come out as they are.
 
@@ -42,7 +44,7 @@ def map_concurrently(
     Cancel safety: a read that is cancelled loses nothing. ``aclose()`` cancels the work under way,
     awaits it, and closes the source. The source runs in one task, each piece of work in its own.
     """
-    return Reader(_Crew(source, limit, ordered=ordered, passing=passing, work=work))
+    return Reader(_Crew(source, limit, ordered=ordered, passing=passing, work=work, after=after))
 
 
 def expand_concurrently(
@@ -86,6 +88,7 @@ class _Crew(Pump[Any]):
         ordered: bool,
         passing: type[Any],
         work: Callable[[Any], Awaitable[Any]] | None = None,
+        after: Callable[[Any], Any] | None = None,
         expand: Callable[[Any], AsyncIterable[Any]] | None = None,
     ) -> None:
         super().__init__()
@@ -94,10 +97,14 @@ class _Crew(Pump[Any]):
         self._ordered = ordered
         self._passing = passing
         self._work = work
+        self._after = after
         self._expand = expand
         self._cells: deque[_Cell] = deque()  # in the order in which they are to come out
         self._held = 0  # items read whose slot is not free again
-        self._active: dict[asyncio.Task[None], None] = {}
+        # Tasks are kept for the next item: making one costs more than a short piece of work.
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: list[asyncio.Future[tuple[Any, _Cell]]] = []  # tasks without work
+        self._busy = 0
         self._room: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
 
@@ -109,7 +116,9 @@ class _Crew(Pump[Any]):
         """Give the next item out."""
         cell = self._cells.popleft()
         if cell.taken is None:
-            self._free_slot()
+            self._held -= 1
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
         elif not cell.taken.done():
             cell.taken.set_result(None)
         return cell.outcome
@@ -128,9 +137,13 @@ class _Crew(Pump[Any]):
                     while self._held >= self._limit:
                         self._room = self.loop.create_future()
                         await self._room
-                while self._active and not self._is_over():
+                while self._busy and not self._is_over():
                     self._idle = self.loop.create_future()
                     await self._idle
+            except BaseException as error:
+                if not self._is_over():
+                    self.error = error  # so that what the work raises when cancelled is no news
+                raise
             finally:
                 await self._dismiss()
 
@@ -140,76 +153,82 @@ class _Crew(Pump[Any]):
     def _begin(self, item: Any) -> None:
         self._held += 1
         cell = _Cell()
+        if self._ordered:
+            self._cells.append(cell)
         if isinstance(item, self._passing):
             cell.outcome = item
             self._finish(cell)
-            if self._ordered:
-                self._cells.append(cell)
-                self.wake_reader()
             return
-        if self._ordered:
-            self._cells.append(cell)
-        task = self.loop.create_task(self._do(item, cell))
-        if not task.done():  # an eager one may be
-            self._active[task] = None
-            task.add_done_callback(self._retire)
+        self._busy += 1
+        if self._waiting:
+            self._waiting.pop().set_result((item, cell))
+        else:
+            self._tasks.append(self.loop.create_task(self._work_on(item, cell)))
 
     def _finish(self, cell: _Cell) -> None:
         cell.done = True
         if not self._ordered:
             self._cells.append(cell)
             self.wake_reader()
-        elif self._cells and self._cells[0] is cell:
+        elif self._cells[0] is cell:
             self.wake_reader()
 
-    def _retire(self, task: asyncio.Task[None]) -> None:
-        del self._active[task]
-        if not self._active:
-            wake(self._idle)
+    async def _work_on(self, item: Any, cell: _Cell) -> None:
+        """Work on this item, and on those that are handed over later."""
+        work, after = self._work, self._after
+        while True:
+            try:
+                if work is not None and after is not None:
+                    cell.outcome = after(await work(item))
+                    self._finish(cell)
+                else:
+                    await self._give_all(item)
+            except BaseException as error:  # noqa: BLE001  # the first is raised to the reader
+                self._fail(error)
+                return
+            self._busy -= 1
+            if not self._busy:
+                wake(self._idle)
+            handed_over = self.loop.create_future()
+            self._waiting.append(handed_over)
+            item, cell = await handed_over
 
-    async def _do(self, item: Any, cell: _Cell) -> None:
-        try:
-            if self._work is not None:
-                cell.outcome = await self._work(item)
-                self._finish(cell)
-            elif self._expand is not None:
-                await self._give_all(self._expand(item))
-        except BaseException as error:
-            if self.error is None and not self.closed:
-                self.error = error
-                self.task.cancel()  # which dismisses the others
-            elif not isinstance(error, asyncio.CancelledError):
-                if self.error is None:
-                    raise  # closing: whoever awaits this task raises it
-                _add_note(self.error, error)
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-
-    async def _give_all(self, items: AsyncIterable[Any]) -> None:
-        async with plain_iterator(items) as opened:
+    async def _give_all(self, item: Any) -> None:
+        assert self._expand is not None
+        async with plain_iterator(self._expand(item)) as opened:
             async for outcome in opened:
-                cell = _Cell()
-                cell.outcome = outcome
-                cell.taken = self.loop.create_future()
-                self._finish(cell)
-                await cell.taken
+                given = _Cell()
+                given.outcome = outcome
+                given.taken = self.loop.create_future()
+                self._finish(given)
+                await given.taken
         self._free_slot()
+
+    def _fail(self, error: BaseException) -> None:
+        """Keep the first error, and note the others on it."""
+        if not self._is_over():
+            self.error = error
+            self.task.cancel()  # which dismisses the others
+        elif not isinstance(error, asyncio.CancelledError):
+            if self.error is None:
+                raise error  # closing: whoever awaits this task raises it
+            _add_note(self.error, error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
 
     async def _dismiss(self) -> None:
         """Cancel the work under way and wait for it; raise the first error of a clean-up."""
         cancelled: asyncio.CancelledError | None = None
-        working = list(self._active)
-        for task in working:
+        for task in self._tasks:
             task.cancel()
-        while self._active:
+        while any(not task.done() for task in self._tasks):
             try:
-                await asyncio.wait(self._active)
+                await asyncio.wait(self._tasks)
             except asyncio.CancelledError as error:
                 cancelled = error
-                for task in self._active:
+                for task in self._tasks:
                     task.cancel()
-            await asyncio.sleep(0)  # the callbacks that empty the list run after the wait
-        for task in working:
+        for task in self._tasks:
             if not task.cancelled() and (failed := task.exception()) is not None:
                 raise failed
         if cancelled is not None:

@@ -211,7 +211,9 @@ def test_later_errors_of_siblings_are_notes_on_the_first() -> None:
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_read_that_is_cancelled_loses_nothing(ordered: bool) -> None:
     async def main() -> None:
-        s = map_concurrently(count_up(6), Work(3, 1, 2), 3, ordered=ordered, passing=Passing)
+        s = map_concurrently(
+            count_up(6), Work(3, 1, 2), 3, ordered=ordered, passing=Passing, after=int
+        )
         seen = []
         while True:
             try:
@@ -261,7 +263,7 @@ def test_an_iterator_dropped_unread_stops_its_work() -> None:
     work = Work(20)
 
     async def main() -> None:
-        s: Any = map_concurrently(count_up(9), work, 3, ordered=True, passing=Passing)
+        s: Any = map_concurrently(count_up(9), work, 3, ordered=True, passing=Passing, after=int)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5):
                 await anext(s)
@@ -441,7 +443,7 @@ def test_every_item_comes_out_once_whatever_the_timing(
 
     async def main() -> list[Any]:
         source = count_up(len(times))
-        s = map_concurrently(source, work, concurrency, ordered=ordered, passing=Passing)
+        s = map_concurrently(source, work, concurrency, ordered=ordered, passing=Passing, after=int)
         seen: list[Any] = []
         while True:
             try:
