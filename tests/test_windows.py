@@ -347,12 +347,12 @@ def test_ten_thousand_idle_windows_cost_one_timer_each_and_then_none() -> None:
 )
 def test_arguments_out_of_range_are_refused_at_the_call(n: int, timeout: float) -> None:
     with pytest.raises(InvalidArgument):
-        chunks_or_timeout(timed("a"), n, timeout)
+        _ = chunks_or_timeout(timed("a"), n, timeout)
 
 
 def test_a_source_that_is_not_async_is_a_type_error_at_the_call() -> None:
     with pytest.raises(TypeError):
-        chunks_or_timeout([1, 2], 1, 1.0)  # type: ignore[arg-type]
+        _ = chunks_or_timeout([1, 2], 1, 1.0)  # type: ignore[arg-type]
 
 
 def test_the_stream_is_repeatable_when_its_source_is() -> None:
