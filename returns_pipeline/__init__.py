@@ -1,19 +1,45 @@
 """Typed functional streams: errors as values, windows by time or count, compensation."""
 
 from returns_pipeline import pipe, results
-from returns_pipeline.errors import InvalidArgument, PipelineError, StreamEmpty
+from returns_pipeline.compensation import (
+    Compensation,
+    CompensationRegistry,
+    CompensationReport,
+    CompensationScope,
+    current_key,
+)
+from returns_pipeline.context import StepContext
+from returns_pipeline.errors import (
+    CompensationFailed,
+    InvalidArgument,
+    PipelineError,
+    ScopeClosed,
+    StepTimeout,
+    StreamEmpty,
+)
 from returns_pipeline.outcomes import cases
 from returns_pipeline.result_stream import FailedItems, ResultStream
+from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.windows import chunks_or_timeout
 
 __all__ = [
+    "Compensation",
+    "CompensationFailed",
+    "CompensationRegistry",
+    "CompensationReport",
+    "CompensationScope",
     "FailedItems",
     "InvalidArgument",
     "PipelineError",
     "ResultStream",
+    "RetryPolicy",
+    "ScopeClosed",
+    "StepContext",
+    "StepTimeout",
     "StreamEmpty",
     "cases",
     "chunks_or_timeout",
+    "current_key",
     "pipe",
     "results",
 ]

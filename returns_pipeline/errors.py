@@ -3,7 +3,11 @@
 ```
 PipelineError
 ├── InvalidArgument (also ValueError)   an argument is out of range, raised at the call
-└── StreamEmpty                         first() or last() of a stream without items
+├── StreamEmpty                         first() or last() of a stream without items
+├── StepTimeout                         a step or an undo was cut off at its time limit
+├── CompensationFailed                  undo actions that were given up
+├── ScopeClosed                         a scope or context is settled: it takes no more actions
+└── ScopeBusy                           a context runs a step already
 ```
 
 Facts are attributes, every error can be pickled, and two errors with the same facts are equal.
@@ -11,7 +15,15 @@ Facts are attributes, every error can be pickled, and two errors with the same f
 
 from __future__ import annotations
 
-__all__ = ["InvalidArgument", "PipelineError", "StreamEmpty"]
+__all__ = [
+    "CompensationFailed",
+    "InvalidArgument",
+    "PipelineError",
+    "ScopeBusy",
+    "ScopeClosed",
+    "StepTimeout",
+    "StreamEmpty",
+]
 
 
 class PipelineError(Exception):
@@ -38,3 +50,85 @@ class StreamEmpty(PipelineError):
     def __str__(self) -> str:
         """Say what happened, also when raised bare."""
         return "the stream ended without an item"
+
+
+class StepTimeout(PipelineError):
+    """A step, or an undo, was cut off at its time limit.
+
+    Attributes:
+        step: The step's name.
+        limit: The limit it ran under, in seconds.
+    """
+
+    def __init__(self, step: str, limit: float) -> None:
+        """Keep both facts as data; the message is made from them."""
+        super().__init__(step, limit)
+        self.step = step
+        self.limit = limit
+
+    def __str__(self) -> str:
+        """Say which step, and after how long."""
+        return f"step {self.step!r} took longer than {self.limit:g} s"
+
+
+class CompensationFailed(PipelineError):
+    """Undo actions were given up: what they should have undone may still be there.
+
+    Attributes:
+        scope: The name of the scope that was rolled back.
+        actions: The actions that failed or were not run, each as text with its arguments.
+    """
+
+    def __init__(self, scope: str, actions: tuple[str, ...]) -> None:
+        """Keep the facts as data; the message is made from them."""
+        super().__init__(scope, actions)
+        self.scope = scope
+        self.actions = actions
+
+    def __str__(self) -> str:
+        """Say which scope, and list the actions."""
+        return (
+            f"{len(self.actions)} undo action(s) of {self.scope!r} did not succeed: "
+            + "; ".join(self.actions)
+        )
+
+
+class ScopeClosed(PipelineError):
+    """A scope has been settled, so it does not accept what was asked of it.
+
+    An action refused like this is *not* on record: its effect must not be carried out.
+
+    Attributes:
+        scope: The scope's name.
+        how: How it was settled: "committed", "rolled back" or "absorbed".
+    """
+
+    def __init__(self, scope: str, how: str) -> None:
+        """Keep both facts as data; the message is made from them."""
+        super().__init__(scope, how)
+        self.scope = scope
+        self.how = how
+
+    def __str__(self) -> str:
+        """Say which scope, and what became of it."""
+        return f"scope {self.scope!r} has been {self.how}"
+
+
+class ScopeBusy(PipelineError):
+    """A context runs a step, and cannot run another at the same time.
+
+    Both would settle the same actions: the success of one would commit those of the other. Give
+    each its own context by ``child()``.
+
+    Attributes:
+        context: The path of the context.
+    """
+
+    def __init__(self, context: str) -> None:
+        """Keep the fact as data; the message is made from it."""
+        super().__init__(context)
+        self.context = context
+
+    def __str__(self) -> str:
+        """Say which context, and what to do."""
+        return f"context {self.context!r} already runs a step; use child() for steps side by side"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from returns.future import FutureResult
 
-__all__ = ["cases", "settled"]
+__all__ = ["cases", "settled", "unpacked"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -44,9 +44,14 @@ async def settled(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[
     Raises:
         TypeError: What was awaited gave something else.
     """
-    given: object = await step
-    if isinstance(given, IOResult):
-        given = given._inner_value  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]
+    given = unpacked(await step)
     if isinstance(given, Success | Failure):
         return cast("Result[T, E]", given)
     raise TypeError(f"expected a Result, not {given!r}")
+
+
+def unpacked(given: object) -> object:
+    """Give the `Result` inside an ``IOResult``, and anything else as it is."""
+    if isinstance(given, IOResult):
+        return cast("object", given._inner_value)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    return given

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from returns.future import FutureResult
     from returns.result import Result
 
+    from returns_pipeline.context import StepContext
+
 __all__ = [
     "alt",
     "attempt",
@@ -40,6 +42,7 @@ __all__ = [
     "bind_async_result",
     "bind_future_result",
     "bind_result",
+    "bind_step",
     "chunks_or_timeout",
     "ensure",
     "filter_result",
@@ -103,6 +106,21 @@ def bind_future_result(
     """Do as `bind_async_result`, for functions that give a `FutureResult`."""
     return lambda source: ResultStream.from_results(source).bind_future_result(
         func, concurrency=concurrency, ordered=ordered
+    )
+
+
+def bind_step(
+    func: Callable[[A, StepContext], FutureResult[B, F] | Awaitable[Result[B, F]]],
+    /,
+    ctx: StepContext,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
+    hold: bool = False,
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
+    """Replace each value by what a step makes of it, in a context of the step's own."""
+    return lambda source: ResultStream.from_results(source).bind_step(
+        func, ctx, concurrency=concurrency, ordered=ordered, hold=hold
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 
+    from returns_pipeline.context import StepContext
     from returns_pipeline.stages import Segment
 
 __all__ = ["FailedItems", "ResultStream"]
@@ -265,6 +266,53 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return self._async_step(
             stages.BIND_ASYNC, _awaiting_future(func), None, concurrency, ordered
         )
+
+    def bind_step(
+        self,
+        func: Callable[[T_co, StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        /,
+        ctx: StepContext,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+        hold: bool = False,
+    ) -> ResultStream[U, E_co | F]:
+        """Replace each value by what a step makes of it, in a context of the step's own.
+
+        The step, which gives a `FutureResult` or is a coroutine of a Result, gets the value and
+        a child of ``ctx``, to register its undo actions with. When it ends, they are settled
+        before anything goes downstream:
+
+        1. a `Success` commits them, so that an endless stream keeps none in memory;
+        2. a `Failure` has them undone first, and then comes out;
+        3. an exception or a cancellation has them undone first, and then goes on;
+        4. with ``hold``, a `Success` hands them to ``ctx`` instead: what runs the stream, usually
+           ``ctx.run(stream.collect())``, undoes those of all held steps, newest first, when
+           anything fails later, and commits them at its end.
+
+        What must stand or fall together belongs into one step:
+
+        ```python
+        @future_safe(exceptions=(WriteError, PublishError))
+        async def persist_and_publish(batch: list[Event], step: StepContext) -> BatchId:
+            batch_id = BatchId(step.key)
+            await step.register(delete_batch, batch_id)  # on record before the effect
+            await repository.write(batch_id, batch)
+            await publisher.publish(batch_id)  # if this fails, the batch is deleted
+            return batch_id
+        ```
+
+        For ``concurrency`` and ``ordered`` see `bind_async`. Held steps that ran side by side are
+        undone by the order in which they were started.
+
+        Cancel safety: as `bind_async`; a cancellation goes on when all is undone.
+
+        Raises:
+            InvalidArgument: At the call, if ``concurrency`` is below 1.
+            ScopeClosed: When read, if ``ctx`` is settled for good.
+        """
+        step = ctx.in_own_step(func, hold=hold)
+        return self._async_step(stages.BIND_ASYNC, step, None, concurrency, ordered)
 
     @overload
     def attempt_async(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from returns.future import FutureResult
     from returns.result import Result
 
+    from returns_pipeline.context import StepContext
+
 __all__ = [
     "alt",
     "attempt",
@@ -35,6 +37,7 @@ __all__ = [
     "bind_async_result",
     "bind_future_result",
     "bind_result",
+    "bind_step",
     "ensure",
     "filter_result",
     "flat_map",
@@ -105,6 +108,22 @@ def bind_future_result(
     """Do as `bind_async_result`, for functions that give a `FutureResult`."""
     return ResultStream.from_results(source).bind_future_result(
         func, concurrency=concurrency, ordered=ordered
+    )
+
+
+def bind_step(
+    source: AsyncIterable[Result[A, E]],
+    func: Callable[[A, StepContext], FutureResult[B, F] | Awaitable[Result[B, F]]],
+    /,
+    ctx: StepContext,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
+    hold: bool = False,
+) -> ResultStream[B, E | F]:
+    """Replace each value by what a step makes of it, in a context of the step's own."""
+    return ResultStream.from_results(source).bind_step(
+        func, ctx, concurrency=concurrency, ordered=ordered, hold=hold
     )
 
 

@@ -1,0 +1,79 @@
+"""`RetryPolicy`: how often something is tried, and how long to wait in between."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from returns_pipeline.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenacity import RetryCallState
+    from tenacity.wait import wait_base
+
+    Wait: TypeAlias = "float | wait_base | Callable[[RetryCallState], float]"
+
+__all__ = ["RetryPolicy"]
+
+# The default wait, in seconds: doubled from the first to the most, with as much jitter on top.
+_FIRST_WAIT = 0.1
+_MOST_WAIT = 30.0
+_JITTER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often something that fails is tried, and how long to wait before the next attempt.
+
+    It is a value: frozen, compared by its fields, shared freely. What counts as a failure is said
+    by what it is given to; for an undo it is any exception and any `Failure`.
+
+    Attributes:
+        attempts: How often it is tried at most, the first time included; at least 1.
+        wait: Seconds before the next attempt: a number, or any wait strategy of tenacity
+            (``tenacity.wait_fixed(1) + tenacity.wait_random(0, 2)``, ...). By default 0.1 s,
+            doubled each time up to 30 s, with up to 0.1 s of random jitter on top, so that many
+            that failed together do not come back together.
+
+    Raises:
+        InvalidArgument: At the call, if an argument is out of range.
+
+    >>> RetryPolicy(attempts=3, wait=0.5)
+    RetryPolicy(attempts=3, wait=0.5)
+    """
+
+    attempts: int = 3
+    wait: Wait | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be carried out."""
+        if self.attempts < 1:
+            raise InvalidArgument(f"attempts must be at least 1, not {self.attempts!r}")
+        if isinstance(self.wait, int | float) and not 0 <= self.wait < math.inf:
+            raise InvalidArgument(f"wait must be 0 seconds or more, not {self.wait!r}")
+
+    def delay(self, attempt: int, outcome: object) -> float:
+        """Give the seconds to wait after an attempt failed.
+
+        Args:
+            attempt: Which attempt it was, counted from 1.
+            outcome: What came of it: the exception, or the value that stands for a failure.
+        """
+        if isinstance(self.wait, int | float):
+            return self.wait
+        # tenacity is loaded with the first retry that needs it: most runs never do.
+        import tenacity  # noqa: PLC0415
+
+        wait = self.wait
+        if wait is None:
+            wait = tenacity.wait_exponential_jitter(_FIRST_WAIT, _MOST_WAIT, jitter=_JITTER)
+        state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
+        state.attempt_number = attempt
+        if isinstance(outcome, BaseException):
+            state.set_exception((type(outcome), outcome, outcome.__traceback__))
+        else:
+            state.set_result(outcome)
+        return wait(state)
