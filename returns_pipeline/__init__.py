@@ -20,6 +20,7 @@ from returns_pipeline.errors import (
 from returns_pipeline.outcomes import cases
 from returns_pipeline.result_stream import FailedItems, ResultStream
 from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.saga import Saga
 from returns_pipeline.windows import chunks_or_timeout
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "PipelineError",
     "ResultStream",
     "RetryPolicy",
+    "Saga",
     "ScopeClosed",
     "StepContext",
     "StepTimeout",

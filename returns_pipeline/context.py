@@ -24,7 +24,7 @@ import itertools
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from returns.future import FutureResult
 from returns.result import Result, Success
@@ -236,7 +236,7 @@ class StepContext:
         self._mishaps.clear()
         self.scope.report = _NOTHING
         try:
-            return await self._settle(lambda: step, self._keep, close=False)
+            return await self._settle(lambda: step, self.commit, close=False)
         finally:
             self._running = False
 
@@ -245,19 +245,20 @@ class StepContext:
         func: Callable[[T, StepContext], FutureResult[U, E] | Awaitable[Result[U, E]]],
         /,
         *,
+        name: str | None = None,
         hold: bool = False,
-    ) -> Callable[[T], Awaitable[Result[U, E]]]:
+    ) -> Callable[[T], Coroutine[Any, Any, Result[U, E]]]:
         """Make of a step a function that runs it in a context of its own, inside this one.
 
         What the step registers is settled when it ends: a success commits it, or, to ``hold`` it,
         hands it to this context, as one and in the place where the step was started. Anything
         else undoes it before it is given or raised.
         """
-        name = _name_of(func)
+        called = name or _name_of(func)
 
         async def run(value: T) -> Result[U, E]:
             # Not one of the open children: it is not to be rolled back under its feet.
-            own = f"{name}[{next(self._children)}]"
+            own = f"{called}[{next(self._children)}]"
             step = self._inside(own, self.scope.detached(own), math.inf)
             scope = step.scope
 
@@ -273,7 +274,12 @@ class StepContext:
 
         return run
 
-    async def _keep(self) -> None:
+    async def commit(self) -> None:
+        """Commit what is registered so far: it will not be undone, whatever becomes of the step.
+
+        Raises:
+            ScopeClosed: This context is settled.
+        """
         _ = await self.scope.settle(keep=True)
 
     async def _settle(

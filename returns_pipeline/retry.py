@@ -69,7 +69,8 @@ class RetryPolicy:
 
         wait = self.wait
         if wait is None:
-            wait = tenacity.wait_exponential_jitter(_FIRST_WAIT, _MOST_WAIT, jitter=_JITTER)
+            exponential = tenacity.wait_exponential(multiplier=_FIRST_WAIT, max=_MOST_WAIT)
+            wait = exponential + tenacity.wait_random(0, _JITTER)
         state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
         state.attempt_number = attempt
         if isinstance(outcome, BaseException):

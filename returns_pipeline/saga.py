@@ -1,0 +1,242 @@
+"""`Saga`: steps one after the other, each with the undo of what it did."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, overload
+
+from returns.future import FutureResult
+from returns.result import Failure, Result, Success
+
+from returns_pipeline.context import StepContext
+from returns_pipeline.errors import InvalidArgument, StepTimeout
+from returns_pipeline.outcomes import settled
+from returns_pipeline.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Saga"]
+
+A = TypeVar("A")
+U = TypeVar("U")
+F = TypeVar("F")
+A_contra = TypeVar("A_contra", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+
+_ONCE: Final = RetryPolicy(attempts=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step. Its types are held together by the signatures of `Saga.step`."""
+
+    name: str
+    func: Callable[[Any], Any]
+    undo: Callable[[Any], Awaitable[object]] | None
+    retry: RetryPolicy
+    timeout: float | None
+
+    async def perform(self, value: Any) -> Result[Any, Any]:
+        """Try it as often as its policy says."""
+        attempt = 1
+        while True:
+            result = await self._attempt(value)
+            if isinstance(result, Success) or attempt >= self.retry.attempts:
+                return result
+            await asyncio.sleep(self.retry.delay(attempt, result))
+            attempt += 1
+
+    async def _attempt(self, value: Any) -> Result[Any, Any]:
+        if self.timeout is None:
+            return await settled(self.func(value))
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                return await settled(self.func(value))
+        except TimeoutError as error:
+            # Its own, or a TimeoutError of the step? Ours was made of a cancellation.
+            if limit.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+                return Failure(StepTimeout(self.name, self.timeout))
+            raise
+
+
+class Saga(Generic[A_contra, T_co, E_co]):
+    """A chain of steps that is carried out as a whole, or undone.
+
+    A saga is a value: `step` and `pivot` give a new one, and it can be run any number of times,
+    also at the same time. Its types say what goes in, what comes out, and how it can fail.
+
+    When a step fails, raises or is cancelled, the undo of each step before it is called with that
+    step's own output, the last one first, before the failure is given or the exception goes on.
+    The step itself has no output then: what it did half-way is its own to clean up.
+
+    Args:
+        name: For reports.
+
+    >>> from returns.future import future_safe
+    >>> from returns_pipeline.testing import run
+    >>> @future_safe(exceptions=(KeyError,))
+    ... async def reserve(order: str) -> int:
+    ...     return {"book": 1}[order]
+    >>> async def release(reservation: int) -> None:
+    ...     print("released", reservation)
+    >>> @future_safe(exceptions=(ValueError,))
+    ... async def charge(reservation: int) -> str:
+    ...     raise ValueError("card declined")
+    >>> ship = Saga("ship").step("reserve", reserve, undo=release).step("charge", charge)
+    >>> run(ship.run("book"))
+    released 1
+    <IOResult: <Failure: card declined>>
+    """
+
+    __slots__ = ("_pivot", "_steps", "name")
+
+    def __init__(self: Saga[Never, Never, Never], name: str) -> None:
+        self.name = name
+        self._steps: tuple[_Step, ...] = ()
+        self._pivot: int | None = None  # how many steps come before it
+
+    @overload
+    def step(
+        self: Saga[Never, Never, Never],
+        name: str,
+        func: Callable[[A], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        /,
+        *,
+        undo: Callable[[U], Awaitable[object]] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: None = None,
+    ) -> Saga[A, U, F]: ...
+    @overload
+    def step(
+        self: Saga[Never, Never, Never],
+        name: str,
+        func: Callable[[A], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        /,
+        *,
+        undo: Callable[[U], Awaitable[object]] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float,
+    ) -> Saga[A, U, F | StepTimeout]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        func: Callable[[T_co], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        /,
+        *,
+        undo: Callable[[U], Awaitable[object]] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: None = None,
+    ) -> Saga[A_contra, U, E_co | F]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        func: Callable[[T_co], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        /,
+        *,
+        undo: Callable[[U], Awaitable[object]] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float,
+    ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
+    def step(
+        self,
+        name: str,
+        func: Callable[[Any], Any],
+        /,
+        *,
+        undo: Callable[[Any], Awaitable[object]] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> Saga[Any, Any, Any]:
+        """Add a step, which takes what the one before it gave.
+
+        Args:
+            name: For reports; unique in this saga.
+            func: The step: it gives a `FutureResult`, or is a coroutine of a Result.
+            undo: What undoes it: called with the step's output, a `Compensation` or any function
+                that gives an awaitable; ``None`` if there is nothing to undo. It must be
+                idempotent.
+            retry: How often a step that gives a `Failure` is tried; the last failure counts.
+                By default once, and behind the pivot as `RetryPolicy` has it by default.
+                Exceptions are not retried.
+            timeout: Seconds that one attempt may take, above 0. It is then cancelled, and has
+                failed with `StepTimeout`.
+
+        Raises:
+            InvalidArgument: At the call, if the name is taken, ``timeout`` is out of range, or
+                an ``undo`` is given behind the pivot.
+        """
+        if any(step.name == name for step in self._steps):
+            raise InvalidArgument(f"saga {self.name!r} has a step {name!r} already")
+        if undo is not None and self._pivot is not None:
+            raise InvalidArgument(f"step {name!r} is behind the pivot: nothing is undone there")
+        if timeout is not None and not timeout > 0:
+            raise InvalidArgument(f"timeout must be above 0 seconds, not {timeout!r}")
+        if retry is None:
+            retry = _ONCE if self._pivot is None else RetryPolicy()
+        return self._with((*self._steps, _Step(name, func, undo, retry, timeout)), self._pivot)
+
+    def pivot(self) -> Self:
+        """Mark the point of no return: once the step before it has succeeded, nothing is undone.
+
+        What was registered until then is committed. Steps behind it are only retried; if one of
+        them fails all the same, its failure is given and the steps before it stand.
+
+        Raises:
+            InvalidArgument: At the call, if there is no step before it, or a pivot already.
+        """
+        if not self._steps or self._pivot is not None:
+            raise InvalidArgument("a saga has one pivot, behind a step")
+        return self._with(self._steps, len(self._steps))
+
+    def run(self, value: A_contra, ctx: StepContext | None = None) -> FutureResult[T_co, E_co]:
+        """Carry the steps out, or undo them.
+
+        Args:
+            value: What the first step takes.
+            ctx: The context that this is part of: when all steps have succeeded, it takes the
+                undo actions over (what stands before a pivot excepted), so that they are still
+                undone if something fails later there. Without it they are committed.
+
+        Returns:
+            What the last step gave, or the failure that ended it.
+
+        Cancel safety: a cancellation goes on when all is undone.
+        """
+        if ctx is None:
+            own = StepContext(self.name)
+            return own.run(self._carry_out(value, own))
+        return FutureResult(ctx.in_own_step(self._carry_out, name=self.name, hold=True)(value))
+
+    async def _carry_out(self, value: Any, ctx: StepContext) -> Result[T_co, E_co]:
+        for done, step in enumerate(self._steps):
+            if done == self._pivot:
+                await ctx.commit()
+            result = await step.perform(value)
+            if not isinstance(result, Success):
+                return result
+            value = result.unwrap()
+            # Nothing is awaited in between: an output is never without its undo.
+            if step.undo is not None:
+                await ctx.register(step.undo, value)
+        if self._pivot == len(self._steps):
+            await ctx.commit()
+        return Success(value)
+
+    def _with(self, steps: tuple[_Step, ...], pivot: int | None) -> Self:
+        made = type(self).__new__(type(self))
+        made.name = self.name
+        made._steps = steps
+        made._pivot = pivot
+        return made
+
+    def __repr__(self) -> str:
+        names = [step.name for step in self._steps]
+        if self._pivot is not None:
+            names.insert(self._pivot, "| pivot |")
+        return f"<Saga {self.name!r}: {' -> '.join(names)}>"

@@ -1,0 +1,379 @@
+"""Sagas: steps in order, undone in reverse, by their own outputs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from returns.io import IOFailure, IOSuccess
+from returns.result import Failure, Result, Success
+
+from returns_pipeline.context import StepContext
+from returns_pipeline.errors import InvalidArgument, StepTimeout
+from returns_pipeline.outcomes import settled
+from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.saga import Saga
+from returns_pipeline.testing import run
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class World:
+    """Effects, and the steps that make and undo them."""
+
+    def __init__(self) -> None:
+        self.effects: list[int] = []
+        self.log: list[str] = []
+
+    async def add(self, value: int) -> Result[int, str]:
+        await asyncio.sleep(1)
+        self.effects.append(value)
+        self.log.append(f"did {value}")
+        return Success(value + 1)
+
+    async def undo(self, value: int) -> None:
+        await asyncio.sleep(1)
+        self.effects.remove(value - 1)
+        self.log.append(f"undid {value - 1}")
+
+    async def fail(self, value: int) -> Result[int, str]:
+        await asyncio.sleep(1)
+        return Failure(f"no {value}")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_each_step_takes_the_output_of_the_one_before() -> None:
+    world = World()
+    saga = Saga("s").step("a", world.add, undo=world.undo).step("b", world.add, undo=world.undo)
+    assert run(settled(saga.run(1))) == Success(3)
+    assert world.effects == [1, 2]
+
+
+def test_a_failure_undoes_the_steps_before_it_newest_first_by_their_outputs() -> None:
+    world = World()
+    saga = (
+        Saga("s")
+        .step("a", world.add, undo=world.undo)
+        .step("b", world.add, undo=world.undo)
+        .step("c", world.fail, undo=world.undo)
+    )
+    assert run(settled(saga.run(1))) == Failure("no 3")
+    assert world.log == ["did 1", "did 2", "undid 2", "undid 1"]
+
+
+def test_an_exception_goes_on_as_the_same_object_when_all_is_undone() -> None:
+    world = World()
+    bug = ZeroDivisionError()
+
+    async def broken(value: int) -> Result[int, str]:
+        raise bug
+
+    async def main() -> None:
+        saga = Saga("s").step("a", world.add, undo=world.undo).step("b", broken)
+        with pytest.raises(ZeroDivisionError) as caught:
+            await saga.run(1)
+        assert caught.value is bug
+        assert world.effects == []
+
+    run(main())
+
+
+def test_a_step_without_undo_is_left_as_it_is() -> None:
+    world = World()
+    saga = Saga("s").step("a", world.add).step("b", world.fail)
+    assert run(settled(saga.run(1))) == Failure("no 2")
+    assert world.effects == [1]
+
+
+def test_an_undo_may_be_a_lambda_and_a_step_a_future_result() -> None:
+    from returns.future import future_safe
+
+    world = World()
+
+    @future_safe(exceptions=(KeyError,))
+    async def look_up(value: int) -> int:
+        return {1: 10}[value]
+
+    saga = Saga("s").step("a", world.add, undo=lambda n: world.undo(n)).step("b", look_up)
+    assert repr(run(settled(saga.run(1)))) == "<Failure: 2>"
+    assert world.effects == []
+
+
+def test_behind_the_pivot_nothing_is_undone_and_steps_are_retried() -> None:
+    world = World()
+    tries: list[float] = []
+
+    async def flaky(value: int) -> Result[int, str]:
+        tries.append(now())
+        return Success(value) if len(tries) == 3 else Failure("not yet")
+
+    async def main() -> None:
+        saga = Saga("s").step("a", world.add, undo=world.undo).pivot().step("b", flaky)
+        assert await saga.run(1) == IOSuccess(2)
+        assert len(tries) == 3  # by the default policy
+        assert tries[1] > tries[0]
+        failing = Saga("s").step("a", world.add, undo=world.undo).pivot().step("b", world.fail)
+        assert await failing.run(5) == IOFailure("no 6")
+
+    run(main())
+    assert world.effects == [1, 5]
+
+
+def test_a_failure_before_the_pivot_undoes() -> None:
+    world = World()
+    saga = Saga("s").step("a", world.add, undo=world.undo).step("b", world.fail).pivot()
+    assert run(settled(saga.run(1))) == Failure("no 2")
+    assert world.effects == []
+
+
+def test_a_cancellation_behind_the_pivot_undoes_nothing() -> None:
+    world = World()
+
+    async def main() -> None:
+        saga = Saga("s").step("a", world.add, undo=world.undo).pivot().step("b", world.add)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(saga.run(1), 1.5)
+
+    run(main())
+    assert world.effects == [1]
+
+
+def test_a_pivot_at_the_end_holds_against_the_context() -> None:
+    """The context around a saga takes over only what stands before no pivot."""
+    world = World()
+
+    async def main() -> None:
+        last = Saga("s").step("a", world.add, undo=world.undo).pivot()
+        open_ended = Saga("t").step("a", world.add, undo=world.undo)
+        with pytest.raises(ZeroDivisionError):
+            async with StepContext("outer") as ctx:
+                assert await last.run(1, ctx) == IOSuccess(2)
+                assert await open_ended.run(7, ctx) == IOSuccess(8)
+                assert len(ctx.scope) == 1
+                raise ZeroDivisionError
+
+    run(main())
+    assert world.effects == [1]
+
+
+def test_within_a_context_a_failed_saga_undoes_its_own_steps_only() -> None:
+    world = World()
+
+    async def main() -> None:
+        async with StepContext("outer") as ctx:
+            saga = Saga("s").step("a", world.add, undo=world.undo)
+            assert await saga.run(1, ctx) == IOSuccess(2)
+            assert await saga.step("b", world.fail).run(5, ctx) == IOFailure("no 6")
+            assert world.effects == [1]
+
+    run(main())
+    assert world.effects == [1]
+
+
+def test_a_step_is_retried_by_its_policy_and_the_last_failure_counts() -> None:
+    times: list[float] = []
+
+    async def flaky(value: int) -> Result[int, str]:
+        times.append(now())
+        return Failure(f"try {len(times)}")
+
+    saga = Saga("s").step("a", flaky, retry=RetryPolicy(attempts=3, wait=2.0))
+    assert run(settled(saga.run(1))) == Failure("try 3")
+    assert times == [0.0, 2.0, 4.0]
+
+
+def test_a_cancellation_while_a_retry_waits_undoes_the_steps_before() -> None:
+    world = World()
+
+    async def main() -> None:
+        saga = (
+            Saga("s")
+            .step("a", world.add, undo=world.undo)
+            .step("b", world.fail, retry=RetryPolicy(attempts=9, wait=100.0))
+        )
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(saga.run(1), 50)
+        assert now() == 51.0  # the undo takes a second
+
+    run(main())
+    assert world.effects == []
+
+
+def test_a_step_that_takes_too_long_has_failed() -> None:
+    world = World()
+
+    async def slow(value: int) -> Result[int, str]:
+        await asyncio.sleep(10)
+        return Success(value)
+
+    async def main() -> None:
+        saga = Saga("s").step("a", world.add, undo=world.undo).step("b", slow, timeout=2.0)
+        assert await saga.run(1) == IOFailure(StepTimeout("b", 2.0))
+        assert now() == 4.0  # a second, two of waiting, and the undo's second
+
+    run(main())
+    assert world.effects == []
+
+
+def test_a_timeout_counts_for_each_attempt() -> None:
+    waits = [10.0, 1.0]
+
+    async def slow_once(value: int) -> Result[int, str]:
+        await asyncio.sleep(waits.pop(0))
+        return Success(value)
+
+    async def main() -> None:
+        saga = Saga("s").step("a", slow_once, timeout=2.0, retry=RetryPolicy(attempts=2, wait=0.0))
+        assert await saga.run(1) == IOSuccess(1)
+        assert now() == 3.0
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_timeout_error_of_the_steps_own_is_a_bug_and_not_the_time_limit(late: bool) -> None:
+    async def own(value: int) -> Result[int, str]:
+        try:
+            await asyncio.sleep(5 if late else 0)
+        except asyncio.CancelledError:
+            raise TimeoutError("mine") from None
+        raise TimeoutError("mine")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError, match="mine"):
+            await Saga("s").step("a", own, timeout=2.0).run(1)
+
+    run(main())
+
+
+def test_a_step_that_succeeds_in_spite_of_its_time_limit_is_undone_like_any_other() -> None:
+    world = World()
+
+    async def stubborn(value: int) -> Result[int, str]:
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            return await world.add(value)
+        raise AssertionError
+
+    saga = Saga("s").step("a", stubborn, undo=world.undo, timeout=2.0).step("b", world.fail)
+    assert run(settled(saga.run(1))) == Failure("no 2")
+    assert world.log == ["did 1", "undid 1"]
+
+
+def test_something_else_than_a_result_is_a_type_error_after_the_undo() -> None:
+    world = World()
+
+    async def main() -> None:
+        wrong: Callable[[int], Awaitable[Result[int, str]]] = asyncio.sleep  # type: ignore[assignment]
+        saga = Saga("s").step("a", world.add, undo=world.undo).step("b", wrong)
+        with pytest.raises(TypeError, match="expected a Result"):
+            await saga.run(1)
+
+    run(main())
+    assert world.effects == []
+
+
+def test_a_saga_is_a_value_that_runs_any_number_of_times_side_by_side() -> None:
+    world = World()
+
+    async def main() -> None:
+        base = Saga("s").step("a", world.add, undo=world.undo)
+        failing = base.step("b", world.fail)
+        results = await asyncio.gather(base.run(1), failing.run(10), base.run(100))
+        assert list(results) == [IOSuccess(2), IOFailure("no 11"), IOSuccess(101)]
+
+    run(main())
+    assert sorted(world.effects) == [1, 100]
+
+
+def test_what_makes_no_saga_is_refused_where_it_is_written() -> None:
+    world = World()
+    saga = Saga("s").step("a", world.add)
+    with pytest.raises(InvalidArgument, match="already"):
+        _ = saga.step("a", world.add)
+    with pytest.raises(InvalidArgument, match="behind the pivot"):
+        _ = saga.pivot().step("b", world.add, undo=world.undo)
+    with pytest.raises(InvalidArgument, match="one pivot"):
+        _ = saga.pivot().pivot()
+    with pytest.raises(InvalidArgument, match="one pivot"):
+        _ = Saga("s").pivot()
+    for timeout in (0.0, -1.0, float("nan")):
+        with pytest.raises(InvalidArgument, match="timeout"):
+            _ = saga.step("b", world.add, timeout=timeout)
+
+
+def test_it_shows_its_steps() -> None:
+    world = World()
+    saga = Saga("s").step("a", world.add).pivot().step("b", world.add)
+    assert repr(saga) == "<Saga 's': a -> | pivot | -> b>"
+
+
+@given(
+    steps=st.integers(1, 4),
+    ending=st.sampled_from(["success", "failure", "exception"]),
+    pivot=st.none() | st.integers(1, 4),
+    turns=st.none() | st.integers(0, 30),
+)
+def test_all_or_nothing_whenever_it_is_cancelled(
+    steps: int, ending: str, pivot: int | None, turns: int | None
+) -> None:
+    """Effects are all there or none is; those up to a pivot that was reached stand."""
+    effects: list[int] = []
+
+    async def main() -> None:
+        async def add(value: int) -> Result[int, str]:
+            await asyncio.sleep(0)
+            if value == steps:
+                if ending == "failure":
+                    return Failure("no")
+                if ending == "exception":
+                    raise ZeroDivisionError
+            effects.append(value)
+            return Success(value + 1)
+
+        async def undo(value: int) -> None:
+            await asyncio.sleep(0)
+            effects.remove(value - 1)
+
+        saga = Saga("s").step("0", add, undo=undo)
+        for number in range(1, steps + 1):
+            if pivot == number:
+                saga = saga.pivot()
+            behind = pivot is not None and pivot <= number
+            saga = saga.step(
+                str(number),
+                add,
+                undo=None if behind else undo,
+                retry=RetryPolicy(attempts=2, wait=0.0),
+            )
+
+        async def carry_out() -> object:
+            return await saga.run(0)
+
+        task = asyncio.create_task(carry_out())
+        if turns is not None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            task.cancel()  # also while it is being undone
+        await asyncio.wait({task})
+        complete = not task.cancelled() and task.exception() is None and ending == "success"
+        reached = pivot is not None and len(effects) >= pivot
+        if complete:
+            assert effects == list(range(steps + 1))
+        elif reached:
+            assert effects == list(range(len(effects)))
+        else:
+            assert effects == []
+
+    run(main())
