@@ -269,12 +269,12 @@ class CompensationScope:
         timeout: float,
         on_failure: OnFailure,
     ) -> None:
-        self.name = name
-        self.parent = parent
+        self.name: str = name
+        self.parent: CompensationScope | None = parent
         self.order: Order = order
-        self.timeout = timeout
+        self.timeout: float = timeout
         self.on_failure: OnFailure = on_failure
-        self.report = _EMPTY
+        self.report: CompensationReport = _EMPTY
         self._started = _next_order()
         self._records: list[_Record] = []
         self._children: dict[CompensationScope, None] | None = None  # open, oldest first

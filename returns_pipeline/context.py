@@ -138,10 +138,10 @@ class StepContext:
         observer: Observer | None,
         deadline: float,
     ) -> None:
-        self.name = name
-        self.parent = parent
-        self.scope = scope
-        self.deadline = deadline
+        self.name: str = name
+        self.parent: StepContext | None = parent
+        self.scope: CompensationScope = scope
+        self.deadline: float = deadline
         self._observer = observer
         self._owns_scope = True
         self._running = False

@@ -20,7 +20,7 @@ left, so a lambda's argument stays unknown here: give a named function, or use t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from returns_pipeline import windows
 from returns_pipeline.result_stream import ResultStream
@@ -67,7 +67,7 @@ X2 = TypeVar("X2", bound=Exception)
 X3 = TypeVar("X3", bound=Exception)
 X4 = TypeVar("X4", bound=Exception)
 
-chunks_or_timeout = windows.chunks_or_timeout.pipe
+chunks_or_timeout: Final = windows.chunks_or_timeout.pipe
 
 
 def map_result(

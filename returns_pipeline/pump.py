@@ -35,8 +35,8 @@ class Pump(ABC, Generic[T]):
     task: asyncio.Task[None]
 
     def __init__(self) -> None:
-        self.closed = False  # nothing more is wanted
-        self.ended = False  # nothing more will come from the source
+        self.closed: bool = False  # nothing more is wanted
+        self.ended: bool = False  # nothing more will come from the source
         self.error: BaseException | None = None
         self.ready: asyncio.Future[None] | None = None  # the reader, waiting
 

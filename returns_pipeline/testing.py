@@ -58,7 +58,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         selector.loop = self
         self._now = 0.0
-        self.jobs = 0
+        self.jobs: int = 0
         super().__init__(selector)
         self._clock_resolution = 1e-9
 
