@@ -257,22 +257,49 @@ class StepContext:
         called = name or _name_of(func)
 
         async def run(value: T) -> Result[U, E]:
-            # Not one of the open children: it is not to be rolled back under its feet.
-            own = f"{called}[{next(self._children)}]"
-            step = self._inside(own, self.scope.detached(own), math.inf)
-            scope = step.scope
-
-            async def accept() -> None:
-                if scope.closed:
-                    return  # by the step itself
-                if hold:
-                    self.scope.absorb(scope, as_one=True)
-                else:
-                    await scope.commit()
-
-            return await step._settle(lambda: func(value, step), accept, close=True)
+            step = self.attempt(called)
+            return await step.conclude(lambda: func(value, step), hold=hold)
 
         return run
+
+    def attempt(self, name: str, *, deadline: float = math.inf) -> StepContext:
+        """Open a context for one run of a step, to be settled by `conclude`.
+
+        It is not one of the open children: it is not to be rolled back under a running step.
+
+        Raises:
+            ScopeClosed: This context is settled.
+        """
+        own = f"{name}[{next(self._children)}]"
+        return self._inside(own, self.scope.detached(own), deadline)
+
+    async def conclude(
+        self,
+        call: Callable[[], FutureResult[T, E] | Awaitable[Result[T, E]]],
+        *,
+        hold: bool,
+        wanted: Callable[[], bool] | None = None,
+    ) -> Result[T, E]:
+        """Run a step in this context, made by `attempt`, and settle it for good.
+
+        Args:
+            call: Begins the step.
+            hold: Whether a success hands its actions to the context around this one, or commits.
+            wanted: Says whether a success is still of use; else it is undone, and counts as
+                cancelled.
+        """
+
+        async def accept() -> None:
+            if wanted is not None and not wanted():
+                raise asyncio.CancelledError("no longer wanted")
+            if self.scope.closed:
+                return  # by the step itself
+            if hold and self.parent is not None:
+                self.parent.scope.absorb(self.scope, as_one=True)
+            else:
+                await self.scope.commit()
+
+        return await self._settle(call, accept, close=True)
 
     async def commit(self) -> None:
         """Commit what is registered so far: it will not be undone, whatever becomes of the step.
