@@ -154,7 +154,7 @@ def wake(waiting: asyncio.Future[None] | None) -> None:
         waiting.set_result(None)
 
 
-async def wait_done(task: asyncio.Task[None]) -> None:
+async def wait_done(task: asyncio.Task[object]) -> None:
     """Wait until a cancelled task has cleaned up.
 
     A cancellation of the waiting task is passed on, as it would be if the clean-up ran in it, and

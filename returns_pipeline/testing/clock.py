@@ -6,13 +6,21 @@ import asyncio
 import math
 import selectors
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from concurrent.futures import Executor
+from returns_pipeline.testing.places import report
 
-__all__ = ["Deadlock", "LeakedTasks", "VirtualTimeLoop", "advance", "run"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from concurrent.futures import Executor
+    from contextvars import Context
+
+__all__ = ["Deadlock", "LeakedTasks", "VirtualTimeLoop", "advance", "run", "steering"]
+
+# What wraps the coroutine of each task that is made in this context; see faults.py.
+steering: ContextVar[Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]] | None]
+steering = ContextVar("steering", default=None)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,7 +55,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         if len(self.get_map()) > 1 or threading.active_count() > 1:
             ready = super().select(_PATIENCE)
         if not ready:
-            raise Deadlock(_report("all tasks wait for ever", asyncio.all_tasks(self.loop)))
+            raise Deadlock(report("all tasks wait for ever", asyncio.all_tasks(self.loop)))
         return ready
 
 
@@ -73,6 +81,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         # Adding up differences would drift; the loop knows the exact time.
         self._now = max(self._now, min(exact, math.nextafter(self._now + seconds, math.inf)))
 
+    def create_task(
+        self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
+    ) -> asyncio.Task[T]:
+        """Start a task; its steps can be counted and struck by a `FaultInjector`.
+
+        The options are those of the loop's own method on this version of Python.
+        """
+        context: Context | None = options.get("context")
+        steered = steering.get() if context is None else context.get(steering)
+        if steered is not None and asyncio.iscoroutine(coro):
+            coro = steered(coro)
+        return super().create_task(coro, **options)
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
@@ -87,16 +108,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return future
 
 
-def _report(what: str, tasks: set[asyncio.Task[Any]]) -> str:
-    lines = [what]
-    for task in sorted(tasks, key=lambda task: task.get_name()):
-        frames = task.get_stack(limit=1)
-        where = f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else "done"
-        lines.append(f"  {task.get_name()} at {where}: {task.get_coro()}")
-    return "\n".join(lines)
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Awaitable[T]) -> T:
     """Run a coroutine on virtual time, from 0 seconds on.
 
     The clock stands still while a task can run and jumps to the next timer when none can. No real
@@ -119,7 +131,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         result = await main
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if left:
-            raise LeakedTasks(_report("tasks left running", left))
+            raise LeakedTasks(report("tasks left running", left))
         return result
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
