@@ -1,0 +1,56 @@
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack as AsyncExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from typing_extensions import ParamSpec
+
+__all__ = [
+    "AsyncExitStack",
+    "AsyncIteratorContext",
+    "aiter",
+    "aitercontext",
+    "anext",
+    "assert_async_iterable",
+    "assert_async_iterator",
+    "async_",
+    "await_",
+    "is_async_iterable",
+    "is_async_iterator",
+]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+_U = TypeVar("_U")
+
+def aiter(obj: AsyncIterable[_T]) -> AsyncIterator[_T]: ...
+@overload
+def anext(obj: AsyncIterator[_T]) -> Awaitable[_T]: ...
+@overload
+def anext(obj: AsyncIterator[_T], default: _U) -> Awaitable[_T | _U]: ...
+async def await_(obj: Awaitable[_T]) -> _T: ...
+def async_(fn: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]: ...
+def is_async_iterable(obj: object) -> bool: ...
+def assert_async_iterable(obj: object) -> None: ...
+def is_async_iterator(obj: object) -> bool: ...
+def assert_async_iterator(obj: object) -> None: ...
+
+class AsyncIteratorContext(AsyncIterator[_T_co], AbstractAsyncContextManager[Any]):
+    _state: str
+    _aiterator: AsyncIterator[_T_co]
+    def __init__(self, aiterator: AsyncIterator[_T_co]) -> None: ...
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Awaitable[_T_co]: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool: ...
+    async def aclose(self) -> None: ...
+    async def athrow(self, exc: Exception) -> _T_co: ...
+
+def aitercontext(aiterable: AsyncIterable[_T]) -> AsyncIteratorContext[_T]: ...
