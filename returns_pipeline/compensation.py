@@ -41,9 +41,8 @@ from returns_pipeline.rollback import (
     CompensationReport,
     OnFailure,
     Order,
+    Replay,
     current_key,
-    replay,
-    wait_through,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ _ONCE: Final = RetryPolicy(attempts=1)
 _EMPTY: Final = CompensationReport()
 _COMMITTED: Final = "committed"
 _ROLLED_BACK: Final = "rolled back"
+_ABSORBED: Final = "absorbed"
 _next_order = itertools.count().__next__  # registrations of all scopes, in the order they came
 
 
@@ -87,11 +87,12 @@ class Compensation(Generic[P]):
         retry: RetryPolicy,
         timeout: float | None,
     ) -> None:
+        # First: it brings the function's own attributes along, and tenacity sets a `retry` there.
+        _ = functools.update_wrapper(self, func)
         self.name = name
         self.retry = retry
         self.timeout = timeout
         self._func = func
-        functools.update_wrapper(self, func)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[object]:
         """Call the function itself, at once and without any retry."""
@@ -176,12 +177,16 @@ class _Registered:
 
     def action(self, holder: CompensationScope) -> Action:
         owner = self.owner or holder
-        undo = self.undo
-        if isinstance(undo, Compensation):
-            known: Compensation[...] = undo
-            timeout = owner.timeout if known.timeout is None else known.timeout
-            return Action(known.name, owner, undo, self.args, self.kwargs, known.retry, timeout)
-        return Action(_name_of(undo), owner, undo, self.args, self.kwargs, _ONCE, owner.timeout)
+        name, retry, timeout = "", _ONCE, owner.timeout
+        known = _unwrapped(self.undo)
+        if isinstance(known, Compensation):
+            name, retry = known.name, known.retry
+            if known.timeout is not None:
+                timeout = known.timeout
+        else:
+            named: object = getattr(known, "__qualname__", None)
+            name = named if isinstance(named, str) else type(known).__qualname__
+        return Action(name, owner, self.undo, self.args, self.kwargs, retry, timeout)
 
 
 class _Block:
@@ -189,10 +194,10 @@ class _Block:
 
     __slots__ = ("order", "owner", "records")
 
-    def __init__(self, order: int, records: list[_Record], owner: CompensationScope) -> None:
+    def __init__(self, order: int, records: list[_Record]) -> None:
         self.order = order
-        self.records = records
-        self.owner = owner
+        self.records = records  # each has its owner
+        self.owner: CompensationScope | None = None
 
 
 _Record: TypeAlias = "_Registered | _Block"
@@ -233,9 +238,11 @@ class CompensationScope:
         "_children",
         "_key",
         "_records",
+        "_reopens",
         "_replay",
         "_settled",
         "_started",
+        "busy",
         "name",
         "on_failure",
         "order",
@@ -279,8 +286,10 @@ class CompensationScope:
         self._records: list[_Record] = []
         self._children: dict[CompensationScope, None] | None = None  # open, oldest first
         self._settled = ""  # how
-        self._replay: asyncio.Task[CompensationReport] | None = None
+        self._reopens = False  # when the rollback that is under way is over
+        self._replay: Replay | None = None  # the last
         self._key: str | None = None
+        self.busy: bool = False  # a context runs a step whose actions come here
 
     @property
     def path(self) -> str:
@@ -298,6 +307,10 @@ class CompensationScope:
         if self._key is None:
             self._key = uuid4().hex
         return self._key
+
+    def renew_key(self) -> None:
+        """Begin another step: its key is not that of the one before."""
+        self._key = None
 
     @property
     def closed(self) -> bool:
@@ -340,10 +353,13 @@ class CompensationScope:
             ScopeClosed: This scope is settled.
         """
         made = self.detached(name)
+        self._open_children()[made] = None
+        return made
+
+    def _open_children(self) -> dict[CompensationScope, None]:
         if self._children is None:
             self._children = {}
-        self._children[made] = None
-        return made
+        return self._children
 
     def detached(self, name: str = "") -> CompensationScope:
         """Do as `child`, but leave the settling to whoever asked for it.
@@ -363,8 +379,10 @@ class CompensationScope:
     def absorb(self, child: CompensationScope, *, as_one: bool = False) -> None:
         """Take over the actions of another scope, which is closed by it.
 
-        They keep their order: each is undone in its place by the order of registration. With
-        ``as_one`` they stay together, in the place where their scope was opened.
+        They keep their order: each is undone in its place by the order of registration. Open
+        children of the other become children of this one. With ``as_one`` all actions inside,
+        those of open children included, stay together, in the place where the other was opened;
+        the children are closed.
 
         Raises:
             ScopeClosed: One of the two is settled.
@@ -378,18 +396,25 @@ class CompensationScope:
             if at is child:
                 raise InvalidArgument(f"scope {self.path!r} cannot absorb {child.path!r}")
             at = at.parent
-        if child._records:
-            if as_one:
-                self._records.append(_Block(child._started, child._records, child))
-            else:
-                for record in child._records:
-                    record.owner = record.owner or child
-                self._records.extend(child._records)
-        if child._children:
-            self._children = {**(self._children or {}), **child._children}
-            for grandchild in child._children:
-                grandchild.parent = self
-        child._close("absorbed")
+        taken, kept = [child], list(child._children or ())
+        if as_one and kept:
+            inside = child._family()[1:]
+            taken += [scope for scope in inside if not scope._settled]
+            kept = [scope for scope in inside if scope._settled]
+        for scope in kept:
+            scope.parent = self
+            scope._reopens = scope._reopens and not as_one
+            self._open_children()[scope] = None
+        records: list[_Record] = []
+        for scope in taken:
+            for record in scope._records:
+                record.owner = record.owner or scope
+            records += scope._records
+            scope._close(_ABSORBED)
+        if as_one and records:
+            self._records.append(_Block(child._started, records))
+        else:
+            self._records += records
 
     async def commit(self) -> None:
         """Settle all actions, those of open children included: they will not be undone.
@@ -405,48 +430,37 @@ class CompensationScope:
         elif self._children is None:  # the usual case
             self._close(_COMMITTED)
         else:
-            for scope in self._family():
-                if not scope._settled:
-                    scope._close(_COMMITTED)
+            self._close_inside(_COMMITTED)
+            self._close(_COMMITTED)
 
     async def compensate(self) -> CompensationReport:
         """Undo all actions, those of open children included; close the scope.
 
-        Asking again, also from another task, gives the same report. A scope that was committed
-        has nothing to undo.
+        Asking again, also from another task, gives the same report; so does asking a scope that
+        was rolled back together with one around it. A scope that was committed or absorbed has
+        nothing to undo.
 
         Cancel safety: a cancellation is raised when all is undone.
         """
-        if not self._settled:
-            self._begin_replay(close=True)
-        cancelled = await self._replayed()
-        if cancelled is not None:
-            raise cancelled
-        return self.report
+        return await self._end_of(self._roll_back(close=True))
 
     async def settle(self, *, keep: bool) -> CompensationReport:
         """Commit (``keep``) or undo what is registered so far, and stay open for more.
 
-        Open children are closed by it.
+        Open children are closed by it. While it undoes, nothing is accepted.
 
         Raises:
-            ScopeClosed: The scope is settled for good.
+            ScopeClosed: The scope is settled, or is being rolled back.
         """
         if self._settled:
             raise ScopeClosed(self.path, self._settled)
-        if keep:
-            self.report = _EMPTY
-            if self._children is not None:
-                for scope in self._family():
-                    if scope is not self and not scope._settled:
-                        scope._close(_COMMITTED)
-            self._records = []
-            return _EMPTY
-        self._begin_replay(close=False)
-        cancelled = await self._replayed()
-        if cancelled is not None:
-            raise cancelled
-        return self.report
+        self.report = _EMPTY
+        if not keep:
+            return await self._end_of(self._roll_back(close=False))
+        if self._children is not None:
+            self._close_inside(_COMMITTED)
+        self._records = []
+        return _EMPTY
 
     def __len__(self) -> int:
         """Count the actions that are neither committed nor undone."""
@@ -467,7 +481,10 @@ class CompensationScope:
     ) -> None:
         if error is not None:
             await self.roll_back_after(error, close=True)
-        elif not self._settled:
+            return
+        if self._settled == _ROLLED_BACK:
+            _ = await self._end_of(self._replay)  # another task's, which may be under way
+        if not self._settled:
             await self.commit()
 
     async def roll_back_after(self, error: BaseException, *, close: bool) -> None:
@@ -476,12 +493,12 @@ class CompensationScope:
         The caller raises it. A cancellation that came meanwhile is raised here, unless the
         exception is one itself.
         """
-        if not self._settled:
-            self._begin_replay(close=close)
-        cancelled = await self._replayed()
-        if self._replay is not None:
-            for note in self.report.notes():
-                error.add_note(note)
+        replay = self._roll_back(close=close)
+        if replay is None:
+            return
+        cancelled = await replay.wait()
+        for note in replay.report.notes():
+            error.add_note(note)
         if cancelled is not None and not isinstance(error, asyncio.CancelledError):
             raise cancelled
 
@@ -497,50 +514,66 @@ class CompensationScope:
         self._settled = how
         self._records = []
         self._children = None
-        self._leave_parent()
-
-    def _leave_parent(self, _: object = None) -> None:
         if self.parent is not None and self.parent._children is not None:
             self.parent._children.pop(self, None)
 
-    def _begin_replay(self, *, close: bool) -> None:
-        """Start to undo all records of the family, behind any replay that is under way in it."""
+    def _close_inside(self, how: str) -> None:
+        for scope in self._family():
+            scope._reopens = False
+            if scope is not self and not scope._settled:
+                scope._close(how)
+
+    def _roll_back(self, *, close: bool) -> Replay | None:
+        """Start to undo all records of the family, and give what is to be waited for.
+
+        It begins behind any rollback that is under way inside. Until it is over the scope takes
+        nothing, also when it stays open: who comes late shall not begin the effect.
+        """
+        if self._settled:
+            self._reopens = self._reopens and not close
+            return self._replay if self._settled == _ROLLED_BACK else None
         family = self._family()
         actions = [record.action(holder) for record, holder in self._newest_first(family)]
-        before = [scope._replay for scope in family if scope._replay and not scope._replay.done()]
-        self._replay = None
+        before = [scope._replay for scope in family if scope._replay and not scope._replay.over]
+        replay: Replay | None = None
         if actions or before:
-            self.report = _EMPTY
-            self._replay = asyncio.create_task(
-                replay(
-                    actions,
-                    order=self.order,
-                    on_failure=self.on_failure,
-                    scope=self.path,
-                    before=before,
-                ),
-                name=f"roll back {self.path}",
+            replay = Replay(
+                actions,
+                order=self.order,
+                on_failure=self.on_failure,
+                scope=self.path,
+                before=before,
+                when_done=self._rolled_back,
             )
         for scope in family:
-            if scope is not self:
+            scope._reopens = False
+            if scope is not self and not scope._settled:
                 scope._close(_ROLLED_BACK)
-                scope._replay = self._replay
+                scope._replay = replay
+        self._replay = replay
         self._records = []
-        if close:
-            self._settled = _ROLLED_BACK
-            self._children = None
-            if self._replay is None:
-                self._leave_parent()
-            else:  # the scope around it waits for this replay before it begins its own
-                self._replay.add_done_callback(self._leave_parent)
+        if replay is not None:
+            # A scope around it finds it among its children until it is over, and waits for it.
+            self._settled, self._reopens = _ROLLED_BACK, not close
+            replay.start()
+        elif close:
+            self._close(_ROLLED_BACK)
+        return replay
 
-    async def _replayed(self) -> asyncio.CancelledError | None:
-        """Wait for the replay under way, if there is one; keep its report."""
-        if self._replay is None:
-            return None
-        cancelled = await wait_through(self._replay)
-        self.report = self._replay.result()
-        return cancelled
+    def _rolled_back(self, report: CompensationReport) -> None:
+        self.report = report
+        if self._reopens:
+            self._settled, self._reopens = "", False
+        else:
+            self._close(_ROLLED_BACK)
+
+    async def _end_of(self, replay: Replay | None) -> CompensationReport:
+        if replay is None:
+            return self.report
+        cancelled = await replay.wait()
+        if cancelled is not None:
+            raise cancelled
+        return replay.report
 
     def __repr__(self) -> str:
         state = self._settled or f"{len(self)} to undo"
@@ -557,9 +590,7 @@ class CompensationScope:
         while todo:  # a loop, so that any depth will do
             record, holder = todo.pop()
             if isinstance(record, _Block):
-                todo.extend(
-                    sorted(((inner, record.owner) for inner in record.records), key=_by_order)
-                )
+                todo.extend(sorted(((inner, holder) for inner in record.records), key=_by_order))
             else:
                 yield record, holder
 
@@ -579,12 +610,10 @@ def _by_order(held: tuple[_Record, CompensationScope]) -> int:
     return held[0].order
 
 
-def _name_of(undo: object) -> str:
-    named: object = undo
-    while isinstance(named, functools.partial):
-        named = cast("functools.partial[object]", named).func
-    name: object = getattr(named, "__qualname__", None)
-    return name if isinstance(name, str) else repr(undo)
+def _unwrapped(undo: object) -> object:
+    while isinstance(undo, functools.partial):
+        undo = cast("functools.partial[object]", undo).func
+    return undo
 
 
 def _check_timeout(timeout: float) -> None:

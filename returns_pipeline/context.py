@@ -107,10 +107,10 @@ class StepContext:
     __slots__ = (
         "__weakref__",
         "_children",
+        "_has_run",
         "_mishaps",
         "_observer",
         "_owns_scope",
-        "_running",
         "deadline",
         "name",
         "parent",
@@ -144,7 +144,7 @@ class StepContext:
         self.deadline: float = deadline
         self._observer = observer
         self._owns_scope = True
-        self._running = False
+        self._has_run = False
         self._children = itertools.count()
         self._mishaps: list[CompensationReport] = []  # of steps that could not be undone
 
@@ -162,7 +162,8 @@ class StepContext:
     def key(self) -> str:
         """The idempotency key of this step: unique to it, and the same while it is undone.
 
-        An undo reads it by `returns_pipeline.compensation.current_key`.
+        An undo reads it by `returns_pipeline.compensation.current_key`. Each `run` is a step of
+        its own: the second and every later one begins with a new key.
         """
         return self.scope.key
 
@@ -227,18 +228,22 @@ class StepContext:
         return FutureResult(self._run(step))
 
     async def _run(self, step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
-        if self._running or self.scope.closed:
+        scope = self.scope
+        if scope.busy or scope.closed:
             _discard(step)
-            if self._running:
+            if scope.busy:
                 raise ScopeBusy(self.path)
-            raise ScopeClosed(self.path, self.scope.how)
-        self._running = True
+            raise ScopeClosed(self.path, scope.how)
+        scope.busy = True
+        if self._has_run:
+            scope.renew_key()
+        self._has_run = True
         self._mishaps.clear()
-        self.scope.report = _NOTHING
+        scope.report = _NOTHING
         try:
             return await self._settle(lambda: step, self.commit, close=False)
         finally:
-            self._running = False
+            scope.busy = False
 
     def in_own_step(
         self,
@@ -348,8 +353,11 @@ class StepContext:
         report = self.scope.report
         if report == _NOTHING:
             return
-        if self.parent is not None and (report.failures or report.not_run):
-            self.parent._mishaps.append(report)
+        if report.failures or report.not_run:
+            outer = self.parent
+            while outer is not None:
+                outer._mishaps.append(report)
+                outer = outer.parent
         self._tell("rolled back", report=report)
 
     def _tell(
@@ -374,10 +382,10 @@ class StepContext:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            await self.scope.roll_back_after(error, close=self._owns_scope)
-        elif self._owns_scope and not self.scope.closed:
-            await self.scope.commit()
+        if self._owns_scope:
+            await self.scope.__aexit__(kind, error, trace)
+        elif error is not None:
+            await self.scope.roll_back_after(error, close=False)
 
     def __repr__(self) -> str:
         return f"<StepContext {self.path!r}: {self.scope!r}>"

@@ -61,6 +61,9 @@ class RetryPolicy:
         Args:
             attempt: Which attempt it was, counted from 1.
             outcome: What came of it: the exception, or the value that stands for a failure.
+
+        Raises:
+            InvalidArgument: The wait strategy gave something else than a time to wait.
         """
         if isinstance(self.wait, int | float):
             return self.wait
@@ -69,12 +72,15 @@ class RetryPolicy:
 
         wait = self.wait
         if wait is None:
-            exponential = tenacity.wait_exponential(multiplier=_FIRST_WAIT, max=_MOST_WAIT)
-            wait = exponential + tenacity.wait_random(0, _JITTER)
+            wait = tenacity.wait_exponential(_FIRST_WAIT, _MOST_WAIT)
+            wait += tenacity.wait_random(0, _JITTER)
         state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
         state.attempt_number = attempt
         if isinstance(outcome, BaseException):
             state.set_exception((type(outcome), outcome, outcome.__traceback__))
         else:
             state.set_result(outcome)
-        return wait(state)
+        seconds = wait(state)
+        if not 0 <= seconds < math.inf:
+            raise InvalidArgument(f"a wait must be 0 seconds or more, not {seconds!r}")
+        return seconds

@@ -11,10 +11,11 @@ import contextlib
 import inspect
 import logging
 import math
+import reprlib
 import sys
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from returns.result import Failure
 
@@ -33,21 +34,21 @@ __all__ = [
     "CompensationReport",
     "OnFailure",
     "Order",
+    "Replay",
     "current_key",
-    "replay",
-    "wait_through",
 ]
 
 Order: TypeAlias = Literal["reverse", "parallel"]
 OnFailure: TypeAlias = Literal["continue", "stop"]
-
-T = TypeVar("T")
 
 # Seconds that an undo which was cut off is given for its clean-up, before it is left behind.
 _GRACE = 5.0
 
 _log = logging.getLogger("returns_pipeline")
 _key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
+# For lines in logs and notes: an argument may be a whole batch, and its repr() may raise.
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 200
 _left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
 
 
@@ -96,8 +97,8 @@ class CompensationEntry:
 
     def __str__(self) -> str:
         """Show it as the call it was."""
-        arguments = [repr(value) for value in self.args]
-        arguments += [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        arguments = [_brief.repr(value) for value in self.args]
+        arguments += [f"{name}={_brief.repr(value)}" for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(arguments)})"
 
 
@@ -120,7 +121,7 @@ class CompensationReport:
     def notes(self) -> list[str]:
         """Say in a line each what is still to be undone."""
         lines = [
-            f"undo {entry} failed, attempt {entry.attempts}: {entry.error!r}"
+            f"undo {entry} failed, attempt {entry.attempts}: {_brief.repr(entry.error)}"
             for entry in self.failures
         ]
         return lines + [f"undo {entry} was not run" for entry in self.not_run]
@@ -175,54 +176,117 @@ class Action:
         )
 
 
-async def replay(
-    actions: Sequence[Action],
-    *,
-    order: Order,
-    on_failure: OnFailure,
-    scope: str,
-    before: Sequence[asyncio.Task[Any]] = (),
-) -> CompensationReport:
-    """Run all actions, in the order given or all at once, and report on each.
+class Replay:
+    """One rollback: it runs all actions, in the order given or all at once, and reports on each.
 
-    It begins when the replays ``before`` it, of actions that are newer, are over.
+    It has a task of its own, so that it goes on whatever becomes of those who wait for it.
+
+    Args:
+        actions: What to run, in this order.
+        order: Or "parallel".
+        on_failure: Whether a failed action ends it.
+        scope: The path of the scope that is rolled back.
+        before: Replays that are under way in scopes inside this one. It begins when they are over.
+        when_done: Is told the report, before anyone who waits goes on.
     """
-    for task in before:
-        _ = await _done_within(task, math.inf)
-    outcomes: list[CompensationEntry] = []
-    if order == "parallel":
-        tasks = [asyncio.create_task(_carry_out(action)) for action in actions]
-        for task in tasks:
-            _ = await _done_within(task, math.inf)
-            outcomes.append(task.result())
-    else:
-        for action in actions:
-            outcomes.append(await _carry_out(action))
-            if outcomes[-1].error is not None and on_failure == "stop":
-                break
-    report = CompensationReport(
-        done=tuple(entry for entry in outcomes if entry.error is None),
-        failures=tuple(entry for entry in outcomes if entry.error is not None),
-        not_run=tuple(action.entry() for action in actions[len(outcomes) :]),
-        scope=scope,
+
+    __slots__ = (
+        "_actions",
+        "_before",
+        "_finished",
+        "_on_failure",
+        "_order",
+        "_scope",
+        "_task",
+        "_when_done",
     )
-    for note in report.notes():
-        _log.error("scope %r: %s", scope, note)
-    return report
+
+    _task: asyncio.Task[None]
+
+    def __init__(
+        self,
+        actions: Sequence[Action],
+        *,
+        order: Order,
+        on_failure: OnFailure,
+        scope: str,
+        before: Sequence[Replay],
+        when_done: Callable[[CompensationReport], None],
+    ) -> None:
+        self._actions = actions
+        self._order = order
+        self._on_failure = on_failure
+        self._scope = scope
+        self._before = before
+        self._when_done = when_done
+        loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[CompensationReport] = loop.create_future()
+
+    def start(self) -> None:
+        """Begin. An eager task factory makes it run up to its first wait at once."""
+        self._task = asyncio.create_task(self._run(), name=f"roll back {self._scope}")
+        self._task.add_done_callback(self._ended)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+        return self._finished.done()
+
+    @property
+    def report(self) -> CompensationReport:
+        """What it did, once it is over."""
+        return self._finished.result()
+
+    async def wait(self) -> asyncio.CancelledError | None:
+        """Wait for its end; give the cancellation of the caller that came meanwhile, if one did.
+
+        The caller raises it, or it is lost.
+        """
+        with _shielded_from_anyio():
+            return await _wait_through(self._finished)
+
+    async def _run(self) -> None:
+        for replay in self._before:
+            _ = await replay.wait()
+        outcomes: list[CompensationEntry] = []
+        if self._order == "parallel":
+            started = [_Undo(action) for action in self._actions]
+            for undo in started:
+                outcomes.append(await undo.entry())
+        else:
+            for action in self._actions:
+                outcomes.append(await _Undo(action).entry())
+                if outcomes[-1].error is not None and self._on_failure == "stop":
+                    break
+        report = CompensationReport(
+            done=tuple(entry for entry in outcomes if entry.error is None),
+            failures=tuple(entry for entry in outcomes if entry.error is not None),
+            not_run=tuple(action.entry() for action in self._actions[len(outcomes) :]),
+            scope=self._scope,
+        )
+        self._actions = self._before = ()
+        self._when_done(report)
+        self._finished.set_result(report)
+        for note in report.notes():
+            _log.error("scope %r: %s", self._scope, note)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            # It swallows cancellations from its first step on. This one came before: somebody
+            # cancels all tasks of the loop. Nothing is lost by beginning anew.
+            self.start()
+        elif not self._finished.done():
+            self._finished.set_exception(task.exception() or AssertionError("no report"))
 
 
-async def wait_through(task: asyncio.Task[T]) -> asyncio.CancelledError | None:
-    """Wait for a task to its end, and give the cancellation that came meanwhile, if one did.
-
-    The task does not learn of it. The caller raises it, or it is lost.
-    """
+async def _wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until it is done, however often the caller is cancelled; give the first of these."""
     cancelled: asyncio.CancelledError | None = None
-    with _shielded_from_anyio():
-        while not task.done():
-            try:
-                _ = await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                cancelled = cancelled or error
+    while not future.done():
+        try:
+            _ = await asyncio.wait({future})
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
     return cancelled
 
 
@@ -238,53 +302,76 @@ def _shielded_from_anyio() -> AbstractContextManager[object]:
     return contextlib.nullcontext() if shield is None else shield(shield=True)
 
 
-async def _carry_out(action: Action) -> CompensationEntry:
-    """Run one action within its time, in a task of its own, and report on it."""
-    attempts = _Attempts(action)
-    context = copy_context()
-    context.run(_key.set, action.owner.key)
-    task = asyncio.create_task(attempts.run(), name=f"undo {action.name}", context=context)
-    if not await _done_within(task, action.timeout):
-        await attempts.cut_off(task)
-    elif not task.cancelled():
-        task.result()  # raises what no replay survives: KeyboardInterrupt, SystemExit
-    return attempts.entry()
+class _Undo:
+    """One action being carried out: its attempts, in a task of their own, and its time limit.
 
+    Timers keep the limit, not a task that waits: nothing here can be cancelled but the undo.
+    """
 
-class _Attempts:
-    """The attempts of one action."""
+    __slots__ = (
+        "_action",
+        "_attempts",
+        "_before",
+        "_context",
+        "_error",
+        "_finished",
+        "_late",
+        "_succeeded",
+        "_task",
+        "_timer",
+    )
+
+    _task: asyncio.Task[None]
 
     def __init__(self, action: Action) -> None:
         self._action = action
-        self._made = 0
-        self._over = False  # its time is: an attempt that fails now is the last
+        self._attempts = 0
         self._succeeded = False
-        # Until an attempt says otherwise: also the task as a whole may be cancelled.
-        self._error: object = asyncio.CancelledError("cancelled before it could run")
+        self._late = False  # its time is over: an attempt that fails now is the last
+        self._error: object = None
+        self._before: object = None  # the error before its time was over
+        self._context = copy_context()
+        _ = self._context.run(_key.set, action.owner.key)
+        loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[CompensationEntry] = loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        if action.timeout < math.inf:
+            self._timer = loop.call_later(action.timeout, self._cut_off)
+        self._start()
 
-    def entry(self) -> CompensationEntry:
-        """Say what became of the action."""
-        return self._action.entry(self._made, None if self._succeeded else self._error)
+    async def entry(self) -> CompensationEntry:
+        """Say what became of the action, when it is over or given up."""
+        _ = await _wait_through(self._finished)  # a cancelled replay goes on all the same
+        return self._finished.result()
 
-    async def run(self) -> None:
-        """Try until it succeeds or its attempts are used up."""
+    def _start(self) -> None:
+        self._task = asyncio.create_task(
+            self._try(), name=f"undo {self._action.name}", context=self._context
+        )
+        self._task.add_done_callback(self._ended)
+
+    async def _try(self) -> None:
+        """Make attempts until one succeeds or they are used up."""
         while not await self._attempt():
-            if self._over or self._made >= self._action.retry.attempts:
+            if self._late or self._attempts >= self._action.retry.attempts:
                 return
             try:
-                await asyncio.sleep(self._action.retry.delay(self._made, self._error))
+                await asyncio.sleep(self._action.retry.delay(self._attempts, self._error))
             except Exception as error:  # noqa: BLE001  # the policy's wait strategy failed
                 self._error = error
                 return
 
     async def _attempt(self) -> bool:
         action = self._action
-        self._made += 1
+        self._attempts += 1
         try:
             given: object = action.undo(*action.args, **action.kwargs)
-            if inspect.isawaitable(given):
+            while inspect.isawaitable(given):  # a coroutine may give a FutureResult in turn
                 given = unpacked(await given)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+            self._error = error
+            raise  # to the loop, which ends on it; the other actions are run all the same
+        except BaseException as error:  # noqa: BLE001
             # An undo that was cancelled, by us or by what it awaited, has failed like any other.
             self._error = error
         else:
@@ -293,33 +380,48 @@ class _Attempts:
                 self._error = _NO_ERROR if given.failure() is None else given.failure()
         return self._succeeded
 
-    async def cut_off(self, task: asyncio.Task[None]) -> None:
-        """Cancel what is still running; leave it behind if it does not heed that."""
-        self._over = True
-        last = self._error
-        _ = task.cancel()
-        stopped = await _done_within(task, _GRACE)
-        if self._succeeded:
-            return  # in the last moment, or while it cleaned up: it is undone
-        self._error = StepTimeout(self._action.name, self._action.timeout)
-        if isinstance(last, Exception):
-            self._error.__cause__ = last  # why the attempt before failed
-        if not stopped:
-            self._error.add_note(f"it ignored its cancellation for {_GRACE:g} s: left running")
-            _left_behind.add(task)
-            task.add_done_callback(_forget)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and not self._attempts:
+            self._start()  # before its first step, as with a replay
+            return
+        if not task.cancelled():
+            _ = task.exception()  # kept already; this marks it as seen
+        if self._finished.done():
+            _left_behind.discard(task)
+            _log.warning("%s, left behind at its time limit, has ended", task.get_name())
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._finish(self._timeout() if self._late else self._error)
 
+    def _cut_off(self) -> None:
+        """Its time is over: cancel what is running."""
+        if self._task.done():
+            return
+        self._late = True
+        self._before = self._error
+        self._timer = asyncio.get_running_loop().call_later(_GRACE, self._leave_behind)
+        _ = self._task.cancel()
 
-def _forget(task: asyncio.Task[None]) -> None:
-    _left_behind.discard(task)
-    _log.warning("%s, which had been left behind at its time limit, has ended", task.get_name())
+    def _leave_behind(self) -> None:
+        """It does not heed its cancellation: go on without it."""
+        if self._task.done():
+            return
+        error = self._timeout()
+        error.add_note(f"it ignored its cancellation for {_GRACE:g} s: left running")
+        _left_behind.add(self._task)
+        self._finish(error)
 
+    def _finish(self, error: object) -> None:
+        entry = self._action.entry(self._attempts, None if self._succeeded else error)
+        self._finished.set_result(entry)
 
-async def _done_within(task: asyncio.Task[Any], seconds: float) -> bool:
-    """Wait until a task is done, at most so long. A cancellation of the replay changes nothing."""
-    loop = asyncio.get_running_loop()
-    due = loop.time() + seconds
-    while not task.done() and (left := due - loop.time()) > 0:
-        with contextlib.suppress(asyncio.CancelledError):
-            _ = await asyncio.wait({task}, timeout=None if left == math.inf else left)
-    return task.done()
+    def _timeout(self) -> StepTimeout:
+        made = StepTimeout(self._action.name, self._action.timeout)
+        # What its clean-up raised, or why the attempt before had failed.
+        why = self._error if isinstance(self._error, Exception) else self._before
+        if isinstance(why, Exception):
+            made.__cause__ = why
+        elif why is not None:
+            made.add_note(f"the attempt before failed: {_brief.repr(why)}")
+        return made
