@@ -5,9 +5,14 @@ PipelineError
 ├── InvalidArgument (also ValueError)   an argument is out of range, raised at the call
 ├── StreamEmpty                         first() or last() of a stream without items
 ├── StepTimeout                         a step or an undo was cut off at its time limit
+├── RetriesExhausted                    all attempts of a step failed
+├── AllFailed                           of several steps, all failed, or too many
+├── CircuitOpen                         a circuit breaker lets nothing through for now
+├── BulkheadFull                        as many run and wait as may
 ├── CompensationFailed                  undo actions that were given up
 ├── ScopeClosed                         a scope or context is settled: it takes no more actions
-└── ScopeBusy                           a context runs a step already
+├── ScopeBusy                           a context runs a step already
+└── MissingExtra (also ImportError)     a part of the library needs another package
 ```
 
 Facts are attributes, every error can be pickled, and two errors with the same facts are equal.
@@ -15,15 +20,27 @@ Facts are attributes, every error can be pickled, and two errors with the same f
 
 from __future__ import annotations
 
+from typing import Generic
+
+from typing_extensions import TypeVar
+
 __all__ = [
+    "AllFailed",
+    "BulkheadFull",
+    "CircuitOpen",
     "CompensationFailed",
     "InvalidArgument",
+    "MissingExtra",
     "PipelineError",
+    "RetriesExhausted",
     "ScopeBusy",
     "ScopeClosed",
     "StepTimeout",
     "StreamEmpty",
 ]
+
+
+E_co = TypeVar("E_co", covariant=True)
 
 
 class PipelineError(Exception):
@@ -69,6 +86,87 @@ class StepTimeout(PipelineError):
     def __str__(self) -> str:
         """Say which step, and after how long."""
         return f"step {self.step!r} took longer than {self.limit:g} s"
+
+
+class RetriesExhausted(PipelineError, Generic[E_co]):
+    """A step failed, and is not tried again.
+
+    Attributes:
+        errors: The error of each attempt, in order: of a failure, or an exception that the policy
+            says to retry.
+        attempts: How many there were.
+    """
+
+    def __init__(self, errors: tuple[E_co | Exception, ...]) -> None:
+        """Keep the errors; the message is made from them."""
+        super().__init__(errors)
+        self.errors = errors
+
+    @property
+    def attempts(self) -> int:
+        """How often the step was tried."""
+        return len(self.errors)
+
+    def __str__(self) -> str:
+        """Say how often it was tried, and why the last attempt failed."""
+        return f"{self.attempts} attempt(s) failed, the last with {self.errors[-1]!r}"
+
+
+class AllFailed(PipelineError, Generic[E_co]):
+    """Steps that ran side by side failed.
+
+    Attributes:
+        errors: Their errors, in the order of the steps and not of time.
+    """
+
+    def __init__(self, errors: tuple[E_co, ...]) -> None:
+        """Keep the errors; the message is made from them."""
+        super().__init__(errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        """List them."""
+        return f"{len(self.errors)} step(s) failed: " + ", ".join(map(repr, self.errors))
+
+
+class CircuitOpen(PipelineError):
+    """A circuit breaker did not let a step through, because those before it failed.
+
+    Attributes:
+        name: The breaker's name.
+        retry_after: Seconds until it lets one through to see whether that works again.
+    """
+
+    def __init__(self, name: str, retry_after: float) -> None:
+        """Keep both facts as data; the message is made from them."""
+        super().__init__(name, retry_after)
+        self.name = name
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        """Say which breaker, and when to come back."""
+        return f"circuit {self.name!r} is open: come back in {self.retry_after:g} s"
+
+
+class BulkheadFull(PipelineError):
+    """A step was turned away: as many run, and as many wait, as may.
+
+    Attributes:
+        name: The bulkhead's name.
+        limit: How many may run at a time.
+        queue: How many may wait.
+    """
+
+    def __init__(self, name: str, limit: int, queue: float) -> None:
+        """Keep the facts as data; the message is made from them."""
+        super().__init__(name, limit, queue)
+        self.name = name
+        self.limit = limit
+        self.queue = queue
+
+    def __str__(self) -> str:
+        """Say which bulkhead, and its bounds."""
+        return f"bulkhead {self.name!r} is full: {self.limit} running, {self.queue:g} waiting"
 
 
 class CompensationFailed(PipelineError):
@@ -132,3 +230,22 @@ class ScopeBusy(PipelineError):
     def __str__(self) -> str:
         """Say which context, and what to do."""
         return f"context {self.context!r} already runs a step; use child() for steps side by side"
+
+
+class MissingExtra(PipelineError, ImportError):
+    """A part of the library needs a package that is not installed.
+
+    Attributes:
+        extra: The extra that brings it.
+        package: The package.
+    """
+
+    def __init__(self, extra: str, package: str) -> None:
+        """Keep both facts as data; the message is made from them."""
+        super().__init__(extra, package)
+        self.extra = extra
+        self.package = package
+
+    def __str__(self) -> str:
+        """Say what to install."""
+        return f'{self.package} is missing: pip install "returns-pipeline[{self.extra}]"'

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from tenacity.wait import wait_base
 
     Wait: TypeAlias = "float | wait_base | Callable[[RetryCallState], float]"
+    RetryOn: TypeAlias = "type | tuple[type, ...] | Callable[[object], bool]"
 
-__all__ = ["RetryPolicy"]
+__all__ = ["RetryEvent", "RetryPolicy"]
 
 # The default wait, in seconds: doubled from the first to the most, with as much jitter on top.
 _FIRST_WAIT = 0.1
@@ -25,11 +26,26 @@ _JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class RetryEvent:
+    """An attempt that failed and will be made again, for ``on_retry``.
+
+    Attributes:
+        attempt: Which attempt failed, counted from 1.
+        error: Why: the error of a failure, or an exception.
+        delay: Seconds until the next one begins.
+    """
+
+    attempt: int
+    error: object
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often something that fails is tried, and how long to wait before the next attempt.
 
-    It is a value: frozen, compared by its fields, shared freely. What counts as a failure is said
-    by what it is given to; for an undo it is any exception and any `Failure`.
+    It is a value: frozen, compared by its fields, shared freely, picklable if its parts are. It
+    goes to `returns_pipeline.policies.with_retry`, a saga's step, or a compensation.
 
     Attributes:
         attempts: How often it is tried at most, the first time included; at least 1.
@@ -37,16 +53,26 @@ class RetryPolicy:
             (``tenacity.wait_fixed(1) + tenacity.wait_random(0, 2)``, ...). By default 0.1 s,
             doubled each time up to 30 s, with up to 0.1 s of random jitter on top, so that many
             that failed together do not come back together.
+        retry_on: What is tried again: classes of errors and exceptions, or a function that looks
+            at the error or exception. An exception it names is retried like a failure; others go
+            on at once. By default every failure, and no exception; for a compensation, both.
+        total_timeout: Seconds, from the first attempt on, after which no further attempt begins;
+            above 0. An attempt under way is not cut off.
+        on_retry: Called with a `RetryEvent` when an attempt has failed and been undone, and before
+            the wait for the next. What it raises goes on.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
 
-    >>> RetryPolicy(attempts=3, wait=0.5)
-    RetryPolicy(attempts=3, wait=0.5)
+    >>> RetryPolicy(attempts=5, wait=0.5).attempts
+    5
     """
 
     attempts: int = 3
     wait: Wait | None = None
+    retry_on: RetryOn | None = None
+    total_timeout: float = math.inf
+    on_retry: Callable[[RetryEvent], object] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could never be carried out."""
@@ -54,6 +80,34 @@ class RetryPolicy:
             raise InvalidArgument(f"attempts must be at least 1, not {self.attempts!r}")
         if isinstance(self.wait, int | float) and not 0 <= self.wait < math.inf:
             raise InvalidArgument(f"wait must be 0 seconds or more, not {self.wait!r}")
+        if not self.total_timeout > 0:
+            raise InvalidArgument(
+                f"total_timeout must be above 0 seconds, not {self.total_timeout!r}"
+            )
+
+    def retries(self, error: object, *, default: bool) -> bool:
+        """Say whether an attempt that failed in this way is made again.
+
+        Args:
+            error: The error of the failure, or the exception.
+            default: What holds if the policy does not say.
+        """
+        if self.retry_on is None:
+            return default
+        if isinstance(self.retry_on, type | tuple):
+            return isinstance(error, self.retry_on)  # pyright: ignore[reportUnknownMemberType]
+        return self.retry_on(error)
+
+    def next_delay(self, attempt: int, error: object, *, began: float, now: float) -> float | None:
+        """Give the seconds until the next attempt, or ``None`` if there is none."""
+        if attempt >= self.attempts:
+            return None
+        delay = self.delay(attempt, error)
+        if now + delay >= began + self.total_timeout:
+            return None
+        if self.on_retry is not None:
+            _ = self.on_retry(RetryEvent(attempt, error, delay))
+        return delay
 
     def delay(self, attempt: int, outcome: object) -> float:
         """Give the seconds to wait after an attempt failed.

@@ -7,12 +7,10 @@ that no cancellation of those who wait for it can stop it half-way.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import math
 import reprlib
-import sys
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -21,10 +19,10 @@ from returns.result import Failure
 
 from returns_pipeline.errors import CompensationFailed, StepTimeout
 from returns_pipeline.outcomes import unpacked
+from returns_pipeline.waiting import wait_through
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from returns_pipeline.retry import RetryPolicy
 
@@ -242,8 +240,7 @@ class Replay:
 
         The caller raises it, or it is lost.
         """
-        with _shielded_from_anyio():
-            return await _wait_through(self._finished)
+        return await wait_through(self._finished)
 
     async def _run(self) -> None:
         for replay in self._before:
@@ -277,29 +274,6 @@ class Replay:
             self.start()
         elif not self._finished.done():
             self._finished.set_exception(task.exception() or AssertionError("no report"))
-
-
-async def _wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until it is done, however often the caller is cancelled; give the first of these."""
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            _ = await asyncio.wait({future})
-        except asyncio.CancelledError as error:
-            cancelled = cancelled or error
-    return cancelled
-
-
-def _shielded_from_anyio() -> AbstractContextManager[object]:
-    """Keep a cancelled anyio scope from cancelling the wait anew in every turn of the loop.
-
-    anyio cancels by level: a wait loop that goes on in its scope would use a whole core. Only an
-    anyio scope can say that it is meant to; if anyio is not loaded, there is none around.
-    """
-    anyio: Any = sys.modules.get("anyio")
-    shield: Callable[..., AbstractContextManager[object]] | None
-    shield = getattr(anyio, "CancelScope", None)
-    return contextlib.nullcontext() if shield is None else shield(shield=True)
 
 
 class _Undo:
@@ -341,7 +315,7 @@ class _Undo:
 
     async def entry(self) -> CompensationEntry:
         """Say what became of the action, when it is over or given up."""
-        _ = await _wait_through(self._finished)  # a cancelled replay goes on all the same
+        _ = await wait_through(self._finished)  # a cancelled replay goes on all the same
         return self._finished.result()
 
     def _start(self) -> None:
@@ -352,12 +326,18 @@ class _Undo:
 
     async def _try(self) -> None:
         """Make attempts until one succeeds or they are used up."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        policy = self._action.retry
         while not await self._attempt():
-            if self._late or self._attempts >= self._action.retry.attempts:
-                return
             try:
-                await asyncio.sleep(self._action.retry.delay(self._attempts, self._error))
-            except Exception as error:  # noqa: BLE001  # the policy's wait strategy failed
+                if self._late or not policy.retries(self._error, default=True):
+                    return
+                delay = policy.next_delay(self._attempts, self._error, began=began, now=loop.time())
+                if delay is None:
+                    return
+                await asyncio.sleep(delay)
+            except Exception as error:  # noqa: BLE001  # what the policy calls has failed
                 self._error = error
                 return
 

@@ -88,12 +88,19 @@ def test_it_needs_few_packages_and_imports_without_extras(clean: Path) -> None:
     assert names == NEEDED
     program = (
         "import importlib, pkgutil, returns_pipeline\n"
+        "from returns_pipeline.errors import MissingExtra\n"
         "for module in pkgutil.walk_packages(returns_pipeline.__path__, 'returns_pipeline.'):\n"
         "    if module.name.rpartition('.')[2] not in {'mypy_plugin', 'pytest_plugin'}:\n"
-        "        importlib.import_module(module.name)\n"
+        "        try:\n"
+        "            importlib.import_module(module.name)\n"
+        "        except MissingExtra as error:\n"
+        "            print('extra', error.extra)\n"
         "print(returns_pipeline.__file__)\n"
     )
-    assert str(clean / "env") in run("env/bin/python", "-W", "error", "-c", program, cwd=clean)
+    *missing, place = run("env/bin/python", "-W", "error", "-c", program, cwd=clean).splitlines()
+    assert str(clean / "env") in place
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert {line.removeprefix("extra ") for line in missing} <= set(extras)
 
 
 def test_its_entry_points_load_where_their_tool_is(clean: Path) -> None:

@@ -1,0 +1,833 @@
+"""Policies: what is done when a step fails, takes too long, or has alternatives.
+
+A policy takes a step function and gives a step function with the same parameters: it goes wherever
+a step goes, and policies compose by nesting. The types say exactly how each may fail.
+
+>>> from returns.future import future_safe
+>>> from returns_pipeline.testing import run
+>>> @future_safe(exceptions=(ConnectionError,))
+... async def fetch(url: str) -> str:
+...     return f"<{url}>"
+>>> patient = with_retry(with_timeout(fetch, 2.0), RetryPolicy(attempts=3))
+>>> run(patient("home"))
+<IOResult: <Success: <home>>>
+
+On a stream it is ``stream.bind_future_result(patient)``, in a saga ``.step("fetch", patient)``.
+One value that held all policies of a step could not say how it changes the step's error type, nor
+in which order they work; a nesting says both. `RetryPolicy`, the one with many knobs, is a value.
+
+The compensation rule: if there is a `StepContext` among the arguments, each attempt, copy or
+alternative gets a context of its own in that place. What it registered is handed to the one of the
+call if it succeeds; otherwise it is undone, and before anything else is tried. A step that is
+stopped is cancelled and awaited; one that ignores that is left behind after a ``grace`` time, with
+an error in the log, and can register nothing more.
+
+Steps that run side by side take their arguments by position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, TypeVarTuple, overload
+
+from returns.future import FutureResult
+from returns.result import Failure, Result, Success
+from typing_extensions import ParamSpec
+
+from returns_pipeline.errors import AllFailed, InvalidArgument, RetriesExhausted, StepTimeout
+from returns_pipeline.limits import (
+    Bulkhead,
+    CircuitBreaker,
+    RateLimit,
+    bulkhead,
+    circuit_breaker,
+    rate_limit,
+)
+from returns_pipeline.retry import RetryEvent, RetryPolicy
+from returns_pipeline.running import Call, Running, name_of, stop_all, wait_for_one
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+__all__ = [
+    "Bulkhead",
+    "CircuitBreaker",
+    "RateLimit",
+    "RetryEvent",
+    "RetryPolicy",
+    "Tier",
+    "TierFailure",
+    "all_of",
+    "bulkhead",
+    "circuit_breaker",
+    "fallback",
+    "hedge",
+    "race",
+    "rate_limit",
+    "with_retry",
+    "with_timeout",
+]
+
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+E = TypeVar("E")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+T1 = TypeVar("T1")
+E1 = TypeVar("E1")
+T2 = TypeVar("T2")
+E2 = TypeVar("E2")
+T3 = TypeVar("T3")
+E3 = TypeVar("E3")
+T4 = TypeVar("T4")
+E4 = TypeVar("E4")
+T5 = TypeVar("T5")
+E5 = TypeVar("E5")
+T6 = TypeVar("T6")
+E6 = TypeVar("E6")
+T7 = TypeVar("T7")
+E7 = TypeVar("E7")
+T8 = TypeVar("T8")
+E8 = TypeVar("E8")
+
+# Beyond this many steps `all_of` gives a list.
+_MOST_TYPED = 8
+
+
+def with_retry(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], policy: RetryPolicy, /
+) -> Callable[P, FutureResult[T, RetriesExhausted[E]]]:
+    """Try a step again when it fails, as a policy says.
+
+    1. A `Success` is given at once.
+    2. A failure that the policy retries, or an exception that it names, is undone; then comes the
+       policy's wait; then the step is run again, in a context of its own.
+    3. When the attempts or the ``total_timeout`` are used up, or the policy does not retry the
+       error, it fails with `RetriesExhausted`, which holds all errors.
+    4. An exception that the policy does not name goes on at once, when the attempt is undone.
+
+    The policy's ``total_timeout`` is also the deadline of the attempts' contexts.
+
+    Cancel safety: cancelling an attempt undoes it; cancelling the wait has nothing left to undo.
+    """
+
+    @functools.wraps(step)
+    def retried(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, RetriesExhausted[E]]:
+        return FutureResult(_retried(Call(step, args, kwargs), policy))
+
+    return retried
+
+
+async def _retried(call: Call[T, E], policy: RetryPolicy) -> Result[T, RetriesExhausted[E]]:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    errors: list[E | Exception] = []
+    while True:
+        error: E | Exception
+        try:
+            result = await call.run(deadline=began + policy.total_timeout)
+        except Exception as raised:
+            if not policy.retries(raised, default=False):
+                raise
+            error = raised
+        else:
+            if isinstance(result, Success):
+                return Success(result.unwrap())
+            error = result.failure()
+        errors.append(error)
+        delay = None
+        if policy.retries(error, default=True):
+            delay = policy.next_delay(len(errors), error, began=began, now=loop.time())
+        if delay is None:
+            return Failure(RetriesExhausted(tuple(errors)))
+        await asyncio.sleep(delay)
+
+
+def with_timeout(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
+    seconds: float,
+    /,
+    *,
+    grace: float = 5.0,
+) -> Callable[P, FutureResult[T, E | StepTimeout]]:
+    """Give a step a time limit.
+
+    At the limit the step is cancelled, awaited and undone; then it has failed with `StepTimeout`.
+    If the call's context has a deadline that comes first, that is the limit. A `TimeoutError` of
+    the step's own is an exception like any other. A success in the very moment of the limit is
+    undone too.
+
+    The step runs in a task of its own, with a copy of the context variables.
+
+    Args:
+        step: The step.
+        seconds: From the call on, above 0.
+        grace: Seconds that the step may take to heed its cancellation. It is then left behind,
+            with an error in the log.
+
+    Raises:
+        InvalidArgument: At the call, if a time is out of range.
+    """
+    _check_times(seconds, grace)
+
+    @functools.wraps(step)
+    def timed(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, E | StepTimeout]:
+        return FutureResult(_timed(Call(step, args, kwargs), seconds, grace))
+
+    return timed
+
+
+async def _timed(call: Call[T, E], seconds: float, grace: float) -> Result[T, E | StepTimeout]:
+    began = asyncio.get_running_loop().time()
+    due = min(began + seconds, call.deadline)
+    running = Running(call, deadline=due)
+    try:
+        if not running.task.done():
+            await wait_for_one([running.task], due)
+    except asyncio.CancelledError:
+        _ = await stop_all([running], grace)
+        raise
+    if running.task.done():
+        return running.task.result()
+    cancelled = await stop_all([running], grace)
+    if cancelled is not None:
+        raise cancelled
+    return Failure(StepTimeout(call.name, max(0.0, due - began)))
+
+
+@overload
+def race(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]], /, *, grace: float = 5.0
+) -> Callable[[*Ts], FutureResult[T1, AllFailed[E1]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    /,
+    *,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2, AllFailed[E1 | E2]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    /,
+    *,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2 | T3, AllFailed[E1 | E2 | E3]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    /,
+    *,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2 | T3 | T4, AllFailed[E1 | E2 | E3 | E4]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    /,
+    *,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2 | T3 | T4 | T5, AllFailed[E1 | E2 | E3 | E4 | E5]]]: ...
+@overload
+def race(
+    *steps: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]], grace: float = 5.0
+) -> Callable[[*Ts], FutureResult[T, AllFailed[E]]]: ...
+def race(*steps: Callable[..., Any], grace: float = 5.0) -> Callable[..., Any]:
+    """Run steps side by side; the first success wins.
+
+    The others are then cancelled, awaited and undone; a success that comes second is undone too.
+    If an undo of theirs fails, that is in the report of the context, and the winner still wins.
+    If all fail, it fails with `AllFailed`, in the order of the steps. An exception of one stops
+    the others, and goes on.
+
+    Args:
+        steps: At least one; each is given the arguments.
+        grace: As in `with_timeout`.
+
+    Raises:
+        InvalidArgument: At the call, if there is no step or ``grace`` is out of range.
+
+    Known elsewhere as: ``Promise.any``, ``firstSuccessOf`` (Effect), ``race`` (cats-effect).
+    """
+    return _competing("race", steps, 0.0, grace)
+
+
+def hedge(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
+    /,
+    *,
+    after: float,
+    copies: int = 2,
+    grace: float = 5.0,
+) -> Callable[P, FutureResult[T, AllFailed[E]]]:
+    """Start another run of a slow step, and take the success that comes first.
+
+    A copy is started when ``after`` seconds have passed since the last one was, or at once when
+    all that run have failed; at most ``copies`` in all. For the rest, see `race`. The step must
+    bear to be run twice. See Dean and Barroso, "The Tail at Scale" (2013).
+
+    Args:
+        step: The step.
+        after: Seconds, above 0.
+        copies: Runs in all, at least 2.
+        grace: As in `with_timeout`.
+
+    Raises:
+        InvalidArgument: At the call, if an argument is out of range.
+    """
+    _check_times(after, grace)
+    if copies < 2:
+        raise InvalidArgument(f"copies must be at least 2, not {copies!r}")
+
+    @functools.wraps(step)
+    def hedged(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, AllFailed[E]]:
+        call = Call(step, args, kwargs)
+        return FutureResult(_compete([call] * copies, after, grace))
+
+    return hedged
+
+
+def _competing(
+    name: str, steps: Sequence[Callable[..., Any]], delay: float, grace: float
+) -> Callable[..., FutureResult[Any, AllFailed[Any]]]:
+    if not steps:
+        raise InvalidArgument(f"{name}() needs at least one step")
+    _check_times(1.0, grace)
+
+    def compete(*args: Any) -> FutureResult[Any, AllFailed[Any]]:
+        return FutureResult(_compete([Call(step, args, {}) for step in steps], delay, grace))
+
+    compete.__name__ = compete.__qualname__ = name
+    return compete
+
+
+async def _compete(
+    calls: Sequence[Call[T, E]], delay: float, grace: float
+) -> Result[T, AllFailed[E]]:
+    """Start one call after the other, ``delay`` seconds apart; give the first success."""
+    loop = asyncio.get_running_loop()
+    waiting = deque(enumerate(calls))
+    running: dict[int, Running[T, E]] = {}
+    errors: dict[int, E] = {}
+    winner: int | None = None
+    next_start = loop.time()
+
+    def wanted(index: int) -> bool:
+        # Asked in the task of a run that has succeeded. The first one wins; one that succeeds in
+        # the same turn of the loop is undone like any other.
+        nonlocal winner
+        if winner is None:
+            winner = index
+        return winner == index
+
+    try:
+        while waiting or running:
+            while waiting and winner is None and (not running or loop.time() >= next_start):
+                index, call = waiting.popleft()
+                running[index] = Running(call, wanted=functools.partial(wanted, index))
+                next_start = loop.time() + delay
+            finished = await _finished(running, next_start if waiting else math.inf, winner)
+            for index in finished:
+                result = running.pop(index).task.result()
+                if isinstance(result, Success):
+                    await _abandon(running, grace)
+                    return result
+                errors[index] = result.failure()
+    except BaseException as error:
+        await _abandon(running, grace, error)
+        raise
+    return Failure(AllFailed(tuple(error for _, error in sorted(errors.items(), key=_by_index))))
+
+
+async def _finished(
+    running: dict[int, Running[T, E]], due: float, winner: int | None = None
+) -> list[int]:
+    """Give the runs that are done, when there is one, or none when it is time to start another.
+
+    Once there is a winner, what becomes of the others is of no interest.
+    """
+    while True:
+        of_interest = [index for index in running if winner in {None, index}]
+        finished = [index for index in of_interest if running[index].task.done()]
+        if finished or asyncio.get_running_loop().time() >= due:
+            return finished
+        await wait_for_one([running[index].task for index in of_interest], due)
+
+
+async def _abandon(
+    running: dict[int, Running[T, E]], grace: float, error: BaseException | None = None
+) -> None:
+    """Stop what still runs. A cancellation that comes meanwhile goes on."""
+    runs = list(running.values())
+    running.clear()
+    cancelled = await stop_all(runs, grace)
+    if cancelled is not None and not isinstance(error, asyncio.CancelledError):
+        raise cancelled
+
+
+def _by_index(item: tuple[int, object]) -> int:
+    return item[0]
+
+
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1], E1]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2], E1 | E2]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3], E1 | E2 | E3]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4], E1 | E2 | E3 | E4]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4, T5], E1 | E2 | E3 | E4 | E5]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    s6: Callable[[*Ts], FutureResult[T6, E6] | Awaitable[Result[T6, E6]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6], E1 | E2 | E3 | E4 | E5 | E6]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    s6: Callable[[*Ts], FutureResult[T6, E6] | Awaitable[Result[T6, E6]]],
+    s7: Callable[[*Ts], FutureResult[T7, E7] | Awaitable[Result[T7, E7]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7], E1 | E2 | E3 | E4 | E5 | E6 | E7]
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    s6: Callable[[*Ts], FutureResult[T6, E6] | Awaitable[Result[T6, E6]]],
+    s7: Callable[[*Ts], FutureResult[T7, E7] | Awaitable[Result[T7, E7]]],
+    s8: Callable[[*Ts], FutureResult[T8, E8] | Awaitable[Result[T8, E8]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts],
+    FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7, T8], E1 | E2 | E3 | E4 | E5 | E6 | E7 | E8],
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1], AllFailed[E1]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2], AllFailed[E1 | E2]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3], AllFailed[E1 | E2 | E3]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4], AllFailed[E1 | E2 | E3 | E4]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5], AllFailed[E1 | E2 | E3 | E4 | E5]]
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    s6: Callable[[*Ts], FutureResult[T6, E6] | Awaitable[Result[T6, E6]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6], AllFailed[E1 | E2 | E3 | E4 | E5 | E6]]
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    s6: Callable[[*Ts], FutureResult[T6, E6] | Awaitable[Result[T6, E6]]],
+    s7: Callable[[*Ts], FutureResult[T7, E7] | Awaitable[Result[T7, E7]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts],
+    FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7], AllFailed[E1 | E2 | E3 | E4 | E5 | E6 | E7]],
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+    s2: Callable[[*Ts], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+    s3: Callable[[*Ts], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+    s4: Callable[[*Ts], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+    s5: Callable[[*Ts], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+    s6: Callable[[*Ts], FutureResult[T6, E6] | Awaitable[Result[T6, E6]]],
+    s7: Callable[[*Ts], FutureResult[T7, E7] | Awaitable[Result[T7, E7]]],
+    s8: Callable[[*Ts], FutureResult[T8, E8] | Awaitable[Result[T8, E8]]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts],
+    FutureResult[
+        tuple[T1, T2, T3, T4, T5, T6, T7, T8], AllFailed[E1 | E2 | E3 | E4 | E5 | E6 | E7 | E8]
+    ],
+]: ...
+@overload
+def all_of(
+    *steps: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[list[T], E]]: ...
+@overload
+def all_of(
+    *steps: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: float = 5.0,
+) -> Callable[[*Ts], FutureResult[list[T], AllFailed[E]]]: ...
+def all_of(
+    *steps: Callable[..., Any],
+    limit: int | None = None,
+    fail_fast: bool = True,
+    grace: float = 5.0,
+) -> Callable[..., Any]:
+    """Run steps side by side, and give all their values, or undo all of them.
+
+    1. If all succeed, their values come as a tuple in the order of the steps (as a list, for more
+       than eight).
+    2. With ``fail_fast`` the first failure cancels the others, awaits them and undoes all; then it
+       is given as it is.
+    3. Without, all are run to their end; then all are undone, and the failures come together as
+       `AllFailed`, in the order of the steps.
+    4. An exception of one stops the others; all are undone, and it goes on.
+
+    Args:
+        steps: At least one; each is given the arguments.
+        limit: How many may run at a time, at least 1; by default all.
+        fail_fast: Whether the first failure ends it.
+        grace: As in `with_timeout`.
+
+    Raises:
+        InvalidArgument: At the call, if there is no step, or an argument is out of range.
+
+    Known elsewhere as: ``Promise.all``, ``parTupled`` (Cats), ``Effect.all``.
+    """
+    if not steps:
+        raise InvalidArgument("all_of() needs at least one step")
+    if limit is not None and limit < 1:
+        raise InvalidArgument(f"limit must be at least 1, not {limit!r}")
+    _check_times(1.0, grace)
+    at_once = limit or len(steps)
+
+    def gather(done: Result[list[Any], Any]) -> Result[Any, Any]:
+        if not isinstance(done, Success):
+            return done
+        values = done.unwrap()
+        return Success(values if len(values) > _MOST_TYPED else tuple(values))
+
+    def together(*args: Any) -> FutureResult[Any, Any]:
+        return FutureResult(_all_within(args))
+
+    async def _all_within(args: tuple[Any, ...]) -> Result[Any, Any]:
+        calls = [Call(step, args, {}) for step in steps]
+        outer = calls[0].context
+        if outer is None:
+            return gather(await _all(calls, at_once, grace, fail_fast=fail_fast))
+        # What the steps that succeeded hand over is undone with the rest: it needs a place.
+        own = outer.attempt("all_of", deadline=outer.deadline)
+        inner = [call.within(own) for call in calls]
+        result = await own.conclude(
+            lambda: _all(inner, at_once, grace, fail_fast=fail_fast), hold=True
+        )
+        return gather(result)
+
+    together.__name__ = together.__qualname__ = "all_of"
+    return together
+
+
+async def _all(
+    calls: Sequence[Call[Any, Any]], limit: int, grace: float, *, fail_fast: bool
+) -> Result[list[Any], Any]:
+    waiting = deque(enumerate(calls))
+    running: dict[int, Running[Any, Any]] = {}
+    values: dict[int, Any] = {}
+    errors: dict[int, Any] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                index, call = waiting.popleft()
+                running[index] = Running(call, deadline=call.deadline)
+            for index in await _finished(running, math.inf):
+                result = running.pop(index).task.result()
+                if isinstance(result, Success):
+                    values[index] = result.unwrap()
+                    continue
+                errors[index] = result.failure()
+                if fail_fast:
+                    await _abandon(running, grace)
+                    return result
+    except BaseException as error:
+        await _abandon(running, grace, error)
+        raise
+    if errors:
+        return Failure(AllFailed(tuple(errors[index] for index in sorted(errors))))
+    return Success([values[index] for index in sorted(values)])
+
+
+class Tier(Generic[*Ts, T_co, E_co]):
+    """Strategies of equal worth, for `fallback`: they race.
+
+    Args:
+        name: For reports; not empty.
+        strategies: At least one step; they are given the same arguments.
+
+    Raises:
+        InvalidArgument: At the call, if there is no name or no strategy.
+    """
+
+    __slots__ = ("name", "strategies")
+
+    def __init__(
+        self,
+        name: str,
+        /,
+        *strategies: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
+    ) -> None:
+        if not name or not strategies:
+            raise InvalidArgument("a tier needs a name and at least one strategy")
+        self.name = name
+        self.strategies = strategies
+
+    def __repr__(self) -> str:
+        return f"Tier({self.name!r}, {', '.join(map(name_of, self.strategies))})"
+
+
+@dataclass(frozen=True, slots=True)
+class TierFailure(Generic[E_co]):
+    """How one strategy of a `fallback` failed.
+
+    Attributes:
+        tier: The name of its tier.
+        index: Its place in the tier, counted from 0.
+        strategy: The name of its function.
+        error: Its error.
+    """
+
+    tier: str
+    index: int
+    strategy: str
+    error: E_co
+
+
+@overload
+def fallback(
+    t1: Tier[*Ts, T1, E1], /, *, grace: float = 5.0
+) -> Callable[[*Ts], FutureResult[T1, AllFailed[TierFailure[E1]]]]: ...
+@overload
+def fallback(
+    t1: Tier[*Ts, T1, E1], t2: Tier[*Ts, T2, E2], /, *, grace: float = 5.0
+) -> Callable[[*Ts], FutureResult[T1 | T2, AllFailed[TierFailure[E1 | E2]]]]: ...
+@overload
+def fallback(
+    t1: Tier[*Ts, T1, E1], t2: Tier[*Ts, T2, E2], t3: Tier[*Ts, T3, E3], /, *, grace: float = 5.0
+) -> Callable[[*Ts], FutureResult[T1 | T2 | T3, AllFailed[TierFailure[E1 | E2 | E3]]]]: ...
+@overload
+def fallback(
+    t1: Tier[*Ts, T1, E1],
+    t2: Tier[*Ts, T2, E2],
+    t3: Tier[*Ts, T3, E3],
+    t4: Tier[*Ts, T4, E4],
+    /,
+    *,
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[T1 | T2 | T3 | T4, AllFailed[TierFailure[E1 | E2 | E3 | E4]]]
+]: ...
+@overload
+def fallback(
+    t1: Tier[*Ts, T1, E1],
+    t2: Tier[*Ts, T2, E2],
+    t3: Tier[*Ts, T3, E3],
+    t4: Tier[*Ts, T4, E4],
+    t5: Tier[*Ts, T5, E5],
+    /,
+    *,
+    grace: float = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[T1 | T2 | T3 | T4 | T5, AllFailed[TierFailure[E1 | E2 | E3 | E4 | E5]]]
+]: ...
+@overload
+def fallback(
+    *tiers: Tier[*Ts, T, E], grace: float = 5.0
+) -> Callable[[*Ts], FutureResult[T, AllFailed[TierFailure[E]]]]: ...
+def fallback(*tiers: Tier[*tuple[Any, ...], Any, Any], grace: float = 5.0) -> Callable[..., Any]:
+    """Try tiers one after the other, until one succeeds.
+
+    The strategies of a tier `race`. A tier that failed is undone before the next one starts. If
+    all fail, it fails with `AllFailed`: a `TierFailure` for each strategy, in order.
+
+    Args:
+        tiers: At least one.
+        grace: As in `with_timeout`.
+
+    Raises:
+        InvalidArgument: At the call, if there is no tier or ``grace`` is out of range.
+    """
+    if not tiers:
+        raise InvalidArgument("fallback() needs at least one tier")
+    _check_times(1.0, grace)
+
+    def fall_back(*args: Any) -> FutureResult[Any, AllFailed[TierFailure[Any]]]:
+        return FutureResult(_fall_back(tiers, args, grace))
+
+    fall_back.__name__ = fall_back.__qualname__ = "fallback"
+    return fall_back
+
+
+async def _fall_back(
+    tiers: Sequence[Tier[*tuple[Any, ...], Any, Any]], args: tuple[Any, ...], grace: float
+) -> Result[Any, AllFailed[TierFailure[Any]]]:
+    failures: list[TierFailure[Any]] = []
+    for tier in tiers:
+        result = await _compete([Call(step, args, {}) for step in tier.strategies], 0.0, grace)
+        if isinstance(result, Success):
+            return Success(result.unwrap())
+        for index, error in enumerate(result.failure().errors):
+            failures.append(TierFailure(tier.name, index, name_of(tier.strategies[index]), error))
+    return Failure(AllFailed(tuple(failures)))
+
+
+def _check_times(seconds: float, grace: float) -> None:
+    if not seconds > 0:
+        raise InvalidArgument(f"a time limit must be above 0 seconds, not {seconds!r}")
+    if not grace >= 0:
+        raise InvalidArgument(f"grace must be 0 seconds or more, not {grace!r}")

@@ -1,0 +1,201 @@
+"""Running one step for a policy: again, with a time limit, or beside others.
+
+A policy wraps a step function. If there is a `StepContext` among the arguments of a call, each run
+of the step gets a context of its own in that place: what is registered there is handed to the one
+of the call if the run succeeds, and undone if it fails, raises, is cancelled or is not wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from returns.result import Result, Success
+
+from returns_pipeline.context import StepContext
+from returns_pipeline.outcomes import settled
+from returns_pipeline.waiting import done_within, leave_behind, wait_through
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from returns.future import FutureResult
+
+__all__ = ["Call", "Running", "name_of", "stop_all", "wait_for_one"]
+
+T = TypeVar("T")
+E = TypeVar("E")
+
+_log = logging.getLogger("returns_pipeline")
+
+
+class Call(Generic[T, E]):
+    """A step and its arguments, to be run any number of times."""
+
+    __slots__ = ("_args", "_kwargs", "_step", "_where", "context", "name")
+
+    def __init__(
+        self,
+        step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.name = name_of(step)
+        self._step = step
+        self._args = args
+        self._kwargs = kwargs
+        self.context: StepContext | None = None
+        self._where: int | str = 0
+        places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        for where, value in places:
+            if isinstance(value, StepContext):
+                if self.context is not None:
+                    raise TypeError(
+                        f"{self.name}() was given two contexts: which one is the step's?"
+                    )
+                self.context = value
+                self._where = where
+
+    @property
+    def deadline(self) -> float:
+        """When it must be over, by what is around it."""
+        return math.inf if self.context is None else self.context.deadline
+
+    def within(self, context: StepContext | None) -> Call[T, E]:
+        """Give the same call in another context."""
+        made = cast("Call[T, E]", Call.__new__(Call))  # pyright does not know the class's own type
+        made.name, made._step, made._where = self.name, self._step, self._where
+        made._args, made._kwargs = self._args, self._kwargs
+        made.context = context
+        return made
+
+    def begin(self, own: StepContext | None) -> FutureResult[T, E] | Awaitable[Result[T, E]]:
+        """Call the step, in a context of its own if it has one."""
+        if own is None:
+            return self._step(*self._args, **self._kwargs)
+        if isinstance(self._where, int):
+            before, behind = self._args[: self._where], self._args[self._where + 1 :]
+            return self._step(*before, own, *behind, **self._kwargs)
+        return self._step(*self._args, **{**self._kwargs, self._where: own})
+
+    async def run(self, *, deadline: float = math.inf) -> Result[T, E]:
+        """Run it here."""
+        if self.context is None:
+            return await settled(self.begin(None))
+        own = self.context.attempt(self.name, deadline=deadline)
+        return await own.conclude(lambda: self.begin(own), hold=True)
+
+
+class Running(Generic[T, E]):
+    """A run of a step in a task of its own, which can be stopped.
+
+    Args:
+        call: The step.
+        deadline: Is put into its context.
+        wanted: Says, once it has succeeded, whether that is still of use.
+    """
+
+    __slots__ = ("_call", "_context", "_stopped", "_stopping", "_wanted", "task")
+
+    def __init__(
+        self,
+        call: Call[T, E],
+        *,
+        deadline: float = math.inf,
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        self._call = call
+        self._context: StepContext | None = None
+        if call.context is not None:
+            self._context = call.context.attempt(call.name, deadline=deadline)
+        self._wanted = wanted
+        self._stopping = False
+        loop = asyncio.get_running_loop()
+        self._stopped: asyncio.Future[None] = loop.create_future()  # the step, not its rollback
+        self.task: asyncio.Task[Result[T, E]] = loop.create_task(self._run(), name=call.name)
+
+    async def _run(self) -> Result[T, E]:
+        if self._context is None:
+            result = await self._step()
+            if isinstance(result, Success) and not self._is_wanted():
+                raise asyncio.CancelledError("no longer wanted")
+            return result
+        return await self._context.conclude(self._step, hold=True, wanted=self._is_wanted)
+
+    def _is_wanted(self) -> bool:
+        return not self._stopping and (self._wanted is None or self._wanted())
+
+    async def _step(self) -> Result[T, E]:
+        try:
+            return await settled(self._call.begin(self._context))
+        finally:
+            self._stopped.set_result(None)
+
+    async def stop(self, grace: float) -> None:
+        """Cancel the step, wait until it is undone; leave a step behind that does not stop.
+
+        To be awaited in a task that nobody cancels.
+        """
+        self._stopping = True
+        if self.task.done():
+            return
+        _ = self.task.cancel()
+        if await done_within(self.task, grace, also=self._stopped):
+            _ = await wait_through(self.task)
+            return
+        leave_behind(self.task, f"it ignored its cancellation for {grace:g} s")
+        if self._context is not None:
+            # It cannot register any more. What it did until now is undone, before anything goes on.
+            _ = await self._context.scope.compensate()
+
+
+async def stop_all(running: list[Running[Any, Any]], grace: float) -> asyncio.CancelledError | None:
+    """Stop runs, all at the same time; give the cancellation that came meanwhile, if one did.
+
+    What a run that was stopped raises instead of its cancellation has no reader: it is logged.
+    """
+
+    async def stop() -> None:
+        for run in running:
+            _ = run.task.cancel()
+        for run in running:
+            await run.stop(grace)
+
+    open_runs = [run for run in running if not run.task.done()]
+    cancelled = None
+    if open_runs:
+        cancelled = await wait_through(asyncio.create_task(stop(), name="stop steps"))
+    for run in running:
+        task = run.task
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s raised while it was being stopped", task.get_name(), exc_info=error)
+    return cancelled
+
+
+async def wait_for_one(tasks: list[asyncio.Task[Any]], due: float) -> None:
+    """Wait until one of the tasks is done, or until a time on the loop's clock."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = None if due == math.inf else loop.call_at(due, wake)
+    for task in tasks:
+        task.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for task in tasks:
+            _ = task.remove_done_callback(wake)
+
+
+def name_of(step: object) -> str:
+    """Give the name of a step function, for paths and reports."""
+    name: object = getattr(step, "__name__", None)
+    return name if isinstance(name, str) else type(step).__name__

@@ -1,0 +1,83 @@
+"""Waiting for tasks so that none is lost: through cancellations, up to a time, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+__all__ = ["done_within", "leave_behind", "wait_through"]
+
+_log = logging.getLogger("returns_pipeline")
+_left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
+
+
+async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until a future is done, and give the first cancellation of the caller meanwhile.
+
+    What is waited for does not learn of it. The caller raises it, or it is lost.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with _shielded_from_anyio():
+        while not future.done():
+            try:
+                _ = await asyncio.wait({future})
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+    return cancelled
+
+
+def _shielded_from_anyio() -> AbstractContextManager[object]:
+    """Keep a cancelled anyio scope from cancelling the wait anew in every turn of the loop.
+
+    anyio cancels by level: a wait loop that goes on in its scope would use a whole core. Only an
+    anyio scope can say that it is meant to; if anyio is not loaded, there is none around.
+    """
+    anyio: Any = sys.modules.get("anyio")
+    shield: Callable[..., AbstractContextManager[object]] | None
+    shield = getattr(anyio, "CancelScope", None)
+    return contextlib.nullcontext() if shield is None else shield(shield=True)
+
+
+async def done_within(
+    task: asyncio.Task[Any], seconds: float, *, also: asyncio.Future[Any] | None = None
+) -> bool:
+    """Wait until a task, or ``also`` that, is done, at most so long; say whether it is.
+
+    A cancellation of the waiting task changes nothing. For tasks that nobody cancels.
+    """
+    loop = asyncio.get_running_loop()
+    due = loop.time() + seconds
+    waited_for: set[asyncio.Future[Any]] = {task} if also is None else {task, also}
+
+    def over() -> bool:
+        return any(future.done() for future in waited_for)
+
+    while not over() and (left := due - loop.time()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            _ = await asyncio.wait(
+                waited_for,
+                timeout=None if left == math.inf else left,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+    return over()
+
+
+def leave_behind(task: asyncio.Task[Any], why: str) -> None:
+    """Give up waiting for a task that does not heed its cancellation, but not silently."""
+    _log.error("%s was left behind: %s", task.get_name(), why)
+    _left_behind.add(task)
+    task.add_done_callback(_came_after)
+
+
+def _came_after(task: asyncio.Task[Any]) -> None:
+    _left_behind.discard(task)
+    error = None if task.cancelled() else task.exception()
+    _log.warning("%s, which had been left behind, has ended", task.get_name(), exc_info=error)

@@ -1,0 +1,138 @@
+# mypy: disable-error-code="unused-awaitable"
+"""What the checkers must say about policies: same parameters, exact errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_type
+
+from returns.future import FutureResult, future_safe
+from returns.result import Result, Success
+
+from returns_pipeline.cron import cron
+from returns_pipeline.errors import (
+    AllFailed,
+    BulkheadFull,
+    CircuitOpen,
+    RetriesExhausted,
+    StepTimeout,
+)
+from returns_pipeline.policies import (
+    Bulkhead,
+    CircuitBreaker,
+    RateLimit,
+    RetryEvent,
+    RetryPolicy,
+    Tier,
+    TierFailure,
+    all_of,
+    bulkhead,
+    circuit_breaker,
+    fallback,
+    hedge,
+    race,
+    rate_limit,
+    with_retry,
+    with_timeout,
+)
+from returns_pipeline.result_stream import ResultStream
+from returns_pipeline.saga import Saga
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from returns_pipeline.context import StepContext
+
+
+@future_safe(exceptions=(KeyError,))
+async def fetch(key: int, step: StepContext) -> str:
+    """Give a FutureResult."""
+    return f"{step.name}{key}"
+
+
+async def look_up(number: int, step: StepContext) -> Result[bytes, OSError]:
+    """Be a coroutine of a Result."""
+    return Success(step.name.encode() * number)
+
+
+async def simple() -> Result[float, ValueError]:
+    """Take nothing."""
+    return Success(1.0)
+
+
+def check_one(ctx: StepContext, policy: RetryPolicy) -> None:
+    """A policy on one step keeps its parameters and says how its error changes."""
+    assert_type(with_retry(fetch, policy)(1, ctx), FutureResult[str, RetriesExhausted[KeyError]])
+    assert_type(with_timeout(fetch, 2.0)(1, step=ctx), FutureResult[str, KeyError | StepTimeout])
+    assert_type(
+        with_retry(with_timeout(look_up, 2.0), policy)(1, ctx),
+        FutureResult[bytes, RetriesExhausted[OSError | StepTimeout]],
+    )
+    assert_type(hedge(simple, after=1.0)(), FutureResult[float, AllFailed[ValueError]])
+    with_retry(fetch, policy)("one", ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with_timeout(fetch, 2.0)(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with_retry(fetch(1, ctx), policy)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with_timeout(fetch)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    hedge(simple)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def check_several(ctx: StepContext) -> None:
+    """Steps side by side take the same arguments; types and errors unite."""
+    assert_type(
+        race(fetch, look_up)(1, ctx), FutureResult[str | bytes, AllFailed[KeyError | OSError]]
+    )
+    assert_type(race(lambda: simple())(), FutureResult[float, AllFailed[ValueError]])
+    assert_type(
+        all_of(fetch, look_up, fetch)(1, ctx),
+        FutureResult[tuple[str, bytes, str], KeyError | OSError],
+    )
+    assert_type(
+        all_of(fetch, look_up, limit=1, fail_fast=False)(1, ctx),
+        FutureResult[tuple[str, bytes], AllFailed[KeyError | OSError]],
+    )
+    assert_type(all_of(*[simple] * 20)(), FutureResult[list[float], ValueError])
+    assert_type(
+        fallback(Tier("a", fetch), Tier("b", look_up, look_up))(1, ctx),
+        FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
+    )
+    race(fetch, simple)(1, ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    all_of(fetch, "look_up")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    fallback(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Tier(fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def check_limits(ctx: StepContext) -> None:
+    """A limit says how it can turn a step away."""
+    assert_type(rate_limit(10), RateLimit)
+    assert_type(circuit_breaker(3, 10.0), CircuitBreaker)
+    assert_type(bulkhead(3, queue=10), Bulkhead)
+    assert_type(rate_limit(10)(fetch)(1, ctx), FutureResult[str, KeyError])
+    assert_type(circuit_breaker(3, 10.0)(fetch)(1, ctx), FutureResult[str, KeyError | CircuitOpen])
+    assert_type(bulkhead(3)(look_up)(1, ctx), FutureResult[bytes, OSError | BulkheadFull])
+    rate_limit(10)(fetch)("one", ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rate_limit("ten")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    circuit_breaker(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    bulkhead()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
+    """They go wherever a step goes."""
+    patient = with_retry(with_timeout(fetch, 2.0), RetryPolicy(wait=cron("0 3 * * *")))
+    assert_type(
+        ResultStream.of(numbers).bind_step(patient, ctx),
+        ResultStream[str, RetriesExhausted[KeyError | StepTimeout]],
+    )
+
+    async def convert(text: str) -> Result[int, ValueError]:
+        return Success(int(text))
+
+    assert_type(
+        Saga("s").step("a", with_timeout(convert, 1.0)), Saga[str, int, ValueError | StepTimeout]
+    )
+
+    def told(event: RetryEvent) -> None:
+        assert_type(event.attempt, int)
+
+    RetryPolicy(on_retry=told, retry_on=(KeyError, OSError))
+    RetryPolicy(on_retry=lambda event: event.attempts)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
+    RetryPolicy(retry_on="KeyError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cron(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
