@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
 
-__all__ = ["Observer", "StepContext", "StepEvent"]
+__all__ = ["Observer", "StepContext", "StepEvent", "StepKind"]
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -61,6 +61,11 @@ def chunks_or_timeout(source: AsyncIterable[T], n: int, timeout: float) -> Async
         InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
         TypeError: At the call, if ``source`` is not an async iterable.
         Exception: What the source raised, after the last list.
+
+    >>> from returns_pipeline.testing import Wait, run, timed, timeline
+    >>> source = timed("a", "b", "c", Wait(9.0), "d")
+    >>> run(timeline(chunks_or_timeout(source, 2, 5.0)))
+    [(0.0, ['a', 'b']), (5.0, ['c']), (9.0, ['d'])]
     """
     check_window(n, timeout)
     pump: _ChunksPump[T, Never] = _ChunksPump(source, n, timeout)

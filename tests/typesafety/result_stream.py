@@ -155,6 +155,16 @@ def terminals(s: ResultStream[int, NoStock]) -> None:
     assert_type(s.first(), FutureResult[int, NoStock | StreamEmpty])
     assert_type(s.last(), FutureResult[int, NoStock | StreamEmpty])
     assert_type(s.run(), FutureResult[int, NoStock])
+    s.collect(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.collect_all(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.partition(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.first(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.last(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.run(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.successes(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.failures(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.stream(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    cases(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.for_each(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.fold("", lambda n, text: n + text)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnknownLambdaType, reportArgumentType]
 

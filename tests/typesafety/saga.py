@@ -56,6 +56,7 @@ def check(
     assert_type(charged.run(Order()), FutureResult[str, KeyError | OSError])
     assert_type(charged.run(Order(), ctx), FutureResult[str, KeyError | OSError])
 
+    charged.pivot("charge")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     charged.run("order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # The next ones take something else than the step gives.
     reserved.step("again", reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,67 @@
+"""What tests share: a place in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POSTGRES = os.environ.get("RETURNS_PIPELINE_POSTGRES", "postgresql://root@127.0.0.1:5432/test")
+
+
+@pytest.fixture
+def postgres_dsn() -> Iterator[str]:
+    """Give a DSN whose sessions see a schema of the test's own, and nothing else.
+
+    The server is `RETURNS_PIPELINE_POSTGRES`, a local one by default. Without one the test is
+    skipped; where `CI` is set it fails.
+    """
+    schema = f"test_{uuid4().hex}"
+    try:
+        _execute(f"CREATE SCHEMA {schema}")
+    except OSError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"no PostgreSQL at {POSTGRES}: {error}")
+        pytest.skip(f"needs PostgreSQL at {POSTGRES}: {error}")
+    try:
+        parts = urlsplit(POSTGRES)
+        options = f"options={quote(f'-csearch_path={schema}')}"
+        query = f"{parts.query}&{options}" if parts.query else options
+        yield urlunsplit(parts._replace(query=query))
+    finally:
+        _execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def _execute(statement: str) -> None:
+    """Run one statement, in a loop that the test's own cannot meet."""
+    asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
+    failures: list[BaseException] = []
+
+    async def execute() -> None:
+        connection = await asyncpg.connect(POSTGRES, timeout=5)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    def main() -> None:
+        try:
+            asyncio.run(execute())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
