@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,25 +13,34 @@ from typing import TYPE_CHECKING
 import pytest
 
 import returns_pipeline
+from returns_pipeline.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 TYPE_TESTS = Path(__file__).parent / "typesafety"
 
-MODULES = [returns_pipeline] + [
-    import_module(module.name)
-    for module in pkgutil.walk_packages(returns_pipeline.__path__, "returns_pipeline.")
-    # The plugins import the tools they plug into, which may be absent.
-    if module.name not in {"returns_pipeline.mypy_plugin", "returns_pipeline.pytest_plugin"}
-]
+
+def importable() -> Iterator[ModuleType]:
+    """Give the package and its modules, but for those whose extra, or tool, is absent."""
+    yield returns_pipeline
+    for module in pkgutil.walk_packages(returns_pipeline.__path__, "returns_pipeline."):
+        if module.name not in {"returns_pipeline.mypy_plugin", "returns_pipeline.pytest_plugin"}:
+            with suppress(MissingExtra):
+                yield import_module(module.name)
+
+
+MODULES = list(importable())
 
 # The engine: modules that only modules of ours use. A name for users is listed by another, too.
 ENGINE = {
     "returns_pipeline.outcomes",
     "returns_pipeline.pump",
     "returns_pipeline.rollback",
+    "returns_pipeline.running",
     "returns_pipeline.stages",
+    "returns_pipeline.waiting",
     "returns_pipeline.workers",
 }
 
@@ -44,6 +54,8 @@ OF_THE_ENGINE = {
     "CompensationScope.roll_back_after",
     "CompensationScope.settle",
     "FaultInjector.on_suspended",
+    "RetryPolicy.next_delay",
+    "RetryPolicy.retries",
     "StepContext.attempt",
     "StepContext.conclude",
     "StepContext.in_own_step",

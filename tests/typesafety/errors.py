@@ -8,6 +8,7 @@ from returns_pipeline import FailedItems
 from returns_pipeline.errors import (
     CompensationFailed,
     InvalidArgument,
+    MissingExtra,
     PipelineError,
     ScopeBusy,
     ScopeClosed,
@@ -24,12 +25,15 @@ def facts(
     assert_type((failed.scope, failed.actions), tuple[str, tuple[str, ...]])
     assert_type((closed.scope, closed.how), tuple[str, str])
     assert_type(busy.context, str)
+    extra: ImportError = MissingExtra("cron", "cronsim")
+    del extra
     StepTimeout("persist", 2.0)
     CompensationFailed("job", ("delete('a')",))
     StepTimeout("persist")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StepTimeout("persist", "2 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     CompensationFailed("job", "delete")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ScopeClosed("job")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MissingExtra("cron")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ScopeBusy()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 

@@ -1,4 +1,5 @@
-# mypy: disable-error-code="unused-awaitable"
+# mypy: disable-error-code="unused-awaitable, unused-coroutine"
+# pyright: reportUnusedCoroutine=false
 """What the checkers must say about policies: same parameters, exact errors."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, assert_type
 from returns.future import FutureResult, future_safe
 from returns.result import Result, Success
 
-from returns_pipeline.cron import cron
+from returns_pipeline.cron import CronWait, cron
 from returns_pipeline.errors import (
     AllFailed,
     BulkheadFull,
@@ -136,3 +137,36 @@ def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
     RetryPolicy(on_retry=lambda event: event.attempts)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
     RetryPolicy(retry_on="KeyError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cron(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def check_objects(limit: RateLimit, breaker: CircuitBreaker, gate: Bulkhead) -> None:
+    """What a limit gives is made by its function, not by hand; waits are seconds."""
+    await limit.acquire()
+    assert_type(breaker.state, str)
+    assert_type(gate.name, str)
+    assert_type(cron("0 3 * * *"), CronWait)
+    assert_type(CronWait("0 3 * * *", "UTC")(), float)
+    limit.acquire(2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    RateLimit(10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    CircuitBreaker(3, 10.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Bulkhead()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    CronWait("0 3 * * *")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def check_facts(
+    event: RetryEvent,
+    failure: TierFailure[KeyError],
+    retries: RetriesExhausted[KeyError],
+    failed: AllFailed[KeyError],
+) -> None:
+    """Facts are attributes, with their types; values are frozen."""
+    assert_type((event.error, event.delay), tuple[object, float])
+    assert_type((failure.tier, failure.index, failure.error), tuple[str, int, KeyError])
+    event.attempt = 2  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    RetryEvent(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    TierFailure("a", 0, "fetch")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    other: RetriesExhausted[OSError] = retries  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    others: AllFailed[OSError] = failed  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    CircuitOpen("circuit", "1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    BulkheadFull("gate", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    del other, others
