@@ -110,11 +110,9 @@ class RateLimit:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self._next -= self._interval  # its turn had come: it goes back
-            else:
-                self._waiting.remove(turn)
-            self._arm(loop)
+                self._arm(loop)
             raise
 
     def _take(self, now: float) -> bool:
@@ -136,10 +134,13 @@ class RateLimit:
         assert self._timer is not None
         now = max(loop.time(), self._timer.when())
         self._timer = None
-        while self._waiting and self._take(now):
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        while self._waiting:
+            if self._waiting[0].cancelled():
+                _ = self._waiting.popleft()
+            elif self._take(now):
+                self._waiting.popleft().set_result(None)
+            else:
+                break
         self._arm(loop)
 
     def __repr__(self) -> str:
@@ -308,6 +309,7 @@ class Bulkhead:
         self._limit = limit
         self._queue = queue
         self._running = 0
+        self._queued = 0  # of those that wait, the ones that were not cancelled
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __call__(
@@ -329,7 +331,7 @@ class Bulkhead:
     ) -> Result[T, E | BulkheadFull]:
         if self._running < self._limit:
             self._running += 1
-        elif len(self._waiting) >= self._queue:
+        elif self._queued >= self._queue:
             return Failure(BulkheadFull(self.name, self._limit, self._queue))
         else:
             await self._wait()
@@ -341,20 +343,22 @@ class Bulkhead:
     async def _wait(self) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
+        self._queued += 1
         try:
             await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._leave()  # it had been let in
+            if place.cancelled():
+                self._queued -= 1
             else:
-                self._waiting.remove(place)
+                self._leave()  # it had been let in
             raise
 
     def _leave(self) -> None:
         """Hand the place on, or give it back."""
         while self._waiting:
             place = self._waiting.popleft()
-            if not place.done():
+            if not place.cancelled():
+                self._queued -= 1
                 place.set_result(None)
                 return
         self._running -= 1

@@ -137,7 +137,7 @@ async def _retried(call: Call[T, E], policy: RetryPolicy) -> Result[T, RetriesEx
             error = raised
         else:
             if isinstance(result, Success):
-                return Success(result.unwrap())
+                return result  # made anew it would cost as much as the rest
             error = result.failure()
         errors.append(error)
         delay = None

@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
-
-from returns.result import Result, Success
 
 from returns_pipeline.context import StepContext
 from returns_pipeline.outcomes import settled
 from returns_pipeline.waiting import done_within, leave_behind, wait_through
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from returns.future import FutureResult
+    from returns.result import Result
 
 __all__ = ["Call", "Running", "name_of", "stop_all", "wait_for_one"]
 
@@ -48,15 +48,19 @@ class Call(Generic[T, E]):
         self._kwargs = kwargs
         self.context: StepContext | None = None
         self._where: int | str = 0
-        places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
-        for where, value in places:
+        for index, value in enumerate(args):
             if isinstance(value, StepContext):
-                if self.context is not None:
-                    raise TypeError(
-                        f"{self.name}() was given two contexts: which one is the step's?"
-                    )
-                self.context = value
-                self._where = where
+                self._found(value, index)
+        if kwargs:
+            for name, value in kwargs.items():
+                if isinstance(value, StepContext):
+                    self._found(value, name)
+
+    def _found(self, context: StepContext, where: int | str) -> None:
+        if self.context is not None:
+            raise TypeError(f"{self.name}() was given two contexts: which is its own?")
+        self.context = context
+        self._where = where
 
     @property
     def deadline(self) -> float:
@@ -97,7 +101,7 @@ class Running(Generic[T, E]):
         wanted: Says, once it has succeeded, whether that is still of use.
     """
 
-    __slots__ = ("_call", "_context", "_stopped", "_stopping", "_wanted", "task")
+    __slots__ = ("_call", "_context", "_ended", "_stopping", "_wanted", "task")
 
     def __init__(
         self,
@@ -112,16 +116,12 @@ class Running(Generic[T, E]):
             self._context = call.context.attempt(call.name, deadline=deadline)
         self._wanted = wanted
         self._stopping = False
-        loop = asyncio.get_running_loop()
-        self._stopped: asyncio.Future[None] = loop.create_future()  # the step, not its rollback
-        self.task: asyncio.Task[Result[T, E]] = loop.create_task(self._run(), name=call.name)
+        self._ended = False  # the step, not its rollback
+        self.task: asyncio.Task[Result[T, E]] = _start(self._run(), call.name)
 
     async def _run(self) -> Result[T, E]:
         if self._context is None:
-            result = await self._step()
-            if isinstance(result, Success) and not self._is_wanted():
-                raise asyncio.CancelledError("no longer wanted")
-            return result
+            return await self._step()
         return await self._context.conclude(self._step, hold=True, wanted=self._is_wanted)
 
     def _is_wanted(self) -> bool:
@@ -131,7 +131,7 @@ class Running(Generic[T, E]):
         try:
             return await settled(self._call.begin(self._context))
         finally:
-            self._stopped.set_result(None)
+            self._ended = True
 
     async def stop(self, grace: float) -> None:
         """Cancel the step, wait until it is undone; leave a step behind that does not stop.
@@ -142,13 +142,21 @@ class Running(Generic[T, E]):
         if self.task.done():
             return
         _ = self.task.cancel()
-        if await done_within(self.task, grace, also=self._stopped):
-            _ = await wait_through(self.task)
+        if await done_within(self.task, grace) or self._ended:
+            _ = await wait_through(self.task)  # its rollback, which has time limits of its own
             return
         leave_behind(self.task, f"it ignored its cancellation for {grace:g} s")
         if self._context is not None:
             # It cannot register any more. What it did until now is undone, before anything goes on.
             _ = await self._context.scope.compensate()
+
+
+def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Run in a task; where Python can, begin at once: a step that does not wait costs no turn."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
+    return loop.create_task(work, name=name)
 
 
 async def stop_all(running: list[Running[Any, Any]], grace: float) -> asyncio.CancelledError | None:

@@ -46,28 +46,17 @@ def _shielded_from_anyio() -> AbstractContextManager[object]:
     return contextlib.nullcontext() if shield is None else shield(shield=True)
 
 
-async def done_within(
-    task: asyncio.Task[Any], seconds: float, *, also: asyncio.Future[Any] | None = None
-) -> bool:
-    """Wait until a task, or ``also`` that, is done, at most so long; say whether it is.
+async def done_within(task: asyncio.Task[Any], seconds: float) -> bool:
+    """Wait until a task is done, at most so long; say whether it is.
 
     A cancellation of the waiting task changes nothing. For tasks that nobody cancels.
     """
     loop = asyncio.get_running_loop()
     due = loop.time() + seconds
-    waited_for: set[asyncio.Future[Any]] = {task} if also is None else {task, also}
-
-    def over() -> bool:
-        return any(future.done() for future in waited_for)
-
-    while not over() and (left := due - loop.time()) > 0:
+    while not task.done() and (left := due - loop.time()) > 0:
         with contextlib.suppress(asyncio.CancelledError):
-            _ = await asyncio.wait(
-                waited_for,
-                timeout=None if left == math.inf else left,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-    return over()
+            _ = await asyncio.wait({task}, timeout=None if left == math.inf else left)
+    return task.done()
 
 
 def leave_behind(task: asyncio.Task[Any], why: str) -> None:

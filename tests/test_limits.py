@@ -314,6 +314,57 @@ def test_an_exception_and_a_cancellation_give_the_place_back() -> None:
     run(main())
 
 
+def test_one_cancelled_in_the_turn_the_place_became_free_is_passed_over() -> None:
+    async def slow() -> Result[int, str]:
+        await asyncio.sleep(9)
+        return Success(1)
+
+    async def main() -> None:
+        bound = bulkhead(1, queue=2)
+        running, first, second = (asyncio.ensure_future(settled(bound(slow)())) for _ in range(3))
+        await asyncio.sleep(1)
+        running.cancel()
+        first.cancel()
+        assert await second == Success(1)
+        assert now() == 10.0
+        assert first.cancelled()
+
+    run(main())
+
+
+def test_who_is_cancelled_no_longer_counts_as_waiting() -> None:
+    async def slow() -> Result[int, str]:
+        await asyncio.sleep(9)
+        return Success(1)
+
+    async def main() -> None:
+        bound = bulkhead(1, queue=1)
+        running, first = (asyncio.ensure_future(settled(bound(slow)())) for _ in range(2))
+        await asyncio.sleep(1)
+        first.cancel()
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(settled(bound(slow)()))
+        assert await running == Success(1)
+        assert await second == Success(1)
+        assert (await settled(bound(slow)())) == Success(1)
+
+    run(main())
+
+
+def test_a_cancelled_call_at_the_head_takes_no_turn() -> None:
+    times: list[float] = []
+
+    async def main() -> None:
+        step = rate_limit(1)(note)
+        calls = [asyncio.ensure_future(settled(step(times))) for _ in range(3)]
+        # Before the limit's own timer, in the same turn of the loop.
+        asyncio.get_running_loop().call_at(1.0, calls[1].cancel)
+        await asyncio.wait(calls)
+        assert times == [0.0, 1.0]
+
+    run(main())
+
+
 def test_what_could_never_work_is_refused_at_the_call() -> None:
     nan, inf = float("nan"), float("inf")
     for make in (

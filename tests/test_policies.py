@@ -516,6 +516,82 @@ def test_a_fast_step_is_not_hedged() -> None:
     assert world.log == ["do a", "undo a"]
 
 
+def test_losers_are_stopped_at_the_same_time() -> None:
+    world = World()
+
+    async def main() -> None:
+        ctx = StepContext("test")
+        steps = race(
+            world.step("a", 99.0, stubborn=2.0),
+            world.step("b", 99.0, stubborn=2.0),
+            world.step("c", 1.0),
+        )
+        assert await settled(steps(ctx)) == Success("c")
+        assert now() == 3.0
+        await ctx.commit()
+
+    run(main())
+
+
+async def slow_undo(log: list[str], seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    log.append("undone")
+
+
+def test_a_rollback_may_take_longer_than_the_grace_and_is_awaited(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log: list[str] = []
+
+    async def step(ctx: StepContext) -> Result[int, str]:
+        await ctx.register(slow_undo, log, 20.0)
+        await asyncio.sleep(99)
+        return Success(1)
+
+    async def main() -> None:
+        result = await settled(with_timeout(step, 2.0, grace=1.0)(StepContext("test")))
+        assert result == Failure(StepTimeout("step", 2.0))
+        assert now() == 22.0
+        assert log == ["undone"]
+
+    run(main())
+    assert "left behind" not in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["timeout", "race"])
+def test_a_cancellation_while_a_step_is_being_undone_goes_on_when_it_is(policy: str) -> None:
+    log: list[str] = []
+
+    async def slow(ctx: StepContext) -> Result[int, str]:
+        await ctx.register(slow_undo, log, 20.0)
+        await asyncio.sleep(99)
+        return Success(1)
+
+    async def fast(ctx: StepContext) -> Result[int, str]:
+        await ctx.register(slow_undo, log, 5.0)
+        await asyncio.sleep(2)
+        return Success(2)
+
+    async def main() -> None:
+        ctx = StepContext("test")
+
+        async def call() -> object:
+            if policy == "timeout":
+                return await ctx.run(with_timeout(slow, 2.0)(ctx))
+            return await ctx.run(race(slow, fast)(ctx))
+
+        task = asyncio.create_task(call())
+        await asyncio.sleep(3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # With a winner: the loser's, and then its own, because the whole was cancelled.
+        assert log == ["undone"] if policy == "timeout" else ["undone", "undone"]
+        assert now() == 22.0 if policy == "timeout" else 27.0
+
+    run(main())
+
+
 # all_of
 
 
