@@ -1,0 +1,156 @@
+"""Compare ways of doing the same work: the ratio of each to a yardstick, in the same run.
+
+A shared machine is never the same twice, so a time alone says little. Here the ways take turns
+(yardstick, ours, rival, yardstick, ours, ...), each turn is set against the yardstick of its own
+round, and what is printed is the median of these ratios with the quartiles around it. Time is the
+processor's, of the whole process: what another program takes does not count, a thread of ours does.
+
+A file of benchmarks is a module with `main()`; ``python benchmarks/windows.py`` runs one file,
+``python benchmarks`` all of them. ``--rounds 5`` is quick, ``--rounds 51`` settles a doubt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import math
+import os
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Figure", "Way", "compare", "show", "start"]
+
+_ROUNDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of doing the work.
+
+    Attributes:
+        name: What the table calls it.
+        work: Does the work for so many items, on a running loop. It gives nothing; or, where the
+            work must be prepared or is done elsewhere, the seconds that count.
+        goal: The ratio to the yardstick that it must not pass.
+        share: The part of the items it is given. One that is a hundred times slower would only
+            make everybody wait; costs are compared per item.
+    """
+
+    name: str
+    work: Callable[[int], Awaitable[float | None]]
+    goal: float = math.inf
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What came out for one way: its cost an item, and the ratios to the yardstick.
+
+    Attributes:
+        name: Of the way.
+        seconds: Processor time an item, the median.
+        ratio: To the yardstick, the median of all rounds.
+        low: A quarter of the rounds were below.
+        high: A quarter of the rounds were above.
+    """
+
+    name: str
+    seconds: float
+    ratio: float
+    low: float
+    high: float
+
+
+def start(about: str) -> None:
+    """Read the command line and say what this is and where it runs. Call it first."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument(
+        "--rounds", type=int, default=_ROUNDS, help="turns of each way (%(default)s)"
+    )
+    global _rounds  # noqa: PLW0603  # the command line is the process's
+    _rounds = parser.parse_args().rounds
+    print(
+        f"{about}\n{platform.python_implementation()} {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"median of {_rounds} rounds (quartiles)"
+    )
+
+
+_rounds = _ROUNDS
+
+
+def compare(title: str, items: int, yardstick: Way, *ways: Way) -> dict[str, Figure]:
+    """Let all take turns, print a line for each, and give the figures by name.
+
+    Each is run once before anything is measured. The collector is emptied before each turn and on
+    during it, as it is in a program.
+    """
+    everyone = (yardstick, *ways)
+    costs: dict[str, list[float]] = {way.name: [] for way in everyone}
+    with asyncio.Runner() as runner:
+        for way in everyone:
+            runner.run(_cost(way, max(1, items // 10)))
+        for _ in range(_rounds):
+            for way in everyone:
+                costs[way.name].append(runner.run(_cost(way, items)))
+    figures = {way.name: _figure(way, costs[way.name], costs[yardstick.name]) for way in everyone}
+    print(f"\n{title}")
+    for way in everyone:
+        _print_row(way, figures[way.name], is_yardstick=way is yardstick)
+    return figures
+
+
+def show(what: str, value: float, unit: str, goal: float = math.inf) -> None:
+    """Print a figure that is not a ratio, with its goal."""
+    print(f"  {what:<44} {value:8.3g} {unit:<12}{_verdict(value, goal)}")
+
+
+async def _cost(way: Way, items: int) -> float:
+    given = max(1, round(items * way.share))
+    gc.collect()
+    begun = time.process_time()
+    seconds = await way.work(given)
+    if seconds is None:
+        seconds = time.process_time() - begun
+    return seconds / given
+
+
+def _figure(way: Way, costs: list[float], yardstick: list[float]) -> Figure:
+    ratios = [cost / base for cost, base in zip(costs, yardstick, strict=True)]
+    low, high = ratios[0], ratios[0]
+    with contextlib.suppress(statistics.StatisticsError):  # one round has no quartiles
+        low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Figure(way.name, statistics.median(costs), statistics.median(ratios), low, high)
+
+
+def _print_row(way: Way, figure: Figure, *, is_yardstick: bool) -> None:
+    each = _time(figure.seconds)
+    if is_yardstick:
+        print(f"  {way.name:<44} {1:8.2f} {'':13} {each}")
+        return
+    spread = f"({figure.low:.2f}-{figure.high:.2f})"
+    print(
+        f"  {way.name:<44} {figure.ratio:8.2f} {spread:<13} {each}"
+        f"{_verdict(figure.ratio, way.goal)}"
+    )
+
+
+def _time(seconds: float) -> str:
+    for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "us")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:6.3g} {unit:<3}"
+    return f"{seconds * 1e9:6.3g} ns "
+
+
+def _verdict(value: float, goal: float) -> str:
+    if goal == math.inf:
+        return ""
+    return f" goal {goal:g}: {'held' if value <= goal else 'MISSED'}"
