@@ -19,12 +19,13 @@ dropped staging
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import itertools
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, cast
 
 from returns.future import FutureResult
 from returns.result import Result, Success
@@ -125,8 +126,6 @@ class StepContext:
         observer: Observer | None = None,
         deadline: float = math.inf,
     ) -> None:
-        if math.isnan(deadline):
-            raise InvalidArgument("deadline must be a time, not nan")
         self._begin(name, None, scope or CompensationScope(name), observer, deadline)
         self._owns_scope = scope is None
 
@@ -138,6 +137,8 @@ class StepContext:
         observer: Observer | None,
         deadline: float,
     ) -> None:
+        if math.isnan(deadline):
+            raise InvalidArgument("deadline must be a time, not nan")
         self.name: str = name
         self.parent: StepContext | None = parent
         self.scope: CompensationScope = scope
@@ -241,7 +242,7 @@ class StepContext:
         self._mishaps.clear()
         scope.report = _NOTHING
         try:
-            return await self._settle(lambda: step, self.commit, close=False)
+            return await self._settle(lambda: step, self._keep, close=False)
         finally:
             scope.busy = False
 
@@ -306,6 +307,10 @@ class StepContext:
 
         return await self._settle(call, accept, close=True)
 
+    async def _keep(self) -> None:
+        if not self.scope.closed:  # by the step itself
+            await self.commit()
+
     async def commit(self) -> None:
         """Commit what is registered so far: it will not be undone, whatever becomes of the step.
 
@@ -343,6 +348,8 @@ class StepContext:
             self._tell("succeeded")
             return result
         try:
+            # A step may have settled it itself; then this waits for a rollback, if it is one.
+            close = close or scope.closed
             _ = await (scope.compensate() if close else scope.settle(keep=False))
         finally:
             self._tell_rollback()
@@ -392,12 +399,15 @@ class StepContext:
 
 
 def _name_of(func: object) -> str:
+    while isinstance(func, functools.partial):
+        func = cast("functools.partial[object]", func).func
     name: object = getattr(func, "__name__", None)
     return name if isinstance(name, str) else type(func).__name__
 
 
 def _discard(step: object) -> None:
     """Close a coroutine that will not be run, which would be warned about."""
-    inner: object = getattr(step, "_inner_value", step)
+    inner: object = getattr(step, "_inner_value", step)  # of a FutureResult,
+    inner = getattr(inner, "_coro", inner)  # which keeps it in a ReAwaitable
     if inspect.iscoroutine(inner):
         inner.close()

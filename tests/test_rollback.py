@@ -36,10 +36,9 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-@types.coroutine
-def interrupted(
+async def interrupted(
     main: Coroutine[Any, Any, T], points: Container[int], *, late: bool = False
-) -> Generator[Any, Any, T]:
+) -> T:
     """Run ``main`` in this task, which is cancelled at those of its waits.
 
     Counted from 0. The cancellation comes as the wait begins or, ``late``, in the turn of the loop
@@ -60,11 +59,16 @@ def interrupted(
             else:
                 task.cancel()
         try:
-            value = yield awaited
+            value = await _passed_on(awaited)
             step = main.send
         except BaseException as error:
             step, value = main.throw, error
     raise AssertionError
+
+
+@types.coroutine
+def _passed_on(awaited: object) -> Generator[Any, Any, Any]:
+    return (yield awaited)
 
 
 class Undone(list[object]):
