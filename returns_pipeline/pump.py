@@ -14,6 +14,8 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from returns_pipeline.waiting import shielded_from_anyio
+
 if TYPE_CHECKING:
     from contextvars import Context
 
@@ -161,12 +163,15 @@ async def wait_done(task: asyncio.Task[object]) -> None:
     raised only when the other is done: nothing stays behind.
     """
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-            task.cancel()
+    with contextlib.ExitStack() as shield:
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                if cancelled is None:
+                    _ = shield.enter_context(shielded_from_anyio())
+                cancelled = error
+                task.cancel()
     if cancelled is not None:
         raise cancelled
 

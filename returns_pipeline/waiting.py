@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-__all__ = ["done_within", "leave_behind", "wait_through"]
+__all__ = ["done_within", "leave_behind", "shielded_from_anyio", "wait_through"]
 
 _log = logging.getLogger("returns_pipeline")
 _left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
@@ -25,7 +25,7 @@ async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | 
     What is waited for does not learn of it. The caller raises it, or it is lost.
     """
     cancelled: asyncio.CancelledError | None = None
-    with _shielded_from_anyio():
+    with shielded_from_anyio():
         while not future.done():
             try:
                 _ = await asyncio.wait({future})
@@ -34,7 +34,7 @@ async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | 
     return cancelled
 
 
-def _shielded_from_anyio() -> AbstractContextManager[object]:
+def shielded_from_anyio() -> AbstractContextManager[object]:
     """Keep a cancelled anyio scope from cancelling the wait anew in every turn of the loop.
 
     anyio cancels by level: a wait loop that goes on in its scope would use a whole core. Only an
