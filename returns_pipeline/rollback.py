@@ -13,13 +13,13 @@ import math
 import reprlib
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from returns.result import Failure
 
 from returns_pipeline.errors import CompensationFailed, StepTimeout
 from returns_pipeline.outcomes import unpacked
-from returns_pipeline.waiting import wait_through
+from returns_pipeline.waiting import leave_behind, wait_through
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -47,7 +47,6 @@ _key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
 # For lines in logs and notes: an argument may be a whole batch, and its repr() may raise.
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 200
-_left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
 
 
 def current_key() -> str:
@@ -331,9 +330,10 @@ class _Undo:
         policy = self._action.retry
         while not await self._attempt():
             try:
-                if self._late or not policy.retries(self._error, default=True):
+                error = None if self._error is _NO_ERROR else self._error
+                if self._late or not policy.retries(error, default=True):
                     return
-                delay = policy.next_delay(self._attempts, self._error, began=began, now=loop.time())
+                delay = policy.next_delay(self._attempts, error, began=began, now=loop.time())
                 if delay is None:
                     return
                 await asyncio.sleep(delay)
@@ -367,9 +367,7 @@ class _Undo:
         if not task.cancelled():
             _ = task.exception()  # kept already; this marks it as seen
         if self._finished.done():
-            _left_behind.discard(task)
-            _log.warning("%s, left behind at its time limit, has ended", task.get_name())
-            return
+            return  # it had been left behind
         if self._timer is not None:
             self._timer.cancel()
         self._finish(self._timeout() if self._late else self._error)
@@ -387,9 +385,9 @@ class _Undo:
         """It does not heed its cancellation: go on without it."""
         if self._task.done():
             return
-        error = self._timeout()
-        error.add_note(f"it ignored its cancellation for {_GRACE:g} s: left running")
-        _left_behind.add(self._task)
+        error, why = self._timeout(), f"it ignored its cancellation for {_GRACE:g} s"
+        error.add_note(f"{why}: left running")
+        leave_behind(self._task, why)
         self._finish(error)
 
     def _finish(self, error: object) -> None:
