@@ -117,10 +117,9 @@ class _Crew(Pump[Any]):
         cell = self._cells.popleft()
         if cell.taken is None:
             self._held -= 1
-            if self._room is not None and not self._room.done():
-                self._room.set_result(None)
-        elif not cell.taken.done():
-            cell.taken.set_result(None)
+            wake(self._room)
+        else:
+            wake(cell.taken)
         return cell.outcome
 
     def _free_slot(self) -> None:
@@ -229,7 +228,8 @@ class _Crew(Pump[Any]):
                 for task in self._tasks:
                     task.cancel()
         for task in self._tasks:
-            if not task.cancelled() and (failed := task.exception()) is not None:
+            failed = None if task.cancelled() else task.exception()
+            if failed is not None and failed is not self.error:
                 raise failed
         if cancelled is not None:
             raise cancelled

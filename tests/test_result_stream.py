@@ -573,6 +573,32 @@ def test_until_is_not_mistaken_for_a_cancellation_from_elsewhere() -> None:
     run(main())
 
 
+def test_a_cancellation_that_comes_together_with_the_stop_goes_on() -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        s = ResultStream.of(Source(9, delay=1.0)).until(stop)
+        task = asyncio.ensure_future(s.collect().awaitable())
+        await asyncio.sleep(2.5)
+        stop.set()
+        await asyncio.sleep(0)  # the read is cancelled for the stop,
+        task.cancel()  # and then, before it could end, from elsewhere
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+
+
+def test_a_source_without_the_listed_exception_ends_as_ever() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> None:
+        folded = ResultStream.of(source()).or_failure(OSError)
+        assert await folded.collect() == IOSuccess([1])
+
+    run(main())
+
+
 def test_until_gives_out_an_item_that_a_cancelled_source_still_hands_over() -> None:
     async def source() -> AsyncIterator[int]:
         yield 1

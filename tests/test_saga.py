@@ -314,6 +314,7 @@ def test_it_shows_its_steps() -> None:
     world = World()
     saga = Saga("s").step("a", world.add).pivot().step("b", world.add)
     assert repr(saga) == "<Saga 's': a -> | pivot | -> b>"
+    assert repr(Saga("s").step("a", world.add)) == "<Saga 's': a>"
 
 
 @given(

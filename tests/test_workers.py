@@ -458,3 +458,56 @@ def test_every_item_comes_out_once_whatever_the_timing(
     assert sorted(seen) == list(range(len(times)))
     assert work.most <= concurrency
     assert seen == (sorted(seen) if ordered else work.finished)
+
+
+def test_an_error_in_the_clean_up_of_the_work_is_raised_to_who_closes() -> None:
+    async def work(n: int) -> int:
+        try:
+            await asyncio.sleep(99)
+        finally:
+            raise ZeroDivisionError(n)
+
+    async def main() -> None:
+        items = map_concurrently(
+            count_up(9), work, 2, ordered=True, passing=Passing, after=lambda n: n
+        )
+        read = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(1)
+        read.cancel()
+        await asyncio.wait({read})
+        with pytest.raises(ZeroDivisionError):
+            await items.aclose()  # type: ignore[attr-defined]
+
+    run(main())
+
+
+def test_a_second_cancellation_reaches_the_clean_up_of_the_work_and_awaits_it() -> None:
+    work = Work(99)
+
+    async def main() -> None:
+        s = ResultStream.of(count_up(9)).map_async(work, concurrency=3)
+        task = asyncio.ensure_future(s.collect().awaitable())
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()  # while the work, cancelled, still cleans up
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert work.running == 0
+        assert work.cancelled == []  # the clean-up was cut short, as it would be without us
+        assert now() == 1.0
+
+    run(main())
+
+
+def test_a_keyboard_interrupt_in_the_work_ends_the_loop() -> None:
+    async def work(n: int) -> int:
+        await asyncio.sleep(1)
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        await ResultStream.of(count_up(9)).map_async(work, concurrency=3).collect()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
