@@ -21,7 +21,13 @@ from returns_pipeline.outcomes import cases
 from returns_pipeline.result_stream import FailedItems, ResultStream
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga
-from returns_pipeline.windows import chunks_or_timeout
+from returns_pipeline.windows import (
+    chunks_by_weight,
+    chunks_or_timeout,
+    keyed_chunks,
+    sessions,
+    sliding,
+)
 
 __all__ = [
     "Compensation",
@@ -40,8 +46,12 @@ __all__ = [
     "StepTimeout",
     "StreamEmpty",
     "cases",
+    "chunks_by_weight",
     "chunks_or_timeout",
     "current_key",
+    "keyed_chunks",
     "pipe",
     "results",
+    "sessions",
+    "sliding",
 ]

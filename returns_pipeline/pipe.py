@@ -43,14 +43,18 @@ __all__ = [
     "bind_future_result",
     "bind_result",
     "bind_step",
+    "chunks_by_weight",
     "chunks_or_timeout",
     "ensure",
     "filter_result",
     "flat_map",
+    "keyed_chunks",
     "lash",
     "lash_async",
     "map_async",
     "map_result",
+    "sessions",
+    "sliding",
     "tap",
     "tap_async",
     "tap_failure",
@@ -67,7 +71,11 @@ X2 = TypeVar("X2", bound=Exception)
 X3 = TypeVar("X3", bound=Exception)
 X4 = TypeVar("X4", bound=Exception)
 
+chunks_by_weight: Final = windows.chunks_by_weight.pipe
 chunks_or_timeout: Final = windows.chunks_or_timeout.pipe
+keyed_chunks: Final = windows.keyed_chunks.pipe
+sessions: Final = windows.sessions.pipe
+sliding: Final = windows.sliding.pipe
 
 
 def map_result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast, overload
 
@@ -13,8 +14,20 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline import stages
 from returns_pipeline.errors import InvalidArgument, StreamEmpty
+from returns_pipeline.keyed import (
+    check_keyed,
+    check_sessions,
+    flushing_keyed_chunks,
+    flushing_sessions,
+)
 from returns_pipeline.operators import plain_iterator
 from returns_pipeline.outcomes import settled
+from returns_pipeline.sized import (
+    check_sliding,
+    check_weighted,
+    flushing_chunks_by_weight,
+    flushing_sliding,
+)
 from returns_pipeline.stages import Chain, Failed, Root
 from returns_pipeline.windows import check_window, flushing_chunks
 from returns_pipeline.workers import expand_concurrently, map_concurrently
@@ -418,6 +431,88 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """
         check_window(n, timeout)
         return self._segment(lambda part: flushing_chunks(part, n, timeout, flushed_by=Failed))
+
+    def chunks_by_weight(
+        self,
+        max_weight: float,
+        timeout: float,
+        *,
+        weight: Callable[[T_co], float],
+        n: int | None = None,
+    ) -> ResultStream[list[T_co], E_co]:
+        """Group values into lists that together weigh no more than ``max_weight``.
+
+        As `returns_pipeline.chunks_by_weight`, for the values of this stream. A failure first has
+        the open list given out, and then comes out in its place.
+
+        Raises:
+            InvalidArgument: At the call, if ``max_weight``, ``timeout`` or ``n`` is out of range.
+        """
+        check_weighted(max_weight, timeout, n)
+        return self._segment(
+            lambda part: flushing_chunks_by_weight(
+                part, max_weight, timeout, weight=weight, n=n, flushed_by=Failed
+            )
+        )
+
+    def keyed_chunks(
+        self,
+        n: int,
+        timeout: float,
+        *,
+        key: Callable[[T_co], A],
+        max_keys: int | None = None,
+    ) -> ResultStream[tuple[A, list[T_co]], E_co]:
+        """Group values into lists by key, each given out with its key by its size or its age.
+
+        As `returns_pipeline.keyed_chunks`, for the values of this stream. A failure first has all
+        open lists given out, the oldest first, and then comes out in its place.
+
+        Raises:
+            InvalidArgument: At the call, if ``n``, ``timeout`` or ``max_keys`` is out of range.
+        """
+        check_keyed(n, timeout, max_keys)
+        return self._segment(
+            lambda part: flushing_keyed_chunks(
+                part, n, timeout, key=key, max_keys=max_keys, flushed_by=Failed
+            )
+        )
+
+    def sliding(self, n: int, *, step: int = 1) -> ResultStream[list[T_co], E_co]:
+        """Give every run of ``n`` neighbouring values, each ``step`` values after the one before.
+
+        As `returns_pipeline.sliding`, for the values of this stream. A failure ends the run as
+        the end of the stream would: values that were in no list come out in a shorter one, then
+        the failure in its place. What comes behind it begins anew.
+
+        Raises:
+            InvalidArgument: At the call, if ``n`` or ``step`` is out of range.
+        """
+        check_sliding(n, step)
+        return self._segment(lambda part: flushing_sliding(part, n, step, flushed_by=Failed))
+
+    def sessions(
+        self,
+        gap: float,
+        *,
+        max_duration: float = math.inf,
+        n: int | None = None,
+        key: Callable[[T_co], object] | None = None,
+    ) -> ResultStream[list[T_co], E_co]:
+        """Group values into lists that a silence of ``gap`` seconds ends.
+
+        As `returns_pipeline.sessions`, for the values of this stream. A failure first has all
+        open lists given out, the oldest first, and then comes out in its place.
+
+        Raises:
+            InvalidArgument: At the call, if ``gap``, ``max_duration`` or ``n`` is out of range.
+        """
+        check_sessions(gap, max_duration, n)
+        return self._segment(
+            lambda part: flushing_sessions(
+                part, gap, max_duration=max_duration, n=n, key=key, flushed_by=Failed
+            )
+        )
 
     # Steps about failures.
 

@@ -7,13 +7,23 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.keyed import keyed_chunks, sessions
 from returns_pipeline.operators import operator, plain_iterator
 from returns_pipeline.pump import Pump, Reader, wake
+from returns_pipeline.sized import chunks_by_weight, sliding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
-__all__ = ["check_window", "chunks_or_timeout", "flushing_chunks"]
+__all__ = [
+    "check_window",
+    "chunks_by_weight",
+    "chunks_or_timeout",
+    "flushing_chunks",
+    "keyed_chunks",
+    "sessions",
+    "sliding",
+]
 
 T = TypeVar("T")
 F = TypeVar("F")

@@ -1,0 +1,206 @@
+"""Windows that become due one after the other, and the one timer that makes them so.
+
+The base of the windows that can be several at a time. Whatever their number, there is one task for
+the source and one timer handle: it is set for the earliest deadline and moved on when it fires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from abc import abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.operators import plain_iterator
+from returns_pipeline.pump import Pump, wake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+
+__all__ = ["MAX_SLICE", "MAX_STRIDE", "DuePump", "check_count", "check_seconds"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+# How many items a source that never suspends may deliver between two looks at the clock.
+MAX_STRIDE: Final = 256
+# How long, in seconds, such a source may keep the event loop from its other tasks.
+MAX_SLICE: Final = 0.005
+
+
+class DuePump(Pump[T]):
+    """A pump whose windows wait in the order in which they became due.
+
+    What stands in ``due`` is given out by `take`, which each operator defines. A window may stand
+    there and still be filled: it is the reader's coming that closes it.
+
+    Time is the loop's, less `lag`: the time for which the source was kept waiting, where that
+    shall not count.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_looked",
+        "_room",
+        "_source",
+        "_stopped",
+        "_stride",
+        "_target",
+        "due",
+        "lag",
+    )
+
+    def __init__(self, source: AsyncIterable[Any]) -> None:
+        super().__init__()
+        self.due: deque[Any] = deque()
+        self.lag = 0.0
+        self._stopped = False  # the clock, while the source waits
+        self._source = source
+        self._room: asyncio.Future[None] | None = None  # the task, waiting for the reader
+        self._armed: asyncio.TimerHandle | None = None
+        self._target = (math.inf, 0.0)  # the deadline that the timer is set for, and its lag
+        self._looked = 0.0
+        self._stride = 1
+
+    @abstractmethod
+    async def fill(self, source: AsyncIterator[Any]) -> None:
+        """Put each item of the source where it belongs."""
+
+    @abstractmethod
+    def next_deadline(self) -> float:
+        """Give the earliest deadline of an open window; infinity if there is none."""
+
+    @abstractmethod
+    def expire(self, now: float) -> None:
+        """Make due, by deadline and then by age, each open window whose deadline is not after."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make all open windows due, the oldest first."""
+
+    def has_next(self) -> bool:
+        """Say whether a window is due."""
+        return bool(self.due)
+
+    def dismiss(self) -> None:
+        """Drop what is due, and the timer."""
+        self.due.clear()
+        self._disarm()
+        wake(self._room)
+
+    async def pump(self) -> None:
+        """Read the source to its end, clean it up, and flush what is open."""
+        try:
+            async with plain_iterator(self._source) as source:
+                await self.fill(source)
+        finally:
+            self._disarm()
+            if not self.closed:
+                self.flush()
+
+    # The clock.
+
+    def now(self) -> float:
+        """Give the time in seconds that deadlines are in."""
+        return self.loop.time() - self.lag
+
+    def arm(self) -> None:
+        """Set the timer for the earliest deadline.
+
+        If it is set, it stays: a new window's deadline is never before that of an older one.
+        """
+        if self._armed is None:
+            deadline = self.next_deadline()
+            if deadline != math.inf:
+                self._target = deadline, self.lag
+                self._armed = self.loop.call_at(deadline + self.lag, self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+
+    def _on_timer(self) -> None:
+        self._armed = None
+        if self._stopped:
+            return
+        deadline, lag = self._target
+        if lag == self.lag:
+            # Some loops fire a little early: what the timer was set for is due.
+            self.expire(max(deadline, self.now()))
+            if self.due:
+                self.wake_reader()
+        self.arm()
+
+    async def look_up(self, now: float) -> int:
+        """Do what the loop would, had the source let it: flush in time, let other tasks run.
+
+        Returns:
+            How many items may be read before the next look.
+        """
+        if now >= self.next_deadline():
+            self.expire(now)
+            self.wake_reader()
+            await asyncio.sleep(0)  # the reader was scheduled first, so it goes first
+            now = self.now()
+        elif now - self._looked > MAX_SLICE:
+            self._stride = 1
+            await asyncio.sleep(0)
+            now = self.now()
+        else:
+            self._stride = min(2 * self._stride, MAX_STRIDE)
+        self._looked = now
+        return self._stride
+
+    # The reader.
+
+    async def wait_until_taken(self) -> bool:
+        """Let the source wait until all that is due was taken; say whether to go on."""
+        self.wake_reader()
+        while self.due and not self.closed:
+            await self.wait_for_reader()
+        return not self.closed
+
+    async def give_alone(self, item: object) -> bool:
+        """Flush, and let an item out that goes into no window; say whether to go on."""
+        self.flush()
+        self.due.append(item)
+        return await self.wait_with_clock_stopped()
+
+    async def wait_with_clock_stopped(self) -> bool:
+        """Do so, and do not count the time: it is no silence of the source."""
+        started = self.loop.time()
+        self._stopped = True
+        try:
+            return await self.wait_until_taken()
+        finally:
+            self._stopped = False
+            self.lag += self.loop.time() - started
+            if not self.closed:
+                self.arm()
+
+    async def wait_for_reader(self) -> None:
+        """Let the source wait until the reader has made room."""
+        self._room = self.loop.create_future()
+        try:
+            await self._room
+        finally:
+            self._room = None
+
+    def make_room(self) -> None:
+        """Let the source go on, if it waits."""
+        wake(self._room)
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse a number of items, or of keys, below 1."""
+    if value < 1:
+        raise InvalidArgument(f"{name} must be at least 1, not {value!r}")
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Refuse a time in seconds that is not above 0; infinity is."""
+    if not value > 0:
+        raise InvalidArgument(f"{name} must be above 0 seconds, not {value!r}")

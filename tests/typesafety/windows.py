@@ -1,0 +1,109 @@
+# mypy: disable-error-code="unused-awaitable"
+"""Never run. What mypy and pyright infer for the windows, with no plugin of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_type
+
+from aiostream import Stream
+
+from returns_pipeline import ResultStream, pipe
+from returns_pipeline.windows import chunks_by_weight, keyed_chunks, sessions, sliding
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass
+class Flight:
+    """An item with facts of several types."""
+
+    carrier: str
+    number: int
+    at: float
+
+
+def carrier(flight: Flight) -> str:
+    return flight.carrier
+
+
+def size(flight: Flight) -> float:
+    return flight.at
+
+
+def by_weight(flights: AsyncIterator[Flight], texts: Stream[str]) -> None:
+    """The weight's argument is the item, a lambda's too."""
+    assert_type(
+        chunks_by_weight(flights, 10, 1.0, weight=lambda flight: flight.at), Stream[list[Flight]]
+    )
+    assert_type(chunks_by_weight(texts, 10, 1.0, weight=len), Stream[list[str]])
+    assert_type(texts | chunks_by_weight.pipe(10, 1.0, weight=len), Stream[list[str]])
+    assert_type(
+        chunks_by_weight.raw(flights, 10, 1.0, weight=size, n=3), AsyncIterator[list[Flight]]
+    )
+    assert_type(pipe.chunks_by_weight(9.5, 1.0, weight=size)(flights), Stream[list[Flight]])
+    chunks_by_weight(flights, 10, 1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    chunks_by_weight(flights, 10, 1.0, weight=carrier)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    chunks_by_weight(flights, 10, 1.0, weight=lambda f: f.carier)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def by_key(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> None:
+    """The pair's first half is what the key function gives."""
+    assert_type(
+        keyed_chunks(flights, 10, 1.0, key=lambda flight: flight.carrier),
+        Stream[tuple[str, list[Flight]]],
+    )
+    assert_type(
+        keyed_chunks(flights, 10, 1.0, key=lambda f: (f.carrier, f.number), max_keys=9),
+        Stream[tuple[tuple[str, int], list[Flight]]],
+    )
+    assert_type(
+        keyed_chunks.raw(flights, 10, 1.0, key=carrier),
+        AsyncIterator[tuple[str, list[Flight]]],
+    )
+    assert_type(
+        stream | keyed_chunks.pipe(10, 1.0, key=carrier), Stream[tuple[str, list[Flight]]]
+    )
+    assert_type(pipe.keyed_chunks(10, 1.0, key=carrier)(stream), Stream[tuple[str, list[Flight]]])
+    keyed_chunks(flights, 10, 1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    keyed_chunks(flights, 10, 1.0, key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    keyed_chunks(flights, 10, 1.0, carrier)  # type: ignore[misc, call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def by_place_and_silence(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> None:
+    """Lists of the items."""
+    assert_type(sliding(flights, 3), Stream[list[Flight]])
+    assert_type(stream | sliding.pipe(3, step=2), Stream[list[Flight]])
+    assert_type(stream | pipe.sliding(3), Stream[list[Flight]])
+    assert_type(sliding.raw(flights, 3), AsyncIterator[list[Flight]])
+    assert_type(sessions(flights, 2.0), Stream[list[Flight]])
+    assert_type(
+        sessions(flights, 2.0, max_duration=60, n=100, key=lambda f: f.carrier),
+        Stream[list[Flight]],
+    )
+    assert_type(sessions.raw(flights, 2.0), AsyncIterator[list[Flight]])
+    assert_type(stream | sessions.pipe(2.0, key=carrier), Stream[list[Flight]])
+    assert_type(stream | pipe.sessions(2.0), Stream[list[Flight]])
+    sliding(flights, 3, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    sliding(flights, "3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sessions(flights, 2.0, key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sessions(flights)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def methods(flights: ResultStream[Flight, ValueError]) -> None:
+    """The values are grouped, the error stays; lambdas know their argument."""
+    assert_type(
+        flights.keyed_chunks(10, 1.0, key=lambda f: f.number),
+        ResultStream[tuple[int, list[Flight]], ValueError],
+    )
+    assert_type(
+        flights.chunks_by_weight(10, 1.0, weight=lambda f: f.at),
+        ResultStream[list[Flight], ValueError],
+    )
+    assert_type(flights.sliding(3, step=2), ResultStream[list[Flight], ValueError])
+    assert_type(
+        flights.sessions(2.0, key=lambda f: f.carrier), ResultStream[list[Flight], ValueError]
+    )
+    flights.keyed_chunks(10, 1.0, key=lambda f: f.carier)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    flights.sessions(2.0, key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
