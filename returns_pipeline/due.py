@@ -42,6 +42,7 @@ class DuePump(Pump[T]):
 
     __slots__ = (
         "_armed",
+        "_let",
         "_looked",
         "_room",
         "_source",
@@ -62,6 +63,7 @@ class DuePump(Pump[T]):
         self._armed: asyncio.TimerHandle | None = None
         self._target = (math.inf, 0.0)  # the deadline that the timer is set for, and its lag
         self._looked = 0.0
+        self._let = 0.0  # when other tasks were last let run
         self._stride = 1
 
     @abstractmethod
@@ -140,19 +142,23 @@ class DuePump(Pump[T]):
         Returns:
             How many items may be read before the next look.
         """
-        if now >= self.next_deadline():
-            self.expire(now)
-            self.wake_reader()
-            await asyncio.sleep(0)  # the reader was scheduled first, so it goes first
-            now = self.now()
-        elif now - self._looked > MAX_SLICE:
+        if now - self._looked > MAX_SLICE:
             self._stride = 1
-            await asyncio.sleep(0)
-            now = self.now()
         else:
             self._stride = min(2 * self._stride, MAX_STRIDE)
         self._looked = now
+        if now >= self.next_deadline():
+            self.expire(now)
+            self.wake_reader()
+            await self.let_others_run()  # the reader was scheduled first, so it goes first
+        elif now - self._let > MAX_SLICE:
+            await self.let_others_run()
         return self._stride
+
+    async def let_others_run(self) -> None:
+        """Give the event loop a turn."""
+        await asyncio.sleep(0)
+        self._looked = self._let = self.now()
 
     # The reader.
 

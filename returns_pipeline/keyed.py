@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, TypeVar, cast, overload
 
 from returns_pipeline.due import MAX_SLICE, DuePump, check_count, check_seconds
 from returns_pipeline.operators import operator
@@ -18,6 +18,8 @@ from returns_pipeline.pump import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable
+
+    from aiostream import Stream
 
 __all__ = [
     "check_keyed",
@@ -268,7 +270,7 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
 
 
 @operator
-def sessions(
+def _sessions(
     source: AsyncIterable[T],
     gap: float,
     *,
@@ -334,6 +336,36 @@ def sessions(
     check_sessions(gap, max_duration, n)
     pump: _SessionPump[T, Never] = _SessionPump(source, gap, max_duration, n, key, None)
     return Reader(pump)
+
+
+@overload
+def _sessions_pipe(
+    gap: float, *, max_duration: float = math.inf, n: int | None = None
+) -> Callable[[AsyncIterable[T]], Stream[list[T]]]: ...
+
+
+@overload
+def _sessions_pipe(
+    gap: float,
+    *,
+    max_duration: float = math.inf,
+    n: int | None = None,
+    key: Callable[[T], object] | None,
+) -> Callable[[AsyncIterable[T]], Stream[list[T]]]: ...
+
+
+def _sessions_pipe(
+    gap: float,
+    *,
+    max_duration: float = math.inf,
+    n: int | None = None,
+    key: Callable[[T], object] | None = None,
+) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
+    """Give what stands behind ``|``: see `sessions`."""
+    return _sessions.pipe(gap, max_duration=max_duration, n=n, key=key)
+
+
+sessions: Final = _sessions.with_pipe(_sessions_pipe)
 
 
 def flushing_sessions(

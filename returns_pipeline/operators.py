@@ -27,6 +27,7 @@ U = TypeVar("U")
 CallT_co = TypeVar("CallT_co", covariant=True)
 PipeT_co = TypeVar("PipeT_co", covariant=True)
 RawT_co = TypeVar("RawT_co", covariant=True)
+NewPipeT = TypeVar("NewPipeT")
 
 
 class Operator(Generic[CallT_co, PipeT_co, RawT_co]):
@@ -60,6 +61,16 @@ class Operator(Generic[CallT_co, PipeT_co, RawT_co]):
     def raw(self) -> RawT_co:
         """Apply like a call, but give the bare iterator."""
         return self._raw
+
+    def with_pipe(self, pipe: NewPipeT) -> Operator[CallT_co, NewPipeT, RawT_co]:
+        """Give the same operator with another piped form: one with overloads.
+
+        Pyright needs them where the item's type stands in an optional argument, a key function
+        say: when it is left out, nothing tells that type until the source comes.
+        """
+        made = Operator(self._call, pipe, self._raw, of=self.__wrapped__)
+        made.__name__ = self.__name__.lstrip("_")
+        return made
 
     def __repr__(self) -> str:
         return f"<operator {self.__module__}.{self.__name__}>"

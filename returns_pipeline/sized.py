@@ -335,6 +335,8 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
         elif len(items) > self._shown:  # the end, or an item that passes
             taken = items.copy()
             self._shown = len(items)
+            if self.ended:
+                items.clear()
         else:
             items.clear()
             self._shown = self._skip = 0
@@ -349,14 +351,18 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
         wake(self._room)
 
     async def pump(self) -> None:
-        async with plain_iterator(self._source) as source:
-            await self._fill(source)
+        try:
+            async with plain_iterator(self._source) as source:
+                await self._fill(source)
+        finally:
+            if len(self._items) <= self._shown:
+                self._items.clear()
 
     async def _fill(self, source: AsyncIterator[Any]) -> None:
         items = self._items
         n = self._n
         left = MAX_STRIDE
-        looked = self.loop.time()
+        let = self.loop.time()  # when other tasks were last let run
         async for item in source:
             if self.closed:
                 break
@@ -372,9 +378,9 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
             left -= 1
             if not left:  # does it ever suspend?
                 left = MAX_STRIDE
-                if self.loop.time() - looked > MAX_SLICE:
+                if self.loop.time() - let > MAX_SLICE:
                     await asyncio.sleep(0)
-                looked = self.loop.time()
+                    let = self.loop.time()
 
     async def _wait(self, full: Callable[[], bool]) -> None:
         self.wake_reader()

@@ -114,6 +114,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         "_deadline",
         "_due",
         "_items",
+        "_let",
         "_looked",
         "_mark",
         "_n",
@@ -134,6 +135,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         self._armed: asyncio.TimerHandle | None = None
         self._deadline = math.inf
         self._looked = 0.0
+        self._let = 0.0  # when other tasks were last let run
         self._stride = 1
         # The pump looks up from its loop when the list is this long. An empty list has 1, so that
         # its first item starts the clock; -1 while closed, so that any item ends the loop.
@@ -195,12 +197,10 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
             self.wake_reader()
             await asyncio.sleep(0)  # the reader was scheduled first, so it goes first
             now = self.loop.time()
-        elif now - self._looked > _MAX_SLICE:
-            self._stride = 1
+        elif now - self._let > _MAX_SLICE:
             await asyncio.sleep(0)
-            now = self.loop.time()
-        else:
-            self._stride = min(2 * self._stride, _MAX_STRIDE)
+            self._let = now = self.loop.time()
+        self._stride = 1 if now - self._looked > _MAX_SLICE else min(2 * self._stride, _MAX_STRIDE)
         self._looked = now
         if self._items:
             self._mark = min(self._n, len(self._items) + self._stride)

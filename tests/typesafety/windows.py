@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_type
+from typing import assert_type
 
 from aiostream import Stream
 
 from returns_pipeline import ResultStream, pipe
 from returns_pipeline.windows import chunks_by_weight, keyed_chunks, sessions, sliding
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 @dataclass
@@ -28,6 +26,10 @@ def carrier(flight: Flight) -> str:
     return flight.carrier
 
 
+def length(text: str) -> int:
+    return len(text)
+
+
 def size(flight: Flight) -> float:
     return flight.at
 
@@ -37,8 +39,9 @@ def by_weight(flights: AsyncIterator[Flight], texts: Stream[str]) -> None:
     assert_type(
         chunks_by_weight(flights, 10, 1.0, weight=lambda flight: flight.at), Stream[list[Flight]]
     )
-    assert_type(chunks_by_weight(texts, 10, 1.0, weight=len), Stream[list[str]])
-    assert_type(texts | chunks_by_weight.pipe(10, 1.0, weight=len), Stream[list[str]])
+    weighed = chunks_by_weight(texts, 10, 1.0, weight=len)  # pyright would infer it backwards
+    assert_type(weighed, Stream[list[str]])
+    assert_type(texts | chunks_by_weight.pipe(10, 1.0, weight=length), Stream[list[str]])
     assert_type(
         chunks_by_weight.raw(flights, 10, 1.0, weight=size, n=3), AsyncIterator[list[Flight]]
     )
@@ -62,13 +65,11 @@ def by_key(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> None:
         keyed_chunks.raw(flights, 10, 1.0, key=carrier),
         AsyncIterator[tuple[str, list[Flight]]],
     )
-    assert_type(
-        stream | keyed_chunks.pipe(10, 1.0, key=carrier), Stream[tuple[str, list[Flight]]]
-    )
+    assert_type(stream | keyed_chunks.pipe(10, 1.0, key=carrier), Stream[tuple[str, list[Flight]]])
     assert_type(pipe.keyed_chunks(10, 1.0, key=carrier)(stream), Stream[tuple[str, list[Flight]]])
     keyed_chunks(flights, 10, 1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     keyed_chunks(flights, 10, 1.0, key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    keyed_chunks(flights, 10, 1.0, carrier)  # type: ignore[misc, call-arg]  # pyright: ignore[reportCallIssue]
+    keyed_chunks(flights, 10, 1.0, carrier)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def by_place_and_silence(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> None:

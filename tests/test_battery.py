@@ -1,0 +1,531 @@
+"""What every operator with a task of its own has to stand, over one list of them.
+
+A new operator is a new `Case`; the last test fails while one is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import math
+import weakref
+from dataclasses import dataclass
+from itertools import chain, cycle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from returns_pipeline import windows
+from returns_pipeline.operators import Operator
+from returns_pipeline.testing import FaultInjector, VirtualTimeLoop, Wait, run, timed
+from returns_pipeline.windows import (
+    chunks_by_weight,
+    chunks_or_timeout,
+    keyed_chunks,
+    sessions,
+    sliding,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+
+
+class Item:
+    """What the sources give: it can be weakly referenced."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __repr__(self) -> str:
+        return str(self.number)
+
+
+def third(item: Item) -> int:
+    return item.number % 3
+
+
+def one(_: object) -> int:
+    return 1
+
+
+def flat(given: Iterable[Iterable[Item]]) -> list[Item]:
+    return list(chain.from_iterable(given))
+
+
+@dataclass
+class Case:
+    """An operator and how to see through what it gives.
+
+    Attributes:
+        operator: The public operator.
+        args: Its arguments: windows of 3 items and 2 seconds, where it knows such.
+        kwargs: The same.
+        prompt: Arguments for windows that are closed after 0.05 seconds, or at once.
+        items: The source's items in what came out, each once.
+        key: Items with equal keys come out in order.
+        lead: How many items may be read that have not come out, when nothing is open.
+    """
+
+    operator: Operator[Any, Any, Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    prompt: tuple[tuple[Any, ...], dict[str, Any]]
+    items: Callable[[list[Any]], list[Item]] = flat
+    key: Callable[[Item], object] = one
+    lead: int = 3
+
+    def raw(self, source: AsyncIterable[Item]) -> AsyncIterator[Any]:
+        iterator: AsyncIterator[Any] = self.operator.raw(source, *self.args, **self.kwargs)
+        return iterator
+
+
+CASES = [
+    Case(chunks_or_timeout, (3, 2.0), {}, ((10**9, 0.05), {})),
+    Case(chunks_by_weight, (3, 2.0), {"weight": one}, ((10**9, 0.05), {"weight": one}), lead=4),
+    Case(
+        keyed_chunks,
+        (3, 2.0),
+        {"key": third},
+        ((10**9, 0.05), {"key": third}),
+        items=lambda given: flat(items for _, items in given),
+        key=third,
+        lead=7,  # two in each of three lists, and the one that fills a list
+    ),
+    Case(sliding, (3,), {"step": 2}, ((3,), {}), items=lambda given: [*dict.fromkeys(flat(given))]),
+    Case(sessions, (2.0,), {"n": 3}, ((9.0,), {"max_duration": 0.05}), lead=4),
+    Case(
+        sessions, (2.0,), {"n": 3, "key": third}, ((9.0,), {"max_duration": 0.05, "key": third}),
+        key=third, lead=8,
+    ),
+]  # fmt: skip
+
+every_case = pytest.mark.parametrize(
+    "case",
+    CASES,
+    ids=[f"{case.operator.__name__}-{index}" for index, case in enumerate(CASES)],
+)
+
+
+def items_and_pauses(*, until: int = 12) -> list[Item | Wait]:
+    """Bursts, pauses shorter and longer than any window, all times apart from each other."""
+    steps: list[Item | Wait] = []
+    for number in range(until):
+        if number % 4 == 1:
+            steps.append(Wait(0.3))
+        if number % 4 == 3:
+            steps.append(Wait(2.7))
+        steps.append(Item(number))
+    return steps
+
+
+def only_items(steps: Iterable[object]) -> list[Item]:
+    return [step for step in steps if isinstance(step, Item)]
+
+
+def check_complete(case: Case, given: list[Any], expected: list[Item]) -> None:
+    """Each item came out, exactly once, in order within its key; nothing was empty."""
+    got = case.items(given)
+    assert sorted(item.number for item in got) == [item.number for item in expected]
+    for key in {case.key(item) for item in expected}:
+        mine = [item for item in got if case.key(item) == key]
+        assert mine == [item for item in expected if case.key(item) == key]
+    assert all(given)
+
+
+@every_case
+@pytest.mark.parametrize("pause", [0.0, 0.6, 7.1], ids=["fast", "slow", "slower"])
+def test_every_item_comes_out_once_in_order_whatever_the_reader_takes(
+    case: Case, pause: float
+) -> None:
+    async def main() -> None:
+        steps = items_and_pauses()
+        given = []
+        async with case.operator(timed(*steps), *case.args, **case.kwargs).stream() as opened:
+            async for window in opened:
+                given.append(window)
+                await asyncio.sleep(pause)
+        check_complete(case, given, only_items(steps))
+
+    run(main())
+
+
+@every_case
+def test_a_read_cancelled_at_any_time_loses_nothing(case: Case) -> None:
+    """Every read is cancelled again and again, a little later each time, until it gives."""
+
+    async def main() -> None:
+        steps = items_and_pauses()
+        source = timed(*steps)
+        reading = case.raw(source)
+        given = []
+        cuts = 0
+        while True:
+            try:
+                async with asyncio.timeout(0.17 + cuts % 5 * 0.13):
+                    given.append(await anext(reading))
+            except TimeoutError:
+                cuts += 1
+            except StopAsyncIteration:
+                break
+        assert cuts > 10 or case.operator is sliding
+        assert cuts
+        assert source.opened == source.closed == 1
+        assert not source.cancelled
+        check_complete(case, given, only_items(steps))
+
+    run(main())
+
+
+@every_case
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_reader_cancelled_at_any_await_point_leaves_nothing_behind(
+    case: Case, times: int
+) -> None:
+    """The source is closed and no task is left, wherever the blow falls, also in the clean-up."""
+
+    async def main() -> None:
+        for injector in FaultInjector.every(times=times):
+            steps = items_and_pauses(until=8)
+            source = timed(*steps)
+
+            async def consume(given: list[Any], source: AsyncIterable[Item] = source) -> None:
+                opened = case.operator(source, *case.args, **case.kwargs)
+                async with opened.stream() as reading:
+                    async for window in reading:
+                        given.append(window)
+                        await asyncio.sleep(0.1)
+
+            given: list[Any] = []
+            with contextlib.suppress(asyncio.CancelledError):
+                await injector.run(consume(given))
+            assert source.opened == source.closed
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            if not injector.fired:
+                check_complete(case, given, only_items(steps))
+            else:
+                seen = case.items(given)
+                assert len(seen) == len(set(seen))
+
+    run(main())
+
+
+@every_case
+def test_closing_early_stops_the_source_awaits_it_and_leaves_no_timer(case: Case) -> None:
+    class Cleaned:
+        at: float | None = None
+
+        async def __aiter__(self) -> AsyncIterator[Item]:
+            try:
+                for number in range(1000):
+                    yield Item(number)
+                    await asyncio.sleep(0.1)
+            finally:
+                await asyncio.sleep(3)
+                self.at = asyncio.get_running_loop().time()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for limit in range(1, 4):
+            source = Cleaned()
+            reading = case.raw(source)
+            for _ in range(limit):
+                await anext(reading)
+            await asyncio.sleep(0.05)  # something is open
+            await reading.aclose()  # type: ignore[attr-defined]
+            assert source.at == loop.time()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert [handle for handle in loop._scheduled if not handle.cancelled()] == []  # type: ignore[attr-defined]
+            with pytest.raises(StopAsyncIteration):
+                await anext(reading)
+
+    run(main())
+
+
+@every_case
+@pytest.mark.parametrize("suspends", [True, False])
+def test_a_slow_reader_makes_the_source_wait(case: Case, suspends: bool) -> None:
+    async def main() -> None:
+        read = given = 0
+
+        async def source() -> AsyncIterator[Item]:
+            nonlocal read
+            for number in range(60):
+                read += 1
+                assert read - given <= case.lead + 1  # one is being read
+                yield Item(number)
+                if suspends:
+                    await asyncio.sleep(0)
+
+        seen: set[Item] = set()
+        async for window in case.raw(source()):
+            seen.update(case.items([window]))
+            given = len(seen)
+            await asyncio.sleep(50)
+            assert read - given <= case.lead
+        assert read == given == 60
+
+    run(main())
+
+
+@every_case
+def test_what_is_open_comes_out_before_the_error_of_the_source(case: Case) -> None:
+    async def main() -> None:
+        for many in range(8):
+            items = [Item(number) for number in range(many)]
+            given = []
+            error = KeyError("source")
+            with pytest.raises(KeyError) as caught:
+                async for window in case.raw(timed(*items, error)):
+                    given.append(window)
+            assert caught.value is error
+            check_complete(case, given, items)
+
+    run(main())
+
+
+@every_case
+def test_what_a_reader_raises_is_not_thrown_into_the_source(case: Case) -> None:
+    async def main() -> None:
+        ended: list[type[BaseException]] = []
+
+        async def source() -> AsyncIterator[Item]:
+            number = 0
+            while True:
+                try:
+                    number += 1
+                    yield Item(number)
+                    await asyncio.sleep(0.1)
+                except BaseException as error:
+                    ended.append(type(error))
+                    raise
+
+        with pytest.raises(ZeroDivisionError):
+            async with case.operator(source(), *case.args, **case.kwargs).stream() as reading:
+                async for _ in reading:
+                    raise ZeroDivisionError
+        assert ended in ([asyncio.CancelledError], [GeneratorExit])
+
+    run(main())
+
+
+@every_case
+def test_a_source_that_never_suspends_is_flushed_in_time_and_lets_others_run(case: Case) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        others: list[float] = []
+
+        async def other() -> None:
+            while True:
+                others.append(loop.time())
+                await asyncio.sleep(0)
+
+        async def source() -> AsyncIterator[Item]:
+            number = 0
+            while True:
+                yield Item(number)
+                number += 1
+                loop._now += 1e-6  # what its work takes
+
+        running = asyncio.create_task(other())
+        args, kwargs = case.prompt
+        longest = 0.0
+        ticks = 0
+        async with case.operator(source(), *args, **kwargs).stream() as reading:
+            for _ in range(3):
+                others.clear()
+                started = loop.time()
+                window = await anext(reading)
+                longest = max(longest, loop.time() - started)
+                ticks += len(others)
+        running.cancel()
+        await asyncio.wait({running})
+        assert longest < 0.06
+        assert case.items([window])
+        assert ticks >= (10 if longest > 0.01 else 1)
+
+    run(main())
+
+
+@every_case
+def test_a_source_that_swallows_the_cancellation_is_stopped_at_its_next_item(case: Case) -> None:
+    async def main() -> None:
+        reached = 0
+
+        async def source() -> AsyncIterator[Item]:
+            nonlocal reached
+            for number in range(100):
+                reached = number
+                yield Item(number)
+                if number >= 8:
+                    try:
+                        await asyncio.sleep(10)
+                    except asyncio.CancelledError:
+                        await asyncio.sleep(1)
+
+        async with case.operator(source(), *case.args, **case.kwargs).stream() as reading:
+            await anext(reading)
+            await asyncio.sleep(0.1)
+            stopped_at = reached
+        assert reached <= stopped_at + 1
+        assert asyncio.get_running_loop().time() <= 1.2
+
+    run(main())
+
+
+def test_ten_thousand_idle_ones_of_all_kinds_hold_no_timer_and_never_wake_up() -> None:
+    async def main() -> None:
+        async def source() -> AsyncIterator[Item]:
+            yield Item(0)
+            await silence
+
+        loop = asyncio.get_running_loop()
+        silence = loop.create_future()
+        many = [case.raw(source()) for case, _ in zip(cycle(CASES), range(10_000), strict=False)]
+        reads = [asyncio.ensure_future(anext(reading)) for reading in many]
+        await asyncio.sleep(10)
+        live = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+        assert live == []
+        rounds = 0
+        run_once = loop._run_once  # type: ignore[attr-defined]
+
+        def counted() -> None:
+            nonlocal rounds
+            rounds += 1
+            run_once()
+
+        loop._run_once = counted  # type: ignore[attr-defined]
+        await asyncio.sleep(1000)
+        assert rounds <= 3
+        for read in reads:
+            read.cancel()
+        await asyncio.wait(reads)
+        await asyncio.gather(*(reading.aclose() for reading in many))  # type: ignore[attr-defined]
+
+    gc.disable()  # it would take half of the time
+    try:
+        run(main())
+    finally:
+        gc.enable()
+
+
+@every_case
+def test_nothing_that_was_given_out_is_kept(case: Case) -> None:
+    async def main() -> None:
+        alive: weakref.WeakSet[Item] = weakref.WeakSet()
+
+        async def source() -> AsyncIterator[Item]:
+            for number in range(300):
+                item = Item(number)
+                alive.add(item)
+                yield item
+                del item
+                await asyncio.sleep(0)
+
+        reading = case.raw(source())
+        most = 0
+        async for window in reading:
+            del window
+            most = max(most, len(alive))
+        assert most <= 2 * case.lead + 3
+        assert not alive
+        dropped = weakref.ref(reading)
+        del reading
+        assert dropped() is None
+
+    gc.disable()  # references alone must do it
+    try:
+        run(main())
+    finally:
+        gc.enable()
+
+
+@every_case
+def test_one_dropped_unread_stops_its_source(case: Case) -> None:
+    async def main() -> None:
+        closed = []
+
+        async def source() -> AsyncIterator[Item]:
+            try:
+                for number in range(100):
+                    yield Item(number)
+                    await asyncio.sleep(0.1)
+            finally:
+                closed.append(True)
+
+        reading = case.raw(source())
+        await anext(reading)
+        del reading
+        gc.collect()
+        await asyncio.sleep(0.01)
+        assert closed == [True]
+
+    run(main())
+
+
+@every_case
+def test_the_stream_can_be_read_again_when_its_source_can(case: Case) -> None:
+    async def main() -> None:
+        source = timed(*items_and_pauses())
+        stream = case.operator(source, *case.args, **case.kwargs)
+        piped = case.operator.pipe(*case.args, **case.kwargs)(source)
+        rounds = []
+        for again in (stream, stream, piped):
+            async with again.stream() as reading:
+                rounds.append([window async for window in reading])
+        assert rounds[0] == rounds[1] == rounds[2]
+        assert source.opened == source.closed == 3
+
+    run(main())
+
+
+@every_case
+def test_the_source_is_not_touched_before_the_first_read(case: Case) -> None:
+    async def main() -> None:
+        source = timed(Item(0))
+        reading = case.raw(source)
+        await asyncio.sleep(5)
+        assert source.opened == 0
+        await reading.aclose()  # type: ignore[attr-defined]
+        assert source.opened == 0
+
+    run(main())
+
+
+@every_case
+def test_the_source_runs_in_one_task_where_timeouts_work(case: Case) -> None:
+    async def main() -> None:
+        tasks = set()
+
+        async def source() -> AsyncIterator[Item]:
+            tasks.add(asyncio.current_task())
+            try:
+                async with asyncio.timeout(4.05):  # what some sources do
+                    for number in range(100):
+                        yield Item(number)
+                        tasks.add(asyncio.current_task())
+                        await asyncio.sleep(0.5)
+            except TimeoutError:
+                tasks.add(asyncio.current_task())
+            yield Item(9)
+
+        given = [window async for window in case.raw(source())]
+        assert [item.number for item in sorted(case.items(given), key=lambda i: i.number)] == [
+            *range(10)
+        ]
+        assert len(tasks) == 1
+
+    run(main())
+
+
+@every_case
+def test_a_source_that_is_not_async_is_a_type_error_at_the_call(case: Case) -> None:
+    with pytest.raises(TypeError):
+        case.operator([1, 2], *case.args, **case.kwargs)
+
+
+def test_no_operator_is_missing_here() -> None:
+    public = {name for name in windows.__all__ if isinstance(getattr(windows, name), Operator)}
+    assert public == {case.operator.__name__ for case in CASES}
+    assert math.inf not in {case.lead for case in CASES}
