@@ -332,6 +332,7 @@ def test_a_source_that_never_suspends_is_flushed_in_time_and_lets_others_run(cas
         args, kwargs = case.prompt
         longest = 0.0
         ticks = 0
+        window: Any = None
         async with case.operator(source(), *args, **kwargs).stream() as reading:
             for _ in range(3):
                 others.clear()
