@@ -35,10 +35,13 @@ MODULES = list(importable())
 
 # The engine: modules that only modules of ours use. A name for users is listed by another, too.
 ENGINE = {
+    "returns_pipeline.due",
+    "returns_pipeline.keyed",
     "returns_pipeline.outcomes",
     "returns_pipeline.pump",
     "returns_pipeline.rollback",
     "returns_pipeline.running",
+    "returns_pipeline.sized",
     "returns_pipeline.stages",
     "returns_pipeline.waiting",
     "returns_pipeline.workers",

@@ -108,3 +108,19 @@ def methods(flights: ResultStream[Flight, ValueError]) -> None:
     )
     flights.keyed_chunks(10, 1.0, key=lambda f: f.carier)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     flights.sessions(2.0, key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def piped_wrongly() -> None:
+    """Arguments are checked without a source, too."""
+    pipe.chunks_by_weight(9.5, 1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pipe.keyed_chunks(10, key=carrier)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pipe.sessions("2")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    pipe.sliding(3, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def another_pipe(flights: AsyncIterator[Flight]) -> None:
+    """The call keeps its type, the piped form takes that of the new one."""
+    renamed = sliding.with_pipe(length)
+    assert_type(renamed.pipe("a text"), int)
+    assert_type(renamed(flights, 3), Stream[list[Flight]])
+    sliding.with_pipe()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
