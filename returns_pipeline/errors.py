@@ -4,6 +4,7 @@
 PipelineError
 ├── InvalidArgument (also ValueError)   an argument is out of range, raised at the call
 ├── StreamEmpty                         first() or last() of a stream without items
+├── UnevenSources                       streams that should be equally long are not
 ├── StepTimeout                         a step or an undo was cut off at its time limit
 ├── RetriesExhausted                    all attempts of a step failed
 ├── AllFailed                           of several steps, all failed, or too many
@@ -37,6 +38,7 @@ __all__ = [
     "ScopeClosed",
     "StepTimeout",
     "StreamEmpty",
+    "UnevenSources",
 ]
 
 
@@ -67,6 +69,24 @@ class StreamEmpty(PipelineError):
     def __str__(self) -> str:
         """Say what happened, also when raised bare."""
         return "the stream ended without an item"
+
+
+class UnevenSources(PipelineError):
+    """Streams that were to be combined item by item are not equally long.
+
+    Attributes:
+        ended: The places of those that ended while others had more items, from 0.
+    """
+
+    def __init__(self, ended: tuple[int, ...]) -> None:
+        """Keep the fact as data; the message is made from it."""
+        super().__init__(ended)
+        self.ended = ended
+
+    def __str__(self) -> str:
+        """Say which ended first."""
+        places = ", ".join(map(str, self.ended))
+        return f"source {places} ended before the others"
 
 
 class StepTimeout(PipelineError):

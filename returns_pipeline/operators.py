@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aiostream import Stream
 
-__all__ = ["Operator", "operator", "plain_iterator"]
+__all__ = ["Combiner", "Operator", "operator", "plain_iterator"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +28,35 @@ CallT_co = TypeVar("CallT_co", covariant=True)
 PipeT_co = TypeVar("PipeT_co", covariant=True)
 RawT_co = TypeVar("RawT_co", covariant=True)
 NewPipeT = TypeVar("NewPipeT")
+
+
+class Combiner(Generic[CallT_co, RawT_co]):
+    """An aiostream operator whose sources do not come first, so that it has no piped form.
+
+    - ``op(...)`` gives a `aiostream.Stream`: repeatable when its sources are.
+    - ``op.raw(...)`` gives the bare iterator, to be read once and closed by the reader.
+    """
+
+    def __init__(self, call: CallT_co, raw: RawT_co, *, of: object) -> None:
+        self._call = call
+        self._raw = raw
+        self.__doc__ = of.__doc__
+        self.__name__: str = getattr(of, "__name__", "operator").removeprefix("_")
+        self.__module__: str = of.__module__
+        self.__wrapped__ = of
+
+    @property
+    def __call__(self) -> CallT_co:
+        """Apply to the sources and the operator's own arguments."""
+        return self._call
+
+    @property
+    def raw(self) -> RawT_co:
+        """Apply like a call, but give the bare iterator."""
+        return self._raw
+
+    def __repr__(self) -> str:
+        return f"<operator {self.__module__}.{self.__name__}>"
 
 
 class Operator(Generic[CallT_co, PipeT_co, RawT_co]):

@@ -37,11 +37,15 @@ MODULES = list(importable())
 ENGINE = {
     "returns_pipeline.due",
     "returns_pipeline.keyed",
+    "returns_pipeline.lanes",
+    "returns_pipeline.merging",
     "returns_pipeline.outcomes",
     "returns_pipeline.pump",
+    "returns_pipeline.relaying",
     "returns_pipeline.rollback",
     "returns_pipeline.running",
     "returns_pipeline.sized",
+    "returns_pipeline.signatures",
     "returns_pipeline.stages",
     "returns_pipeline.waiting",
     "returns_pipeline.workers",
@@ -49,6 +53,7 @@ ENGINE = {
 
 # Names of the engine in modules that users see, which need no type test.
 OF_THE_ENGINE = {
+    "Combiner",
     "check_window",
     "flushing_chunks",
     "plain_iterator",

@@ -1,0 +1,30 @@
+"""Streams together: the public home of the operators that join, share, split or pace streams.
+
+They read each source in one task of its own for its whole life, hold a bounded number of items,
+lose nothing to a cancelled read, and tell a failed end from a clean one.
+"""
+
+from __future__ import annotations
+
+from returns_pipeline.merging import (
+    TimedOut,
+    concat,
+    merge,
+    merge_prioritized,
+    select,
+    zip_results,
+)
+from returns_pipeline.relaying import distinct_until_changed, prefetch, scan, take_until
+
+__all__ = [
+    "TimedOut",
+    "concat",
+    "distinct_until_changed",
+    "merge",
+    "merge_prioritized",
+    "prefetch",
+    "scan",
+    "select",
+    "take_until",
+    "zip_results",
+]

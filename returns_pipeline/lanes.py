@@ -1,0 +1,334 @@
+"""Several sources read at the same time, each in one task of its own, for one reader.
+
+Everything that puts streams together is built on this: each source has a *lane*, which holds what
+was read of it and not yet given out; what reads from the lanes decides what comes out next.
+
+How far a lane runs ahead of the reader is found out while it runs. It starts with one item. Each
+time the reader has taken all there was and waits for more, the lanes that it emptied may hold one
+item more, up to their bound, so that the change of tasks is paid once for many items; a reader that
+is busy elsewhere when a lane goes on brings it back to one. This is how a congestion window grows
+(additive increase, RFC 5681), so after ``k`` items a lane is about ``sqrt(2 * k)`` ahead at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.operators import plain_iterator
+from returns_pipeline.pump import Pump, Reader, wake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable
+
+__all__ = [
+    "BUFFER",
+    "Lane",
+    "LaneReader",
+    "Lanes",
+    "Merging",
+    "check_at_least",
+    "check_source",
+    "end_tasks",
+    "relay",
+]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# How many items of a source may be held for a reader that keeps up, unless the user says so.
+BUFFER = 64
+
+
+class Lane(Generic[T]):
+    """One source, and what was read of it.
+
+    Attributes:
+        source: What it reads.
+        index: Its place among the lanes.
+        items: Read and not yet drawn, in order.
+        drawn: How many were drawn from it and are not yet given out.
+        limit: How many it may hold, drawn or not.
+        fixed: Whether that is for good.
+        mark: It looks up from its loop when it has that many items.
+        room: What it waits for while it is full.
+        over: Whether its source has ended, and is closed.
+    """
+
+    __slots__ = ("drawn", "fixed", "index", "items", "limit", "mark", "over", "room", "source")
+
+    def __init__(self, source: AsyncIterable[T], index: int) -> None:
+        self.source = source
+        self.index = index
+        self.items: list[T] = []
+        self.drawn = 0
+        self.limit = 1
+        self.fixed = False
+        self.mark = 1
+        self.room: asyncio.Future[None] | None = None
+        self.over = False
+
+    def emptied(self) -> None:
+        """Let the source go on: all its items are given out."""
+        self.drawn = 0
+        wake(self.room)
+
+
+class Lanes(Pump[U], Generic[T, U]):
+    """What the tasks that read the lanes, and the reader, share."""
+
+    def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int) -> None:
+        super().__init__()
+        self.buffer = buffer
+        self.lanes: list[Lane[T]] = [Lane(source, index) for index, source in enumerate(sources)]
+        self.over = False  # nothing more is to be read
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._changed: asyncio.Future[None] | None = None
+
+    # For those below to override: all are called between two steps of the loop, so they may not
+    # wait, and see a state in which nothing is half done.
+
+    def arrived(self, lane: Lane[T]) -> None:
+        """Take note of a lane that was empty and has an item now."""
+
+    def left(self, lane: Lane[T]) -> None:
+        """Take note of a lane whose source has ended; it may still hold items."""
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Read no further; what is held may still come out, and then the error."""
+        if not self.over:
+            self.over = True
+            self.error = error
+            for lane in self.lanes:
+                lane.mark = 0
+            wake(self._changed)
+
+    def dismiss(self) -> None:
+        """Drop what is held: nobody wants it."""
+        self.over = True
+        for lane in self.lanes:
+            lane.mark = 0
+            lane.items.clear()
+
+    async def pump(self) -> None:
+        """Read all lanes to their ends; when one fails, stop the others."""
+        if len(self.lanes) == 1:
+            await self._read(self.lanes[0])
+            return
+        for lane in self.lanes:
+            self.run_lane(lane)
+        try:
+            while self._running and not self.over:
+                self._changed = self.loop.create_future()
+                await self._changed
+        except BaseException as error:
+            if not self.over:
+                self.finish(error)  # so that what the sources raise when cancelled is no news
+            raise
+        finally:
+            await end_tasks(self._tasks)
+
+    def run_lane(self, lane: Lane[T]) -> None:
+        """Read a lane in a task of its own."""
+        self._running += 1
+        task = self.loop.create_task(self._drive(lane))
+        self._tasks.add(task)
+
+    async def _drive(self, lane: Lane[T]) -> None:
+        try:
+            if not self.over:
+                await self._read(lane)
+        except BaseException as error:
+            self._failed(error)
+            if self.closed or isinstance(error, KeyboardInterrupt | SystemExit):
+                raise  # whoever closes raises it
+        else:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)
+        finally:
+            self._running -= 1
+            if not self._running:
+                wake(self._changed)
+
+    def _failed(self, error: BaseException) -> None:
+        """Keep the first error, and note the others on it."""
+        if not self.over:
+            self.finish(error)
+        elif self.error is not None and not isinstance(error, asyncio.CancelledError):
+            self.error.add_note(f"while its siblings were being cancelled, one raised {error!r}")
+        elif not self.closed and not isinstance(error, asyncio.CancelledError):
+            self.error = error  # of a clean-up, after a clean end
+
+    async def _read(self, lane: Lane[T]) -> None:
+        items = lane.items
+        async with plain_iterator(lane.source) as source:
+            async for item in source:
+                items.append(item)
+                if len(items) >= lane.mark and not await self._look_up(lane):
+                    break
+        lane.over = True
+        if not self.over:
+            self.left(lane)
+            self.wake_reader()
+
+    async def _look_up(self, lane: Lane[T]) -> bool:
+        """Tell of a first item, or wait for room; say whether to go on."""
+        if self.closed:
+            lane.items.clear()
+            return False
+        items = lane.items
+        if len(items) == 1:
+            self.arrived(lane)
+            self.wake_reader()
+        while len(items) + lane.drawn >= lane.limit and not self.over:
+            lane.room = self.loop.create_future()
+            try:
+                await lane.room
+            finally:
+                lane.room = None
+            if not lane.fixed:
+                hungry = self.ready is not None
+                lane.limit = min(lane.limit + 1, self.buffer) if hungry else 1
+        if self.over:
+            return False
+        lane.mark = max(lane.limit - lane.drawn, 1) if items else 1
+        return True
+
+
+class Merging(Lanes[T, U], Generic[T, U]):
+    """Gives the items of all lanes out, in turn where several have some."""
+
+    def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int = BUFFER) -> None:
+        super().__init__(sources, buffer)
+        self.out: deque[U] = deque()  # drawn, to be given out next
+        self._drawn: list[Lane[T]] = []  # the lanes they are from
+        self._ready: list[Lane[T]] = []  # with items, the longest waiting first
+
+    def arrived(self, lane: Lane[T]) -> None:
+        """Put the lane behind those that wait longer."""
+        self._ready.append(lane)
+
+    def has_next(self) -> bool:
+        """Say whether an item can be given out."""
+        return bool(self.out) or self._draw()
+
+    def take(self) -> U:
+        """Give the next one out, and let the sources go on when it was the last one drawn."""
+        item = self.out.popleft()
+        if not self.out:
+            for lane in self._drawn:
+                lane.emptied()
+            self._drawn.clear()
+        return item
+
+    def dismiss(self) -> None:
+        """Drop what is held: nobody wants it."""
+        super().dismiss()
+        self.out.clear()
+        self._ready.clear()
+
+    def tagged(self, lane: Lane[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
+        """Make of a lane's items what is given out."""
+        return cast("list[U]", items)  # T and U are the same unless this is overridden
+
+    def _draw(self) -> bool:
+        """Draw items to be given out, the same number from each lane that has some."""
+        ready = self._ready
+        if not ready:
+            return False
+        count = 1
+        lanes = ready
+        if len(ready) == 1:
+            count = len(ready[0].items)
+        else:
+            count = min([len(lane.items) for lane in ready])
+            if count == 1:
+                # One at a time, so that its source goes on at once.
+                lanes = ready[:1]
+        drawn = [self.tagged(lane, lane.items[:count]) for lane in lanes]
+        self.out.extend(
+            drawn[0] if len(drawn) == 1 else chain.from_iterable(zip(*drawn, strict=True))
+        )
+        left = ready[len(lanes) :]
+        for lane in lanes:
+            del lane.items[:count]
+            lane.drawn = count
+            lane.mark = len(lane.items) + 1
+            if lane.items:
+                left.append(lane)
+        self._drawn = lanes
+        self._ready = left
+        return True
+
+
+class LaneReader(Reader[U]):
+    """A reader that finds most items drawn already."""
+
+    __slots__ = ("_out",)
+
+    def __init__(self, pump: Merging[Any, U]) -> None:
+        super().__init__(pump)
+        self._out = pump.out
+
+    async def __anext__(self) -> U:
+        out = self._out
+        if len(out) > 1:  # the last of them is taken by the pump, which lets the sources go on
+            return out.popleft()
+        return await super().__anext__()
+
+
+def relay(
+    source: AsyncIterable[T], *, buffer: int = BUFFER, fixed: bool = False
+) -> AsyncIterator[T]:
+    """Read a source in one task, from its first item to its clean-up.
+
+    Args:
+        source: Usually an async generator that does an operator's work.
+        buffer: How many items may be held.
+        fixed: Whether that many are held from the start; else it is found out while it runs.
+    """
+    pump: Merging[T, T] = Merging([source], buffer)
+    if fixed:
+        pump.lanes[0].limit = buffer
+        pump.lanes[0].fixed = True
+    return LaneReader(pump)
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until all have cleaned up; raise what the first of them raised.
+
+    A cancellation meanwhile is passed on to them, and raised when they are done.
+    """
+    tasks = list(tasks)
+    cancelled: asyncio.CancelledError | None = None
+    for task in tasks:
+        task.cancel()
+    while pending := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            for task in pending:
+                task.cancel()
+    for task in tasks:
+        if not task.cancelled() and (raised := task.exception()) is not None:
+            raise raised
+    if cancelled is not None:
+        raise cancelled
+
+
+def check_source(source: object) -> None:
+    """Refuse what cannot be read, at the call."""
+    if not hasattr(source, "__aiter__"):
+        raise TypeError(f"expected an async iterable, not {type(source).__name__!r}")
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Refuse a count below its least, at the call."""
+    if value < least:
+        raise InvalidArgument(f"{name} must be at least {least}, not {value!r}")

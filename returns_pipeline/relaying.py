@@ -1,0 +1,263 @@
+"""Operators that pass the items of one stream on, changed, fewer, or read ahead of time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
+
+from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least, relay
+from returns_pipeline.operators import Operator, operator, plain_iterator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from aiostream import Stream
+
+    from returns_pipeline.lanes import Lane
+
+__all__ = ["distinct_until_changed", "prefetch", "scan", "take_until"]
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+@operator
+def scan(source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]) -> AsyncIterator[A]:
+    """Give the running fold: after each item, what there is so far.
+
+    1. For the first item ``func(initial, item)`` is given out, for each later one ``func`` of what
+       was given out last and the item.
+    2. ``initial`` itself is not given out: there is one for each item, none for an empty source.
+
+    The last one is what ``fold`` with the same arguments gives. An ``initial`` that ``func``
+    changes in place is shared by all that is given out, and by repeated readings.
+
+    Order of events: the source and ``func`` run in one task, ahead of the reader by the bounds of
+    `returns_pipeline.combine.merge`. On Python 3.12 and later that task shares the reader's context
+    variables both ways; on 3.11 it works on a copy of them.
+
+    Cancel safety: a read that is cancelled loses nothing, the next one goes on where it was.
+    ``aclose()`` stops the source, awaits its clean-up and drops what is held. What a reader raises
+    is not thrown into the source.
+
+    Known elsewhere as: ``scan`` (Rx, tokio-stream; those of fs2, Akka and Pekko, and Effect give
+    ``initial`` first), ``accumulate`` (aiostream, itertools).
+
+    Args:
+        source: Read one item at a time.
+        initial: What there is before the first item.
+        func: Makes what there is, of what there was and an item.
+
+    Returns:
+        A stream of what there is after each item.
+
+    Raises:
+        TypeError: At the call, if ``source`` is not an async iterable.
+        Exception: What the source or ``func`` raised, after what was made before.
+
+    >>> from returns_pipeline.testing import run, timed, timeline
+    >>> run(timeline(scan(timed(3, 1, 2), 0, lambda total, n: total + n)))
+    [(0.0, 3), (0.0, 4), (0.0, 6)]
+    """
+
+    async def scanned() -> AsyncGenerator[A, None]:
+        folded = initial
+        async with plain_iterator(source) as items:
+            async for item in items:
+                folded = func(folded, item)
+                yield folded
+
+    return relay(scanned())
+
+
+def _distinct_until_changed(
+    source: AsyncIterable[T], key: Callable[[T], object] | None = None
+) -> AsyncIterator[T]:
+    """Leave out the items that are equal to the one before them.
+
+    An item is given out when it is the first, or when it, or its ``key``, differs (``!=``) from
+    that of the item before it. The others are dropped: that is its purpose.
+
+    Order of events, bounds and cancel safety: as `scan`.
+
+    Known elsewhere as: ``distinctUntilChanged`` (Rx), ``changes`` (fs2, Effect), ``dedupe``
+    (tokio-stream's crates), ``uniq``.
+
+    Args:
+        source: Read one item at a time.
+        key: What is compared; the item itself by default.
+
+    Returns:
+        A stream of the first item of each run of equal ones.
+
+    Raises:
+        TypeError: At the call, if ``source`` is not an async iterable.
+        Exception: What the source, ``key`` or a comparison raised, after what came before.
+
+    >>> from returns_pipeline.testing import run, script, timeline
+    >>> run(timeline(distinct_until_changed(script("aabbba|"))))
+    [(0.0, 'a'), (2.0, 'b'), (5.0, 'a')]
+    """
+
+    async def changes() -> AsyncGenerator[T, None]:
+        async with plain_iterator(source) as items:
+            last: object = _NOTHING
+            async for item in items:
+                current = item if key is None else key(item)
+                if last is _NOTHING or current != last:
+                    last = current
+                    yield item
+
+    return relay(changes())
+
+
+_NOTHING = object()
+
+
+class _DistinctPipe(Protocol):
+    @overload
+    def __call__(self) -> Callable[[AsyncIterable[T]], Stream[T]]: ...
+    @overload
+    def __call__(
+        self, key: Callable[[T], object] | None
+    ) -> Callable[[AsyncIterable[T]], Stream[T]]: ...
+
+
+class _DistinctCall(Protocol):
+    def __call__(
+        self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
+    ) -> Stream[T]: ...
+
+
+class _DistinctRaw(Protocol):
+    def __call__(
+        self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
+    ) -> AsyncIterator[T]: ...
+
+
+# Spelled out because no type can be found for ``pipe()``, without a key, from the function alone.
+_distinct_until_changed.__name__ = "distinct_until_changed"
+_made = operator(_distinct_until_changed)
+distinct_until_changed: Operator[_DistinctCall, _DistinctPipe, _DistinctRaw] = Operator(
+    _made.__call__,
+    cast("_DistinctPipe", _made.pipe),
+    _made.raw,
+    of=_distinct_until_changed,
+)
+
+
+@operator
+def prefetch(source: AsyncIterable[T], n: int) -> AsyncIterator[T]:
+    """Read up to ``n`` items ahead of the reader, so that both work at the same time.
+
+    The source is asked for items from the first read on, and goes on while less than ``n`` are
+    held. All come out, in order; the reader waits only when none is held.
+
+    Cancel safety, order of events and context variables: as `scan`.
+
+    Known elsewhere as: ``prefetchN`` (fs2), ``buffer`` (Akka and Pekko, Effect; there also for
+    other things), ``observeOn`` (Rx).
+
+    Args:
+        source: Read one item at a time.
+        n: How many items may be held, at least 1.
+
+    Returns:
+        A stream of the same items.
+
+    Raises:
+        InvalidArgument: At the call, if ``n`` is out of range.
+        TypeError: At the call, if ``source`` is not an async iterable.
+        Exception: What the source raised, after the items before it.
+
+    >>> from returns_pipeline.testing import run, script, timeline
+    >>> run(timeline(prefetch(script("abcd|"), 2), pause=3.0))
+    [(0.0, 'a'), (3.0, 'b'), (6.0, 'c'), (9.0, 'd')]
+    """
+    check_at_least("n", n, 1)
+    return relay(source, buffer=n, fixed=True)
+
+
+class _Stoppable(Merging[Any, T]):
+    """Two lanes: the second ends the first."""
+
+    def __init__(self, source: AsyncIterable[T], stop: AsyncIterable[object]) -> None:
+        super().__init__([stop, source], BUFFER)
+
+    def arrived(self, lane: Lane[Any]) -> None:
+        if lane.index == 0:
+            lane.items.clear()
+            self.finish()
+        else:
+            super().arrived(lane)
+
+    def left(self, lane: Lane[Any]) -> None:
+        if lane.index == 1:
+            self.finish()
+
+
+@operator
+def take_until(
+    source: AsyncIterable[T],
+    stop: asyncio.Event | AsyncIterable[object] | Awaitable[object],
+) -> AsyncIterator[T]:
+    """Give the items of a source until something else happens.
+
+    1. An item is given out as it comes.
+    2. When ``stop`` happens, the source is read no further: a read of it that is pending is
+       cancelled, and it is closed. What was read before comes out, then the stream ends.
+    3. If ``stop`` has happened before the first read, the source is not opened.
+    4. A stream as ``stop`` that ends without an item does not stop anything.
+
+    Errors: when the source fails, or ``stop`` does, the other is stopped at once. What was read
+    comes out, then the error is raised.
+
+    Bounds and cancel safety: as `returns_pipeline.combine.merge`; source and ``stop`` each run in
+    a task of their own, on a copy of the reader's context variables.
+
+    Known elsewhere as: ``takeUntil`` (Rx), ``interruptWhen`` (fs2, Effect), ``KillSwitch`` (Akka
+    and Pekko), ``take_until`` (futures-rs).
+
+    Args:
+        source: Read one item at a time.
+        stop: An event that is set, a stream that gives its first item, or an awaitable that is
+            done. A coroutine can be awaited only once, and so the stream be read only once.
+
+    Returns:
+        A stream of the items.
+
+    Raises:
+        TypeError: At the call, if ``source`` or ``stop`` is none of what they may be.
+        Exception: What the source or ``stop`` raised, after the items that were read.
+
+    >>> from returns_pipeline.testing import run, script, timeline
+    >>> run(timeline(take_until(script("ab-cd|"), script("---!", values={"!": "enough"}))))
+    [(0.0, 'a'), (1.0, 'b'), (3.0, 'c')]
+    """
+    signal: AsyncIterable[object]
+    if isinstance(stop, asyncio.Event):
+        signal = _once(stop.wait)
+    elif isinstance(stop, asyncio.Future):
+        signal = _when_done(stop)
+    elif isinstance(stop, AsyncIterable):
+        signal = stop
+    elif inspect.isawaitable(stop):
+        awaitable = stop
+        signal = _once(lambda: awaitable)
+    else:
+        raise TypeError(f"cannot wait for a {type(stop).__name__!r} to stop the stream")
+    pump: _Stoppable[T] = _Stoppable(source, signal)
+    return LaneReader(pump)
+
+
+async def _once(happening: Callable[[], Awaitable[object]]) -> AsyncGenerator[None, None]:
+    await happening()
+    yield None
+
+
+async def _when_done(future: asyncio.Future[Any]) -> AsyncGenerator[Any, None]:
+    # Not a bare await: closing the stream must not cancel what somebody else waits for too.
+    await asyncio.wait([future])
+    yield future.result()
