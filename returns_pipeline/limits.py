@@ -17,7 +17,7 @@ from returns.result import Failure, Result, Success
 from typing_extensions import ParamSpec
 
 from returns_pipeline.errors import BulkheadFull, CircuitOpen, InvalidArgument
-from returns_pipeline.outcomes import settled
+from returns_pipeline.outcomes import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -96,14 +96,17 @@ class RateLimit:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Result[T, E]:
-        await self.acquire()
-        return await settled(step(*args, **kwargs))
+        if self._waiting or not self._take(asyncio.get_running_loop().time()):
+            await self._wait()
+        return result_of(await step(*args, **kwargs))
 
     async def acquire(self) -> None:
         """Wait for a turn, for what is not a step."""
+        if self._waiting or not self._take(asyncio.get_running_loop().time()):
+            await self._wait()
+
+    async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        if not self._waiting and self._take(loop.time()):
-            return
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
         self._arm(loop)
@@ -236,7 +239,7 @@ class CircuitBreaker:
             self._trials += 1
         epoch = self._epoch
         try:
-            result = await settled(step(*args, **kwargs))
+            result = result_of(await step(*args, **kwargs))
         except Exception:
             if epoch == self._epoch:
                 self._on_failure()
@@ -336,7 +339,7 @@ class Bulkhead:
         else:
             await self._wait()
         try:
-            return await settled(step(*args, **kwargs))
+            return result_of(await step(*args, **kwargs))
         finally:
             self._leave()
 

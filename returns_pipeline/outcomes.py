@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from returns.future import FutureResult
 
-__all__ = ["cases", "settled", "unpacked"]
+__all__ = ["cases", "result_of", "settled", "unpacked"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -44,9 +44,20 @@ async def settled(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[
     Raises:
         TypeError: What was awaited gave something else.
     """
-    given = unpacked(await step)
-    if isinstance(given, Success | Failure):
+    return result_of(await step)
+
+
+def result_of(given: IOResult[T, E] | Result[T, E]) -> Result[T, E]:
+    """Give the `Result` that awaiting a step gave in either form.
+
+    Raises:
+        TypeError: It gave something else.
+    """
+    if isinstance(given, Success | Failure):  # the plain form is checked first: it is the faster
         return cast("Result[T, E]", given)
+    inner = unpacked(given)
+    if isinstance(inner, Success | Failure):
+        return cast("Result[T, E]", inner)
     raise TypeError(f"expected a Result, not {given!r}")
 
 

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns_pipeline.context import StepContext
-from returns_pipeline.outcomes import settled
+from returns_pipeline.outcomes import result_of
 from returns_pipeline.waiting import done_within, leave_behind, wait_through
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Call(Generic[T, E]):
     async def run(self, *, deadline: float = math.inf) -> Result[T, E]:
         """Run it here."""
         if self.context is None:
-            return await settled(self.begin(None))
+            return result_of(await self.begin(None))
         own = self.context.attempt(self.name, deadline=deadline)
         return await own.conclude(lambda: self.begin(own), hold=True)
 
@@ -129,7 +129,7 @@ class Running(Generic[T, E]):
 
     async def _step(self) -> Result[T, E]:
         try:
-            return await settled(self._call.begin(self._context))
+            return result_of(await self._call.begin(self._context))
         finally:
             self._ended = True
 

@@ -1,0 +1,256 @@
+"""Steps: five sequential ones on a `ResultStream`, and concurrent ones, against code by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiostream import pipe as aio
+from aiostream import stream
+from returns.result import Result, Success
+
+from harness import Way, compare, start
+from returns_pipeline import ResultStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+_LIMIT = 64
+
+
+async def source(count: int) -> AsyncIterator[int]:
+    """Give numbers, without a turn of the loop between them."""
+    for number in range(count):
+        yield number
+
+
+def add(number: int) -> int:
+    """Do next to nothing."""
+    return number + 1
+
+
+def odd_or_even(number: int) -> bool:
+    """Be true of all."""
+    return number >= 0
+
+
+def checked(number: int) -> Result[int, str]:
+    """Give a Result."""
+    return Success(number)
+
+
+# Five sequential steps.
+
+
+async def by_hand(count: int) -> None:
+    """Call the five functions in one loop, and make one `Success` an item."""
+    async for number in source(count):
+        value = add(add(number))
+        if odd_or_even(value):
+            _ = Success(add(add(value)))
+
+
+async def fused(count: int) -> None:
+    """Let the stream do it."""
+    steps = ResultStream.of(source(count)).map(add).map(add).filter(odd_or_even).map(add).map(add)
+    async with steps.stream() as items:
+        async for _ in items:
+            pass
+
+
+async def piped(count: int) -> None:
+    """Let aiostream do it, on plain values."""
+    steps = (
+        stream.iterate(source(count))
+        | aio.map(add)
+        | aio.map(add)
+        | aio.filter(odd_or_even)
+        | aio.map(add)
+        | aio.map(add)
+    )
+    async with steps.stream() as items:
+        async for _ in items:
+            pass
+
+
+async def by_hand_with_results(count: int) -> None:
+    """The same with two functions that give Results."""
+    async for number in source(count):
+        first = checked(add(number))
+        if isinstance(first, Success):
+            second = checked(add(first.unwrap()))
+            if isinstance(second, Success):
+                _ = Success(add(second.unwrap()))
+
+
+async def fused_with_results(count: int) -> None:
+    """Let the stream do it."""
+    steps = ResultStream.of(source(count)).map(add).bind(checked).map(add).bind(checked).map(add)
+    async with steps.stream() as items:
+        async for _ in items:
+            pass
+
+
+async def collect_by_hand(count: int) -> None:
+    """Collect what five functions give."""
+    values: list[int] = []
+    async for number in source(count):
+        value = add(add(number))
+        if odd_or_even(value):
+            values.append(add(add(value)))
+
+
+async def collect(count: int) -> None:
+    """Let the stream do it."""
+    steps = ResultStream.of(source(count)).map(add).map(add).filter(odd_or_even).map(add).map(add)
+    _ = await steps.collect()
+
+
+# Concurrent steps.
+
+
+def turn() -> Callable[[int], Awaitable[Result[int, str]]]:
+    """Make work that waits for one turn of the loop."""
+
+    async def work(number: int) -> Result[int, str]:
+        await asyncio.sleep(0)
+        return Success(number)
+
+    return work
+
+
+def millisecond() -> Callable[[int], Awaitable[Result[int, str]]]:
+    """Make work that waits for a millisecond."""
+
+    async def work(number: int) -> Result[int, str]:
+        await asyncio.sleep(0.001)
+        return Success(number)
+
+    return work
+
+
+def bounded_pool(
+    make: Callable[[], Callable[[int], Awaitable[Result[int, str]]]],
+) -> Callable[[int], Awaitable[None]]:
+    """By hand, with the same promises: in order, at most so many begun and not taken."""
+
+    async def work(count: int) -> None:
+        step = make()
+        tasks: deque[asyncio.Task[Result[int, str]]] = deque()
+
+        async def call(number: int) -> Result[int, str]:
+            return await step(number)
+
+        async def results() -> AsyncIterator[Result[int, str]]:
+            async for number in source(count):
+                tasks.append(asyncio.create_task(call(number)))
+                if len(tasks) == _LIMIT:
+                    yield await tasks.popleft()
+            while tasks:
+                yield await tasks.popleft()
+
+        async for _ in results():
+            pass
+
+    return work
+
+
+def free_pool(
+    make: Callable[[], Callable[[int], Awaitable[Result[int, str]]]],
+) -> Callable[[int], Awaitable[None]]:
+    """By hand, with fewer promises: workers on a queue, whose results pile up in a list."""
+
+    async def work(count: int) -> None:
+        step = make()
+        queue: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue(_LIMIT)
+        values: list[Result[int, str] | None] = [None] * count
+
+        async def worker() -> None:
+            while (job := await queue.get()) is not None:
+                index, number = job
+                values[index] = await step(number)
+
+        workers = [asyncio.create_task(worker()) for _ in range(_LIMIT)]
+        index = 0
+        async for number in source(count):
+            await queue.put((index, number))
+            index += 1
+        for _ in workers:
+            await queue.put(None)
+        await asyncio.gather(*workers)
+
+    return work
+
+
+def concurrent(
+    make: Callable[[], Callable[[int], Awaitable[Result[int, str]]]], *, ordered: bool = True
+) -> Callable[[int], Awaitable[None]]:
+    """Let the stream do it."""
+
+    async def work(count: int) -> None:
+        steps = ResultStream.of(source(count)).bind_async(
+            make(), concurrency=_LIMIT, ordered=ordered
+        )
+        async with steps.stream() as items:
+            async for _ in items:
+                pass
+
+    return work
+
+
+def aiostreams(
+    make: Callable[[], Callable[[int], Awaitable[Result[int, str]]]],
+) -> Callable[[int], Awaitable[None]]:
+    """Let aiostream do it."""
+
+    async def work(count: int) -> None:
+        step = make()
+
+        async def call(number: int, *_: object) -> Result[int, str]:
+            return await step(number)
+
+        steps = stream.map(source(count), call, task_limit=_LIMIT)
+        async with steps.stream() as items:
+            async for _ in items:
+                pass
+
+    return work
+
+
+def main() -> None:
+    """Compare."""
+    start("Steps of a ResultStream")
+    compare(
+        "five sequential steps, a Result an item",
+        30_000,
+        Way("one loop by hand", by_hand),
+        Way("ResultStream", fused, goal=1.2),
+        Way("aiostream, plain values", piped, share=0.2),
+    )
+    compare(
+        "five sequential steps, two of them bind()",
+        30_000,
+        Way("one loop by hand", by_hand_with_results),
+        Way("ResultStream", fused_with_results, goal=1.2),
+    )
+    compare(
+        "five sequential steps, collected, against a loop that knows no Result",
+        30_000,
+        Way("one loop by hand, plain values", collect_by_hand),
+        Way("ResultStream.collect()", collect),
+    )
+    for what, make in (("one turn of the loop", turn), ("a millisecond", millisecond)):
+        compare(
+            f"bind_async(concurrency=64), work that waits for {what}",
+            5_000,
+            Way("bounded pool by hand, in order", bounded_pool(make)),
+            Way("ResultStream", concurrent(make), goal=1.3),
+            Way("ResultStream, ordered=False", concurrent(make, ordered=False), goal=1.3),
+            Way("unbounded pool on a queue", free_pool(make)),
+            Way("aiostream.map(task_limit=64)", aiostreams(make), share=0.3),
+        )
+
+
+if __name__ == "__main__":
+    main()
