@@ -1,0 +1,132 @@
+"""The tree of errors: each is one of ours, reads well, is equal by value and can be pickled."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from returns_pipeline import errors
+from returns_pipeline.errors import (
+    AllFailed,
+    BulkheadFull,
+    CircuitOpen,
+    CompensationFailed,
+    InvalidArgument,
+    MissingExtra,
+    PipelineError,
+    RetriesExhausted,
+    ScopeBusy,
+    ScopeClosed,
+    StepTimeout,
+    StreamEmpty,
+)
+
+SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
+    (InvalidArgument("n must be at least 1"), {}, "n must be at least 1"),
+    (StreamEmpty(), {}, "the stream ended without an item"),
+    (
+        StepTimeout("persist", 2.5),
+        {"step": "persist", "limit": 2.5},
+        "step 'persist' took longer than 2.5 s",
+    ),
+    (
+        RetriesExhausted((StepTimeout("a", 1), StreamEmpty())),
+        {"errors": (StepTimeout("a", 1), StreamEmpty()), "attempts": 2},
+        "2 attempt(s) failed, the last with StreamEmpty()",
+    ),
+    (
+        AllFailed(("a", "b")),
+        {"errors": ("a", "b")},
+        "2 step(s) failed: 'a', 'b'",
+    ),
+    (
+        CircuitOpen("db", 30.0),
+        {"name": "db", "retry_after": 30.0},
+        "circuit 'db' is open: come back in 30 s",
+    ),
+    (
+        BulkheadFull("db", 3, 5),
+        {"name": "db", "limit": 3, "queue": 5},
+        "bulkhead 'db' is full: 3 running, 5 waiting",
+    ),
+    (
+        CompensationFailed("job", ("undo a() was not run",)),
+        {"scope": "job", "actions": ("undo a() was not run",)},
+        "1 undo action(s) of 'job' did not succeed: undo a() was not run",
+    ),
+    (
+        ScopeClosed("job/part", "committed"),
+        {"scope": "job/part", "how": "committed"},
+        "scope 'job/part' has been committed",
+    ),
+    (
+        ScopeBusy("job"),
+        {"context": "job"},
+        "context 'job' already runs a step; use child() for steps side by side",
+    ),
+    (
+        MissingExtra("cron", "cronsim"),
+        {"extra": "cron", "package": "cronsim"},
+        'cronsim is missing: pip install "returns-pipeline[cron]"',
+    ),
+]
+IDS = [type(sample[0]).__name__ for sample in SAMPLES]
+
+
+@pytest.mark.parametrize(("error", "facts", "text"), SAMPLES, ids=IDS)
+def test_an_error_says_what_happened_and_is_a_value(
+    error: PipelineError, facts: dict[str, object], text: str
+) -> None:
+    assert isinstance(error, PipelineError)
+    assert str(error) == text
+    for name, value in facts.items():
+        assert getattr(error, name) == value
+    error.add_note("in window 3")
+    for copied in pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error):
+        assert copied is not error
+        assert type(copied) is type(error)
+        assert copied == error
+        assert hash(copied) == hash(error)
+        assert str(copied) == text
+        assert copied.__notes__ == ["in window 3"]
+        for name, value in facts.items():
+            assert getattr(copied, name) == value
+
+
+def test_the_samples_above_are_all_there_are() -> None:
+    known = {name for name in errors.__all__ if name != "PipelineError"}
+    assert {type(error).__name__ for error, *_ in SAMPLES} == known
+    for name in errors.__all__:
+        assert f"{name} " in str(errors.__doc__) or name == "PipelineError"  # drawn in the tree
+
+
+@pytest.mark.parametrize(("error", "facts", "text"), SAMPLES, ids=IDS)
+def test_errors_with_other_facts_or_of_another_kind_differ(
+    error: PipelineError, facts: dict[str, object], text: str
+) -> None:
+    assert error != ValueError(*error.args)
+    assert error != text
+    assert [other == error for other, *_ in SAMPLES].count(True) == 1
+
+    class Narrower(type(error)):
+        pass
+
+    made: Any = Narrower(*error.args)
+    assert made != error
+
+
+def test_facts_tell_errors_of_a_kind_apart() -> None:
+    assert StepTimeout("a", 1) != StepTimeout("a", 2)
+    assert InvalidArgument("a") != InvalidArgument("b")
+    unhashable = RetriesExhausted(([1],))  # type: ignore[var-annotated]
+    assert hash(unhashable) == hash(RetriesExhausted(([2],)))
+    assert len({StepTimeout("a", 1), StepTimeout("a", 1), StepTimeout("b", 1)}) == 2
+
+
+def test_errors_are_what_a_caller_catches() -> None:
+    assert isinstance(InvalidArgument("n"), ValueError)
+    assert isinstance(MissingExtra("cron", "cronsim"), ImportError)
+    assert not isinstance(StepTimeout("a", 1), TimeoutError)  # that one is asyncio's own

@@ -1,0 +1,180 @@
+"""What a retry policy promises: it is a value, and says when the next attempt is made."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import tenacity
+from hypothesis import given
+from hypothesis import strategies as st
+
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.retry import RetryEvent, RetryPolicy
+
+
+def linear(state: tenacity.RetryCallState) -> float:
+    return state.attempt_number * 1.5
+
+
+def is_timeout(error: object) -> bool:
+    return isinstance(error, TimeoutError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attempts": 0},
+        {"attempts": -1},
+        {"wait": -0.1},
+        {"wait": math.inf},
+        {"wait": math.nan},
+        {"total_timeout": 0},
+        {"total_timeout": -1.0},
+        {"total_timeout": math.nan},
+    ],
+)
+def test_what_could_never_be_carried_out_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(arguments))) as refused:
+        RetryPolicy(**arguments)
+    assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("wait", "expected"),
+    [
+        (0, [0, 0, 0, 0]),
+        (1.5, [1.5, 1.5, 1.5, 1.5]),
+        (tenacity.wait_fixed(2), [2, 2, 2, 2]),
+        (tenacity.wait_none(), [0, 0, 0, 0]),
+        (tenacity.wait_incrementing(start=1, increment=3), [1, 4, 7, 10]),
+        (tenacity.wait_exponential(multiplier=1, max=3), [1, 2, 3, 3]),
+        (tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_fixed(5)), [1, 5, 5, 5]),
+        (tenacity.wait_fixed(1) + tenacity.wait_incrementing(start=0, increment=1), [1, 2, 3, 4]),
+        (tenacity.wait_combine(tenacity.wait_fixed(1), tenacity.wait_fixed(2)), [3, 3, 3, 3]),
+        (linear, [1.5, 3, 4.5, 6]),
+    ],
+)
+def test_any_wait_strategy_of_tenacity_will_do(wait: Any, expected: list[float]) -> None:
+    policy = RetryPolicy(wait=wait)
+    assert [policy.delay(n, OSError()) for n in range(1, 5)] == expected
+
+
+@pytest.mark.parametrize(
+    ("wait", "low", "high"),
+    [
+        (tenacity.wait_random(2, 5), 2, 5),
+        (tenacity.wait_random_exponential(multiplier=1, max=8), 0, 8),
+        (tenacity.wait_exponential_jitter(initial=1, max=8, jitter=1), 1, 8),
+    ],
+)
+def test_random_strategies_keep_their_bounds(wait: Any, low: float, high: float) -> None:
+    policy = RetryPolicy(wait=wait)
+    for attempt in range(1, 200):
+        assert low <= policy.delay(attempt, OSError()) <= high
+
+
+@given(st.integers(1, 5_000))
+def test_the_default_is_doubled_up_to_its_most_with_jitter_on_top(attempt: int) -> None:
+    """Also for a number of attempts that no float can hold the power of; and also at the most."""
+    policy = RetryPolicy()
+    base = min(0.1 * 2 ** min(attempt - 1, 100), 30.0)
+    delays = [policy.delay(attempt, OSError()) for _ in range(5)]
+    assert all(base <= delay <= base + 0.1 for delay in delays)
+    assert len(set(delays)) > 1  # those that failed together do not come back together
+
+
+def test_a_strategy_sees_the_attempt_and_what_came_of_it() -> None:
+    seen: list[object] = []
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        assert state.outcome is not None
+        failed = state.outcome.failed
+        seen.append(state.attempt_number)
+        seen.append(state.outcome.exception() if failed else state.outcome.result())
+        return 0
+
+    policy = RetryPolicy(wait=wait)
+    error = OSError("gone")
+    policy.delay(3, error)
+    policy.delay(4, "a failure's error")
+    assert seen == [3, error, 4, "a failure's error"]
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
+def test_a_strategy_that_gives_no_time_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidArgument, match="wait"):
+        RetryPolicy(wait=lambda _: seconds).delay(1, OSError())
+
+
+def test_a_policy_is_a_value() -> None:
+    policy = RetryPolicy(attempts=5, wait=0.5, retry_on=(OSError, KeyError))
+    same = RetryPolicy(5, 0.5, (OSError, KeyError))
+    assert policy == same
+    assert hash(policy) == hash(same)
+    for other in RetryPolicy(4, 0.5), RetryPolicy(5, 0.6), RetryPolicy(5, 0.5, OSError):
+        assert policy != other
+    with pytest.raises(AttributeError):
+        policy.attempts = 6  # type: ignore[misc]  # frozen
+    assert repr(policy).startswith("RetryPolicy(attempts=5, wait=0.5, ")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        RetryPolicy(),
+        RetryPolicy(attempts=5, wait=0.5, total_timeout=60.0),
+        RetryPolicy(wait=linear, retry_on=is_timeout, on_retry=print),
+        RetryPolicy(retry_on=(OSError, KeyError)),
+    ],
+)
+def test_policies_can_be_pickled_and_copied(policy: RetryPolicy) -> None:
+    assert pickle.loads(pickle.dumps(policy)) == policy
+    assert copy.deepcopy(policy) == policy
+    policy = RetryPolicy(wait=tenacity.wait_fixed(2) + tenacity.wait_fixed(1))
+    assert pickle.loads(pickle.dumps(policy)).delay(1, OSError()) == 3
+
+
+def test_a_next_attempt_has_to_fit_in() -> None:
+    told: list[RetryEvent] = []
+    policy = RetryPolicy(attempts=3, wait=2.0, total_timeout=10.0, on_retry=told.append)
+    error = OSError("gone")
+    assert policy.next_delay(1, error, began=5.0, now=5.0) == 2.0
+    assert policy.next_delay(2, error, began=5.0, now=12.9) == 2.0
+    assert told == [RetryEvent(1, error, 2.0), RetryEvent(2, error, 2.0)]
+    # None is told of an attempt that will not be made.
+    assert policy.next_delay(2, error, began=5.0, now=13.0) is None
+    assert policy.next_delay(3, error, began=5.0, now=5.0) is None
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_what_is_retried(default: bool) -> None:
+    assert RetryPolicy().retries(OSError(), default=default) is default
+    only = RetryPolicy(retry_on=OSError)
+    assert only.retries(ConnectionError(), default=default)
+    assert not only.retries(KeyError(), default=default)
+    assert not only.retries("a text", default=default)
+    either = RetryPolicy(retry_on=(OSError, KeyError))
+    assert either.retries(KeyError(), default=default)
+    assert not either.retries(IndexError(), default=default)
+    asked = RetryPolicy(retry_on=is_timeout)
+    assert asked.retries(TimeoutError(), default=default)
+    assert not asked.retries(OSError(), default=default)
+
+
+def test_tenacity_is_loaded_by_the_first_wait_that_needs_it() -> None:
+    program = """
+import sys
+from returns_pipeline import RetryPolicy
+RetryPolicy().attempts, RetryPolicy(wait=1).delay(1, None)
+assert "tenacity" not in sys.modules
+RetryPolicy().delay(1, None)
+assert "tenacity" in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
