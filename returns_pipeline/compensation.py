@@ -569,7 +569,7 @@ class CompensationScope:
 
     async def _end_of(self, replay: Replay | None) -> CompensationReport:
         if replay is None:
-            return self.report
+            return _EMPTY
         cancelled = await replay.wait()
         if cancelled is not None:
             raise cancelled

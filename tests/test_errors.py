@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any
 
 import pytest
 
@@ -22,11 +21,13 @@ from returns_pipeline.errors import (
     ScopeClosed,
     StepTimeout,
     StreamEmpty,
+    UnevenSources,
 )
 
 SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
     (InvalidArgument("n must be at least 1"), {}, "n must be at least 1"),
     (StreamEmpty(), {}, "the stream ended without an item"),
+    (UnevenSources((0, 2)), {"ended": (0, 2)}, "source 0, 2 ended before the others"),
     (
         StepTimeout("persist", 2.5),
         {"step": "persist", "limit": 2.5},
@@ -111,17 +112,14 @@ def test_errors_with_other_facts_or_of_another_kind_differ(
     assert error != text
     assert [other == error for other, *_ in SAMPLES].count(True) == 1
 
-    class Narrower(type(error)):
-        pass
-
-    made: Any = Narrower(*error.args)
+    made = type("Narrower", (type(error),), {})(*error.args)
     assert made != error
 
 
 def test_facts_tell_errors_of_a_kind_apart() -> None:
     assert StepTimeout("a", 1) != StepTimeout("a", 2)
     assert InvalidArgument("a") != InvalidArgument("b")
-    unhashable = RetriesExhausted(([1],))  # type: ignore[var-annotated]
+    unhashable = RetriesExhausted(([1],))
     assert hash(unhashable) == hash(RetriesExhausted(([2],)))
     assert len({StepTimeout("a", 1), StepTimeout("a", 1), StepTimeout("b", 1)}) == 2
 
