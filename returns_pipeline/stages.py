@@ -206,6 +206,9 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                         else:  # BIND
                             value = func(value)
                             if isinstance(value, Success):
+                                if todo is None and packed:
+                                    yield value  # it need not be made again
+                                    break
                                 value = value.unwrap()
                             else:
                                 failed, error = True, _error_of(value)
@@ -352,6 +355,7 @@ async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenera
     """
     reader: asyncio.Task[Any] | None = None  # while it waits for the source
     interrupted = False
+    loop = asyncio.get_running_loop()
 
     async def watch() -> None:
         nonlocal interrupted
@@ -364,7 +368,7 @@ async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenera
     try:
         async with plain_iterator(source) as items:
             while not stop.is_set():
-                reader = asyncio.current_task()
+                reader = asyncio.current_task(loop)  # to look the loop up would double the cost
                 assert reader is not None
                 cancelled_before = reader.cancelling()
                 try:
