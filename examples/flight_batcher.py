@@ -1,0 +1,340 @@
+"""Write departures to a database in windows of 500 or 2 seconds, each whole or not at all.
+
+The main job of `returns_pipeline`, on real data: the 336,776 flights that left New York City in
+2013. `flight_records` reads and validates them, `flight_stores` keeps them, `flight_tally` counts
+them. Here are the pipeline, `run_batches`, and the command line around it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from returns.future import future_safe
+from returns.result import Failure, Result, Success
+from rich.console import Console
+
+from flight_records import Source, SourceError, departures, json_lines
+from flight_stores import Batch, Store, StoreError, open_store
+from flight_tally import Tally, Window, show_progress, summary
+from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext, pipe
+from returns_pipeline.outcomes import settled
+
+DONE: Final = 0
+FAILED: Final = 1
+REFUSED: Final = 2
+INTERRUPTED: Final = 128  # and the number of the signal
+
+NONSENSE: Final = ("malformed line", "invalid record")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    input: str | None = None
+    database: str = "flights.db"
+    rate: float = math.inf
+    limit: float = math.inf
+    fail_at: int | None = None
+    size: int = 500
+    seconds: float = 2.0
+
+
+class WriteFailed(Exception):
+    """A window could not be written."""
+
+    def __init__(self, window: Window, cause: StoreError) -> None:
+        super().__init__(window, cause)
+        self.window = window
+        self.cause = cause
+
+
+async def run_batches(
+    source: Source,
+    store: Store,
+    tally: Tally,
+    options: Options,
+    stop: asyncio.Event,
+    say: Callable[[str], None],
+) -> Result[int, StoreError]:
+    """Read, validate, and write in windows, to the end of the input or until ``stop`` is set.
+
+    A window that cannot be written is rolled back and becomes dead letters, so that every line is
+    in one of the two tables. The failure of that ends the run.
+    """
+    registry = CompensationRegistry()
+
+    @registry.compensation("delete-batch", retry=RetryPolicy(attempts=3))
+    async def delete_batch(batch_id: str) -> None:
+        await store.delete(batch_id)
+
+    @future_safe(exceptions=(WriteFailed,))
+    async def persist(window: Window, step: StepContext) -> Window:
+        await step.register(delete_batch, window.batch_id)  # on record before the effect
+        batch = window.written(tally.run_id)
+        if window.number == options.fail_at:
+            batch = spoilt(batch)
+        try:
+            await store.write(batch)
+        except StoreError as error:
+            raise WriteFailed(window, error) from error
+        return window
+
+    async def set_aside(failed: WriteFailed) -> Result[Window, StoreError]:
+        # It has been rolled back by now.
+        if ctx.report.failures:
+            return Failure(StoreError(f"{failed.cause}; and the batch could not be deleted"))
+        window = failed.window
+        try:
+            await store.write(window.set_aside(tally.run_id, "write failed", str(failed.cause)))
+        except StoreError as error:
+            return Failure(error)
+        tally.rolled_back(window)
+        say(f"window {window.number}: {failed.cause}: rolled back, {len(window)} dead letters")
+        return Success(window)
+
+    records = ResultStream.of(source).until(stop).tap(tally.saw).bind(source.parse)
+    # Windows of Results: a record that is rejected takes its place, and does not close the window.
+    windows = records | pipe.chunks_or_timeout(options.size, options.seconds)
+    async with StepContext("flight-batcher") as ctx:
+        return await settled(
+            ctx.run(
+                ResultStream.of(windows)
+                .map(lambda items: tally.open(items, options.size, ended=source.ended))
+                .tap(lambda window: tell_nonsense(window, tally, say))
+                .bind_step(persist, ctx)
+                .tap(tally.wrote)
+                .lash_async(set_aside)
+                .run()
+            )
+        )
+
+
+def tell_nonsense(window: Window, tally: Tally, say: Callable[[str], None]) -> None:
+    """Say which lines make no sense: the first twenty, the rest is in the table only."""
+    for letter in window.rejected:
+        if letter.reason in NONSENSE and tally.told < 20:
+            tally.told += 1
+            say(f"line {letter.line}: {letter.reason}: {letter.detail}")
+
+
+def spoilt(batch: Batch) -> Batch:
+    """Give a batch whose first row comes again half-way, where the database refuses it."""
+    rows = list(batch.flights or batch.dead_letters)
+    rows.insert(len(rows) // 2 + 1, rows[0])
+    return batch._replace(flights=rows) if batch.flights else batch._replace(dead_letters=rows)
+
+
+async def abandon(source: Source, store: Store, tally: Tally) -> None:
+    """Make dead letters of what was read and not written: the run was stopped at once."""
+    if tally.under_way is not None:  # what has become of it is not known
+        await store.delete(tally.under_way.batch_id)
+    if tally.unsettled:
+        window = tally.open([source.parse(line) for line in tally.unsettled], 0, ended=True)
+        await store.write(window.set_aside(tally.run_id, "interrupted", "the run was stopped"))
+        tally.rolled_back(window)
+
+
+async def run(options: Options) -> int:
+    """Do what the command line asks for, and give the exit status.
+
+    Raises:
+        SourceError: The input cannot be opened.
+        StoreError: The database cannot be opened.
+    """
+    source = departures() if options.input is None else json_lines(options.input)
+    source.rate, source.limit = options.rate, options.limit
+    out, err = Console(), Console(stderr=True)
+
+    def say(text: str) -> None:
+        with suppress(OSError):
+            err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    async with open_store(options.database) as store:
+        tally = Tally()
+        stop = asyncio.Event()
+        work = asyncio.create_task(run_batches(source, store, tally, options, stop, say))
+        screen = asyncio.create_task(show_progress(err, source, tally))
+        with interrupts(stop, work, say) as received:
+            await asyncio.wait({work})
+        screen.cancel()
+        await asyncio.wait({screen})
+        problems = await settle_accounts(work, source, store, tally)
+    for problem in problems:
+        say(f"flight_batcher.py: {problem}")
+    out.print(summary(tally, plain=not out.is_terminal))
+    if problems:
+        return FAILED
+    return INTERRUPTED + received[0] if received else DONE
+
+
+async def settle_accounts(
+    work: asyncio.Task[Result[int, StoreError]], source: Source, store: Store, tally: Tally
+) -> list[str]:
+    """Leave no line unaccounted for when the work is over, and say what went wrong."""
+    problems: list[str] = []
+    try:
+        if work.cancelled():
+            async with asyncio.timeout(10):
+                await abandon(source, store, tally)
+        elif isinstance(result := work.result(), Failure):
+            problems.append(f"the database failed: {result.failure()}")
+        if source.error is not None:
+            problems.append(f"the input failed: {source.error.strerror}")
+        flights, dead_letters = await store.count(tally.run_id)
+        if flights + dead_letters != tally.read:
+            problems.append(
+                f"{flights} flights and {dead_letters} dead letters are not {tally.read} lines read"
+            )
+    except StoreError as error:
+        problems.append(f"the database failed: {error}")
+    except TimeoutError:
+        problems.append("the database does not answer")
+    return problems
+
+
+@contextmanager
+def interrupts(
+    stop: asyncio.Event, work: asyncio.Task[object], say: Callable[[str], None]
+) -> Generator[list[int], None, None]:
+    """Have Ctrl-C, or a termination, end the work: gently, and the second time at once."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def restore() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        if len(received) == 1:
+            stop.set()
+            say("stopping: the open window is being written; again, and it is abandoned")
+        else:
+            work.cancel()
+            restore()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield received
+    finally:
+        restore()
+
+
+DESCRIPTION = """\
+Write the 336,776 flights that left New York City in 2013, or lines of your own, to a database:
+in windows of 500 records or 2 seconds, each of them whole or not at all.
+"""
+
+EPILOG = """\
+Every line that is read becomes a row: of the table "flights" if it is a valid record, and else of
+"dead_letters", with its number, the reason, and its text. A window that cannot be written is rolled
+back, and its records become dead letters. The table "batches" has a row for each window. A database
+that is there already is added to, under the id of a new run, which begins each batch_id.
+
+A line of --input is a JSON object like this one; its other fields are ignored:
+  {"year": 2013, "month": 1, "day": 1, "carrier": "UA", "flight": 1545, "tailnum": "N14228",
+   "origin": "EWR", "dest": "IAH", "distance": 1400, "hour": 5, "minute": 15,
+   "time_hour": "2013-01-01T10:00:00Z", "sched_dep_time": 515, "sched_arr_time": 819,
+   "dep_time": 517, "dep_delay": 2, "arr_time": 830, "arr_delay": 11, "air_time": 227}
+(on one line). A flight without a departure time was cancelled: that is a dead letter, too. The
+payload of a dead letter that is not a malformed line can be mended and read again.
+
+Ctrl-C ends the reading: the open window is written, the summary printed. A second Ctrl-C rolls
+back the window that is being written, and makes dead letters of what else was read.
+
+exit status:
+  0    all is read, and each line is in one of the two tables (the summary says in which)
+  1    the input or the database failed on the way; the summary says what is in no table
+  2    wrong arguments, or the input or the database cannot be opened: nothing was done
+  130  ended by Ctrl-C (143: by a termination); as 0 for what was read
+
+examples:
+  flight_batcher.py                                        into flights.db, as fast as it goes
+  flight_batcher.py --rate 100                             so that windows are closed by time
+  flight_batcher.py --limit 5000 --fail-at 3               see the third window rolled back
+  flight_batcher.py --database postgresql://localhost/test
+  tail -f events.jsonl | flight_batcher.py --input -
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with status 2."""
+        self.exit(REFUSED, f"{self.prog}: {message} (--help says more)\n")
+
+
+def whole_number(text: str) -> int:
+    """Read a number of things."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+def positive_number(text: str) -> float:
+    """Read a rate or a time."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def parse_options(arguments: Sequence[str] | None) -> Options:
+    """Read the command line; leave with status 2 if it is wrong."""
+    parser = Parser(
+        prog="flight_batcher.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--database", metavar="FILE|URL", help="a file for SQLite, or postgresql://... (flights.db)"
+    )
+    add("--input", metavar="FILE.jsonl", help="read this file, or - for the standard input")
+    add("--rate", type=positive_number, metavar="N", help="read at most N lines a second")
+    add("--limit", type=whole_number, metavar="N", help="stop after N lines")
+    add("--fail-at", type=whole_number, metavar="N", help="make the N-th window fail half-way")
+    add("--size", type=whole_number, metavar="N", help="records in a full window (500)")
+    add("--seconds", type=positive_number, metavar="S", help="a window's longest time (2)")
+    given = vars(parser.parse_args(arguments))
+    return Options(**{name: value for name, value in given.items() if value is not None})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program, and give the exit status."""
+    options = parse_options(arguments)
+    try:
+        return asyncio.run(run(options))
+    except (SourceError, StoreError) as error:
+        print(f"flight_batcher.py: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED + signal.SIGINT
+    except BrokenPipeError:  # nobody reads the summary; nor is Python to try again at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
