@@ -227,10 +227,17 @@ class _Crew(Pump[Any]):
                 cancelled = error
                 for task in self._tasks:
                     task.cancel()
+        first: BaseException | None = None
         for task in self._tasks:
             failed = None if task.cancelled() else task.exception()
-            if failed is not None and failed is not self.error:
-                raise failed
+            if failed is None or failed is self.error:
+                continue
+            if first is None:
+                first = failed
+            else:
+                _add_note(first, failed)
+        if first is not None:
+            raise first
         if cancelled is not None:
             raise cancelled
 

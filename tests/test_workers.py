@@ -465,7 +465,7 @@ def test_an_error_in_the_clean_up_of_the_work_is_raised_to_who_closes() -> None:
         try:
             await asyncio.sleep(99)
         finally:
-            raise ZeroDivisionError(n)
+            raise ZeroDivisionError(n) from None
 
     async def main() -> None:
         items = map_concurrently(
@@ -475,8 +475,12 @@ def test_an_error_in_the_clean_up_of_the_work_is_raised_to_who_closes() -> None:
         await asyncio.sleep(1)
         read.cancel()
         await asyncio.wait({read})
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError) as caught:
             await items.aclose()  # type: ignore[attr-defined]
+        assert caught.value.args == (0,)
+        assert caught.value.__notes__ == [
+            "while its siblings were being cancelled, one raised ZeroDivisionError(1)"
+        ]
 
     run(main())
 
