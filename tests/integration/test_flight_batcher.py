@@ -191,7 +191,7 @@ def postgres() -> Iterator[str]:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    yield f"{SERVER}?search_path={schema}"
+    yield f"{SERVER}?search_path={schema}&application_name={schema}"
     asyncio.run(execute(f"DROP SCHEMA {schema} CASCADE"))
 
 
@@ -703,10 +703,12 @@ def test_a_server_that_dropped_the_connection_is_connected_to_again(postgres: st
         async with open_store(postgres) as store:
             killer = await asyncpg.connect(SERVER)
             try:
-                await killer.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
-                    "pg_backend_pid() AND datname = 'test' AND query LIKE '%batch_id%LIMIT 0'"
+                killed = await killer.fetch(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = $1 AND query LIKE '%batch_id%LIMIT 0'",
+                    postgres.rpartition("=")[2],
                 )
+                assert len(killed) == 1  # and nobody else's
             finally:
                 await killer.close()
             with contextlib.suppress(StoreError):
