@@ -11,8 +11,8 @@ from returns_pipeline.errors import InvalidArgument, MissingExtra
 
 try:
     from cronsim import CronSim, CronSimError
-except ImportError as error:
-    raise MissingExtra("cron", "cronsim") from error
+except ImportError as _error:
+    raise MissingExtra("cron", "cronsim") from _error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

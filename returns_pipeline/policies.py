@@ -724,8 +724,10 @@ class Tier(Generic[*Ts, T_co, E_co]):
     ) -> None:
         if not name or not strategies:
             raise InvalidArgument("a tier needs a name and at least one strategy")
-        self.name = name
-        self.strategies = strategies
+        self.name: str = name
+        self.strategies: tuple[
+            Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]], ...
+        ] = strategies
 
     def __repr__(self) -> str:
         return f"Tier({self.name!r}, {', '.join(map(name_of, self.strategies))})"

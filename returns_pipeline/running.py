@@ -42,7 +42,7 @@ class Call(Generic[T, E]):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        self.name = name_of(step)
+        self.name: str = name_of(step)
         self._step = step
         self._args = args
         self._kwargs = kwargs

@@ -95,7 +95,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
     __slots__ = ("_pivot", "_steps", "name")
 
     def __init__(self: Saga[Never, Never, Never], name: str) -> None:
-        self.name = name
+        self.name: str = name
         self._steps: tuple[_Step, ...] = ()
         self._pivot: int | None = None  # how many steps come before it
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
+import os
 import pkgutil
+import subprocess
+import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -171,6 +175,26 @@ def statements() -> tuple[str, str]:
                 text = "\n".join(lines[node.lineno - 1 : end])
                 (refused if "# type: ignore[" in text else passing).append(text)
     return "\n".join(passing), "\n".join(refused)
+
+
+def test_pyright_knows_the_type_of_every_name() -> None:
+    pytest.importorskip("pyright")
+    # It looks for the package in the environment of the `python` on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", "pyright", "--verifytypes", "returns_pipeline"]
+    done = subprocess.run(
+        [*command, "--ignoreexternal", "--outputjson"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    unknown = {
+        symbol["name"]: symbol["diagnostics"] for symbol in found if not symbol["isTypeKnown"]
+    }
+    assert len(found) > 100
+    assert not unknown
 
 
 def test_every_name_for_users_has_a_type_test_that_passes_and_one_that_is_refused() -> None:

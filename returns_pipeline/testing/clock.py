@@ -7,11 +7,12 @@ import math
 import selectors
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, TypeVarTuple
 
 from returns_pipeline.testing.places import report
 
 if TYPE_CHECKING:
+    import sys
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from concurrent.futures import Executor
     from contextvars import Context
@@ -24,6 +25,13 @@ steering = ContextVar("steering", default=None)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+if TYPE_CHECKING:
+    # What the event loops of Python make a task of.
+    if sys.version_info >= (3, 12):
+        _Steps: TypeAlias = Coroutine[Any, Any, T]
+    else:
+        _Steps: TypeAlias = Coroutine[Any, Any, T] | Generator[Any, None, T]
 
 # Real seconds that a loop with nothing of its own to do waits for another thread or a socket.
 _PATIENCE = 5.0
@@ -81,9 +89,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         # Adding up differences would drift; the loop knows the exact time.
         self._now = max(self._now, min(exact, math.nextafter(self._now + seconds, math.inf)))
 
-    def create_task(
-        self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
-    ) -> asyncio.Task[T]:
+    def create_task(self, coro: _Steps[T], **options: Any) -> asyncio.Task[T]:
         """Start a task; its steps can be counted and struck by a `FaultInjector`.
 
         The options are those of the loop's own method on this version of Python.

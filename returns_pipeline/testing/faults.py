@@ -92,9 +92,9 @@ class FaultInjector:
         if times < 1:
             raise InvalidArgument(f"times must be at least 1, not {times!r}")
         self.at = at
-        self.error = error() if callable(error) else error
-        self.points = 0
-        self.where = ""
+        self.error: BaseException | None = error() if callable(error) else error
+        self.points: int = 0
+        self.where: str = ""
         self._times = times
         self._task: asyncio.Task[Any] | None = None
         self._used = False

@@ -92,11 +92,11 @@ class Scripted(Generic[T_co]):
     def __init__(self, steps: Sequence[_Step[T_co]], text: str) -> None:
         self._steps = steps
         self._text = text
-        self.opened = 0
-        self.reads = 0
-        self.given = 0
-        self.closed = 0
-        self.cancelled = 0
+        self.opened: int = 0
+        self.reads: int = 0
+        self.given: int = 0
+        self.closed: int = 0
+        self.cancelled: int = 0
 
     def __repr__(self) -> str:
         return self._text
