@@ -56,7 +56,7 @@ class DuePump(Pump[T]):
     def __init__(self, source: AsyncIterable[Any]) -> None:
         super().__init__()
         self.due: deque[Any] = deque()
-        self.lag = 0.0
+        self.lag: float = 0.0
         self._stopped = False  # the clock, while the source waits
         self._source = source
         self._room: asyncio.Future[None] | None = None  # the task, waiting for the reader

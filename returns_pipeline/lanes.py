@@ -61,15 +61,15 @@ class Lane(Generic[T]):
     __slots__ = ("drawn", "fixed", "index", "items", "limit", "mark", "over", "room", "source")
 
     def __init__(self, source: AsyncIterable[T], index: int) -> None:
-        self.source = source
-        self.index = index
+        self.source: AsyncIterable[T] = source
+        self.index: int = index
         self.items: list[T] = []
-        self.drawn = 0
-        self.limit = 1
-        self.fixed = False
-        self.mark = 1
+        self.drawn: int = 0
+        self.limit: int = 1
+        self.fixed: bool = False
+        self.mark: int = 1
         self.room: asyncio.Future[None] | None = None
-        self.over = False
+        self.over: bool = False
 
     def emptied(self) -> None:
         """Let the source go on: all its items are given out."""
@@ -82,9 +82,9 @@ class Lanes(Pump[U], Generic[T, U]):
 
     def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int) -> None:
         super().__init__()
-        self.buffer = buffer
+        self.buffer: int = buffer
         self.lanes: list[Lane[T]] = [Lane(source, index) for index, source in enumerate(sources)]
-        self.over = False  # nothing more is to be read
+        self.over: bool = False  # nothing more is to be read
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
         self._changed: asyncio.Future[None] | None = None
