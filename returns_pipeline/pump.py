@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import types
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from returns_pipeline.waiting import shielded_from_anyio
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from contextvars import Context
 
-__all__ = ["Pump", "Reader", "wait_done", "wake"]
+__all__ = ["Pump", "Reader", "turn", "wait_done", "wake"]
 
 T = TypeVar("T")
 
@@ -31,7 +34,7 @@ class Pump(ABC, Generic[T]):
     the task.
     """
 
-    __slots__ = ("closed", "ended", "error", "loop", "ready", "task")
+    __slots__ = ("closed", "ended", "error", "loop", "reading", "ready", "task", "turning")
 
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[None]
@@ -40,7 +43,11 @@ class Pump(ABC, Generic[T]):
         self.closed: bool = False  # nothing more is wanted
         self.ended: bool = False  # nothing more will come from the source
         self.error: BaseException | None = None
-        self.ready: asyncio.Future[None] | None = None  # the reader, waiting
+        self.reading: bool = False  # a reader waits, in one of two ways:
+        self.ready: asyncio.Future[None] | None = None  # until it is woken
+        # or for one turn of the loop, because the task has announced that it runs on after one.
+        # Under load this costs a tenth less than a future for each thing given out.
+        self.turning: bool = False
 
     @abstractmethod
     async def pump(self) -> None:
@@ -107,7 +114,7 @@ class Reader(Generic[T]):
         pump = self._pump
         if self._closed:
             raise StopAsyncIteration
-        if pump.ready is not None:
+        if pump.reading:
             raise RuntimeError("another task is reading this iterator")
         if not self._started:
             self._started = True
@@ -122,11 +129,17 @@ class Reader(Generic[T]):
                     raise error
                 finally:
                     del error  # its traceback holds this frame
-            pump.ready = pump.loop.create_future()
+            pump.reading = True
             try:
-                await pump.ready
+                if pump.turning:
+                    pump.turning = False
+                    await turn()
+                else:
+                    pump.ready = pump.loop.create_future()
+                    await pump.ready
             finally:
                 pump.ready = None
+                pump.reading = False
         return pump.take()
 
     async def aclose(self) -> None:
@@ -156,24 +169,45 @@ def wake(waiting: asyncio.Future[None] | None) -> None:
         waiting.set_result(None)
 
 
+@types.coroutine
+def turn() -> Generator[None, None, None]:
+    """Let whatever is ready run first, once. As ``asyncio.sleep(0)``, at a third of its cost."""
+    yield
+
+
 async def wait_done(task: asyncio.Task[object]) -> None:
     """Wait until a cancelled task has cleaned up.
 
     A cancellation of the waiting task is passed on, as it would be if the clean-up ran in it, and
     raised only when the other is done: nothing stays behind.
     """
-    cancelled: asyncio.CancelledError | None = None
-    with contextlib.ExitStack() as shield:
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                if cancelled is None:
-                    _ = shield.enter_context(shielded_from_anyio())
-                cancelled = error
-                task.cancel()
+    cancelled = await _until_done(task)
     if cancelled is not None:
+        with shielded_from_anyio():
+            while not task.done():
+                cancelled = await _until_done(task) or cancelled
         raise cancelled
+
+
+async def _until_done(task: asyncio.Task[object]) -> asyncio.CancelledError | None:
+    """Wait until a task is done or the caller is cancelled; cancel it then, and give that."""
+    # `asyncio.wait` does the same with three times as many objects, and ten thousand streams may
+    # end at once. Awaiting the task itself would not tell its cancellation from the caller's.
+    if not task.done():
+        done: asyncio.Future[None] = task.get_loop().create_future()
+        callback = partial(_set_done, done)
+        task.add_done_callback(callback)
+        try:
+            await done
+        except asyncio.CancelledError as error:
+            _ = task.remove_done_callback(callback)
+            _ = task.cancel()
+            return error
+    return None
+
+
+def _set_done(done: asyncio.Future[None], _: asyncio.Task[object]) -> None:
+    wake(done)
 
 
 def _shared_context(loop: asyncio.AbstractEventLoop) -> Context | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.keyed import keyed_chunks, sessions
 from returns_pipeline.operators import operator, plain_iterator
-from returns_pipeline.pump import Pump, Reader, wake
+from returns_pipeline.pump import Pump, Reader, turn, wake
 from returns_pipeline.sized import chunks_by_weight, sliding
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterable, AsyncIterator
 
 __all__ = [
@@ -91,7 +91,7 @@ def flushing_chunks(
     of them is held at a time, besides the ``n`` items.
     """
     check_window(n, timeout)
-    pump: _FlushingPump[T, F] = _FlushingPump(source, n, timeout, flushed_by)
+    pump: _ChunksPump[T, F] = _ChunksPump(source, n, timeout, flushed_by)
     return Reader(pump)
 
 
@@ -110,9 +110,11 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
     """
 
     __slots__ = (
+        "_alone",
         "_armed",
         "_deadline",
         "_due",
+        "_flushed_by",
         "_items",
         "_let",
         "_looked",
@@ -124,13 +126,17 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         "_timeout",
     )
 
-    def __init__(self, source: AsyncIterable[Any], n: int, timeout: float) -> None:
+    def __init__(
+        self, source: AsyncIterable[Any], n: int, timeout: float, flushed_by: type[F] | None = None
+    ) -> None:
         super().__init__()
         self._source = source
         self._n = n
         self._timeout = timeout
+        self._flushed_by = flushed_by
         self._items: list[T] = []
-        self._due = False  # the open list's time has passed, or it was flushed
+        self._alone: list[F] = []  # what flushed the list, behind it: at most one
+        self._due = False  # the open list's time has passed
         self._room: asyncio.Future[None] | None = None  # the task, waiting for the reader
         self._armed: asyncio.TimerHandle | None = None
         self._deadline = math.inf
@@ -142,19 +148,26 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         self._mark = 1
 
     def has_next(self) -> bool:
-        return bool(self._items) and (self._due or self.ended or len(self._items) >= self._n)
+        held = len(self._items)
+        if held >= self._n or self._alone:
+            return True
+        return held > 0 and (self._due or self.ended)
 
     def take(self) -> list[T] | F:
+        if self._room is not None:
+            wake(self._room)
+        if not self._items:
+            return self._alone.pop()
         taken = self._items.copy()
         self._items.clear()  # in place: the running loop below appends to this very list
         self._due = False
         self._mark = 1
-        wake(self._room)
         return taken
 
     def dismiss(self) -> None:
         self._mark = -1
         self._items.clear()
+        self._alone.clear()
         self._disarm()
 
     def _disarm(self) -> None:
@@ -171,40 +184,29 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
 
     async def _fill(self, source: AsyncIterator[Any]) -> None:
         items = self._items
+        n = self._n
+        flushed_by = self._flushed_by
         async for item in source:
-            items.append(item)
-            if len(items) >= self._mark and not await self._look_up():
-                break
-
-    async def _look_up(self) -> bool:
-        """Start the clock, look at it, or wait for room; say whether to go on."""
-        if self.closed:
-            return False
-        held = len(self._items)
-        if held >= self._n:
-            self.wake_reader()
-            while len(self._items) >= self._n:
+            if flushed_by is not None and isinstance(item, flushed_by):
+                self._alone.append(item)
+            else:
+                items.append(item)
+                if len(items) < self._mark:
+                    continue
+            if self.closed:
+                break  # the source has swallowed the cancellation
+            if len(items) < n and not self._alone:
+                if self._must_pause():
+                    await turn()  # the reader, if it was woken, is scheduled and goes first
+                    self._looked = self._let = self.loop.time()
+                continue
+            if self.reading:
+                self.wake_reader()
+                self.turning = True
+                await turn()
+                self.turning = False
+            while len(items) >= n or self._alone:
                 await self._wait_for_reader()
-            return not self.closed
-        now = self.loop.time()
-        if held == 1:
-            self._deadline = now + self._timeout
-            if self._armed is None and self._deadline != math.inf:
-                self._armed = self.loop.call_at(self._deadline, self._on_timer)
-        elif now >= self._deadline and not self._due:
-            # The source did not let the timer's callback run.
-            self._due = True
-            self.wake_reader()
-            await asyncio.sleep(0)  # the reader was scheduled first, so it goes first
-            now = self.loop.time()
-        elif now - self._let > _MAX_SLICE:
-            await asyncio.sleep(0)
-            self._let = now = self.loop.time()
-        self._stride = 1 if now - self._looked > _MAX_SLICE else min(2 * self._stride, _MAX_STRIDE)
-        self._looked = now
-        if self._items:
-            self._mark = min(self._n, len(self._items) + self._stride)
-        return not self.closed
 
     async def _wait_for_reader(self) -> None:
         self._room = self.loop.create_future()
@@ -212,6 +214,30 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
             await self._room
         finally:
             self._room = None
+
+    def _must_pause(self) -> bool:
+        """Start the clock, or look at it; say whether others must run."""
+        now = self.loop.time()
+        held = len(self._items)
+        pause = False
+        if held == 1:
+            self._deadline = now + self._timeout
+            if self._armed is None and self._deadline != math.inf:
+                self._armed = self.loop.call_at(self._deadline, self._on_timer)
+        else:
+            if now - self._looked > _MAX_SLICE:
+                self._stride = 1
+            elif self._stride < _MAX_STRIDE:
+                self._stride *= 2
+            if now >= self._deadline and not self._due:
+                # The source did not let the timer's callback run.
+                self._due = pause = True
+                self.wake_reader()
+            else:
+                pause = now - self._let > _MAX_SLICE
+        self._looked = now
+        self._mark = min(held + self._stride, self._n)
+        return pause
 
     def _on_timer(self) -> None:
         # One handle serves list after list: it is moved on when it fires for one that has been
@@ -227,46 +253,3 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
             self.wake_reader()
         else:
             self._armed = self.loop.call_at(self._deadline, self._on_timer)
-
-
-class _FlushingPump(_ChunksPump[T, F]):
-    """The same, with items that close the open list and come out alone."""
-
-    __slots__ = ("_alone", "_flushed_by")
-
-    def __init__(
-        self, source: AsyncIterable[Any], n: int, timeout: float, flushed_by: type[F]
-    ) -> None:
-        super().__init__(source, n, timeout)
-        self._flushed_by = flushed_by
-        self._alone: list[F] = []  # at most one, behind the open list
-
-    def has_next(self) -> bool:
-        return bool(self._alone) or super().has_next()
-
-    def take(self) -> list[T] | F:
-        if self._items:
-            return super().take()
-        alone = self._alone.pop()
-        wake(self._room)
-        return alone
-
-    def dismiss(self) -> None:
-        super().dismiss()
-        self._alone.clear()
-
-    async def _fill(self, source: AsyncIterator[Any]) -> None:
-        items = self._items
-        flushed_by = self._flushed_by
-        async for item in source:
-            if isinstance(item, flushed_by):
-                self._alone.append(item)
-                self.wake_reader()
-                while self._alone and not self.closed:
-                    await self._wait_for_reader()
-                if self.closed:
-                    break
-                continue
-            items.append(item)
-            if len(items) >= self._mark and not await self._look_up():
-                break
