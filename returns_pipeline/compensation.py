@@ -28,7 +28,7 @@ import functools
 import itertools
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Self, TypeAlias, cast
 from uuid import uuid4
 
 from typing_extensions import ParamSpec
@@ -201,6 +201,15 @@ class _Block:
 
 
 _Record: TypeAlias = "_Registered | _Block"
+_NONE: Final[list[_Record]] = []  # what a scope holds that takes nothing more
+
+
+class _Manner(NamedTuple):
+    """How the actions of a scope and those inside it are undone."""
+
+    order: Order
+    timeout: float
+    on_failure: OnFailure
 
 
 class CompensationScope:
@@ -237,6 +246,7 @@ class CompensationScope:
         "__weakref__",
         "_children",
         "_key",
+        "_manner",
         "_records",
         "_reopens",
         "_replay",
@@ -244,11 +254,8 @@ class CompensationScope:
         "_started",
         "busy",
         "name",
-        "on_failure",
-        "order",
         "parent",
         "report",
-        "timeout",
     )
 
     def __init__(
@@ -259,6 +266,7 @@ class CompensationScope:
         timeout: float = 30.0,
         on_failure: OnFailure = "continue",
     ) -> None:
+        self._records: list[_Record] = _NONE
         if order not in {"reverse", "parallel"}:
             raise InvalidArgument(f"order must be 'reverse' or 'parallel', not {order!r}")
         if on_failure not in {"continue", "stop"}:
@@ -266,30 +274,36 @@ class CompensationScope:
         if order == "parallel" and on_failure == "stop":
             raise InvalidArgument("on_failure='stop' needs order='reverse'")
         _check_timeout(timeout)
-        self._begin(name, None, order, timeout, on_failure)
+        self._begin(name, None, _Manner(order, timeout, on_failure))
 
-    def _begin(
-        self,
-        name: str,
-        parent: CompensationScope | None,
-        order: Order,
-        timeout: float,
-        on_failure: OnFailure,
-    ) -> None:
+    def _begin(self, name: str, parent: CompensationScope | None, manner: _Manner) -> None:
         self.name: str = name
         self.parent: CompensationScope | None = parent
-        self.order: Order = order
-        self.timeout: float = timeout
-        self.on_failure: OnFailure = on_failure
+        self._manner = manner
         self.report: CompensationReport = _EMPTY
         self._started = _next_order()
-        self._records: list[_Record] = []
+        self._records = []
         self._children: dict[CompensationScope, None] | None = None  # open, oldest first
         self._settled = ""  # how
         self._reopens = False  # when the rollback that is under way is over
         self._replay: Replay | None = None  # the last
         self._key: str | None = None
         self.busy: bool = False  # a context runs a step whose actions come here
+
+    @property
+    def order(self) -> Order:
+        """The order in which its actions are undone."""
+        return self._manner.order
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an undo may take, unless it has a time of its own."""
+        return self._manner.timeout
+
+    @property
+    def on_failure(self) -> OnFailure:
+        """What a failed undo means for the rest."""
+        return self._manner.on_failure
 
     @property
     def path(self) -> str:
@@ -353,13 +367,14 @@ class CompensationScope:
             ScopeClosed: This scope is settled.
         """
         made = self.detached(name)
-        self._open_children()[made] = None
+        self._adopt(made)
         return made
 
-    def _open_children(self) -> dict[CompensationScope, None]:
+    def _adopt(self, child: CompensationScope) -> None:
         if self._children is None:
-            self._children = {}
-        return self._children
+            self._children = {child: None}
+        else:
+            self._children[child] = None
 
     def detached(self, name: str = "") -> CompensationScope:
         """Do as `child`, but leave the settling to whoever asked for it.
@@ -373,7 +388,7 @@ class CompensationScope:
         if self._settled:
             raise ScopeClosed(self.path, self._settled)
         made = CompensationScope.__new__(CompensationScope)
-        made._begin(name, self, self.order, self.timeout, self.on_failure)
+        made._begin(name, self, self._manner)
         return made
 
     def absorb(self, child: CompensationScope, *, as_one: bool = False) -> None:
@@ -404,7 +419,7 @@ class CompensationScope:
         for scope in kept:
             scope.parent = self
             scope._reopens = scope._reopens and not as_one
-            self._open_children()[scope] = None
+            self._adopt(scope)
         records: list[_Record] = []
         for scope in taken:
             for record in scope._records:
@@ -512,10 +527,11 @@ class CompensationScope:
 
     def _close(self, how: str) -> None:
         self._settled = how
-        self._records = []
+        self._records = _NONE
         self._children = None
-        if self.parent is not None and self.parent._children is not None:
-            self.parent._children.pop(self, None)
+        parent = self.parent
+        if parent is not None and parent._children is not None:
+            parent._children.pop(self, None)
 
     def _close_inside(self, how: str) -> None:
         for scope in self._family():
@@ -595,7 +611,7 @@ class CompensationScope:
                 yield record, holder
 
     def __del__(self) -> None:
-        if getattr(self, "_records", None):
+        if self._records:
             waiting = [str(record.action(self).entry()) for record, _ in self._newest_first([self])]
             warnings.warn(
                 f"scope {self.path!r} was dropped with {len(waiting)} action(s) neither "
