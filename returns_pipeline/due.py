@@ -17,12 +17,12 @@ from returns_pipeline.operators import plain_iterator
 from returns_pipeline.pump import Pump, wake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 
 __all__ = ["MAX_SLICE", "MAX_STRIDE", "DuePump", "check_count", "check_seconds"]
 
 T = TypeVar("T")
-D = TypeVar("D")
+R = TypeVar("R")
 
 # How many items a source that never suspends may deliver between two looks at the clock.
 MAX_STRIDE: Final = 256
@@ -119,6 +119,12 @@ class DuePump(Pump[T]):
                 self._target = deadline, self.lag
                 self._armed = self.loop.call_at(deadline + self.lag, self._on_timer)
 
+    def arm_for(self, deadline: float) -> None:
+        """Set the timer, or set it forward, if something may be due then."""
+        if self._armed is not None and self._target[0] > deadline:
+            self._disarm()
+        self.arm()
+
     def _disarm(self) -> None:
         if self._armed is not None:
             self._armed.cancel()
@@ -177,10 +183,14 @@ class DuePump(Pump[T]):
 
     async def wait_with_clock_stopped(self) -> bool:
         """Do so, and do not count the time: it is no silence of the source."""
+        return await self.with_clock_stopped(self.wait_until_taken())
+
+    async def with_clock_stopped(self, waiting: Awaitable[R]) -> R:
+        """Await something, and do not count the time."""
         started = self.loop.time()
         self._stopped = True
         try:
-            return await self.wait_until_taken()
+            return await waiting
         finally:
             self._stopped = False
             self.lag += self.loop.time() - started

@@ -46,6 +46,7 @@ __all__ = [
     "chunks_by_weight",
     "chunks_or_timeout",
     "ensure",
+    "event_windows",
     "filter_result",
     "flat_map",
     "keyed_chunks",
@@ -73,6 +74,7 @@ X4 = TypeVar("X4", bound=Exception)
 
 chunks_by_weight: Final = windows.chunks_by_weight.pipe
 chunks_or_timeout: Final = windows.chunks_or_timeout.pipe
+event_windows: Final = windows.event_windows.pipe
 keyed_chunks: Final = windows.keyed_chunks.pipe
 sessions: Final = windows.sessions.pipe
 sliding: Final = windows.sliding.pipe

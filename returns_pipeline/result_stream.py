@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, cast, overload
 
 from aiostream import Stream
 from aiostream.core import Streamer
 from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
+from typing_extensions import TypeVar
 
 from returns_pipeline import stages
 from returns_pipeline.errors import InvalidArgument, StreamEmpty
+from returns_pipeline.event_time import check_event_windows, passing_event_windows
 from returns_pipeline.keyed import (
     check_keyed,
     check_sessions,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 
     from returns_pipeline.context import StepContext
+    from returns_pipeline.event_time import Assigner, EventWindow, Late
     from returns_pipeline.stages import Segment
 
 __all__ = ["FailedItems", "ResultStream"]
@@ -48,6 +51,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
+KeyT = TypeVar("KeyT", default=None)
 X1 = TypeVar("X1", bound=Exception)
 X2 = TypeVar("X2", bound=Exception)
 X3 = TypeVar("X3", bound=Exception)
@@ -511,6 +515,42 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return self._segment(
             lambda part: flushing_sessions(
                 part, gap, max_duration=max_duration, n=n, key=key, flushed_by=Failed
+            )
+        )
+
+    def event_windows(
+        self,
+        assigner: Assigner,
+        *,
+        timestamp: Callable[[T_co], float],
+        key: Callable[[T_co], KeyT] | None = None,
+        allowed_lateness: float = 0.0,
+        max_out_of_orderness: float = 0.0,
+        late: Late[T_co] | None = None,
+        idle_after: float | None = None,
+    ) -> ResultStream[EventWindow[KeyT, T_co], E_co]:
+        """Group values by the time that stands in them, whatever the order they come in.
+
+        As `returns_pipeline.windows.event_windows`, for the values of this stream. A failure has no
+        event time: it comes out at once, in its place among what has fired, and fires nothing. The
+        windows that were open stay open, and none is cut in two by it.
+
+        Raises:
+            InvalidArgument: At the call, if a number is out of range.
+            TypeError: At the call, if ``assigner`` or ``late`` is of another kind.
+        """
+        check_event_windows(assigner, allowed_lateness, max_out_of_orderness, late, idle_after)
+        return self._segment(
+            lambda part: passing_event_windows(
+                part,
+                assigner,
+                timestamp=timestamp,
+                key=key,
+                allowed_lateness=allowed_lateness,
+                max_out_of_orderness=max_out_of_orderness,
+                late=late,
+                idle_after=idle_after,
+                passing=Failed,
             )
         )
 

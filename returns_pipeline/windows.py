@@ -6,6 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.event_time import (
+    Assigner,
+    EventWindow,
+    Session,
+    Sliding,
+    Tumbling,
+    event_windows,
+)
 from returns_pipeline.keyed import keyed_chunks, sessions
 from returns_pipeline.operators import operator, plain_iterator
 from returns_pipeline.pump import Pump, Reader, turn, wake
@@ -16,9 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
 __all__ = [
+    "Assigner",
+    "EventWindow",
+    "Session",
+    "Sliding",
+    "Tumbling",
     "check_window",
     "chunks_by_weight",
     "chunks_or_timeout",
+    "event_windows",
     "flushing_chunks",
     "keyed_chunks",
     "sessions",

@@ -20,8 +20,11 @@ from returns_pipeline import windows
 from returns_pipeline.operators import Operator
 from returns_pipeline.testing import FaultInjector, VirtualTimeLoop, Wait, run, timed
 from returns_pipeline.windows import (
+    Session,
+    Tumbling,
     chunks_by_weight,
     chunks_or_timeout,
+    event_windows,
     keyed_chunks,
     sessions,
     sliding,
@@ -43,6 +46,10 @@ class Item:
 
 def third(item: Item) -> int:
     return item.number % 3
+
+
+def number(item: Item) -> float:
+    return item.number
 
 
 def one(_: object) -> int:
@@ -97,6 +104,17 @@ CASES = [
     Case(
         sessions, (2.0,), {"n": 3, "key": third}, ((9.0,), {"max_duration": 0.05, "key": third}),
         key=third, lead=8,
+    ),
+    Case(
+        event_windows,
+        (Tumbling(3),), {"timestamp": number}, ((Tumbling(3),), {"timestamp": number}),
+        items=lambda given: flat(window.items for window in given), lead=4,
+    ),
+    Case(
+        event_windows, (Session(1.5),),
+        {"timestamp": number, "key": third, "idle_after": 1.0, "max_out_of_orderness": 1.0},
+        ((Tumbling(3),), {"timestamp": number, "idle_after": 1.0}),
+        items=lambda given: flat(window.items for window in given), key=third, lead=5,
     ),
 ]  # fmt: skip
 

@@ -40,6 +40,7 @@ MODULES = list(importable())
 # The engine: modules that only modules of ours use. A name for users is listed by another, too.
 ENGINE = {
     "returns_pipeline.due",
+    "returns_pipeline.event_time",
     "returns_pipeline.keyed",
     "returns_pipeline.lanes",
     "returns_pipeline.merging",
