@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from returns.future import FutureResult
 from returns.io import IOSuccess
 
 from returns_pipeline import InvalidArgument
-from returns_pipeline.testing import FaultInjector, LeakedTasks, inject_everywhere, run, script
+from returns_pipeline.testing import (
+    FaultInjector,
+    LeakedTasks,
+    inject_everywhere,
+    run,
+    script,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,8 +334,20 @@ def test_a_sync_cancelling_point_comes_through_at_the_next_await() -> None:
         return log
 
     assert run(main()) == ["still here"]
+
+
+def test_a_cancelling_point_outside_any_task_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
-        FaultInjector(1)("outside any task, with nothing to cancel")
+        FaultInjector(1)("no loop")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(FaultInjector(1), "a callback")
+        await asyncio.sleep(1)
+        raise OSError
+
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        run(main())
+    assert "nothing to cancel" in caught.value.__notes__[0]
 
 
 def test_a_placed_point_counts_beside_the_others_in_a_run() -> None:
@@ -358,6 +377,24 @@ def test_tasks_that_outlive_the_run_are_not_struck() -> None:
         return injector.points
 
     assert run(main()) == 0
+
+
+def test_what_the_loop_gets_of_a_child_is_still_a_coroutine() -> None:
+    """Other code may await it, and reports want its name and its frame."""
+
+    async def child() -> str:
+        await asyncio.sleep(0)
+        return "here"
+
+    async def main() -> None:
+        injector = FaultInjector(99)
+        driven: Any = injector._steered(child())
+        assert isinstance(driven, Coroutine)
+        assert getattr(driven, "__qualname__") == child.__qualname__  # noqa: B009
+        assert await driven == "here"
+        injector._steered(child()).close()
+
+    run(main())
 
 
 def test_the_callers_cancellation_is_passed_on_and_waits_for_the_clean_up() -> None:

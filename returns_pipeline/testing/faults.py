@@ -19,15 +19,14 @@ reached, in the coroutine that is run and in every task that it starts, directly
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.pump import wait_done
-from returns_pipeline.testing.clock import run, steering
-from returns_pipeline.testing.places import Place, chain
+from returns_pipeline.testing.clock import steering
+from returns_pipeline.testing.places import chain, is_asyncio
+from returns_pipeline.testing.runner import run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["FaultInjector", "inject_everywhere"]
 
 T = TypeVar("T")
-
-_ASYNCIO = str(Path(asyncio.__file__).parent)
 
 
 class FaultInjector:
@@ -141,13 +138,15 @@ class FaultInjector:
         True ['hello']
         False ['hello', 'goodbye']
         """
-        for at in itertools.count(1):
+        at = 1
+        while True:
             injector = cls(at, error, times=times)
             yield injector
             if not injector._used:
                 raise RuntimeError(f"{injector!r} was not used: await its run() or its point()")
             if not injector.fired:
                 return
+            at += 1
 
     async def run(self, main: Awaitable[T]) -> T:
         """Run a coroutine, or await anything, in a task of its own, and strike there.
@@ -215,8 +214,9 @@ class FaultInjector:
 
     def _cancel(self) -> None:
         task = self._task or asyncio.current_task()
-        if task is not None:
-            _ = task.cancel()
+        if task is None:
+            raise RuntimeError(f"{self!r} was called outside any task: there is nothing to cancel")
+        _ = task.cancel()
 
     def on_suspended(
         self, coroutine: Coroutine[Any, Any, Any], awaited: object
@@ -330,12 +330,8 @@ class _Driven(Coroutine[Any, Any, T]):
 
 def _place(coroutine: Coroutine[Any, Any, Any]) -> str:
     places = chain(coroutine)
-    own = [place for place in places if not _is_stdlib(place)]
+    own = [place for place in places if not is_asyncio(place)]
     return str((own or places)[-1]) if places else "a place unknown"
-
-
-def _is_stdlib(place: Place) -> bool:
-    return place.file.startswith(_ASYNCIO)
 
 
 def _cannot_fail(coroutine: Coroutine[Any, Any, Any], awaited: object) -> bool:
@@ -343,7 +339,7 @@ def _cannot_fail(coroutine: Coroutine[Any, Any, Any], awaited: object) -> bool:
     if isinstance(awaited, asyncio.Task) or type(awaited).__name__ == "_GatheringFuture":
         return True
     places = chain(coroutine)
-    return bool(places) and _is_stdlib(places[-1]) and places[-1].name in _NEVER_FAIL
+    return bool(places) and is_asyncio(places[-1]) and places[-1].name in _NEVER_FAIL
 
 
 # What waits for tasks in asyncio, besides the tasks' own futures.

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
     import types
 
-__all__ = ["Place", "chain", "report"]
+__all__ = ["Place", "chain", "is_asyncio", "report"]
 
+_ASYNCIO = str(Path(asyncio.__file__).parent)
 # They only pass on the steps of what they run.
-_PASSING_ON = {str(Path(__file__).with_name(name)) for name in ("clock.py", "faults.py")}
-# No chain of awaits that a person would read is longer.
-_DEEPEST = 100
+_PASSING_ON = {str(Path(__file__).with_name(name)) for name in ("faults.py", "runner.py")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +36,22 @@ class Place:
         return f"{self.name} ({self.file}:{self.line})"
 
 
+def is_asyncio(place: Place) -> bool:
+    """Say whether this is asyncio's own code."""
+    return place.file.startswith(_ASYNCIO)
+
+
 def chain(awaited: object) -> list[Place]:
     """Give the places from the outermost await to the innermost one.
 
     The frames of `run` and `FaultInjector` are left out.
     """
     places: list[Place] = []
-    current: object = awaited
-    for _ in range(_DEEPEST):
-        frame, name, inner = _parts(current)
+    inner = awaited
+    while inner is not None:
+        frame, name, inner = _parts(inner)
         if frame is not None and frame.f_code.co_filename not in _PASSING_ON:
             places.append(Place(name, frame.f_code.co_filename, frame.f_lineno))
-        if inner is None:
-            break
-        current = inner
     return places
 
 
