@@ -72,7 +72,10 @@ OF_THE_ENGINE = {
     "StepContext.attempt",
     "StepContext.conclude",
     "StepContext.in_own_step",
-    "VirtualTimeLoop.jump",
+    "VirtualTimeLoop.is_idle",
+    "VirtualTimeLoop.on_all_waiting",
+    "VirtualTimeLoop.unfinished_generators",
+    "VirtualTimeLoop.until_idle",
 }
 
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import doctest
 import gc
-import importlib
 import logging
 import math
-import pkgutil
 import queue
 import signal
 import socket
@@ -93,6 +90,23 @@ def test_timers_of_one_time_fire_in_the_order_in_which_they_were_set() -> None:
         return seen
 
     assert run(main()) == list(range(20))
+
+
+def test_a_jump_is_time_in_which_nothing_runs() -> None:
+    async def main() -> list[float]:
+        seen: list[float] = []
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        for when in (1, 2, 30):
+            loop.call_at(when, lambda: seen.append(now()))
+        loop.jump(10)
+        assert (now(), seen) == (10.0, [])
+        await asyncio.sleep(100)
+        with pytest.raises(InvalidArgument, match="seconds"):
+            loop.jump(-1)
+        return seen
+
+    assert run(main()) == [10.0, 10.0, 30.0]
 
 
 def test_a_cancelled_timer_does_not_hold_the_clock_up() -> None:
@@ -1070,20 +1084,7 @@ def test_aiosqlite_works_on_virtual_time() -> None:
     assert run(main()) == 3600.0
 
 
-# The documentation
-
-
-def modules() -> list[str]:
-    package = returns_pipeline.testing
-    return [
-        package.__name__,
-        *(f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)),
-    ]
-
-
-@pytest.mark.parametrize("name", modules())
-def test_the_examples_run(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+# The names
 
 
 def test_the_public_names_are_those_of_the_modules() -> None:

@@ -133,6 +133,23 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         instant.place = next(self._places)
         return super().call_at(instant, callback, *args, context=context)
 
+    def jump(self, seconds: float) -> None:
+        """Let time pass while nothing runs, as when a callback blocks the loop.
+
+        Timers that are due then fire late, in the loop's next turn.
+
+        Raises:
+            InvalidArgument: If ``seconds`` is not at least 0 and finite.
+        """
+        if not 0 <= seconds < math.inf:
+            raise InvalidArgument(f"seconds must be at least 0 and finite, not {seconds!r}")
+        self._jump_to(self._now + seconds)
+
+    def _jump_to(self, when: float) -> None:
+        self._now = max(self._now, when)
+        # Late in time, the resolution has to be a number that makes a difference.
+        self._clock_resolution = max(_RESOLUTION, 2 * math.ulp(self._now))
+
     async def advance(self, seconds: float) -> None:
         """Do as `returns_pipeline.testing.advance`, on this loop."""
         if not 0 <= seconds < math.inf:
@@ -171,9 +188,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         timers: list[asyncio.TimerHandle] = getattr(self, "_scheduled", [])
         when = timers[0].when() if timers else math.inf
         if when < math.inf:
-            self._now = max(self._now, float(when))
-            # Late in time, the resolution has to be a number that makes a difference.
-            self._clock_resolution = max(_RESOLUTION, 2 * math.ulp(self._now))
+            self._jump_to(float(when))
             return []
         # Now only something unforeseen can wake a task: a message, or a thread of somebody's.
         if len(selector.get_map()) > 1 or other_threads():

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, assert_type
+
+from returns.io import IOResult
 
 from returns_pipeline.testing import (
     Deadlock,
@@ -16,6 +19,7 @@ from returns_pipeline.testing import (
     VirtualTimeLoop,
     Wait,
     advance,
+    hold_clock,
     inject_everywhere,
     run,
     script,
@@ -24,8 +28,9 @@ from returns_pipeline.testing import (
 )
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterable
+
+    from returns.future import FutureResult
 
 
 async def work(n: int) -> str:
@@ -41,12 +46,24 @@ async def scenario(faults: FaultInjector) -> None:
     faults.point(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-async def clock() -> None:
-    """A coroutine gives what it returns."""
+async def clock(step: FutureResult[int, OSError]) -> None:
+    """A coroutine gives what it returns, and any other awaitable what it gives."""
     assert_type(run(work(1)), str)
+    assert_type(run(work(1), patience=0.5, debug=True), str)
+    assert_type(run(step), IOResult[int, OSError])
+    assert_type(run(asyncio.sleep(1, 7)), int)
     await advance(2.5)
-    loop: asyncio.AbstractEventLoop = VirtualTimeLoop()
+    virtual = VirtualTimeLoop(patience=2)
+    loop: asyncio.AbstractEventLoop = virtual
     assert_type(loop.time(), float)
+    assert_type(await virtual.advance(1), None)
+    virtual.jump(1.5)
+    virtual.advance("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    virtual.jump("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with hold_clock() as held:
+        assert_type(held, None)
+    hold_clock(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    run(work(1), 0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     raised: list[AssertionError] = [Deadlock(), LeakedTasks()]
     run(work)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     advance("2.5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
