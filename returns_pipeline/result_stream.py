@@ -98,11 +98,11 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
     def __init__(self, chain: Chain) -> None:
         """Not for callers: `of` and `from_results` make streams."""
         self._chain = chain
-        super().__init__(lambda: stages.read_results(chain))
+        super().__init__(lambda: stages.open_results(chain))
 
     def stream(self) -> Streamer[Result[T_co, E_co]]:
         """Open the stream for reading: ``async with s.stream() as items``."""
-        return _Streamer(stages.read_results(self._chain))
+        return _Streamer(stages.open_results(self._chain))
 
     def __aiter__(self) -> Streamer[Result[T_co, E_co]]:
         return self.stream()

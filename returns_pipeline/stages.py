@@ -17,6 +17,7 @@ methods of `ResultStream`, which add the steps, are exact.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
@@ -37,6 +38,7 @@ __all__ = [
     "Step",
     "expand",
     "on_its_own",
+    "open_results",
     "read",
     "read_results",
     "split",
@@ -130,6 +132,20 @@ def read_results(chain: Chain) -> AsyncGenerator[Result[Any, Any], None]:
     return _fuse(lambda: _assemble(chain), packed=True)
 
 
+def open_results(chain: Chain) -> AsyncIterator[Result[Any, Any]]:
+    """Do as `read_results`, for a reader that may be cancelled and read on.
+
+    If a part of the chain runs in tasks of its own, a read that is cancelled while it waits for
+    that part loses nothing.
+    """
+    at: Chain | None = chain
+    while at is not None:
+        if callable(at.link):
+            return _Resumable(chain)
+        at = at.before
+    return read_results(chain)
+
+
 class _Part:
     """The part of a chain before a segment, for that segment to read."""
 
@@ -177,6 +193,81 @@ def _open_root(root: Root, stops: list[asyncio.Event]) -> tuple[AsyncIterable[An
     if root.folded:
         return _fold_in(source, root.folded, packed=root.packed), [_SPLIT_STEP]
     return source, [_UNPACK_STEP] if root.packed else []
+
+
+class _Resumable:
+    """Read a chain that has a segment, so that a cancelled read loses nothing.
+
+    An async generator is over for good when a read of it is cancelled. So the one that runs the
+    steps behind the last segment does not wait for items: it is handed one that is there already.
+    Only a step that is itself cancelled ends it, as it ends any chain.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._opened = contextlib.AsyncExitStack()
+        self._items: AsyncIterator[Any] | None = None  # of the segment
+        self._hand = _Hand()
+        self._fused: list[Step] = []
+        self._steps: AsyncGenerator[Any, None] | None = None
+        self._closed = False
+
+    def __aiter__(self) -> _Resumable:
+        return self
+
+    async def __anext__(self) -> Result[Any, Any]:
+        if self._closed:
+            raise StopAsyncIteration
+        if self._items is None:
+            source, self._fused = _assemble(self._chain)
+            self._items = await self._opened.enter_async_context(plain_iterator(source))
+        while True:
+            try:
+                self._hand.item = await anext(self._items)
+            except asyncio.CancelledError:
+                raise  # the next read goes on
+            except BaseException:
+                await self.aclose()
+                raise
+            if self._steps is None:
+                self._steps = _fuse(lambda: (self._hand, self._fused), packed=True)
+            try:
+                result: Result[Any, Any] = await anext(self._steps)
+            except StopAsyncIteration:
+                self._steps = None  # the item was dropped, and there was no other
+            except BaseException:
+                await self.aclose()
+                raise
+            else:
+                return result
+
+    async def aclose(self) -> None:
+        """End the steps, then what is before them."""
+        self._closed = True
+        if self._steps is not None:
+            await self._steps.aclose()
+        await self._opened.aclose()
+
+
+_EMPTY: Final = object()
+
+
+class _Hand:
+    """A source that has one item, or none; it never waits."""
+
+    __slots__ = ("item",)
+
+    def __init__(self) -> None:
+        self.item: Any = _EMPTY
+
+    def __aiter__(self) -> _Hand:
+        return self
+
+    async def __anext__(self) -> Any:
+        item, self.item = self.item, _EMPTY
+        if item is _EMPTY:
+            raise StopAsyncIteration
+        return item
 
 
 async def _fuse(  # noqa: C901  # one flat loop: a call per step would double its cost

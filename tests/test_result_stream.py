@@ -614,3 +614,133 @@ def test_until_gives_out_an_item_that_a_cancelled_source_still_hands_over() -> N
         assert await ResultStream.of(source()).until(stop).collect() == IOSuccess([1, 2])
 
     run(main())
+
+
+async def each(n: int) -> AsyncIterator[Result[int, str]]:
+    yield Success(n)
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        lambda s: s.chunks_or_timeout(1, 60.0).map(lambda chunk: chunk[0]),
+        lambda s: s.bind_async(even_async, concurrency=3).lash(lambda e: Success(int(e[0]))),
+        lambda s: s.flat_map(each, concurrency=2),
+    ],
+    ids=["window", "bind_async", "flat_map"],
+)
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (lambda s: s, [Success(n) for n in range(6)]),
+        (lambda s: s.map(str).bind(Success), [Success(str(n)) for n in range(6)]),
+        (lambda s: s.filter(lambda n: n in (2, 5)), [Success(2), Success(5)]),
+        (lambda s: s.filter(lambda n: n == 9), []),
+        (
+            lambda s: s.bind(even).alt(len),
+            [Success(0), Failure(8), Success(2), Failure(8), Success(4), Failure(8)],
+        ),
+    ],
+    ids=["no step", "map", "filter", "drop all", "alt"],
+)
+def test_a_read_that_is_cancelled_loses_nothing(segment: Any, steps: Any, expected: Any) -> None:
+    """Where a part runs in tasks of its own, whatever sequential steps come behind it."""
+
+    async def main() -> None:
+        source = Source(6, delay=1.0)
+        seen: list[object] = []
+        cut = 0
+        async with steps(segment(ResultStream.of(source))).stream() as items:
+            while True:
+                try:
+                    async with asyncio.timeout(0.3):
+                        seen.append(await anext(items))
+                except TimeoutError:
+                    cut += 1
+                except StopAsyncIteration:
+                    break
+        assert seen == expected
+        assert cut > 12
+        assert source.closed == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("where", ["source", "step", "step after a cancelled read"])
+def test_an_error_behind_or_before_a_segment_closes_the_source(where: str) -> None:
+    async def main() -> None:
+        error = ValueError("no")
+        source = Source(4, delay=1.0, error=error if where == "source" else None)
+
+        def step(n: int) -> int:
+            if n == 2 and where != "source":
+                raise error
+            return n
+
+        s = ResultStream.of(source).bind_async(even_async, concurrency=2).map(step).alt(len)
+        async with s.stream() as items:
+            if where == "step after a cancelled read":
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await anext(items)
+            with pytest.raises(ValueError, match="no") as raised:
+                while True:
+                    await anext(items)
+            assert raised.value is error
+            assert source.closed == 1
+            with pytest.raises(StopAsyncIteration):
+                await anext(items)
+
+    run(main())
+
+
+def test_a_cancelled_step_behind_a_segment_ends_the_stream() -> None:
+    """It runs in the reader's task, so the cancellation is its own."""
+
+    async def main() -> None:
+        source = Source(4)
+        s = ResultStream.of(source).chunks_or_timeout(1, 1.0).bind_async(slowly)
+        async with s.stream() as items:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await anext(items)
+            assert source.closed == 1
+            with pytest.raises(StopAsyncIteration):
+                await anext(items)
+
+    async def slowly(chunk: list[int]) -> Result[list[int], str]:
+        await asyncio.sleep(1)
+        return Success(chunk)
+
+    run(main())
+
+
+def test_a_reader_that_is_cancelled_and_dropped_stops_the_source() -> None:
+    async def main() -> None:
+        source = Source(9, delay=1.0)
+
+        async def read() -> None:
+            opened = ResultStream.of(source).chunks_or_timeout(9, 60.0).filter(len).stream()
+            await anext(await opened.__aenter__())  # and never left
+
+        task = asyncio.create_task(read())
+        await asyncio.sleep(2.5)
+        task.cancel()
+        await asyncio.wait({task})
+        del task
+        gc.collect()
+        await asyncio.sleep(0.1)
+        assert source.closed == 1
+
+    run(main())
+
+
+def test_a_stream_that_is_closed_unread_is_not_opened() -> None:
+    async def main() -> None:
+        source = Source(2)
+        opened = ResultStream.of(source).chunks_or_timeout(1, 1.0).stream()
+        async with opened:
+            pass
+        assert source.read == source.closed == 0
+
+    run(main())
