@@ -5,7 +5,9 @@ What it says line by line is in ``typesafety/mypy_plugin.py``, which the check o
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from returns.contrib.mypy.returns_plugin import plugin as returns_plugin
 from returns_pipeline.mypy_plugin import plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CASES = Path(__file__).parent / "typesafety" / "mypy_plugin.py"
 OURS = "returns_pipeline.mypy_plugin"
@@ -109,6 +111,15 @@ def ours(n: int) -> None:
     half(n)  # E
     assert_type(load(n), Result[str, KeyError | OSError])
 """
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Undo what mypy sets for the whole process."""
+    thresholds, limit = gc.get_threshold(), sys.getrecursionlimit()
+    yield
+    gc.set_threshold(*thresholds)
+    sys.setrecursionlimit(limit)
 
 
 class Project:
