@@ -192,7 +192,7 @@ def _watch_statements() -> None:
     # The table is private to mypy. There is no other way to learn of statements, see above; the
     # last table is the one that is kept, those after it are of trials.
     types = checker._type_maps[0]  # pyright: ignore[reportPrivateUsage]
-    if types.__class__ is not dict or checker.can_skip_diagnostics:
+    if types.__class__ is not dict or checker.path in checker.errors.ignored_files:
         return
     watched = _WatchedTypes(checker.tree, checker.path, checker.errors)
     watched.update(types)

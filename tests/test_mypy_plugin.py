@@ -70,6 +70,10 @@ def half(n: int) -> Result[float, KeyError]:
     return Success(n / 2)
 
 
+def again(n: float) -> Result[float, KeyError]:
+    return Success(n)
+
+
 def show(n: float) -> Result[str, OSError]:
     return Success(str(n))
 
@@ -92,6 +96,8 @@ def theirs(n: int) -> None:
     print(flow(n, half, bind(show)))  # type: ignore[arg-type]
     assert_type(flow(n, half), Result[float, KeyError])
     flow(n, half)  # E
+    bind(again)(half(n))  # E
+    Result.do(a + 1 for a in half(n))  # E
 
 
 def mypys(color: Color, movie: Movie, n: int) -> None:
@@ -213,28 +219,37 @@ def test_each_dropped_value_is_one_error_also_from_the_cache(tmp_path: Path) -> 
 
 
 def test_a_comment_a_section_and_a_flag_switch_it_off(tmp_path: Path) -> None:
-    project = Project(tmp_path, settings="[mypy-quiet]\ndisable_error_code = must-use\n")
-    half = (
-        "from returns.result import Result, safe\n@safe\ndef half(n: int) -> float: return n / 2\n"
+    """What mypy itself says of such a statement is then said."""
+    project = Project(
+        tmp_path,
+        settings="enable_error_code = unused-awaitable\n"
+        "[mypy-section]\ndisable_error_code = must-use\n",
     )
     project.write(
-        half=half,
-        quiet="from half import half\nhalf(1)\n",
-        inline='# mypy: disable-error-code="must-use"\nfrom half import half\nhalf(1)\n',
-        ignored="from half import half\nhalf(1)  # type: ignore[must-use]\n",
-        unused="from half import half\n_ = half(1)  # type: ignore[must-use]\n",
-        loud="from half import half\nhalf(1)\n",
+        part="from returns.future import FutureResult\n"
+        "def later() -> FutureResult[int, str]: raise OSError\n",
+        section="from part import later\nlater()\n",
+        inline='# mypy: disable-error-code="must-use"\nfrom part import later\nlater()\n',
+        line="from part import later\nlater()  # type: ignore[must-use]\n",
+        unused="from part import later\n_ = later()  # type: ignore[must-use]\n",
+        revealed="from part import later\nreveal_type(later())  # type: ignore[unused-awaitable]\n",
+        loud="from part import later\nlater()\n",
     )
-    said = project.check()
-    assert (
-        'loud.py:2: error: "Result[float, Exception]" is dropped: a failure in it would go'
-        ' unnoticed; handle it, or assign it to "_"  [must-use]'
-    ) in said
-    assert found(said, "must-use", "unused-ignore") == [("unused", 2), ("loud", 2)]
-    assert found(project.check("--disable-error-code=must-use"), "unused-ignore") == [
+    said = [line for line in project.check() if ": note: " not in line]
+    message = (
+        '"FutureResult[int, str]" is dropped: it never runs; await it and handle what it gives,'
+        ' or assign it to "_"'
+    )
+    assert f"loud.py:2: error: {message}  [must-use]" in said
+    assert sorted(found(said, "must-use", "unused-ignore", "unused-awaitable")) == [
+        ("inline", 3),
+        ("loud", 2),
+        ("section", 2),
         ("unused", 2),
-        ("ignored", 2),
     ]
+    said = project.check("--disable-error-code=must-use")
+    assert said
+    assert not [line for line in said if "[must-use]" in line]
 
 
 USERS = """

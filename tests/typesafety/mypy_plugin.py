@@ -320,7 +320,7 @@ class Deferred:
 
     def use(self) -> None:
         half(1)  # type: ignore[must-use]
-        same(half(self.limit))  # type: ignore[must-use]
+        Success(self.limit)  # type: ignore[must-use]
 
     def __init__(self) -> None:
         self.limit = (optional(1) and 2) or 3
