@@ -236,7 +236,6 @@ class _WatchedTypes(dict[Expression, Type]):
         if self._reported:
             infos = self._errors.error_info_map.get(self._path, [])
             infos[:] = [info for info in infos if not self._is_said_twice(info)]
-            self._reported.clear()
 
     def _is_said_twice(self, info: ErrorInfo) -> bool:
         return (info.line, info.column) in self._reported and (
