@@ -14,17 +14,27 @@ from returns_pipeline.merging import (
     select,
     zip_results,
 )
+from returns_pipeline.pacing import debounce, throttle
 from returns_pipeline.relaying import distinct_until_changed, prefetch, scan, take_until
+from returns_pipeline.routing import KeyFailed, route
+from returns_pipeline.sharing import Branch, broadcast, partition
 
 __all__ = [
+    "Branch",
+    "KeyFailed",
     "TimedOut",
+    "broadcast",
     "concat",
+    "debounce",
     "distinct_until_changed",
     "merge",
     "merge_prioritized",
+    "partition",
     "prefetch",
+    "route",
     "scan",
     "select",
     "take_until",
+    "throttle",
     "zip_results",
 ]

@@ -4,6 +4,8 @@
 PipelineError
 ├── InvalidArgument (also ValueError)   an argument is out of range, raised at the call
 ├── StreamEmpty                         first() or last() of a stream without items
+├── BufferOverflow                      a reader was too slow for the buffer that it was given
+├── ItemsRefused                        a worker ended without taking the items that waited for it
 ├── UnevenSources                       streams that should be equally long are not
 ├── StepTimeout                         a step or an undo was cut off at its time limit
 ├── RetriesExhausted                    all attempts of a step failed
@@ -27,10 +29,12 @@ from typing_extensions import TypeVar
 
 __all__ = [
     "AllFailed",
+    "BufferOverflow",
     "BulkheadFull",
     "CircuitOpen",
     "CompensationFailed",
     "InvalidArgument",
+    "ItemsRefused",
     "MissingExtra",
     "PipelineError",
     "RetriesExhausted",
@@ -69,6 +73,42 @@ class StreamEmpty(PipelineError):
     def __str__(self) -> str:
         """Say what happened, also when raised bare."""
         return "the stream ended without an item"
+
+
+class BufferOverflow(PipelineError):
+    """A branch of a stream was not read for so long that its buffer overflowed.
+
+    Attributes:
+        place: Which branch, from 0.
+        limit: How many items its buffer holds.
+    """
+
+    def __init__(self, place: int, limit: int) -> None:
+        """Keep both facts as data; the message is made from them."""
+        super().__init__(place, limit)
+        self.place = place
+        self.limit = limit
+
+    def __str__(self) -> str:
+        """Say which branch, and what it would have taken."""
+        return f"branch {self.place} was not read while {self.limit} items waited for it"
+
+
+class ItemsRefused(PipelineError):
+    """The worker of a key ended without taking any of the items that waited for it.
+
+    Attributes:
+        key: The key.
+    """
+
+    def __init__(self, key: object) -> None:
+        """Keep the fact as data; the message is made from it."""
+        super().__init__(key)
+        self.key: object = key
+
+    def __str__(self) -> str:
+        """Say whose worker."""
+        return f"the worker of key {self.key!r} ended without taking an item"
 
 
 class UnevenSources(PipelineError):

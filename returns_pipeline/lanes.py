@@ -80,6 +80,8 @@ class Lane(Generic[T]):
 class Lanes(Pump[U], Generic[T, U]):
     """What the tasks that read the lanes, and the reader, share."""
 
+    grows = False  # whether lanes are added while it runs
+
     def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int) -> None:
         super().__init__()
         self.buffer: int = buffer
@@ -115,8 +117,11 @@ class Lanes(Pump[U], Generic[T, U]):
             lane.items.clear()
 
     async def pump(self) -> None:
-        """Read all lanes to their ends; when one fails, stop the others."""
-        if len(self.lanes) == 1:
+        """Read all lanes to their ends; when one fails, stop the others.
+
+        One lane alone is read here: its source shares the reader's context where that can be.
+        """
+        if len(self.lanes) == 1 and not self.grows:
             await self._read(self.lanes[0])
             return
         for lane in self.lanes:
@@ -300,7 +305,7 @@ def relay(
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until all have cleaned up; raise what the first of them raised.
+    """Cancel tasks and wait until all have cleaned up; raise the first error, note the others.
 
     A cancellation meanwhile is passed on to them, and raised when they are done.
     """
@@ -315,9 +320,16 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
             cancelled = error
             for task in pending:
                 task.cancel()
+    first: BaseException | None = None
     for task in tasks:
-        if not task.cancelled() and (raised := task.exception()) is not None:
-            raise raised
+        if task.cancelled() or (raised := task.exception()) is None:
+            continue
+        if first is None:
+            first = raised
+        else:
+            first.add_note(f"while its siblings were being cancelled, one raised {raised!r}")
+    if first is not None:
+        raise first
     if cancelled is not None:
         raise cancelled
 

@@ -10,10 +10,12 @@ import pytest
 from returns_pipeline import errors
 from returns_pipeline.errors import (
     AllFailed,
+    BufferOverflow,
     BulkheadFull,
     CircuitOpen,
     CompensationFailed,
     InvalidArgument,
+    ItemsRefused,
     MissingExtra,
     PipelineError,
     RetriesExhausted,
@@ -27,6 +29,12 @@ from returns_pipeline.errors import (
 SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
     (InvalidArgument("n must be at least 1"), {}, "n must be at least 1"),
     (StreamEmpty(), {}, "the stream ended without an item"),
+    (
+        BufferOverflow(1, 64),
+        {"place": 1, "limit": 64},
+        "branch 1 was not read while 64 items waited for it",
+    ),
+    (ItemsRefused("k"), {"key": "k"}, "the worker of key 'k' ended without taking an item"),
     (UnevenSources((0, 2)), {"ended": (0, 2)}, "source 0, 2 ended before the others"),
     (
         StepTimeout("persist", 2.5),

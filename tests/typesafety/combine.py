@@ -7,25 +7,36 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, assert_type
 
 from aiostream import Stream
-from returns.result import Result
+from aiostream.core import Streamer
+from returns.result import Result, Success
+from typing_extensions import TypeIs
 
 from returns_pipeline.combine import (
+    Branch,
+    KeyFailed,
     TimedOut,
+    broadcast,
     concat,
+    debounce,
     distinct_until_changed,
     merge,
     merge_prioritized,
+    partition,
     prefetch,
+    route,
     scan,
     select,
     take_until,
+    throttle,
     zip_results,
 )
-from returns_pipeline.errors import UnevenSources
+from returns_pipeline.errors import BufferOverflow, ItemsRefused, UnevenSources
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterable
+
+    from returns_pipeline import StepContext
 
 
 def total(sofar: float, n: int) -> float:
@@ -93,6 +104,37 @@ def zipped(
     UnevenSources(0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def is_int(item: int | str) -> TypeIs[int]:
+    return isinstance(item, int)
+
+
+def shared(ints: Stream[int], either: AsyncIterable[int | str], branch: Branch[int]) -> None:
+    """As many branches as were asked for; a side is as narrow as the predicate says."""
+    assert_type(broadcast(ints, 2, buffer=8), tuple[Branch[int], Branch[int]])
+    assert_type(broadcast(ints, 3, slow="fail"), tuple[Branch[int], Branch[int], Branch[int]])
+    assert_type(broadcast(ints, len("four")), tuple[Branch[int], ...])
+    assert_type(partition(ints, lambda n: n.bit_length() > 3), tuple[Branch[int], Branch[int]])
+    assert_type(partition(either, is_int), tuple[Branch[int], Branch[int | str]])
+    assert_type((branch.place, branch.dropped), tuple[int, int])
+    numbers: Stream[int] = branch
+    overflow = BufferOverflow(1, 64)
+    assert_type((overflow.place, overflow.limit), tuple[int, int])
+    del numbers
+    broadcast(ints, 2, slow="often")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    broadcast(ints)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    partition(ints, lambda n: n.upper())  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
+    Branch(ints)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    branch.dropped = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    BufferOverflow(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def left(branch: Branch[int]) -> None:
+    """Leaving takes nothing and gives nothing."""
+    assert_type(branch.stream(), Streamer[int])
+    await branch.aclose()
+    await branch.aclose(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 def relayed(ints: Stream[int], words: AsyncIterable[str], stop: asyncio.Event) -> None:
     """Lambdas infer in the calls."""
     assert_type(scan(ints, 0.5, lambda sofar, n: sofar + n), Stream[float])
@@ -111,3 +153,49 @@ def relayed(ints: Stream[int], words: AsyncIterable[str], stop: asyncio.Event) -
     distinct_until_changed(ints, lambda n: n.upper())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
     prefetch(ints)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     take_until(ints, 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def paced(ints: Stream[int], words: AsyncIterable[str]) -> None:
+    """Items are as they were."""
+    assert_type(throttle(ints, 0.5), Stream[int])
+    assert_type(ints | throttle.pipe(0.5, burst=3), Stream[int])
+    assert_type(debounce(words, 2), Stream[str])
+    assert_type(debounce.raw(words, 2.0), AsyncIterator[str])
+    throttle(ints)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    debounce(words, "2 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def doubles(key: str, items: AsyncIterator[int]) -> AsyncIterator[float]:
+    async for item in items:
+        yield len(key) * item / 2
+
+
+async def total_of(key: str, items: AsyncIterator[int]) -> bytes:
+    return b"".join([key.encode() async for _ in items])
+
+
+async def persist(
+    key: str, items: AsyncIterator[int], step: StepContext
+) -> Result[list[int], OSError]:
+    return Success([len(key + step.name) + item async for item in items])
+
+
+def routed(ints: Stream[int], failed: KeyFailed[str, int], ctx: StepContext) -> None:
+    """What comes out is what the workers make, and, if asked for, their failures."""
+    assert_type(route(ints, str, doubles), Stream[float])
+    assert_type(route(ints, lambda n: str(n % 3), doubles, max_keys=3), Stream[float])
+    assert_type(route(ints, str, total_of, buffer=3, idle_after=2), Stream[bytes])
+    assert_type(route(ints, str, doubles, failing="isolate"), Stream[float | KeyFailed[str, int]])
+    assert_type(route(ints, str, persist, ctx=ctx), Stream[Result[list[int], OSError]])
+    assert_type(
+        route(ints, str, persist, ctx=ctx, hold=True, failing="isolate"),
+        Stream[Result[list[int], OSError] | KeyFailed[str, int]],
+    )
+    assert_type(ints | route.pipe(str, doubles), Stream[float])
+    assert_type(route.raw(ints, str, total_of), AsyncIterator[bytes])
+    assert_type((failed.key, failed.error, failed.items), tuple[str, Exception, tuple[int, ...]])
+    assert_type(ItemsRefused("key").key, object)
+    route(ints, lambda n: n, doubles)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    route(ints, str, persist)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    KeyFailed("key", OSError())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ItemsRefused()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
