@@ -76,10 +76,10 @@ _INSERTS = {
     table: f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
     for table, names in _COLUMNS.items()
 }
-_DELETES = [f"DELETE FROM {table} WHERE batch_id = ?1" for table in _COLUMNS]
+_DELETES = [f"DELETE FROM {table} WHERE batch_id = :id" for table in _COLUMNS]
 _COUNT = """
-SELECT (SELECT count(*) FROM flights JOIN batches USING (batch_id) WHERE run_id = ?1),
-       (SELECT count(*) FROM dead_letters JOIN batches USING (batch_id) WHERE run_id = ?1)
+SELECT (SELECT count(*) FROM flights JOIN batches USING (batch_id) WHERE run_id = :id),
+       (SELECT count(*) FROM dead_letters JOIN batches USING (batch_id) WHERE run_id = :id)
 """
 _POSTGRES_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError)
 
@@ -185,12 +185,14 @@ class SqliteStore:
         """Delete all rows of a batch, if there are any."""
         async with self._transaction():
             for delete in _DELETES:
-                await self._connection.execute(delete, (batch_id,))
+                await self._connection.execute(delete, {"id": batch_id})
 
     async def count(self, run_id: str) -> tuple[int, int]:
         """Count the flights and the dead letters of a run."""
         with _refusals(sqlite3.Error):
-            [(flights, dead_letters)] = await self._connection.execute_fetchall(_COUNT, (run_id,))
+            [(flights, dead_letters)] = await self._connection.execute_fetchall(
+                _COUNT, {"id": run_id}
+            )
         return flights, dead_letters
 
     @asynccontextmanager
@@ -241,7 +243,7 @@ class PostgresStore:
         """Delete all rows of a batch, if there are any."""
         async with self._transaction() as connection:
             for delete in _DELETES:
-                await connection.execute(delete.replace("?1", "$1"), batch_id)
+                await connection.execute(delete.replace(":id", "$1"), batch_id)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[asyncpg.Connection, None]:
@@ -262,7 +264,7 @@ class PostgresStore:
         """Count the flights and the dead letters of a run."""
         with _refusals(_POSTGRES_ERRORS):
             connection = await self._connected()
-            row = await connection.fetchrow(_COUNT.replace("?1", "$1"), run_id)
+            row = await connection.fetchrow(_COUNT.replace(":id", "$1"), run_id)
         assert row is not None
         return row[0], row[1]
 
