@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush, merge
+from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, Never, TypeAlias
 
@@ -512,7 +513,7 @@ _start_of: Final = attrgetter("start")
 class _Sessions(_Windows):
     """Windows of each key that grow and merge."""
 
-    __slots__ = ("_by_key", "_ends", "_gap", "_kept", "_number")
+    __slots__ = ("_by_key", "_ends", "_gap", "_kept", "_number", "_pushed")
 
     def __init__(self, gap: float, lateness: float) -> None:
         super().__init__(lateness)
@@ -520,8 +521,9 @@ class _Sessions(_Windows):
         self._number = 0
         self._by_key: dict[object, list[_OpenSession]] = {}  # by start; they do not overlap
         # Heaps. A session may have grown since it was put there: it is put back when it comes up.
-        self._ends: list[tuple[float, int, _OpenSession]] = []
+        self._ends: list[tuple[float, int, int, _OpenSession]] = []
         self._kept: list[tuple[float, int, _OpenSession]] = []
+        self._pushed = count()  # so that no two entries are equal: sessions have no order
 
     def add(
         self, at: float, key: object, item: object, watermark: float
@@ -572,12 +574,12 @@ class _Sessions(_Windows):
     def _queue(self, session: _OpenSession) -> None:
         if not session.is_queued:
             session.is_queued = True
-            heappush(self._ends, (session.end, session.number, session))
+            heappush(self._ends, (session.end, session.number, next(self._pushed), session))
 
     def _keep(self, session: _OpenSession) -> None:
         if not session.is_kept:
             session.is_kept = True
-            heappush(self._kept, (session.end + self._lateness, session.number, session))
+            heappush(self._kept, (session.end + self._lateness, next(self._pushed), session))
 
     def _look_ahead(self) -> None:
         self.next_end = self._ends[0][0] if self._ends else math.inf
@@ -600,7 +602,7 @@ class _Sessions(_Windows):
 
     def advance(self, watermark: float) -> None:
         while self._ends and self._ends[0][0] <= watermark:
-            _, _, session = heappop(self._ends)
+            *_, session = heappop(self._ends)
             session.is_queued = False
             if not session.waits:
                 continue  # it was merged into another
