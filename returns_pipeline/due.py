@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SLICE", "MAX_STRIDE", "DuePump", "check_count", "check_seconds"]
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 # How many items a source that never suspends may deliver between two looks at the clock.
 MAX_STRIDE: Final = 256
@@ -90,7 +89,6 @@ class DuePump(Pump[T]):
         """Drop what is due, and the timer."""
         self.due.clear()
         self._disarm()
-        wake(self._room)
 
     async def pump(self) -> None:
         """Read the source to its end, clean it up, and flush what is open."""
@@ -168,29 +166,28 @@ class DuePump(Pump[T]):
 
     # The reader.
 
-    async def wait_until_taken(self) -> bool:
-        """Let the source wait until all that is due was taken; say whether to go on."""
+    async def wait_until_taken(self) -> None:
+        """Let the source wait until the reader has taken all that is due."""
         self.wake_reader()
-        while self.due and not self.closed:
+        while self.due:
             await self.wait_for_reader()
-        return not self.closed
 
-    async def give_alone(self, item: object) -> bool:
-        """Flush, and let an item out that goes into no window; say whether to go on."""
+    async def give_alone(self, item: object) -> None:
+        """Flush, and let an item out that goes into no window."""
         self.flush()
         self.due.append(item)
-        return await self.wait_with_clock_stopped()
+        await self.wait_with_clock_stopped()
 
-    async def wait_with_clock_stopped(self) -> bool:
+    async def wait_with_clock_stopped(self) -> None:
         """Do so, and do not count the time: it is no silence of the source."""
-        return await self.with_clock_stopped(self.wait_until_taken())
+        await self.with_clock_stopped(self.wait_until_taken())
 
-    async def with_clock_stopped(self, waiting: Awaitable[R]) -> R:
+    async def with_clock_stopped(self, waiting: Awaitable[None]) -> None:
         """Await something, and do not count the time."""
         started = self.loop.time()
         self._stopped = True
         try:
-            return await waiting
+            await waiting
         finally:
             self._stopped = False
             self.lag += self.loop.time() - started

@@ -745,8 +745,7 @@ class _EventPump(DuePump[Any], Generic[F]):
         async for item in source:
             if item.__class__ is passing:
                 self.due.append(item)
-                if not await self.wait_with_clock_stopped():
-                    break
+                await self.wait_with_clock_stopped()
                 continue
             at = timestamp(item)
             if key_of is not None:
@@ -768,8 +767,8 @@ class _EventPump(DuePump[Any], Generic[F]):
                     self._watermark = watermark
                     if watermark >= windows.next_move:
                         self._advance(watermark)
-            if self.due and not await self.wait_with_clock_stopped():
-                break
+            if self.due:
+                await self.wait_with_clock_stopped()
             left -= 1
             if not left:
                 left = await self.look_up(self.now())

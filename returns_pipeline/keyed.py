@@ -220,8 +220,9 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
             key = key_of(item)
             window = find(key)
             if window is None:
-                if not await self._admit(key, item):
+                if self.closed:
                     break
+                await self._admit(key, item)
                 continue
             window.append(item)
             if len(window) >= n:
@@ -232,18 +233,17 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
             if not left:
                 left = await self.look_up(self.now())
 
-    async def _admit(self, key: object, item: Any) -> bool:
-        """Put an item where no window of its key is open; say whether to go on."""
+    async def _admit(self, key: object, item: Any) -> None:
+        """Put an item where no window of its key is open."""
         if key is _ALONE:
-            return await self.give_alone(item)
+            await self.give_alone(item)
+            return
         if self._held >= self._n:
             await self._wait_for_room()
         window = self._filling.get(key)
         if window is None and len(self._open) >= self._max_keys:
             self._put(self._open.popitem(last=False)[1])
             await self.wait_until_taken()
-        if self.closed:
-            return False
         now = self.now()
         if window is not None:  # the reader is late: until it comes, the list goes on filling
             window.append(item)
@@ -261,11 +261,10 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
         if self._held >= self._n:
             await self._wait_for_room()
         await self.look_up(now)
-        return not self.closed
 
     async def _wait_for_room(self) -> None:
         self.wake_reader()
-        while self._held >= self._n and not self.closed:
+        while self._held >= self._n:
             await self.wait_for_reader()
 
 
@@ -482,9 +481,8 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
         del self._silent[window.key]
         del self._by_age[window.key]
 
-    async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
-        self, source: AsyncIterator[Any]
-    ) -> None:
+    async def fill(self, source: AsyncIterator[Any]) -> None:
+        # One flat loop: a call per item would double its cost.
         key_of = self._key
         silent = self._silent
         n = self._n
@@ -495,15 +493,13 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
             if self.closed:
                 break
             if key is _ALONE:
-                if not await self.give_alone(item):
-                    break
+                await self.give_alone(item)
                 continue
             now = self.now()
             if now >= soonest or self.due:
                 self.expire(now)
                 if self.due:
-                    if not await self.wait_with_clock_stopped():
-                        break
+                    await self.wait_with_clock_stopped()
                     looked = now = self.now()
                 soonest = self.next_deadline()
             window = silent.get(key)

@@ -181,9 +181,8 @@ class _WeightPump(DuePump["list[T] | F"], Generic[T, F]):
         self.arm()
         return window
 
-    async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
-        self, source: AsyncIterator[Any]
-    ) -> None:
+    async def fill(self, source: AsyncIterator[Any]) -> None:
+        # One flat loop: a call per item would double its cost.
         weigh = self._weight
         max_weight = self._max_weight
         n = self._n
@@ -193,8 +192,7 @@ class _WeightPump(DuePump["list[T] | F"], Generic[T, F]):
             if self.closed:
                 break
             if item.__class__ is alone:
-                if not await self.give_alone(item):
-                    break
+                await self.give_alone(item)
                 continue
             weight = weigh(item)
             if not weight >= 0:
@@ -202,8 +200,7 @@ class _WeightPump(DuePump["list[T] | F"], Generic[T, F]):
             window = self._open
             if window is not None and window.weight + weight > max_weight:
                 self.flush()
-                if not await self.wait_until_taken():
-                    break
+                await self.wait_until_taken()
                 window = None
             if window is None:
                 window = self._begin()
@@ -348,7 +345,6 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
     def dismiss(self) -> None:
         self._items.clear()
         self._passing.clear()
-        wake(self._room)
 
     async def pump(self) -> None:
         try:
@@ -384,7 +380,7 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
 
     async def _wait(self, full: Callable[[], bool]) -> None:
         self.wake_reader()
-        while full() and not self.closed:
+        while full():
             self._room = self.loop.create_future()
             try:
                 await self._room

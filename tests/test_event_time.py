@@ -207,6 +207,25 @@ def pane(window: EventWindow[object, float]) -> Pane:
             ],
             id="a late item in time for the session that is open",
         ),
+        pytest.param(
+            # 20 fires 0..5 and 7..12. 1 makes the first one longer, at once; 4 makes both one. That
+            # is to be forgotten at 12 + 20, but 7.5 and 8 put it off to 33.
+            [0, 7, 20, 1, 4, 7.5, 32, 8, 33, 8],
+            Session(5),
+            {"allowed_lateness": 20},
+            [
+                (0, 5, [0], 0, ON_TIME),
+                (7, 12, [7], 0, ON_TIME),
+                (0, 6, [0, 1], 1, LATE),
+                (0, 12, [0, 7, 1, 4], 2, LATE),
+                (0, 12.5, [0, 7, 1, 4, 7.5], 3, LATE),
+                (20, 25, [20], 0, ON_TIME),
+                (0, 13, [0, 7, 1, 4, 7.5, 8], 4, LATE),
+                (8, 13, [8], 0, LATE),
+                (32, 38, [32, 33], 0, ON_TIME),
+            ],
+            id="sessions that grow, merge and are forgotten behind the watermark",
+        ),
         pytest.param([], Tumbling(10), {}, [], id="nothing"),
     ],
 )

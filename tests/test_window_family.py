@@ -11,7 +11,7 @@ import pytest
 from returns.result import Failure, Result, Success
 
 from returns_pipeline import InvalidArgument, ResultStream
-from returns_pipeline.testing import Wait, run, script, timed, timeline
+from returns_pipeline.testing import VirtualTimeLoop, Wait, run, script, timed, timeline
 from returns_pipeline.windows import (
     chunks_by_weight,
     chunks_or_timeout,
@@ -278,6 +278,33 @@ def test_a_run_given_out_is_the_readers_own() -> None:
         taken.clear()
         assert await anext(runs) == [2, 3]
         await runs.aclose()  # type: ignore[attr-defined]
+
+    run(main())
+
+
+def test_items_that_are_in_no_run_let_other_tasks_run_too() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        ticks = 0
+
+        async def other() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0)
+
+        async def source() -> AsyncIterator[int]:
+            for item in range(100_000):
+                loop._now += 1e-5  # what its work takes
+                yield item
+
+        running = asyncio.create_task(other())
+        runs = sliding.raw(source(), 1, step=90_000)
+        assert [run async for run in runs] == [[0], [90_000]]
+        running.cancel()
+        await asyncio.wait({running})
+        assert 100 <= ticks <= 300
 
     run(main())
 
