@@ -579,7 +579,7 @@ class CompensationScope:
     def _rolled_back(self, report: CompensationReport) -> None:
         self.report = report
         if self._reopens:
-            self._settled, self._reopens = "", False
+            self._settled = ""
         else:
             self._close(_ROLLED_BACK)
 

@@ -444,7 +444,7 @@ def test_nothing_is_taken_while_a_rollback_is_under_way(undone: Undone) -> None:
 def test_settling_closes_the_children_and_not_the_scope(undone: Undone) -> None:
     async def main() -> None:
         scope = CompensationScope()
-        for keep, how in (True, "committed"), (False, "rolled back"):
+        for keep, how in (True, "committed"), (False, "rolled back"), (True, "committed"):
             child = scope.child()
             inner = child.child()
             await inner.register(undone, how)
@@ -781,6 +781,60 @@ def test_a_rollback_under_way_inside_is_taken_over(undone: Undone, as_one: bool)
 
     run(main())
     assert undone == (["inner", "child"] if as_one else ["inner", "inner again", "child"])
+
+
+def test_a_rollback_under_way_deep_inside_is_taken_over_for_good(undone: Undone) -> None:
+    """With ``as_one`` it was to stay open, and does not: nothing can be added to a block."""
+
+    async def main() -> None:
+        root = CompensationScope("root")
+        child = root.child("child")
+        deep = child.child("open").child("deep")
+        await child.register(undone, "child")
+        await deep.register(undone.slowly, "deep")
+        rollback = asyncio.create_task(deep.settle(keep=False))
+        await asyncio.sleep(1)
+        root.absorb(child, as_one=True)
+        both = asyncio.create_task(root.settle(keep=False))
+        await asyncio.sleep(1)
+        assert undone == []  # it waits for the one inside
+        await both
+        await rollback
+        assert deep.how == "rolled back"
+
+        other = root.child("other")
+        deep = other.child("deep")
+        await deep.register(undone.slowly, "again")
+        rollback = asyncio.create_task(deep.settle(keep=False))
+        await asyncio.sleep(1)
+        root.absorb(other, as_one=True)
+        await rollback
+        assert deep.how == "rolled back"
+        await root.commit()
+
+    run(main())
+    assert undone == ["deep", "child", "again"]
+
+
+def test_what_a_scope_undid_before_is_no_news_when_it_is_left(undone: Undone) -> None:
+    async def gone() -> None:
+        raise OSError
+
+    async def main() -> None:
+        error = ValueError("late")
+        with pytest.raises(ValueError, match="late"):
+            async with CompensationScope() as scope:
+                await scope.register(gone)
+                report = await scope.settle(keep=False)
+                assert len(report.failures) == 1
+                await scope.register(undone, 1)
+                await scope.commit()
+                raise error
+        assert not hasattr(error, "__notes__")
+        assert await scope.compensate() == CompensationReport()
+
+    run(main())
+    assert undone == []
 
 
 def test_a_rollback_with_an_eager_task_factory(undone: Undone) -> None:
