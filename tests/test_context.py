@@ -204,6 +204,10 @@ def test_a_step_is_not_run_in_a_busy_context(undone: Undone) -> None:
             assert refused.value.context == "job"
             with pytest.raises(ScopeBusy):
                 await ctx.run(FutureResult(other()))
+            future: asyncio.Future[Result[int, str]] = asyncio.get_running_loop().create_future()
+            with pytest.raises(ScopeBusy):
+                await ctx.run(future)
+            assert not future.done()
             with pytest.raises(ScopeBusy):  # another context, the same actions
                 await StepContext("twin", scope=ctx.scope).run(other())
             inner = ctx.child("part")
@@ -591,6 +595,26 @@ def test_a_step_of_its_own_is_settled_by_its_outcome(undone: Undone) -> None:
         ("job/step[4]", 0),
         ("job/step[3]", 3),
     ]
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("settles", ["commit", "compensate"])
+def test_a_step_of_its_own_may_settle_itself(undone: Undone, settles: str, hold: bool) -> None:
+    async def main() -> None:
+        ctx = StepContext("job")
+
+        async def step(n: int, own: StepContext) -> Result[int, str]:
+            await own.register(undone, n)
+            await getattr(own.scope, settles)()
+            return Success(n) if n else Failure("none")
+
+        own_step = ctx.in_own_step(step, hold=hold)
+        assert await own_step(1) == Success(1)
+        assert await own_step(0) == Failure("none")
+        assert len(ctx.scope) == 0
+
+    run(main())
+    assert undone == ([] if settles == "commit" else [1, 0])
 
 
 def test_a_step_that_cannot_even_begin_is_settled(undone: Undone) -> None:

@@ -445,22 +445,38 @@ def test_an_undo_that_ends_in_the_very_moment_is_not_late(error: Exception | Non
     assert entry_of(undo, timeout=3.001).error is error
 
 
-def test_an_undo_that_is_done_when_its_time_is_noticed_keeps_its_error() -> None:
-    """The loop was held up: the end of the task and its timer are due in the same turn."""
+@pytest.mark.parametrize("held_up_until", [5, 10])
+def test_an_undo_that_is_through_when_its_time_is_noticed_keeps_its_outcome(
+    held_up_until: float,
+) -> None:
+    """The loop was held up: the last step of the task and its timer come in the same turn."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
+        ready = loop.create_future()
+
+        def hold_up() -> None:
+            ready.set_result(None)
+            loop.jump(1)
 
         async def undo() -> None:
-            await asyncio.sleep(1)
-            loop.call_soon(loop.jump, 100)
+            loop.call_at(held_up_until - 1, hold_up)
+            if held_up_until > 5:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(math.inf)
+            await ready
             raise OSError("gone")
 
         scope = CompensationScope(timeout=5)
         await scope.register(undo)
-        report = await scope.compensate()
-        assert repr(report.failures[0].error) == "OSError('gone')"
+        (failed,) = (await scope.compensate()).failures
+        if held_up_until == 5:
+            assert repr(failed.error) == "OSError('gone')"
+        else:  # it was late already, and had ignored its cancellation until now
+            assert isinstance(failed.error, StepTimeout)
+            assert repr(failed.error.__cause__) == "OSError('gone')"
+            assert not hasattr(failed.error, "__notes__")
 
     run(main())
 
