@@ -224,7 +224,8 @@ class StepContext:
 
         Raises:
             ScopeBusy: When awaited, if a step is being run here already.
-            ScopeClosed: When awaited, if this context is settled.
+            ScopeClosed: When awaited, if this context is settled; or if it was rolled back while
+                the step ran, and the step succeeded all the same.
         """
         return FutureResult(self._run(step))
 
@@ -308,7 +309,9 @@ class StepContext:
         return await self._settle(call, accept, close=True)
 
     async def _keep(self) -> None:
-        if not self.scope.closed:  # by the step itself
+        # The step may have committed it itself. If it was rolled back, by the step or together with
+        # a scope around it, what was done has been undone: a success would be untrue.
+        if self.scope.how != "committed":
             await self.commit()
 
     async def commit(self) -> None:

@@ -258,13 +258,38 @@ def test_a_step_may_settle_its_context_itself(undone: Undone, settles: str, outc
         if outcome == "exception":
             with pytest.raises(ValueError, match="no"):
                 await ctx.run(step())
+        elif outcome == "failure":
+            assert await ctx.run(step()) == IOFailure("no")
+        elif settles == "commit":
+            assert await ctx.run(step()) == IOSuccess(1)
         else:
-            assert await ctx.run(step()) == (
-                IOSuccess(1) if outcome == "success" else IOFailure("no")
-            )
+            with pytest.raises(ScopeClosed, match="rolled back"):
+                await ctx.run(step())
 
     run(main())
     assert undone == ([] if settles == "commit" else [1])
+
+
+def test_a_success_whose_work_was_undone_from_outside_is_none(undone: Undone) -> None:
+    async def main() -> None:
+        outer = StepContext("outer")
+        ctx = outer.child("part")
+
+        async def step() -> Result[int, str]:
+            await ctx.register(undone, 1)
+            await asyncio.sleep(10)
+            return Success(1)
+
+        running = asyncio.ensure_future(ctx.run(step()).awaitable())
+        await asyncio.sleep(5)
+        await outer.scope.settle(keep=False)
+        assert undone == [1]
+        with pytest.raises(ScopeClosed, match="'outer/part' has been rolled back"):
+            await running
+        assert now() == 10
+
+    run(main())
+    assert undone == [1]
 
 
 def test_a_step_may_commit_its_first_half(undone: Undone) -> None:

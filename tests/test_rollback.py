@@ -225,7 +225,7 @@ def test_an_undo_that_awaits_a_cancelled_task_has_failed_and_may_try_again() -> 
 @pytest.mark.parametrize("order", ["reverse", "parallel"])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
 def test_what_ends_the_loop_ends_it_and_the_others_are_run(
-    undone: Undone, error: BaseException, order: Any
+    undone: Undone, error: BaseException, order: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The loop raises it at once; the runner then lets all tasks end, and so the rollback."""
     reports: list[CompensationReport] = []
@@ -252,6 +252,8 @@ def test_what_ends_the_loop_ends_it_and_the_others_are_run(
         assert undone == [1]
     else:  # it was running, and was cancelled by the runner
         assert isinstance(report.failures[1].error, asyncio.CancelledError)
+    gc.collect()
+    assert {record.name for record in caplog.records} == {"returns_pipeline"}  # asyncio has no say
 
 
 def test_on_failure_stop_leaves_the_rest(undone: Undone) -> None:
@@ -409,6 +411,18 @@ def test_a_compensation_s_own_time_goes_before_the_scope_s() -> None:
     run(main())
 
 
+def test_a_rollback_leaves_no_timer_behind(undone: Undone) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        for scope in CompensationScope(), CompensationScope(order="parallel"):
+            await scope.register(undone, 1)
+            await scope.register(raises)
+            await scope.compensate()
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
+    run(main())
+
+
 def test_times_run_side_by_side_in_parallel() -> None:
     async def hang() -> None:
         await asyncio.sleep(math.inf)
@@ -520,6 +534,7 @@ def test_an_undo_that_ignores_its_cancellation_is_left_behind_and_reported(
         assert f"{name} was left behind: it ignored its cancellation for 5 s" in caplog.text
         assert f"{name}, which had been left behind, has ended" in caplog.text
         assert scope.report is report  # its late end changes nothing
+        assert {record.name for record in caplog.records} == {"returns_pipeline"}
 
     run(main())
     assert undone == [1]
