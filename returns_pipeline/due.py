@@ -10,6 +10,7 @@ import asyncio
 import math
 from abc import abstractmethod
 from collections import deque
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
@@ -208,8 +209,12 @@ class DuePump(Pump[T]):
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuse a number of items, or of keys, below 1."""
-    if value < 1:
+    """Refuse a number of items, or of keys, that is not whole or below 1."""
+    try:
+        count = index(value)
+    except TypeError:
+        raise InvalidArgument(f"{name} must be a whole number, not {value!r}") from None
+    if count < 1:
         raise InvalidArgument(f"{name} must be at least 1, not {value!r}")
 
 

@@ -143,18 +143,22 @@ class Reader(Generic[T]):
         return pump.take()
 
     async def aclose(self) -> None:
-        """Stop the source and wait for its clean-up, whose error is raised here."""
-        if self._closed or not self._started:
-            self._closed = True
-            return
+        """Stop the source and wait for its clean-up, whose error is raised here.
+
+        Whoever closes it again, or meanwhile, waits too, and is not told of the error.
+        """
+        first = not self._closed
         self._closed = True
+        if not self._started:
+            return
         pump = self._pump
-        if not pump.ended:
+        if first and not pump.ended:
             pump.stop()
         await wait_done(pump.task)
-        pump.dismiss()
-        if not pump.task.cancelled() and (error := pump.task.exception()) is not None:
-            raise error
+        if first:
+            pump.dismiss()
+            if not pump.task.cancelled() and (error := pump.task.exception()) is not None:
+                raise error
 
     def __del__(self) -> None:
         if self._started and not self._closed and not self._pump.ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
-from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.due import MAX_SLICE, MAX_STRIDE, check_count, check_seconds
 from returns_pipeline.event_time import (
     Assigner,
     EventWindow,
@@ -42,11 +42,6 @@ __all__ = [
 T = TypeVar("T")
 F = TypeVar("F")
 
-# How many items a source that never suspends may deliver between two looks at the clock.
-_MAX_STRIDE = 256
-# How long, in seconds, such a source may keep the event loop from its other tasks.
-_MAX_SLICE = 0.005
-
 
 @operator
 def chunks_or_timeout(source: AsyncIterable[T], n: int, timeout: float) -> AsyncIterator[list[T]]:
@@ -71,6 +66,10 @@ def chunks_or_timeout(source: AsyncIterable[T], n: int, timeout: float) -> Async
     Cancel safety: a read that is cancelled loses nothing, the next one goes on where it was.
     ``aclose()`` stops the source, awaits its clean-up and drops what is held. What a reader
     raises is not thrown into the source.
+
+    Known elsewhere as ``groupWithin`` (fs2), ``groupedWithin`` (Akka and Pekko Streams),
+    ``bufferTimeout`` (Reactor), ``bufferWithTimeOrCount`` (Rx), ``chunks_timeout``
+    (tokio-stream), ``aggregateWithin`` (Effect, ZIO).
 
     Args:
         source: Read one item at a time, from the first list asked for.
@@ -111,10 +110,8 @@ def flushing_chunks(
 
 def check_window(n: int, timeout: float) -> None:
     """Refuse a window that could never be given out, or never hold anything."""
-    if n < 1:
-        raise InvalidArgument(f"n must be at least 1, not {n!r}")
-    if not timeout > 0:
-        raise InvalidArgument(f"timeout must be above 0 seconds, not {timeout!r}")
+    check_count("n", n)
+    check_seconds("timeout", timeout)
 
 
 class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
@@ -146,7 +143,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         super().__init__()
         self._source = source
         self._n = n
-        self._timeout = timeout
+        self._timeout = float(timeout)  # a Decimal or Fraction cannot be added to the time
         self._flushed_by = flushed_by
         self._items: list[T] = []
         self._alone: list[F] = []  # what flushed the list, behind it: at most one
@@ -239,16 +236,16 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
             if self._armed is None and self._deadline != math.inf:
                 self._armed = self.loop.call_at(self._deadline, self._on_timer)
         else:
-            if now - self._looked > _MAX_SLICE:
+            if now - self._looked > MAX_SLICE:
                 self._stride = 1
-            elif self._stride < _MAX_STRIDE:
+            elif self._stride < MAX_STRIDE:
                 self._stride *= 2
             if now >= self._deadline and not self._due:
                 # The source did not let the timer's callback run.
                 self._due = pause = True
                 self.wake_reader()
             else:
-                pause = now - self._let > _MAX_SLICE
+                pause = now - self._let > MAX_SLICE
         self._looked = now
         self._mark = min(held + self._stride, self._n)
         return pause
