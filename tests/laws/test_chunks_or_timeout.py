@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from hypothesis import given, reject
 from hypothesis import strategies as st
@@ -16,6 +16,8 @@ from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+T = TypeVar("T")
 
 # Times are sums of powers of two, so that the loop's and the model's are equal to the last bit.
 gaps = st.sampled_from([0.0, 0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 8.0, 16.0])
@@ -132,11 +134,9 @@ async def play(steps: Sequence[Step]) -> AsyncIterator[int]:
         yield index
 
 
-async def watch(
-    reading: AsyncIterator[Any], pauses: Sequence[float]
-) -> list[tuple[float, list[int] | int]]:
+async def watch(reading: AsyncIterator[T], pauses: Sequence[float]) -> list[tuple[float, T]]:
     loop = asyncio.get_running_loop()
-    seen: list[tuple[float, list[int] | int]] = []
+    seen: list[tuple[float, T]] = []
     async for item in reading:
         seen.append((loop.time(), item))
         if pause := pauses[(len(seen) - 1) % len(pauses)]:
@@ -178,10 +178,11 @@ def test_on_results_a_failure_flushes_and_keeps_its_place(
 
     async def main() -> list[tuple[float, list[int] | int]]:
         s = ResultStream.from_results(results()).chunks_or_timeout(n, timeout)
+        plain: list[tuple[float, list[int] | int]] = []
         async with s.stream() as reading:
-            return await watch(
-                (item.value_or(None) or item.failure() async for item in reading), pauses
-            )
+            for at, item in await watch(reading, pauses):
+                plain.append((at, item.unwrap() if isinstance(item, Success) else item.failure()))
+        return plain
 
     assert run(main()) == expected
 
