@@ -7,16 +7,17 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
 
 1. A statement that drops a value which must be used is an error with the code ``must-use``: a
    `Result`, `IOResult` or `Maybe`; a `FutureResult`, `Future` or `RequiresContext`; a stream or a
-   `Saga`; a union with one of them; a list, tuple, set or task of them. It is the value that
-   counts, not how it came about: by a call, behind ``await``, behind ``|``, in either branch of a
-   condition. What a name still holds is not dropped, and ``_ = ...`` says that it may be.
+   `Saga`; a union with one of them; a list, tuple or task of them. It is the value that counts, not
+   how it came about: by a call, behind ``await``, behind ``|``, in either branch of a condition.
+   What a name or a dictionary still holds is not dropped, and ``_ = ...`` says that it may be.
    ``# type: ignore[must-use]``, ``disable_error_code`` and sections per module work as for mypy's
    own codes. Of a statement that mypy's ``unused-awaitable`` speaks about too, only this is said.
 2. ``@safe(exceptions=(A, B))``, `impure_safe` and `future_safe` likewise, give the error type
    ``A | B``. Mypy alone joins the two to what both inherit from.
 
 Everything that the plugin of `returns` does is done as well, and mypy's own plugin is left in
-place. The types of this package are exact without it.
+place. The types of this package are exact without it. Works with mypy 1.19 to 2.4, its cache, its
+daemon and its workers.
 
 How it works: mypy has no hook for statements. It writes the type of each expression into a table
 once that is settled, and a table may be of a subclass of `dict`. So whenever mypy asks this plugin
@@ -47,6 +48,7 @@ from mypy.nodes import (
     FuncDef,
     IfStmt,
     MatchStmt,
+    MemberExpr,
     MypyFile,
     NameExpr,
     OpExpr,
@@ -322,7 +324,9 @@ def _dropped(expression: Expression) -> Iterator[Expression]:
         case OpExpr(op="and" | "or"):
             yield from _dropped(expression.left)
             yield from _dropped(expression.right)
-        case NameExpr() | AssignmentExpr() | CallExpr(analyzed=AssertTypeExpr() | RevealExpr()):
+        case NameExpr() | AssignmentExpr() | CallExpr(callee=MemberExpr(name="setdefault")):
+            return
+        case CallExpr(analyzed=AssertTypeExpr() | RevealExpr()):  # these only look at it
             return
         case _:
             yield expression

@@ -243,6 +243,7 @@ def kept(n: int, results: list[Result[float, Exception]], sure: bool) -> Result[
     assert_type(half(n), Result[float, Exception])
     print(half(n))
     results.append(half(n))
+    {n: half(n)}.setdefault(n, half(n))
     f: Callable[[], object] = lambda: half(n)
     f()
     for _ in [half(n)]:
