@@ -384,18 +384,12 @@ def _name_each_exception(context: FunctionContext) -> Type:
 
 
 def _listed(exceptions: Type) -> list[Type]:
-    """Give the exceptions that a tuple of their classes stands for; none if one is not known."""
-    match get_proper_type(exceptions):
-        case TupleType(items=classes):
-            pass
-        case Instance(args=classes):
-            pass
-        case _:
-            return []
-    errors = [error for each in classes for error in _instances(each)]
-    if any(isinstance(get_proper_type(error), AnyType) for error in errors):
-        return []
-    return list(dict.fromkeys(errors))
+    """Give the exceptions that a tuple's classes stand for; none if one of them is not known."""
+    tuple_ = get_proper_type(exceptions)
+    if not isinstance(tuple_, TupleType):
+        return []  # of any length: its classes are of one type already, which mypy takes as it is
+    errors = [error for class_ in tuple_.items for error in _instances(class_)]
+    return [] if any(isinstance(error, AnyType) for error in errors) else errors
 
 
 def _instances(class_: Type) -> list[Type]:

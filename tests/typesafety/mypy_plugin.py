@@ -1,6 +1,6 @@
 # mypy: disable-error-code="unused-awaitable"
 # pyright: reportUnusedExpression=false, reportUnusedCoroutine=false
-# ruff: noqa: B018, E731, PLC3002, PLW0120, PLW0131, SIM114
+# ruff: noqa: B018, E731, PLC3002, PLW0120, PLW0131, PLW0603, SIM114
 """Never run. What `returns_pipeline.mypy_plugin` says, and what it does not.
 
 Needs the plugin, unlike the other files here. Pyright finds the same types without one.
@@ -313,18 +313,30 @@ def generic(repository: Repository[AnyStr], text: AnyStr, outcome: Outcome) -> O
     """Checked once for each type that the variable can be."""
     repository.save(text)  # type: ignore[must-use]
     same(outcome)  # type: ignore[must-use]
+
+    def inner() -> None:
+        repository.save(text)  # type: ignore[must-use]
+
+    inner()
     return outcome
 
 
-class Deferred:
-    """Its function is checked twice, for `limit` is not known the first time."""
+class GenericClass(Generic[AnyStr]):
+    """The same, by a variable of the class."""
 
-    def use(self) -> None:
-        half(1)  # type: ignore[must-use]
-        Success(self.limit)  # type: ignore[must-use]
+    def use(self, repository: Repository[AnyStr], text: AnyStr) -> None:
+        repository.save(text)  # type: ignore[must-use]
 
-    def __init__(self) -> None:
-        self.limit = (optional(1) and 2) or 3
+
+def deferred() -> None:
+    """Checked twice, for what it needs is not known the first time."""
+    global later_known
+    later_known = last_known
+    Success(later_known)  # type: ignore[must-use]
+
+
+last_known = len("text")
+later_known = last_known
 
 
 # Listed exceptions keep their names.
@@ -395,7 +407,12 @@ class Shop:
         return str(n)
 
 
-def errors(shop: Shop, tuple_of_any_length: tuple[type[NoStock | Refused], ...], n: int) -> None:
+def errors(
+    shop: Shop,
+    one_of: type[NoStock | Refused],
+    any_length: tuple[type[NoStock | Refused], ...],
+    n: int,
+) -> None:
     """Error types, values and parameters are what was written."""
     assert_type(parse("1", base=2), Result[int, NoStock | Refused])
     assert_type(parse_one("1"), Result[int, NoStock])
@@ -411,8 +428,11 @@ def errors(shop: Shop, tuple_of_any_length: tuple[type[NoStock | Refused], ...],
     assert_type(Shop.price(1), Result[float, NoStock | Refused])
     assert_type(Shop.open(1), Result[Shop, NoStock | Refused])
     assert_type(shop.ship(1), FutureResult[str, NoStock | Refused])
-    assert_type(safe(tuple_of_any_length)(str)(n), Result[str, NoStock | Refused])
+    assert_type(safe(any_length)(str)(n), Result[str, NoStock | Refused])
     assert_type(safe(exceptions=(NoStock, Refused))(abs)(n), Result[int, NoStock | Refused])
+    assert_type(
+        safe(exceptions=(KeyError, one_of))(abs)(n), Result[int, KeyError | NoStock | Refused]
+    )
     assert_type(half(n), Result[float, Exception])
     assert_type(half_later(n), FutureResult[float, Exception])
     assert_type(safe(str)(n), Result[str, Exception])
