@@ -34,12 +34,17 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypedDict, assert_type
+from typing import TypedDict, TypeVar, assert_type
 
 from returns.curry import curry, partial
+from returns.interfaces.mappable import Mappable2
 from returns.pipeline import flow, pipe
 from returns.pointfree import bind
+from returns.primitives.hkt import Kind2, kinded
 from returns.result import Result, Success, safe
+
+Error = TypeVar("Error")
+Number = TypeVar("Number", bound=Mappable2)  # type: ignore[type-arg]
 
 
 class Color(Enum):
@@ -78,6 +83,11 @@ def show(n: float) -> Result[str, OSError]:
     return Success(str(n))
 
 
+@kinded
+def twice(number: Kind2[Number, float, Error]) -> Kind2[Number, float, Error]:
+    return number.map(lambda n: 2 * n)
+
+
 @safe(exceptions=(KeyError, OSError))
 def load(n: int) -> str:
     return str(n)
@@ -89,6 +99,8 @@ def theirs(n: int) -> None:
     assert_type(flow(n, str, len), int)
     flow(n, str, str.upper, abs)  # type: ignore[arg-type]
     assert_type(pipe(str, len)(n), int)
+    print(pipe(half, bind(again))("text"))  # type: ignore[arg-type]
+    assert_type(twice(half(n)), Result[float, KeyError])
     assert_type(partial(pow, 2)(3), int)
     assert_type(
         Result.do(a + len(b) for a in half(n) for b in show(a)), Result[float, KeyError | OSError]
@@ -252,6 +264,39 @@ def test_a_comment_a_section_and_a_flag_switch_it_off(tmp_path: Path) -> None:
     said = project.check("--disable-error-code=must-use")
     assert said
     assert not [line for line in said if line.endswith("[must-use]")]
+
+
+SHOP = """
+from typing import ClassVar
+from returns.result import Result
+class Shop:
+    outcome: ClassVar[Result[int, str]]
+    @property
+    def last(self) -> Result[int, str]: raise OSError
+    def save(self) -> Result[int, str]: raise OSError
+    def __call__(self) -> Result[int, str]: raise OSError
+    def __getitem__(self, n: int) -> Result[int, str]: raise OSError
+    def __or__(self, n: int) -> Result[int, str]: raise OSError
+def load() -> Result[int, str]: raise OSError
+"""
+
+
+def test_the_first_statement_of_a_file_is_seen_whatever_it_is(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    first = {
+        "attribute": "shop.last",
+        "awaited": "await later",
+        "call": "shop()",
+        "class_attribute": "Shop.outcome",
+        "function": "load()",
+        "item": "shop[1]",
+        "method": "shop.save()",
+        "piped": "shop | 1",
+    }
+    head = "from part import *\nfrom returns.future import FutureResult\n"
+    head += "async def first(shop: Shop, later: FutureResult[int, str]) -> None:\n"
+    project.write(part=SHOP, **{name: f"{head}    {text}\n" for name, text in first.items()})
+    assert sorted(found(project.check(), "must-use")) == [(name, 4) for name in first]
 
 
 USERS = """

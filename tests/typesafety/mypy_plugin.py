@@ -1,6 +1,6 @@
 # mypy: disable-error-code="unused-awaitable"
 # pyright: reportUnusedExpression=false, reportUnusedCoroutine=false
-# ruff: noqa: B018, E731, PLC3002, PLW0120, PLW0131, PLW0603, SIM114
+# ruff: noqa: B018, E731, PLC3002, PLW0120, PLW0131, PLW0603, PYI055, SIM114
 """Never run. What `returns_pipeline.mypy_plugin` says, and what it does not.
 
 Needs the plugin, unlike the other files here. Pyright finds the same types without one.
@@ -332,7 +332,7 @@ def deferred() -> None:
     """Checked twice, for what it needs is not known the first time."""
     global later_known
     later_known = last_known
-    Success(later_known)  # type: ignore[must-use]
+    Success(last_known)  # type: ignore[must-use]
 
 
 last_known = len("text")
@@ -409,7 +409,7 @@ class Shop:
 
 def errors(
     shop: Shop,
-    one_of: type[NoStock | Refused],
+    one_of: type[NoStock] | type[Refused],
     any_length: tuple[type[NoStock | Refused], ...],
     n: int,
 ) -> None:
