@@ -431,7 +431,8 @@ def errors(
     assert_type(safe(any_length)(str)(n), Result[str, NoStock | Refused])
     assert_type(safe(exceptions=(NoStock, Refused))(abs)(n), Result[int, NoStock | Refused])
     assert_type(
-        safe(exceptions=(KeyError, one_of))(abs)(n), Result[int, KeyError | NoStock | Refused]
+        safe(exceptions=(KeyError, OSError, one_of))(abs)(n),
+        Result[int, KeyError | OSError | NoStock | Refused],
     )
     assert_type(half(n), Result[float, Exception])
     assert_type(half_later(n), FutureResult[float, Exception])
