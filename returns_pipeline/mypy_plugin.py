@@ -68,13 +68,11 @@ from mypy.plugin import (
     Plugin,
 )
 from mypy.types import (
-    AnyType,
     CallableType,
     FunctionLike,
     Instance,
     TupleType,
     Type,
-    TypeOfAny,
     TypeType,
     TypeVarType,
     UnionType,
@@ -384,21 +382,23 @@ def _name_each_exception(context: FunctionContext) -> Type:
 
 
 def _listed(exceptions: Type) -> list[Type]:
-    """Give the exceptions that a tuple's classes stand for; none if one of them is not known."""
-    tuple_ = get_proper_type(exceptions)
-    if not isinstance(tuple_, TupleType):
-        return []  # of any length: its classes are of one type already, which mypy takes as it is
-    errors = [error for class_ in tuple_.items for error in _instances(class_)]
-    return [] if any(isinstance(error, AnyType) for error in errors) else errors
+    """Give the exceptions that a tuple's classes stand for; none if one of them is not known.
+
+    Where mypy is exact by itself, that is: for a tuple of any length, or with a union in it.
+    """
+    classes = get_proper_type(exceptions)
+    if not isinstance(classes, TupleType):
+        return []
+    errors = [_instance(class_) for class_ in classes.items]
+    known = [error for error in errors if error is not None]
+    return known if len(known) == len(errors) else []
 
 
-def _instances(class_: Type) -> list[Type]:
+def _instance(class_: Type) -> Type | None:
     match get_proper_type(class_):
         case TypeType(item=instance):
-            return [instance]
+            return instance
         case FunctionLike() as function if function.is_type_obj():
-            return [function.items[0].ret_type]
-        case UnionType(items=classes):
-            return [instance for each in classes for instance in _instances(each)]
+            return function.items[0].ret_type
         case _:
-            return [AnyType(TypeOfAny.special_form)]
+            return None
