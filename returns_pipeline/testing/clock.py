@@ -259,12 +259,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             self.outside.on_message(callback, args)
         return super().call_soon_threadsafe(callback, *args, context=context)
 
-    async def shutdown_default_executor(self, *args: Any) -> None:
+    async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:
         """Join the threads; the clock stands still meanwhile."""
         key = object()
         self.outside.begin(key, "the thread pool's end")
         try:
-            await super().shutdown_default_executor(*args)
+            await super().shutdown_default_executor(*args, **options)
         finally:
             self.outside.end(key)
 
