@@ -169,6 +169,8 @@ async def run(options: Options) -> int:
         screen.cancel()
         await asyncio.wait({screen})
         problems = await settle_accounts(work, source, store, tally)
+    if options.fail_at is not None and tally.windows.total() < options.fail_at:
+        say(f"window {options.fail_at} was never reached: nothing failed")
     for problem in problems:
         say(f"flight_batcher.py: {problem}")
     out.print(summary(tally, plain=not out.is_terminal))

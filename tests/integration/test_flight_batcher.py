@@ -553,6 +553,17 @@ async def batch_all(
     return tally, said, await settle_accounts(work, source, store, tally)
 
 
+def test_a_window_that_is_never_reached_cannot_fail(
+    path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "events.jsonl").write_bytes(lines_of(flight()))
+    arguments = ["--database", path, "--input", str(tmp_path / "events.jsonl"), "--fail-at"]
+    assert flight_batcher.main([*arguments, "1"]) == 0
+    assert "never reached" not in capsys.readouterr().err
+    assert flight_batcher.main([*arguments, "2"]) == 0
+    assert capsys.readouterr().err == "window 2 was never reached: nothing failed\n"
+
+
 def test_a_window_is_written_two_seconds_after_its_first_record() -> None:
     """The clock is virtual: 100 lines a second fill no window of 500."""
     source = source_of(lines_of(flight()) * 450)
@@ -625,7 +636,7 @@ def test_a_delete_that_fails_is_tried_again() -> None:
     assert (tally.dead_letters, len(tally.unsettled)) == (1, 0)
 
 
-@pytest.mark.parametrize("reached", ["before", "after"])
+@pytest.mark.parametrize("reached", ["before", "after", "set aside"])
 def test_an_abandoned_write_is_deleted_whether_or_not_it_was_committed(
     reached: str, database: str
 ) -> None:
@@ -642,7 +653,9 @@ def test_an_abandoned_write_is_deleted_whether_or_not_it_was_committed(
                     if batch.number != 2:
                         await store.write(batch)
                         return
-                    if reached == "after":
+                    if reached == "set aside" and batch.flights:
+                        raise StoreError("the disk is full")
+                    if reached != "before":
                         await store.write(batch)
                     writing.set()
                     await asyncio.Event().wait()
@@ -655,7 +668,8 @@ def test_an_abandoned_write_is_deleted_whether_or_not_it_was_committed(
             work.cancel()
             await asyncio.wait({work})
             assert work.cancelled()
-            assert await store.count(tally.run_id) == (2, 0)
+            if reached != "set aside":
+                assert await store.count(tally.run_id) == (2, 0)
             assert await settle_accounts(work, source, slow, tally) == []
             assert await store.count(tally.run_id) == (2, tally.read - 2)
             assert tally.unsettled == []
