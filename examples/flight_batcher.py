@@ -220,8 +220,9 @@ def interrupts(
         received.append(number)
         if len(received) == 1:
             stop.set()
-            say("stopping: the open window is being written; again, and it is abandoned")
+            say("stopping: the open window is written; again, and it is abandoned")
         else:
+            say("stopping at once: the window under way is rolled back")
             work.cancel()
             restore()
 

@@ -135,7 +135,8 @@ class Program:
         """Wait until so many are stored. Only the database can tell how far another process is."""
         pause = threading.Event()
         for _ in range(2000):
-            with contextlib.suppress(sqlite3.OperationalError):  # no tables yet
+            with contextlib.suppress(sqlite3.OperationalError, asyncpg.UndefinedTableError):
+                # There are no tables at first.
                 if sum(stored(self.database)) >= count:
                     return
             assert self.process.poll() is None, self.process.communicate()
@@ -313,6 +314,47 @@ def test_ctrl_c_twice_leaves_no_line_unaccounted_for(path: str) -> None:
     program.process.send_signal(signal.SIGINT)
     program.end().check()
     assert program.status == 130
+
+
+def test_ctrl_c_twice_rolls_back_a_window_whose_write_hangs(postgres: str) -> None:
+    name = uuid4().hex
+    address = f"{postgres}&application_name={name}"
+    program = Program(address, "--input", "-", "--size", "2", stdin=subprocess.PIPE)
+    assert program.process.stdin is not None
+    assert program.process.stderr is not None
+
+    def feed() -> None:
+        assert program.process.stdin is not None
+        program.process.stdin.write(lines_of(flight(), flight()))
+        program.process.stdin.flush()
+
+    async def main() -> None:
+        connection = await asyncpg.connect(postgres)
+        waiting = (
+            f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' "
+            "AND wait_event_type = 'Lock'"
+        )
+        assert program.process.stderr is not None
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE flights IN SHARE MODE")  # for reading only
+                feed()
+                while not await connection.fetchval(waiting):
+                    assert program.process.poll() is None
+                program.process.send_signal(signal.SIGINT)
+                assert program.process.stderr.readline().startswith(b"stopping")
+                program.process.send_signal(signal.SIGINT)
+                assert program.process.stderr.readline().startswith(b"stopping at once")
+        finally:
+            await connection.close()
+
+    feed()
+    program.wait_for_rows(2)
+    asyncio.run(main())
+    program.end().check()
+    assert program.status == 130
+    assert program.table["rolled back"] == 1
+    assert reasons(postgres) == {"interrupted": 2}
 
 
 def test_ctrl_c_drains_also_while_the_standard_input_is_silent(path: str) -> None:
@@ -712,20 +754,19 @@ def test_a_write_that_fails_leaves_nothing_behind(database: str) -> None:
 
 def test_a_server_that_dropped_the_connection_is_connected_to_again(postgres: str) -> None:
     batch = Batch("r/1", "r", 1, "size", None, [], [("r/1", 1, "x", "x", "x")])
+    name = uuid4().hex
 
     async def main() -> None:
-        async with open_store(postgres) as store:
+        async with open_store(f"{postgres}&application_name={name}") as store:
+            others = f"FROM pg_stat_activity WHERE application_name = '{name}'"
             killer = await asyncpg.connect(SERVER)
             try:
-                killed = await killer.fetch(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE application_name = $1 AND query LIKE '%batch_id%LIMIT 0'",
-                    postgres.rpartition("=")[2],
-                )
-                assert len(killed) == 1  # and nobody else's
+                await killer.execute(f"SELECT pg_terminate_backend(pid) {others}")
+                while await killer.fetchval(f"SELECT count(*) {others}"):
+                    pass
             finally:
                 await killer.close()
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(StoreError):  # it may learn of it here only
                 await store.write(batch)
             await store.delete("r/1")
             await store.write(batch)
