@@ -189,6 +189,32 @@ def test_each_run_settles_what_was_registered_since_the_last(undone: Undone) -> 
     assert undone == ["in 0", "before 0", "in 2", "before 2"]
 
 
+def test_the_report_is_that_of_the_last_run(undone: Undone) -> None:
+    """Also of one that raised and had nothing to undo."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        ctx = StepContext("job", observer=recorder)
+
+        async def step(error: Exception | None) -> Result[int, str]:
+            if error is not None:
+                raise error
+            await ctx.register(gone)
+            return Failure("no")
+
+        await ctx.run(step(None))
+        assert len(ctx.report.failures) == 1
+        error = ValueError("no")
+        with pytest.raises(ValueError, match="no"):
+            await ctx.run(step(error))
+        assert ctx.report == CompensationReport()
+        assert not hasattr(error, "__notes__")
+
+    run(main())
+    kinds = [event.kind for event in recorder.events]
+    assert kinds == ["started", "rolled back", "failed", "started", "raised"]
+
+
 def test_a_step_is_not_run_in_a_busy_context(undone: Undone) -> None:
     async def main() -> None:
         ctx = StepContext("job")

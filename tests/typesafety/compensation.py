@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, assert_type
 
 import tenacity
@@ -85,6 +86,9 @@ async def scopes(scope: CompensationScope) -> None:
     await scope.register(forget, "a", tries=3)
     await scope.register(forget_soon, "a")
     await scope.register(lambda: forget("a", 1))
+    await scope.register(functools.partial(forget, "a"), 3)
+    await scope.register(functools.partial(forget, tries=3), "a")
+    await scope.register(scope.compensate)  # a method, bound
     assert_type(scope.child("inner"), CompensationScope)
     scope.absorb(scope.child())
     await scope.commit()
@@ -100,6 +104,8 @@ async def scopes(scope: CompensationScope) -> None:
     scope.register(delete, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scope.register(delete, "a", name="b")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     scope.register(forget, "a", "3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scope.register(lambda: forget("a", 1), "a")  # type: ignore[arg-type, misc]  # pyright: ignore[reportCallIssue]
+    scope.register(forget("a", 3))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scope.register(len, "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scope.child(scope)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scope.absorb("inner")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
