@@ -132,7 +132,7 @@ class Reader(Generic[T]):
             pump.reading = True
             try:
                 if pump.turning:
-                    pump.turning = False
+                    pump.turning = False  # or, if it is stopped now, turn would follow on turn
                     await turn()
                 else:
                     pump.ready = pump.loop.create_future()
@@ -155,6 +155,8 @@ class Reader(Generic[T]):
         if first and not pump.ended:
             pump.stop()
         await wait_done(pump.task)
+        pump.ended = True  # also if the task was stopped before its first step
+        pump.wake_reader()
         if first:
             pump.dismiss()
             if not pump.task.cancelled() and (error := pump.task.exception()) is not None:

@@ -179,19 +179,15 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         self._mark = -1
         self._items.clear()
         self._alone.clear()
-        self._disarm()
-
-    def _disarm(self) -> None:
-        if self._armed is not None:
-            self._armed.cancel()
-            self._armed = None
 
     async def pump(self) -> None:
         try:
             async with plain_iterator(self._source) as source:
                 await self._fill(source)
         finally:
-            self._disarm()
+            if self._armed is not None:
+                self._armed.cancel()
+                self._armed = None
 
     async def _fill(self, source: AsyncIterator[Any]) -> None:
         items = self._items

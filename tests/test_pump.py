@@ -8,6 +8,7 @@ import gc
 import math
 import sys
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ import pytest
 
 from returns_pipeline.operators import plain_iterator
 from returns_pipeline.pump import Pump, Reader, turn, wait_done
-from returns_pipeline.testing import advance, run
+from returns_pipeline.testing import VirtualTimeLoop, advance, run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Coroutine
@@ -127,6 +128,29 @@ def test_the_error_of_the_source_comes_once_after_what_is_held() -> None:
         await reader.aclose()
 
     run(main())
+
+
+def test_an_error_that_was_raised_keeps_nothing_alive() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise KeyError("source")
+
+    async def main() -> None:
+        pump = Through(source())
+        reader = Reader(pump)
+        assert await anext(reader) == 1
+        with pytest.raises(KeyError):
+            await anext(reader)
+        assert pump.error is None
+        dropped = weakref.ref(reader)
+        del reader
+        assert dropped() is None
+
+    gc.disable()  # references alone must do it
+    try:
+        run(main())
+    finally:
+        gc.enable()
 
 
 def test_an_error_of_the_source_that_nobody_read_up_to_is_not_raised_by_closing() -> None:
@@ -248,6 +272,17 @@ def test_closing_ends_a_read_that_waits_in_another_task(turns: bool) -> None:
     run(main())
 
 
+def test_closing_ends_a_read_whose_pump_has_not_made_its_first_step() -> None:
+    async def main() -> None:
+        reader = Reader(Through(numbers(9)))
+        read = asyncio.ensure_future(anext(reader, "the end"))
+        await turn()
+        await reader.aclose()
+        assert await read == "the end"
+
+    run(main())
+
+
 def test_closing_ends_a_read_that_waits_for_one_turn_only() -> None:
     async def main() -> None:
         reader = Reader(Through(numbers(9), turns=True))
@@ -357,6 +392,39 @@ def test_a_pump_that_does_not_run_on_after_its_turn_leaves_its_reader_asleep(
     run(main())
 
 
+def test_a_reader_does_not_spin_while_a_pump_that_was_to_run_on_is_stopped_instead() -> None:
+    class Limited(VirtualTimeLoop):
+        rounds = 0
+
+        def _run_once(self) -> None:
+            self.rounds += 1
+            assert self.rounds < 1000, "the loop spins"
+            super()._run_once()  # type: ignore[misc]
+
+    async def main(turns: int) -> None:
+        async def source() -> AsyncIterator[int]:
+            try:
+                while True:
+                    yield 0
+            finally:
+                await asyncio.sleep(3)
+
+        async def read(reader: Reader[int]) -> None:
+            async for _ in reader:
+                pass
+
+        reader = Reader(Through(source(), turns=True))
+        reading = asyncio.create_task(read(reader))
+        for _ in range(turns):
+            await turn()
+        await reader.aclose()
+        await reading
+
+    for turns in range(12):
+        with asyncio.Runner(loop_factory=Limited) as runner:
+            runner.run(main(turns))
+
+
 def dropped_source(closed: list[int]) -> AsyncIterator[int]:
     async def source() -> AsyncIterator[int]:
         try:
@@ -387,6 +455,7 @@ def test_a_reader_dropped_in_another_thread_stops_its_pump() -> None:
         closed: list[int] = []
         readers = [Reader(Through(dropped_source(closed)))]
         assert await anext(readers[0]) == 1
+        asyncio.get_running_loop().set_debug(True)  # so that it minds the thread
         thread = threading.Thread(target=readers.clear)
         thread.start()
         thread.join()
