@@ -27,13 +27,14 @@ import asyncio
 import functools
 import itertools
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Self, TypeAlias, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Self, TypeAlias, cast
 from uuid import uuid4
 
 from typing_extensions import ParamSpec
 
-from returns_pipeline.errors import InvalidArgument, ScopeClosed
+from returns_pipeline.errors import InvalidArgument, ScopeClosed, UnregisteredCompensation
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.rollback import (
     Action,
@@ -44,10 +45,13 @@ from returns_pipeline.rollback import (
     Replay,
     current_key,
 )
+from returns_pipeline.waiting import wait_through
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Coroutine, Iterator, Sequence
     from types import TracebackType
+
+    from returns_pipeline.rollback import Mark
 
 __all__ = [
     "Compensation",
@@ -55,10 +59,16 @@ __all__ = [
     "CompensationRegistry",
     "CompensationReport",
     "CompensationScope",
+    "Intent",
+    "Journal",
+    "Upcast",
     "current_key",
 ]
 
 P = ParamSpec("P")
+
+# Turns the arguments of one version, by name, into those of the next.
+Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 _ONCE: Final = RetryPolicy(attempts=1)
 _EMPTY: Final = CompensationReport()
@@ -78,6 +88,9 @@ class Compensation(Generic[P]):
         name: The name it is registered under.
         retry: How often it is tried.
         timeout: Seconds it may take, retries included; ``None`` if the scope says.
+        version: Of its parameters, as a journal keeps them.
+        upcast: Functions that turn the recorded arguments of an older version into the next.
+        func: The function itself.
     """
 
     def __init__(
@@ -86,17 +99,21 @@ class Compensation(Generic[P]):
         func: Callable[P, Awaitable[object]],
         retry: RetryPolicy,
         timeout: float | None,
+        version: int = 1,
+        upcast: Mapping[int, Upcast] | None = None,
     ) -> None:
         # First: it brings the function's own attributes along, and tenacity sets a `retry` there.
         _ = functools.update_wrapper(self, func)
         self.name = name
         self.retry = retry
         self.timeout = timeout
-        self._func = func
+        self.version = version
+        self.upcast: Mapping[int, Upcast] = upcast or {}
+        self.func = func
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[object]:
         """Call the function itself, at once and without any retry."""
-        return self._func(*args, **kwargs)
+        return self.func(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<compensation {self.name!r}>"
@@ -116,7 +133,13 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
         self._known: dict[str, Compensation[...]] = {}
 
     def compensation(
-        self, name: str, *, retry: RetryPolicy | None = None, timeout: float | None = None
+        self,
+        name: str,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        version: int = 1,
+        upcast: Mapping[int, Upcast] | None = None,
     ) -> Callable[[Callable[P, Awaitable[object]]], Compensation[P]]:
         """Register a function as the undo action of this name; to be used as a decorator.
 
@@ -126,11 +149,16 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
             name: Unique in this registry.
             retry: How often it is tried; by default once.
             timeout: Seconds it may take, retries included, above 0; by default the scope's.
+            version: Raise it when the parameters change, so that a journal can tell what it has.
+            upcast: For each older version that a journal may hold, a function that gives the
+                arguments, by name, of the version after it.
 
         Raises:
-            InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` is out of
-                range.
+            InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` or
+                ``version`` is out of range.
         """
+        if version < 1:
+            raise InvalidArgument(f"version must be at least 1, not {version!r}")
         if not name:
             raise InvalidArgument("a compensation needs a name")
         if timeout is not None:
@@ -139,7 +167,7 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
         def register(func: Callable[P, Awaitable[object]]) -> Compensation[P]:
             if name in self._known:
                 raise InvalidArgument(f"a compensation {name!r} is registered already")
-            made = Compensation(name, func, retry or _ONCE, timeout)
+            made = Compensation(name, func, retry or _ONCE, timeout, version, upcast)
             self._known[name] = made
             return made
 
@@ -155,10 +183,62 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
         return len(self._known)
 
 
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a `Journal` keeps of an undo action, before its effect.
+
+    Attributes:
+        id: Unique.
+        saga: What it is undone together with: unique to the outermost scope it is in.
+        saga_name: The path of that scope.
+        place: Sorts the actions of a saga by text in the order of registration.
+        path: The path of its scope.
+        key: The idempotency key of its scope.
+        undo: What undoes it.
+        args: With these.
+        kwargs: And with these.
+    """
+
+    id: str
+    saga: str
+    saga_name: str
+    place: str
+    path: str
+    key: str
+    undo: Compensation[...]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+
+
+class Journal(Protocol):
+    """Keeps undo actions where a crash cannot reach them.
+
+    What is on record and not forgotten is undone. All of it raises `JournalError`.
+    """
+
+    async def record(self, intent: Intent, /) -> None:
+        """Put an action on record. It is durable when this returns, or not there if it raises."""
+
+    async def forget(self, ids: Sequence[str], /) -> None:
+        """Commit: the actions need not be undone. It is durable when this returns."""
+
+    def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
+        """Put actions into another saga, of this name, with ``prefix`` before their places.
+
+        It takes its turn among the other requests, and is durable when a later one is.
+        """
+
+    def mark(self, action: str, /) -> Mark:
+        """Give the record of an action, for the rollback."""
+        ...
+
+
 class _Registered:
     """An undo action on record."""
 
-    __slots__ = ("args", "kwargs", "order", "owner", "undo")
+    __slots__ = ("args", "id", "kwargs", "order", "owner", "undo")
+
+    id: str
 
     def __init__(
         self,
@@ -174,6 +254,7 @@ class _Registered:
         # Set when another scope takes it over. No reference to the scope that holds it: a scope
         # that is dropped shall say so at once, and not when cycles are collected.
         self.owner: CompensationScope | None = None
+        # And `id`, its name in the journal, if there is one.
 
     def action(self, holder: CompensationScope) -> Action:
         owner = self.owner or holder
@@ -186,7 +267,8 @@ class _Registered:
         else:
             named: object = getattr(known, "__qualname__", None)
             name = named if isinstance(named, str) else type(known).__qualname__
-        return Action(name, owner, self.undo, self.args, self.kwargs, retry, timeout)
+        mark = holder.journal.mark(self.id) if holder.journal is not None else None
+        return Action(name, owner, self.undo, self.args, self.kwargs, retry, timeout, mark)
 
 
 class _Block:
@@ -210,6 +292,7 @@ class _Manner(NamedTuple):
     order: Order
     timeout: float
     on_failure: OnFailure
+    journal: Journal | None
 
 
 class CompensationScope:
@@ -237,6 +320,8 @@ class CompensationScope:
             stand in the report.
         on_failure: What a failed undo means for the rest: "continue" with it, or "stop" and leave
             it in `CompensationReport.not_run`.
+        journal: Keeps the actions on disk or in a database, so that a crash does not forget them:
+            an action is there before `register` returns, and gone before `commit` returns.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -250,6 +335,7 @@ class CompensationScope:
         "_records",
         "_reopens",
         "_replay",
+        "_saga",
         "_settled",
         "_started",
         "busy",
@@ -265,6 +351,7 @@ class CompensationScope:
         order: Order = "reverse",
         timeout: float = 30.0,
         on_failure: OnFailure = "continue",
+        journal: Journal | None = None,
     ) -> None:
         self._records: list[_Record] = _NONE
         if order not in {"reverse", "parallel"}:
@@ -274,9 +361,12 @@ class CompensationScope:
         if order == "parallel" and on_failure == "stop":
             raise InvalidArgument("on_failure='stop' needs order='reverse'")
         _check_timeout(timeout)
-        self._begin(name, None, _Manner(order, timeout, on_failure))
+        self._begin(name, None, _Manner(order, timeout, on_failure, journal))
 
     def _begin(self, name: str, parent: CompensationScope | None, manner: _Manner) -> None:
+        if manner.journal is not None:
+            # What is undone together has one name in the journal; "" is an open child of another.
+            self._saga: str | None = None
         self.name: str = name
         self.parent: CompensationScope | None = parent
         self._manner = manner
@@ -289,6 +379,11 @@ class CompensationScope:
         self._replay: Replay | None = None  # the last
         self._key: str | None = None
         self.busy: bool = False  # a context runs a step whose actions come here
+
+    @property
+    def journal(self) -> Journal | None:
+        """Where its actions are kept, if a crash must not forget them."""
+        return self._manner.journal
 
     @property
     def order(self) -> Order:
@@ -355,7 +450,53 @@ class CompensationScope:
             raise ScopeClosed(self.path, self._settled)
         if not callable(undo):
             raise TypeError(f"expected a function, not {undo!r}")
-        self._records.append(_Registered(_next_order(), undo, args, kwargs))
+        record = _Registered(_next_order(), undo, args, kwargs)
+        if self._manner.journal is not None:
+            await self._record(self._manner.journal, record)
+        self._records.append(record)
+
+    async def _record(self, journal: Journal, record: _Registered) -> None:
+        """Put an action into the journal, to the end whatever happens meanwhile."""
+        undo = record.undo
+        record.id = uuid4().hex
+        if not isinstance(undo, Compensation):
+            raise UnregisteredCompensation(
+                str(journal), f"{record.action(self).name} is not a compensation of a registry"
+            )
+        known: Compensation[...] = undo
+        intent = Intent(
+            record.id,
+            self.saga,
+            self._root().path,
+            _place(record.order),
+            self.path,
+            self.key,
+            known,
+            record.args,
+            record.kwargs,
+        )
+        cancelled = await _to_the_end(journal.record(intent))
+        if self._settled:  # meanwhile: its effect must not begin, and nothing need be undone
+            _ = await _to_the_end(journal.forget([record.id]))
+            raise ScopeClosed(self.path, self._settled)
+        if cancelled is not None:
+            self._records.append(record)  # it is on record, so it is undone like the others
+            raise cancelled
+
+    def _root(self) -> CompensationScope:
+        """Give the outermost of the scopes that are undone together with this one."""
+        scope = self
+        while scope._saga == "" and scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+    @property
+    def saga(self) -> str:
+        """What the scopes that are undone together have in common in a journal."""
+        root = self._root()
+        if root._saga is None:
+            root._saga = uuid4().hex
+        return root._saga
 
     def child(self, name: str = "") -> CompensationScope:
         """Open a scope inside this one, with the same order, timeout and handling of failures.
@@ -367,6 +508,8 @@ class CompensationScope:
             ScopeClosed: This scope is settled.
         """
         made = self.detached(name)
+        if self._manner.journal is not None:
+            made._saga = ""
         self._adopt(made)
         return made
 
@@ -403,14 +546,7 @@ class CompensationScope:
             ScopeClosed: One of the two is settled.
             InvalidArgument: It is this scope itself, or one that this scope is inside of.
         """
-        for scope in (self, child):
-            if scope._settled:
-                raise ScopeClosed(scope.path, scope._settled)
-        at: CompensationScope | None = self
-        while at is not None:
-            if at is child:
-                raise InvalidArgument(f"scope {self.path!r} cannot absorb {child.path!r}")
-            at = at.parent
+        self._check_absorb(child)
         taken, kept = [child], list(child._children or ())
         if as_one and kept:
             inside = child._family()[1:]
@@ -426,10 +562,28 @@ class CompensationScope:
                 record.owner = record.owner or scope
             records += scope._records
             scope._close(_ABSORBED)
+        if self._manner.journal is not None and records:
+            prefix = f"{_place(child._started)}." if as_one else ""
+            root = self._root()
+            self._manner.journal.move(_ids(records), saga=root.saga, name=root.path, prefix=prefix)
         if as_one and records:
             self._records.append(_Block(child._started, records))
         else:
             self._records += records
+
+    def _check_absorb(self, child: CompensationScope) -> None:
+        for scope in (self, child):
+            if scope._settled:
+                raise ScopeClosed(scope.path, scope._settled)
+        if self.journal is not child.journal:
+            raise InvalidArgument(
+                f"scopes {self.path!r} and {child.path!r} do not have the same journal"
+            )
+        at: CompensationScope | None = self
+        while at is not None:
+            if at is child:
+                raise InvalidArgument(f"scope {self.path!r} cannot absorb {child.path!r}")
+            at = at.parent
 
     async def commit(self) -> None:
         """Settle all actions, those of open children included: they will not be undone.
@@ -442,11 +596,36 @@ class CompensationScope:
         if self._settled:
             if self._settled != _COMMITTED:
                 raise ScopeClosed(self.path, self._settled)
+        elif self._manner.journal is not None:
+            await self._commit_in(self._manner.journal, close=True)
         elif self._children is None:  # the usual case
             self._close(_COMMITTED)
         else:
             self._close_inside(_COMMITTED)
             self._close(_COMMITTED)
+
+    async def _commit_in(self, journal: Journal, *, close: bool) -> None:
+        """Commit in the journal first. Until that is done, nothing is accepted."""
+        family = [scope for scope in self._family() if not scope._settled]
+        ids = [id_ for scope in family for id_ in _ids(scope._records)]
+        cancelled = None
+        if ids:
+            for scope in family:
+                scope._settled = _COMMITTED
+            try:
+                cancelled = await _to_the_end(journal.forget(ids))
+            except BaseException:
+                for scope in family:
+                    scope._settled = ""
+                raise
+        for scope in family[1:]:
+            scope._close(_COMMITTED)
+        self._settled = ""
+        self._records = []
+        if close:
+            self._close(_COMMITTED)
+        if cancelled is not None:
+            raise cancelled
 
     async def compensate(self) -> CompensationReport:
         """Undo all actions, those of open children included; close the scope.
@@ -472,6 +651,9 @@ class CompensationScope:
         self.report = _EMPTY
         if not keep:
             return await self._end_of(self._roll_back(close=False))
+        if self._manner.journal is not None:
+            await self._commit_in(self._manner.journal, close=False)
+            return _EMPTY
         if self._children is not None:
             self._close_inside(_COMMITTED)
         self._records = []
@@ -620,6 +802,31 @@ class CompensationScope:
                 source=self,
                 stacklevel=1,
             )
+
+
+async def _to_the_end(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
+    """Await what must not be left half-way; give the cancellation that came meanwhile."""
+    task = asyncio.ensure_future(work)
+    cancelled = await wait_through(task)
+    task.result()
+    return cancelled
+
+
+def _place(order: int) -> str:
+    return f"{order:016d}"
+
+
+def _ids(records: list[_Record]) -> list[str]:
+    """Give the actions' names in the journal, those in blocks included."""
+    ids: list[str] = []
+    todo = list(records)
+    while todo:
+        record = todo.pop()
+        if isinstance(record, _Block):
+            todo.extend(record.records)
+        else:
+            ids.append(record.id)
+    return ids
 
 
 def _by_order(held: tuple[_Record, CompensationScope]) -> int:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
 
+    from returns_pipeline.compensation import Journal
+
 __all__ = ["Observer", "StepContext", "StepEvent", "StepKind"]
 
 P = ParamSpec("P")
@@ -101,6 +103,7 @@ class StepContext:
         scope: Where actions are registered; by default a scope of its own. One that is given is
             settled by `run` and by an exception, and is otherwise left to who gave it: a normal
             exit neither commits nor closes it.
+        journal: For a scope of its own: keeps the undo actions where a crash cannot reach them.
         observer: Is told of the steps that run here and in children.
         deadline: When steps should be over, on the running loop's clock; for steps to look at.
     """
@@ -123,10 +126,14 @@ class StepContext:
         name: str,
         *,
         scope: CompensationScope | None = None,
+        journal: Journal | None = None,
         observer: Observer | None = None,
         deadline: float = math.inf,
     ) -> None:
-        self._begin(name, None, scope or CompensationScope(name), observer, deadline)
+        if scope is not None and journal is not None:
+            raise InvalidArgument("a scope that is given has a journal of its own, or none")
+        own = CompensationScope(name, journal=journal) if scope is None else scope
+        self._begin(name, None, own, observer, deadline)
         self._owns_scope = scope is None
 
     def _begin(

@@ -15,7 +15,13 @@ PipelineError
 ├── CompensationFailed                  undo actions that were given up
 ├── ScopeClosed                         a scope or context is settled: it takes no more actions
 ├── ScopeBusy                           a context runs a step already
-└── MissingExtra (also ImportError)     a part of the library needs another package
+├── MissingExtra (also ImportError)     a part of the library needs another package
+└── JournalError                        the journal of undo actions cannot do what was asked
+    ├── UnregisteredCompensation        an undo that another process could not find by name
+    ├── ArgumentsNotRecordable          arguments that would not come back equal
+    ├── LeaseLost                       somebody else has taken over what this process had open
+    ├── JournalUnavailable              full, read-only, locked or unreachable
+    └── JournalCorrupt                  what is stored makes no sense
 ```
 
 Facts are attributes, every error can be pickled, and two errors with the same facts are equal.
@@ -29,12 +35,17 @@ from typing_extensions import TypeVar
 
 __all__ = [
     "AllFailed",
+    "ArgumentsNotRecordable",
     "BufferOverflow",
     "BulkheadFull",
     "CircuitOpen",
     "CompensationFailed",
     "InvalidArgument",
     "ItemsRefused",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalUnavailable",
+    "LeaseLost",
     "MissingExtra",
     "PipelineError",
     "RetriesExhausted",
@@ -43,6 +54,7 @@ __all__ = [
     "StepTimeout",
     "StreamEmpty",
     "UnevenSources",
+    "UnregisteredCompensation",
 ]
 
 
@@ -309,3 +321,42 @@ class MissingExtra(PipelineError, ImportError):
     def __str__(self) -> str:
         """Say what to install."""
         return f'{self.package} is missing: pip install "returns-pipeline[{self.extra}]"'
+
+
+class JournalError(PipelineError):
+    """The journal of undo actions cannot do what was asked; nothing in it is deleted by that.
+
+    Attributes:
+        journal: Which journal: its path or address, without a password.
+        reason: What is wrong.
+    """
+
+    def __init__(self, journal: str, reason: str) -> None:
+        """Keep both facts as data; the message is made from them."""
+        super().__init__(journal, reason)
+        self.journal = journal
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say which journal, and what is wrong."""
+        return f"journal {self.journal}: {self.reason}"
+
+
+class JournalUnavailable(JournalError):
+    """It is full, read-only, locked or cannot be reached. What was asked is not on record."""
+
+
+class JournalCorrupt(JournalError):
+    """What the journal holds makes no sense; nothing of it is carried out."""
+
+
+class LeaseLost(JournalError):
+    """Somebody else took over what this process had open, which must not touch it any more."""
+
+
+class UnregisteredCompensation(JournalError):
+    """An undo has no name in a registry, so that another process could not carry it out."""
+
+
+class ArgumentsNotRecordable(JournalError):
+    """The arguments of an undo would not come back equal; it is not on record."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from returns.result import Failure
 
-from returns_pipeline.errors import CompensationFailed, StepTimeout
+from returns_pipeline.errors import CompensationFailed, PipelineError, StepTimeout
 from returns_pipeline.outcomes import unpacked
 from returns_pipeline.waiting import leave_behind, wait_through
 
@@ -30,6 +30,7 @@ __all__ = [
     "Action",
     "CompensationEntry",
     "CompensationReport",
+    "Mark",
     "OnFailure",
     "Order",
     "Replay",
@@ -144,6 +145,19 @@ class _Owner(Protocol):
     def timeout(self) -> float: ...
 
 
+class Mark(Protocol):
+    """The durable record of an action."""
+
+    async def begin(self) -> None:
+        """Note that an attempt begins. If this fails, it does not."""
+
+    async def done(self) -> None:
+        """Note that it is undone."""
+
+    async def give_up(self, error: object) -> None:
+        """Note that it is not, and not tried again without being told to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """An undo action, ready to be run.
@@ -156,6 +170,7 @@ class Action:
         kwargs: And with these.
         retry: How often it is tried.
         timeout: Seconds it may take, all attempts and the waits between them included.
+        mark: Its durable record, if there is one.
     """
 
     name: str
@@ -165,6 +180,7 @@ class Action:
     kwargs: Mapping[str, object]
     retry: RetryPolicy
     timeout: float
+    mark: Mark | None = None
 
     def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
         """Say what became of it."""
@@ -254,6 +270,7 @@ class Replay:
                 outcomes.append(await _Undo(action).entry())
                 if outcomes[-1].error is not None and self._on_failure == "stop":
                     break
+        await self._give_up(outcomes)
         report = CompensationReport(
             done=tuple(entry for entry in outcomes if entry.error is None),
             failures=tuple(entry for entry in outcomes if entry.error is not None),
@@ -265,6 +282,18 @@ class Replay:
         self._finished.set_result(report)
         for note in report.notes():
             _log.error("scope %r: %s", self._scope, note)
+
+    async def _give_up(self, outcomes: list[CompensationEntry]) -> None:
+        """Keep on record what was not undone."""
+        for index, action in enumerate(self._actions):
+            error: object = outcomes[index].error if index < len(outcomes) else "not run"
+            if action.mark is None or error is None:
+                continue
+            try:
+                await action.mark.give_up(error)
+            except PipelineError as failed:
+                # It stays on record as open: it is undone when this process has ended.
+                _log.error("undo %s cannot be marked: %s", action.name, failed)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -292,6 +321,7 @@ class _Undo:
         "_succeeded",
         "_task",
         "_timer",
+        "_unmarked",
     )
 
     _task: asyncio.Task[None]
@@ -300,6 +330,7 @@ class _Undo:
         self._action = action
         self._attempts = 0
         self._succeeded = False
+        self._unmarked = False
         self._late = False  # its time is over: an attempt that fails now is the last
         self._error: object = None
         self._before: object = None  # the error before its time was over
@@ -331,7 +362,7 @@ class _Undo:
         while not await self._attempt():
             try:
                 error = None if self._error is _NO_ERROR else self._error
-                if self._late or not policy.retries(error, default=True):
+                if self._late or self._unmarked or not policy.retries(error, default=True):
                     return
                 delay = policy.next_delay(self._attempts, error, began=began, now=loop.time())
                 if delay is None:
@@ -345,9 +376,14 @@ class _Undo:
         action = self._action
         self._attempts += 1
         try:
+            if action.mark is not None:
+                await action.mark.begin()
             given: object = action.undo(*action.args, **action.kwargs)
             while inspect.isawaitable(given):  # a coroutine may give a FutureResult in turn
                 given = unpacked(await given)
+            if action.mark is not None and not isinstance(given, Failure):
+                self._unmarked = True  # it is undone: whatever comes, it is not undone again here
+                await action.mark.done()
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self._error = error
             raise  # to the loop, which ends on it; the other actions are run all the same

@@ -10,12 +10,17 @@ import pytest
 from returns_pipeline import errors
 from returns_pipeline.errors import (
     AllFailed,
+    ArgumentsNotRecordable,
     BufferOverflow,
     BulkheadFull,
     CircuitOpen,
     CompensationFailed,
     InvalidArgument,
     ItemsRefused,
+    JournalCorrupt,
+    JournalError,
+    JournalUnavailable,
+    LeaseLost,
     MissingExtra,
     PipelineError,
     RetriesExhausted,
@@ -24,6 +29,7 @@ from returns_pipeline.errors import (
     StepTimeout,
     StreamEmpty,
     UnevenSources,
+    UnregisteredCompensation,
 )
 
 SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
@@ -75,6 +81,36 @@ SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
         ScopeBusy("job"),
         {"context": "job"},
         "context 'job' already runs a step; use child() for steps side by side",
+    ),
+    (
+        JournalError("j.db", "full"),
+        {"journal": "j.db", "reason": "full"},
+        "journal j.db: full",
+    ),
+    (
+        ArgumentsNotRecordable("j.db", "full"),
+        {"journal": "j.db", "reason": "full"},
+        "journal j.db: full",
+    ),
+    (
+        JournalCorrupt("j.db", "full"),
+        {"journal": "j.db", "reason": "full"},
+        "journal j.db: full",
+    ),
+    (
+        JournalUnavailable("j.db", "full"),
+        {"journal": "j.db", "reason": "full"},
+        "journal j.db: full",
+    ),
+    (
+        LeaseLost("j.db", "full"),
+        {"journal": "j.db", "reason": "full"},
+        "journal j.db: full",
+    ),
+    (
+        UnregisteredCompensation("j.db", "full"),
+        {"journal": "j.db", "reason": "full"},
+        "journal j.db: full",
     ),
     (
         MissingExtra("cron", "cronsim"),

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINS = PROJECT["tool"]["uv"]["constraint-dependencies"]
-NEEDED = {"aiostream", "returns", "tenacity", "typing-extensions"}
+NEEDED = {"aiostream", "msgspec", "returns", "tenacity", "typing-extensions"}
 UV = os.environ.get("UV") or shutil.which("uv") or ""
 
 pytestmark = pytest.mark.skipif(not UV, reason="needs uv to build and to install the wheel")

@@ -1,0 +1,135 @@
+"""The arguments of an undo as JSON text, and back: by the type hints of its parameters.
+
+Never pickle: what is read from a journal is data, and only data of the hinted types. What would
+not come back equal is refused before it is stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+import math
+import typing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from returns_pipeline.errors import ArgumentsNotRecordable, JournalCorrupt
+
+if TYPE_CHECKING:
+    from returns_pipeline.compensation import Compensation
+
+__all__ = ["MAX_SIZE", "decode", "encode"]
+
+# Characters of text. A journal is for what identifies an effect, not for the effect's data.
+MAX_SIZE = 65_536
+
+
+def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+    """Give the arguments as JSON text.
+
+    Raises:
+        ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
+            would not come back equal, or the text is too long.
+    """
+
+    def refuse(reason: str) -> ArgumentsNotRecordable:
+        return ArgumentsNotRecordable("arguments", f"{undo.name}: {reason}")
+
+    signature, hints = _parameters(undo)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise refuse(str(error)) from error
+    plain: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if name not in hints:
+            raise refuse(f"parameter {name!r} has no type hint")
+        try:
+            plain[name] = msgspec.to_builtins(value, str_keys=True)
+            back: object = _convert(json.loads(json.dumps(plain[name])), hints[name])
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise refuse(f"{name}={value!r} cannot be recorded: {error}") from error
+        if not _same(back, value):
+            raise refuse(f"{name}={value!r} would come back as {back!r}")
+    text = json.dumps(plain)
+    if len(text) > MAX_SIZE:
+        raise refuse(f"{len(text)} characters are more than {MAX_SIZE}")
+    return text
+
+
+def decode(
+    undo: Compensation[...], version: int, text: str
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Give the arguments back, brought up to the version that this process has.
+
+    Raises:
+        JournalCorrupt: The text does not fit the parameters. Nothing was called but ``upcast``.
+    """
+    try:
+        named = msgspec.convert(json.loads(text), type=dict[str, Any])
+        while version < undo.version:
+            named = undo.upcast[version](named)
+            version += 1
+        signature, hints = _parameters(undo)
+        bound = signature.bind_partial()
+        for name, value in named.items():
+            bound.arguments[name] = _convert(value, hints[name])
+        _ = signature.bind(*bound.args, **bound.kwargs)
+    except Exception as error:
+        # Whatever a hand has made of it, or an upcast: it is not carried out.
+        raise JournalCorrupt("arguments", f"{undo.name}, version {version}: {error!r}") from error
+    return bound.args, bound.kwargs
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters(undo: Compensation[...]) -> tuple[inspect.Signature, dict[str, Any]]:
+    signature = inspect.signature(undo.func)
+    try:
+        hints = typing.get_type_hints(undo.func)
+    except Exception as error:
+        raise ArgumentsNotRecordable(
+            "arguments", f"{undo.name}: its type hints cannot be read: {error!r}"
+        ) from error
+    for name, parameter in signature.parameters.items():
+        if name in hints and parameter.kind is parameter.VAR_POSITIONAL:
+            hints[name] = tuple.__class_getitem__((hints[name], ...))
+        elif name in hints and parameter.kind is parameter.VAR_KEYWORD:
+            # Made at run time, which a checker cannot follow.
+            hints[name] = dict.__class_getitem__((str, hints[name]))
+    return signature, hints
+
+
+def _convert(plain: object, hint: Any) -> object:
+    return msgspec.convert(plain, type=hint, str_keys=True)
+
+
+def _same(back: object, value: object) -> bool:
+    """Say whether two values are equal, where NaN equals itself."""
+    if isinstance(value, float) and isinstance(back, float) and math.isnan(value):
+        return math.isnan(back)
+    if back == value:
+        return True
+    if type(back) is not type(value):
+        return False
+    one, other = _parts(value), _parts(back)
+    return one is not None and other is not None and _equal(one, other)
+
+
+def _equal(one: list[object], other: list[object]) -> bool:
+    return len(one) == len(other) and all(map(_same, other, one))
+
+
+def _parts(value: Any) -> list[object] | None:
+    """Give what a value is made of, if it may have a NaN somewhere inside."""
+    if isinstance(value, list | tuple):
+        return list(value)  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, dict):
+        return [part for item in sorted(value.items(), key=repr) for part in item]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if dataclasses.is_dataclass(value):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)]
+    if isinstance(value, msgspec.Struct):
+        return [getattr(value, name) for name in value.__struct_fields__]
+    return None

@@ -1,0 +1,529 @@
+"""What `SqliteJournal` and `recover` promise, beside what the crash tests show."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from returns.result import Failure, Result, Success
+
+from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key
+from returns_pipeline.context import StepContext
+from returns_pipeline.errors import (
+    ArgumentsNotRecordable,
+    InvalidArgument,
+    JournalCorrupt,
+    JournalError,
+    JournalUnavailable,
+    LeaseLost,
+    ScopeClosed,
+    UnregisteredCompensation,
+)
+from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.outcomes import settled
+from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.saga import Saga
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+registry = CompensationRegistry()
+undone: list[str] = []
+poison: set[str] = set()
+
+
+@registry.compensation("undo", retry=RetryPolicy(attempts=2, wait=0.0))
+async def undo(name: str) -> None:
+    """Take note, or fail."""
+    undone.append(name)
+    if name in poison:
+        raise OSError(name)
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    undone.clear()
+    poison.clear()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+def forked(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Do work in a process that is then killed."""
+    process = os.fork()
+    if process == 0:
+        try:
+            asyncio.run(work())
+        finally:
+            os.kill(os.getpid(), 9)
+    os.waitpid(process, 0)
+
+
+async def states(journal: SqliteJournal) -> dict[str, list[tuple[str, str, int]]]:
+    return {
+        saga.name: [(action.arguments, action.state, action.attempts) for action in saga.actions]
+        for saga in await journal.sagas()
+    }
+
+
+def test_an_action_is_there_before_register_returns_and_gone_when_committed(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            async with CompensationScope("a", journal=journal) as scope:
+                await scope.register(undo, "x")
+                assert await states(journal) == {"a": [('{"name": "x"}', "pending", 0)]}
+            assert await states(journal) == {}
+
+    asyncio.run(main())
+
+
+def test_a_rollback_marks_each_action(path: Path) -> None:
+    async def main() -> None:
+        poison.add("y")
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            for name in "xyz":
+                await scope.register(undo, name)
+            report = await scope.compensate()
+            assert [entry.args for entry in report.failures] == [("y",)]
+            assert undone == ["z", "y", "y", "x"]
+            assert await states(journal) == {
+                "a": [
+                    ('{"name": "z"}', "done", 1),
+                    ('{"name": "y"}', "stuck", 2),
+                    ('{"name": "x"}', "done", 1),
+                ]
+            }
+
+    asyncio.run(main())
+
+
+def test_what_was_not_run_is_kept_for_somebody_to_look_at(path: Path) -> None:
+    async def main() -> None:
+        poison.add("y")
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal, on_failure="stop")
+            for name in "xy":
+                await scope.register(undo, name)
+            await scope.compensate()
+            assert [state for _, state, _ in (await states(journal))["a"]] == ["stuck", "stuck"]
+
+    asyncio.run(main())
+
+
+def test_children_steps_and_sagas_are_on_record_too(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal, StepContext("job", journal=journal) as ctx:
+
+            async def body() -> Result[int, str]:
+                child = ctx.child("part")
+                await child.register(undo, "child")
+                saga = Saga("ship").step("reserve", reserve, undo=undo)
+                assert await settled(saga.run("r", ctx)) == Success("r")
+                found = await states(journal)
+                assert sorted(argument for argument, _, _ in found["job"]) == [
+                    '{"name": "child"}',
+                    '{"name": "r"}',
+                ]
+                return Failure("no")
+
+            await ctx.run(body())
+            assert undone == ["r", "child"]
+            assert {state for _, state, _ in (await states(journal))["job"]} == {"done"}
+
+    async def reserve(name: str) -> Result[str, str]:
+        return Success(name)
+
+    asyncio.run(main())
+
+
+def test_only_what_another_process_can_find_is_accepted(path: Path) -> None:
+    async def stranger(name: str) -> None:
+        """Be in no registry."""
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            with pytest.raises(UnregisteredCompensation, match="stranger"):
+                await scope.register(stranger, "x")
+            with pytest.raises(ArgumentsNotRecordable):
+                await scope.register(undo, 3)  # type: ignore[arg-type]
+            assert len(scope) == 0
+            assert await states(journal) == {}
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_register_is_on_record_and_undone(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+
+            async def work() -> None:
+                async with CompensationScope("a", journal=journal) as scope:
+                    await scope.register(undo, "x")
+
+            task = asyncio.create_task(work())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert undone == ["x"]
+
+    asyncio.run(main())
+
+
+def test_a_register_that_comes_too_late_leaves_nothing_on_record(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            late = asyncio.create_task(_register(scope, "x"))
+            await asyncio.sleep(0)
+            await scope.compensate()
+            with pytest.raises(ScopeClosed):
+                await late
+            assert await states(journal) == {}
+            assert undone == []
+
+    asyncio.run(main())
+
+
+async def _register(scope: CompensationScope, name: str) -> None:
+    await scope.register(undo, name)
+
+
+def test_scopes_of_different_journals_do_not_mix(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            with pytest.raises(InvalidArgument, match="same journal"):
+                CompensationScope("a").absorb(CompensationScope("b", journal=journal))
+            with pytest.raises(InvalidArgument, match="journal of its own"):
+                StepContext("c", scope=CompensationScope("d"), journal=journal)
+
+    asyncio.run(main())
+
+
+def test_the_newest_saga_of_the_dead_is_undone_first_and_the_key_is_the_same(path: Path) -> None:
+    keys: list[str] = []
+
+    async def dead() -> None:
+        journal = SqliteJournal(path)
+        for name in "ab":
+            scope = CompensationScope(name, journal=journal)
+            for number in "12":
+                await scope.register(note_key, name + number)
+            (path.parent / name).write_text(scope.key)
+
+    @registry.compensation("note-key")
+    async def note_key(name: str) -> None:
+        undone.append(name)
+        keys.append(current_key())
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            reports = await recover(journal, registry)
+            assert [report.name for report in reports] == ["b", "a"]
+            assert undone == ["b2", "b1", "a2", "a1"]
+            a, b = ((path.parent / name).read_text() for name in "ab")
+            assert keys == [b, b, a, a]
+            assert await recover(journal, registry) == []
+
+    forked(dead)
+    asyncio.run(main())
+
+
+def test_who_lives_is_not_robbed(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as mine, SqliteJournal(path) as other:
+            scope = CompensationScope("a", journal=mine)
+            await scope.register(undo, "x")
+            assert await recover(other, registry) == []
+            await scope.commit()
+            (saga,) = await _listed(other, scope) or [None]
+            assert saga is None
+
+    async def _listed(journal: SqliteJournal, _: CompensationScope) -> list[object]:
+        return list(await journal.sagas())
+
+    asyncio.run(main())
+
+
+def test_what_is_open_when_a_journal_is_closed_may_be_recovered(path: Path) -> None:
+    async def main() -> None:
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
+        await scope.register(undo, "x")
+        await journal.close()
+        async with SqliteJournal(path) as other:
+            assert len(await recover(other, registry)) == 1
+            assert undone == ["x"]
+            # and the first owner, should it come back, may do nothing more about it
+            with pytest.raises(LeaseLost):
+                await scope.register(undo, "y")
+            with pytest.raises(LeaseLost):
+                await scope.commit()
+            report = await scope.compensate()
+            assert isinstance(report.failures[0].error, LeaseLost)
+            assert undone == ["x"]
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_an_unknown_name_is_left_with_all_before_it_for_one_that_knows(path: Path) -> None:
+    others = CompensationRegistry()
+
+    @others.compensation("theirs")
+    async def theirs(name: str) -> None:
+        undone.append(f"theirs {name}")
+
+    @others.compensation("undo", version=2)
+    async def newer(name: str, more: int) -> None:
+        undone.append(name)
+
+    async def dead() -> None:
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
+        await scope.register(undo, "1")
+        await scope.register(theirs, "2")
+        await scope.register(undo, "3")
+        newest = CompensationScope("b", journal=journal)
+        await newest.register(newer, "n", 1)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            newest, older = await recover(journal, registry)
+            assert [entry.name for entry in newest.deferred] == ["undo"]
+            assert newest.deferred[0].error == "version 2 is newer"
+            assert [entry.name for entry in older.deferred] == ["theirs", "undo"]
+            assert undone == ["3"]
+            everything = CompensationRegistry()
+            everything.compensation("undo")(undo.func)
+            everything.compensation("theirs")(theirs.func)
+            reports = await recover(journal, everything)
+            assert undone == ["3", "theirs 2", "1"]
+            assert [len(report.done) for report in reports] == [0, 2]
+            assert (await states(journal))["b"][0][1] == "deferred"
+
+    forked(dead)
+    asyncio.run(main())
+
+
+def test_poison_is_parked_and_attempts_count_on_over_restarts(path: Path) -> None:
+    async def dead() -> None:
+        scope = CompensationScope("a", journal=SqliteJournal(path))
+        for name in "xyz":
+            await scope.register(undo, name)
+
+    async def dies_in_the_middle() -> None:
+        poison.add("y")
+        journal = SqliteJournal(path)
+        postpone = journal.postpone
+
+        async def once(*args: object) -> None:
+            await postpone(*args)  # type: ignore[arg-type]
+            os.kill(os.getpid(), 9)
+
+        journal.postpone = once  # type: ignore[method-assign, assignment]
+        await recover(journal, registry)
+
+    async def main() -> None:
+        poison.add("y")
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, registry)
+            assert undone == ["y", "x"]  # z was done, and y had one attempt of two left
+            assert [entry.args for entry in report.stuck] == [("y",)]
+            assert await recover(journal, registry) == []
+            poison.clear()
+            saga = report.saga
+            assert await journal.retry(saga) == 1
+            await journal.release(saga)
+            assert len(await recover(journal, registry)) == 1
+            assert undone == ["y", "x", "y"]
+
+    forked(dead)
+    forked(dies_in_the_middle)
+    asyncio.run(main())
+
+
+def test_what_is_discarded_is_not_undone_and_keeps_the_reason(path: Path) -> None:
+    async def main() -> None:
+        poison.add("x")
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo, "x")
+            await scope.compensate()
+            (saga,) = await journal.sagas()
+            assert await journal.discard(saga.id, "done by hand") == 1
+            (saga,) = await journal.sagas()
+            assert saga.actions[0].error == "discarded: done by hand"
+            assert await recover(journal, registry) == []
+
+    asyncio.run(main())
+
+
+def test_what_was_undone_is_forgotten_after_its_time(path: Path) -> None:
+    async def main() -> None:
+        poison.add("x")
+        async with SqliteJournal(path, retention=0.0) as journal:
+            for name in "xy":
+                scope = CompensationScope(name, journal=journal)
+                await scope.register(undo, name)
+                await scope.compensate()
+            assert set(await states(journal)) == {"x", "y"}
+            await recover(journal, registry)
+            assert set(await states(journal)) == {"x"}  # stuck stays for ever
+
+    asyncio.run(main())
+
+
+def test_hand_edited_arguments_are_parked_and_nothing_is_called(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def dead() -> None:
+        scope = CompensationScope("a", journal=SqliteJournal(path))
+        for name in "xy":
+            await scope.register(undo, name)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, registry)
+            assert isinstance(report.stuck[0].error, JournalCorrupt)
+            assert undone == ["x"]
+
+    forked(dead)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE action SET arguments = '{\"name\": 7}' WHERE arguments LIKE '%y%'")
+        db.commit()
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+    assert "stuck" in caplog.text
+
+
+def test_several_recoverers_share_the_work_and_each_undo_runs_once(path: Path) -> None:
+    async def dead() -> None:
+        journal = SqliteJournal(path)
+        for number in range(20):
+            scope = CompensationScope(str(number), journal=journal)
+            await scope.register(slowly, str(number))
+
+    @registry.compensation("slowly")
+    async def slowly(name: str) -> None:
+        await asyncio.sleep(0)
+        undone.append(name)
+
+    async def main() -> None:
+        journals = [SqliteJournal(path) for _ in range(4)]
+        reports = await asyncio.gather(*(recover(journal, registry) for journal in journals))
+        assert sum(map(len, reports)) == 20
+        assert sorted(undone, key=int) == [str(number) for number in range(20)]
+        for journal in journals:
+            await journal.close()
+
+    forked(dead)
+    asyncio.run(main())
+
+
+def test_many_scopes_share_a_transaction_and_one_that_fails_stays_alone(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            calls = [scope.register(undo, str(number)) for number in range(50)]
+            calls.insert(25, scope.register(undo, 3))  # type: ignore[arg-type]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert [r for r in results if r is not None] == [results[25]]
+            assert isinstance(results[25], ArgumentsNotRecordable)
+            assert len((await states(journal))["a"]) == 50
+            await scope.commit()
+
+    asyncio.run(main())
+
+
+def test_a_forked_process_may_not_use_it(path: Path) -> None:
+    async def main() -> None:
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
+        await scope.register(undo, "x")
+        journal._process += 1  # what a child of a fork sees
+        with pytest.raises(JournalError, match="forked"):
+            await scope.register(undo, "y")
+        journal._process -= 1
+        await scope.commit()
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_journal_that_cannot_be_written_refuses_before_the_effect(path: Path) -> None:
+    async def main() -> None:
+        missing = CompensationScope("a", journal=SqliteJournal(path.parent / "no" / "j.db"))
+        with pytest.raises(JournalUnavailable, match="unable to open"):
+            await missing.register(undo, "x")
+        assert len(missing) == 0
+
+        broken = CompensationScope("a", journal=SqliteJournal(path))
+        with pytest.raises(JournalCorrupt, match="not a database"):
+            await broken.register(undo, "x")
+
+    path.write_text("this is not a database, but it is long enough to be looked at" * 20)
+    asyncio.run(main())
+    assert path.read_text().startswith("this is not")
+
+
+def test_a_journal_that_is_locked_or_full_says_so_and_loses_nothing(path: Path) -> None:
+    async def main() -> None:
+        journal = SqliteJournal(path, patience=0.01)
+        scope = CompensationScope("a", journal=journal)
+        await scope.register(undo, "x")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalUnavailable, match="locked"):
+                await scope.register(undo, "y")
+            with pytest.raises(JournalUnavailable, match="locked"):
+                await scope.commit()
+            other.execute("ROLLBACK")
+        assert len(scope) == 1
+        await journal._do(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
+        with pytest.raises(JournalUnavailable, match="full"):
+            for _ in range(200):
+                await scope.register(undo, "y" * 1000)
+        await journal._do(lambda db: db.execute("PRAGMA max_page_count = 100000").fetchone())
+        found = (await states(journal))["a"]
+        assert len(found) == len(scope)
+        await scope.commit()
+        assert await states(journal) == {}
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_newer_journal_is_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+    async def main() -> None:
+        scope = CompensationScope("a", journal=SqliteJournal(path))
+        with pytest.raises(JournalError, match="newer"):
+            await scope.register(undo, "x")
+
+    asyncio.run(main())
+
+
+def test_it_is_for_its_owner_only_and_shows_its_path(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            assert str(journal) == str(path)
+            locks = list(path.parent.glob("journal.db-owner-*"))
+            assert [stat.S_IMODE(lock.stat().st_mode) for lock in locks] == [0o600]
+        assert list(path.parent.glob("journal.db-owner-*")) == []
+
+    asyncio.run(main())

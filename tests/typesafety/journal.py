@@ -1,0 +1,102 @@
+# mypy: disable-error-code="unused-awaitable, unused-coroutine, must-use"
+"""What the checkers must say about journals and recovery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_type
+
+from returns_pipeline.compensation import (
+    CompensationEntry,
+    CompensationRegistry,
+    CompensationScope,
+    Intent,
+    Journal,
+    Upcast,
+)
+from returns_pipeline.context import StepContext
+from returns_pipeline.errors import (
+    ArgumentsNotRecordable,
+    JournalCorrupt,
+    JournalError,
+    JournalUnavailable,
+    LeaseLost,
+    UnregisteredCompensation,
+)
+from returns_pipeline.journal import (
+    RecoveryReport,
+    SqliteJournal,
+    StoredAction,
+    StoredSaga,
+    recover,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def takes_any(journal: Journal, intent: Intent) -> None:
+    """Any journal will do for a scope."""
+    CompensationScope("a", journal=journal)
+    StepContext("a", journal=journal)
+    await journal.record(intent)
+    await journal.record("intent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    CompensationScope("a", journal="j.db")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def check(path: Path, registry: CompensationRegistry) -> None:
+    """A journal is one, and recovery tells what it did."""
+    async with SqliteJournal(path, retention=3600.0) as journal:
+        await takes_any(journal, Intent("i", "s", "n", "p", "p", "k", registry["undo"], (), {}))
+        reports = await recover(journal, registry)
+        assert_type(reports, list[RecoveryReport])
+        assert_type(reports[0].stuck, tuple[CompensationEntry, ...])
+        sagas = await journal.sagas()
+        assert_type(sagas, list[StoredSaga])
+        assert_type(sagas[0].actions, tuple[StoredAction, ...])
+        await recover(registry, journal)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert_type(await journal.retry("saga"), int)
+        assert_type(await journal.discard("saga", "done by hand"), int)
+        assert_type(await journal.close(), None)
+        await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        await journal.sagas("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SqliteJournal(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def tell(error: JournalError) -> str:
+    """Each kind is one of them, with the same facts."""
+    for kind in (
+        ArgumentsNotRecordable,
+        JournalCorrupt,
+        JournalUnavailable,
+        LeaseLost,
+        UnregisteredCompensation,
+    ):
+        assert_type(kind("journal", "reason").journal, str)
+    print(error.code)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+    return error.reason
+
+
+def refuse(saga: StoredSaga, action: StoredAction, report: RecoveryReport) -> None:
+    """Facts are there by name, and cannot be changed."""
+    saga.owner = "me"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    action.state = "done"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    report.done = ()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    StoredSaga("id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    StoredAction("id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    RecoveryReport()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Intent("id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JournalError("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ArgumentsNotRecordable("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JournalCorrupt("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JournalUnavailable("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    LeaseLost("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    UnregisteredCompensation("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def bring_up(registry: CompensationRegistry, upcast: Upcast) -> None:
+    """What brings old arguments up takes and gives them by name."""
+    registry.compensation("a", version=2, upcast={1: upcast})
+    wrong: Upcast = str.upper  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    registry.compensation("b", upcast={1: wrong})
