@@ -660,7 +660,7 @@ class CompensationScope:
         return _EMPTY
 
     def __len__(self) -> int:
-        """Count the actions that are neither committed nor undone."""
+        """Count the actions on record: neither committed, nor undone or about to be."""
         return sum(1 for _ in self._newest_first(self._family()))
 
     def __bool__(self) -> bool:

@@ -245,7 +245,7 @@ class CompensationFailed(PipelineError):
     """Undo actions were given up: what they should have undone may still be there.
 
     Attributes:
-        scope: The name of the scope that was rolled back.
+        scope: The path of the scope that was rolled back.
         actions: The actions that failed or were not run, each as text with its arguments.
     """
 
@@ -269,7 +269,7 @@ class ScopeClosed(PipelineError):
     An action refused like this is *not* on record: its effect must not be carried out.
 
     Attributes:
-        scope: The scope's name.
+        scope: The scope's path.
         how: How it was settled: "committed", "rolled back" or "absorbed".
     """
 
