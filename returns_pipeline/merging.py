@@ -42,10 +42,11 @@ if TYPE_CHECKING:
         ZipRaw,
     )
 
-__all__ = ["TimedOut", "concat", "merge", "merge_prioritized", "select", "zip_results"]
+__all__ = ["TimedOut", "concat", "merge", "merge_prioritized", "select", "zip_items", "zip_results"]
 
 K = TypeVar("K")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def _merge(*sources: AsyncIterable[T], buffer: int = BUFFER) -> AsyncIterator[T]:
@@ -475,30 +476,30 @@ select: Combiner[_SelectCall, _SelectRaw] = Combiner(
 # zip_results
 
 
-class _Zipping(Lanes["Result[Any, Any]", "Result[tuple[Any, ...], Any]"]):
-    def __init__(self, sources: Iterable[AsyncIterable[Result[Any, Any]]], *, strict: bool) -> None:
+class _Zipping(Lanes[T, U], Generic[T, U]):
+    def __init__(
+        self,
+        sources: Iterable[AsyncIterable[T]],
+        combine: Callable[[list[T]], U],
+        *,
+        strict: bool,
+    ) -> None:
         super().__init__(sources, BUFFER)
+        self._combine = combine
         self._strict = strict
 
     def has_next(self) -> bool:
         return bool(self.lanes) and all(lane.items for lane in self.lanes)
 
-    def take(self) -> Result[tuple[Any, ...], Any]:
-        taken: list[Result[Any, Any]] = []
+    def take(self) -> U:
+        taken: list[T] = []
         for lane in self.lanes:
             taken.append(lane.items.pop(0))
             lane.mark = len(lane.items) + 1
             if not lane.items:
                 lane.emptied()
         self._judge()
-        values: list[Any] = []
-        for result in taken:
-            match cases(result):
-                case Success(value):
-                    values.append(value)
-                case Failure():
-                    return result
-        return Success(tuple(values))
+        return self._combine(taken)
 
     def arrived(self, lane: Lane[Any]) -> None:  # noqa: ARG002
         if self._strict:
@@ -555,7 +556,26 @@ def _zip_results(
     >>> run(timeline(zip_results(prices, timed(Success("a"), Success("b")))))
     [(0.0, <Success: (5, 'a')>), (0.0, <Failure: no price>)]
     """
-    return Reader(_Zipping(sources, strict=strict))
+    return zip_items(sources, _combined, strict=strict)
+
+
+def zip_items(
+    sources: Iterable[AsyncIterable[T]], combine: Callable[[list[T]], U], *, strict: bool
+) -> AsyncIterator[U]:
+    """Do as `zip_results`, with a function of the items that stand together."""
+    pump: _Zipping[T, U] = _Zipping(sources, combine, strict=strict)
+    return Reader(pump)
+
+
+def _combined(results: list[Result[Any, Any]]) -> Result[tuple[Any, ...], Any]:
+    values: list[Any] = []
+    for result in results:
+        match cases(result):
+            case Success(value):
+                values.append(value)
+            case Failure():
+                return result
+    return Success(tuple(values))
 
 
 zip_results: Operator[ZipCall, ZipPipe, ZipRaw] = _operator(_zip_results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.lanes import Lanes, check_at_least
@@ -14,7 +14,7 @@ from returns_pipeline.pump import Pump, Reader, wake
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
-__all__ = ["debounce", "throttle"]
+__all__ = ["debounce", "debounced", "throttle", "throttled"]
 
 T = TypeVar("T")
 
@@ -22,11 +22,18 @@ T = TypeVar("T")
 _STRIDE = 256
 
 
+class _Nothing:
+    """No item is of this class."""
+
+
 class _Throttling(Lanes[T, T]):
     """One lane that holds one item, and the time from which it may be given out."""
 
-    def __init__(self, source: AsyncIterable[T], interval: float, burst: int) -> None:
+    def __init__(
+        self, source: AsyncIterable[T], interval: float, burst: int, passing: type[Any]
+    ) -> None:
         super().__init__([source], 1)
+        self._passing = passing
         self._interval = interval
         self._credit = (burst - 1) * interval
         # When the next item would be due if none had come early: the "theoretical arrival time".
@@ -35,8 +42,11 @@ class _Throttling(Lanes[T, T]):
         self._reached = -math.inf  # the latest time at which the timer fired
 
     def has_next(self) -> bool:
-        if not self.lanes[0].items:
+        items = self.lanes[0].items
+        if not items:
             return False
+        if isinstance(items[0], self._passing):
+            return True
         due = self._expected - self._credit
         # Some loops fire a timer a little early; its time has come all the same.
         if due <= self.loop.time() or due <= self._reached:
@@ -50,7 +60,8 @@ class _Throttling(Lanes[T, T]):
         item = lane.items.pop()
         lane.mark = 1
         lane.emptied()
-        self._expected = max(self._expected, self.loop.time()) + self._interval
+        if not isinstance(item, self._passing):
+            self._expected = max(self._expected, self.loop.time()) + self._interval
         return item
 
     def _on_timer(self) -> None:
@@ -113,17 +124,25 @@ def throttle(source: AsyncIterable[T], interval: float, *, burst: int = 1) -> As
     >>> run(timeline(throttle(script("(abcd)|"), 2.0, burst=2)))
     [(0.0, 'a'), (0.0, 'b'), (2.0, 'c'), (4.0, 'd')]
     """
+    return throttled(source, interval, burst, passing=_Nothing)
+
+
+def throttled(
+    source: AsyncIterable[T], interval: float, burst: int, *, passing: type[Any]
+) -> AsyncIterator[T]:
+    """Do as `throttle`; items of the class ``passing`` neither wait for themselves nor count."""
     if not 0 < interval < math.inf:
         raise InvalidArgument(f"interval must be above 0 seconds and finite, not {interval!r}")
     check_at_least("burst", burst, 1)
-    return Reader(_Throttling(source, interval, burst))
+    return Reader(_Throttling(source, interval, burst, passing))
 
 
 class _Debouncing(Pump[T]):
     """The last item, which may still be replaced, and one that has outlived its silence."""
 
-    def __init__(self, source: AsyncIterable[T], quiet: float) -> None:
+    def __init__(self, source: AsyncIterable[T], quiet: float, passing: type[Any]) -> None:
         super().__init__()
+        self._passing = passing
         self._source = source
         self._quiet = quiet
         self._last: list[T] = []  # at most one
@@ -142,7 +161,7 @@ class _Debouncing(Pump[T]):
         item = self._settled.pop()
         if self._due:
             self._settle()
-            wake(self._room)
+        wake(self._room)
         return item
 
     def _settle(self) -> None:
@@ -166,17 +185,27 @@ class _Debouncing(Pump[T]):
         try:
             async with plain_iterator(self._source) as items:
                 async for item in items:
-                    while self._due and not self.closed:
-                        self._room = self.loop.create_future()
-                        await self._room
+                    passing = isinstance(item, self._passing)
+                    if passing and self._last and not self.closed:
+                        self._on_silence()  # nothing before it may come after it
+                    await self._wait_for_room(passing=passing)
                     if self.closed:
                         break
-                    self._replace(item)
+                    if passing:
+                        self._last[:] = [item]
+                        self._settle()
+                    else:
+                        self._replace(item)
                     count += 1
                     if count % _STRIDE == 0:
                         await asyncio.sleep(0)
         finally:
             self._disarm()
+
+    async def _wait_for_room(self, *, passing: bool) -> None:
+        while (self._due or (passing and self._settled)) and not self.closed:
+            self._room = self.loop.create_future()
+            await self._room
 
     def _replace(self, item: T) -> None:
         self._last[:] = [item]
@@ -193,7 +222,11 @@ class _Debouncing(Pump[T]):
             return
         if when < self._deadline:
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
-        elif self._settled:
+        else:
+            self._on_silence()
+
+    def _on_silence(self) -> None:
+        if self._settled:
             self._due = True
         else:
             self._settle()
@@ -233,6 +266,14 @@ def debounce(source: AsyncIterable[T], quiet: float) -> AsyncIterator[T]:
     >>> run(timeline(debounce(script("abc----d----e|"), 2.0)))
     [(4.0, 'c'), (9.0, 'd'), (13.0, 'e')]
     """
+    return debounced(source, quiet, passing=_Nothing)
+
+
+def debounced(source: AsyncIterable[T], quiet: float, *, passing: type[Any]) -> AsyncIterator[T]:
+    """Do as `debounce`; an item of the class ``passing`` ends the silence before it, and comes out.
+
+    The item before it is then given out at once: it is not replaced by it.
+    """
     if not quiet > 0:
         raise InvalidArgument(f"quiet must be above 0 seconds, not {quiet!r}")
-    return Reader(_Debouncing(source, quiet))
+    return Reader(_Debouncing(source, quiet, passing))

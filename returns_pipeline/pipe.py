@@ -1,7 +1,8 @@
 """Every operator in the form that stands behind ``|``, for chains of named functions.
 
 ``source | pipe.bind_result(validate) | pipe.chunks_or_timeout(500, 2.0)``: what the operators of
-`returns_pipeline.results` and `returns_pipeline.windows` do to a source, as a function of it.
+`returns_pipeline.results`, `returns_pipeline.windows` and `returns_pipeline.combine` do to a
+source, as a function of it.
 
 A window piped onto a stream of Results windows the *Results*, failures among them; the method of
 `ResultStream` windows the values. Type checkers read the right side of ``|`` before they see the
@@ -20,10 +21,12 @@ left, so a lambda's argument stays unknown here: give a named function, or use t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
-from returns_pipeline import windows
+from returns_pipeline import combine, windows
+from returns_pipeline.lanes import BUFFER
 from returns_pipeline.result_stream import ResultStream
+from returns_pipeline.sharing import PARTITION_BUFFER
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,8 +46,12 @@ __all__ = [
     "bind_future_result",
     "bind_result",
     "bind_step",
+    "broadcast",
     "chunks_by_weight",
     "chunks_or_timeout",
+    "concat",
+    "debounce",
+    "distinct_until_changed",
     "ensure",
     "event_windows",
     "filter_result",
@@ -54,13 +61,21 @@ __all__ = [
     "lash_async",
     "map_async",
     "map_result",
+    "merge",
+    "partition",
+    "prefetch",
+    "route",
+    "scan",
     "sessions",
     "sliding",
+    "take_until",
     "tap",
     "tap_async",
     "tap_failure",
     "tap_failure_async",
+    "throttle",
     "until_result",
+    "zip_results",
 ]
 
 A = TypeVar("A")
@@ -78,6 +93,37 @@ event_windows: Final = windows.event_windows.pipe
 keyed_chunks: Final = windows.keyed_chunks.pipe
 sessions: Final = windows.sessions.pipe
 sliding: Final = windows.sliding.pipe
+concat: Final = combine.concat.pipe
+debounce: Final = combine.debounce.pipe
+distinct_until_changed: Final = combine.distinct_until_changed.pipe
+merge: Final = combine.merge.pipe
+prefetch: Final = combine.prefetch.pipe
+route: Final = combine.route.pipe
+scan: Final = combine.scan.pipe
+take_until: Final = combine.take_until.pipe
+throttle: Final = combine.throttle.pipe
+zip_results: Final = combine.zip_results.pipe
+
+
+def broadcast(
+    n: int,
+    *,
+    buffer: int = BUFFER,
+    slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+    on_drop: Callable[[int, int], object] | None = None,
+) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], ...]]:
+    """Give every item of the source to each of ``n`` branches."""
+    return lambda source: combine.broadcast(source, n, buffer=buffer, slow=slow, on_drop=on_drop)
+
+
+def partition(
+    predicate: Callable[[A], object],
+    *,
+    buffer: int = PARTITION_BUFFER,
+    slow: Literal["wait", "fail"] = "wait",
+) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], combine.Branch[A]]]:
+    """Give the items for which ``predicate`` is true to one branch, the others to another."""
+    return lambda source: combine.partition(source, predicate, buffer=buffer, slow=slow)
 
 
 def map_result(

@@ -17,10 +17,21 @@ if TYPE_CHECKING:
 
     from returns_pipeline.lanes import Lane
 
-__all__ = ["distinct_until_changed", "prefetch", "scan", "take_until"]
+__all__ = [
+    "changes",
+    "distinct_until_changed",
+    "prefetch",
+    "scan",
+    "scanned",
+    "take_until",
+]
 
 A = TypeVar("A")
 T = TypeVar("T")
+
+
+class _Nothing:
+    """No item is of this class."""
 
 
 @operator
@@ -61,15 +72,21 @@ def scan(source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]) -> Asy
     >>> run(timeline(scan(timed(3, 1, 2), 0, lambda total, n: total + n)))
     [(0.0, 3), (0.0, 4), (0.0, 6)]
     """
+    return relay(scanned(source, initial, func, passing=_Nothing))
 
-    async def scanned() -> AsyncGenerator[A, None]:
-        folded = initial
-        async with plain_iterator(source) as items:
-            async for item in items:
+
+async def scanned(
+    source: AsyncIterable[T], initial: A, func: Callable[[A, T], A], *, passing: type[Any]
+) -> AsyncGenerator[A, None]:
+    """Do the work of `scan`; items of the class ``passing`` come out as they are."""
+    folded: Any = initial
+    async with plain_iterator(source) as items:
+        async for item in items:
+            if isinstance(item, passing):
+                yield item  # pyright: ignore[reportReturnType]  # neither a T nor an A
+            else:
                 folded = func(folded, item)
                 yield folded
-
-    return relay(scanned())
 
 
 def _distinct_until_changed(
@@ -100,20 +117,23 @@ def _distinct_until_changed(
     >>> run(timeline(distinct_until_changed(script("aabbba|"))))
     [(0.0, 'a'), (2.0, 'b'), (5.0, 'a')]
     """
-
-    async def changes() -> AsyncGenerator[T, None]:
-        async with plain_iterator(source) as items:
-            last: object = _NOTHING
-            async for item in items:
-                current = item if key is None else key(item)
-                if last is _NOTHING or current != last:
-                    last = current
-                    yield item
-
-    return relay(changes())
+    return relay(changes(source, key, passing=_Nothing))
 
 
-_NOTHING = object()
+async def changes(
+    source: AsyncIterable[T], key: Callable[[T], object] | None, *, passing: type[Any]
+) -> AsyncGenerator[T, None]:
+    """Do the work of `distinct_until_changed`; items of ``passing`` come out as they are."""
+    async with plain_iterator(source) as items:
+        last: object = _Nothing
+        async for item in items:
+            if isinstance(item, passing):
+                yield item
+                continue
+            current = item if key is None else key(item)
+            if last is _Nothing or current != last:
+                last = current
+                yield item
 
 
 class _DistinctPipe(Protocol):

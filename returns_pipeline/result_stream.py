@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Never, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, cast, overload
 
 from aiostream import Stream
 from aiostream.core import Streamer
@@ -13,7 +13,7 @@ from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
-from returns_pipeline import stages
+from returns_pipeline import combine, stages
 from returns_pipeline.errors import InvalidArgument, StreamEmpty
 from returns_pipeline.event_time import check_event_windows, passing_event_windows
 from returns_pipeline.keyed import (
@@ -22,15 +22,19 @@ from returns_pipeline.keyed import (
     flushing_keyed_chunks,
     flushing_sessions,
 )
+from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least
+from returns_pipeline.merging import zip_items
 from returns_pipeline.operators import plain_iterator
 from returns_pipeline.outcomes import settled
+from returns_pipeline.pacing import debounced, throttled
+from returns_pipeline.relaying import changes, scanned
 from returns_pipeline.sized import (
     check_sliding,
     check_weighted,
     flushing_chunks_by_weight,
     flushing_sliding,
 )
-from returns_pipeline.stages import Chain, Failed, Root
+from returns_pipeline.stages import Chain, Failed, Joint, Root
 from returns_pipeline.windows import check_window, flushing_chunks
 from returns_pipeline.workers import expand_concurrently, map_concurrently
 
@@ -554,6 +558,82 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
             )
         )
 
+    # Steps that read other streams too, or give the items to several.
+
+    def merge(
+        self, *others: AsyncIterable[Result[U, F]], buffer: int = BUFFER
+    ) -> ResultStream[T_co | U, E_co | F]:
+        """Give the items of other streams of Results as well, all as they come.
+
+        As `combine.merge`. Streams of different types are merged one after the other.
+        """
+        check_at_least("buffer", buffer, 1)
+        return self._joint(others, lambda parts: LaneReader(Merging(parts, buffer)))
+
+    def concat(self, *others: AsyncIterable[Result[U, F]]) -> ResultStream[T_co | U, E_co | F]:
+        """Give the items of other streams of Results when those before have ended."""
+        return self._joint(others, lambda parts: combine.concat.raw(*parts))
+
+    def zip(
+        self, other: AsyncIterable[Result[U, F]], /, *, strict: bool = False
+    ) -> ResultStream[tuple[T_co, U], E_co | F]:
+        """Pair each item with the one of the same number, as `combine.zip_results`."""
+        return self._joint(
+            (other,), lambda parts: zip_items(parts, stages.tuple_or_failed, strict=strict)
+        )
+
+    def broadcast(
+        self,
+        n: int,
+        *,
+        buffer: int = BUFFER,
+        slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+        on_drop: Callable[[int, int], object] | None = None,
+    ) -> tuple[ResultStream[T_co, E_co], ...]:
+        """Give every item to each of ``n`` streams that can be read once: `combine.broadcast`."""
+        branches = combine.broadcast(self, n, buffer=buffer, slow=slow, on_drop=on_drop)
+        return tuple([ResultStream.from_results(branch) for branch in branches])
+
+    # Steps that pass values on: a failure goes by, in its place.
+
+    def scan(self, initial: A, func: Callable[[A, T_co], A], /) -> ResultStream[A, E_co]:
+        """Replace each value by the fold so far, as `combine.scan`."""
+        return self._segment(lambda part: scanned(part, initial, func, passing=Failed))
+
+    def distinct_until_changed(
+        self, key: Callable[[T_co], object] | None = None
+    ) -> ResultStream[T_co, E_co]:
+        """Leave out values equal to the value before them, as `combine.distinct_until_changed`."""
+        return self._segment(lambda part: changes(part, key, passing=Failed))
+
+    def prefetch(self, n: int) -> ResultStream[T_co, E_co]:
+        """Run what is before this step up to ``n`` items ahead, as `combine.prefetch`."""
+        check_at_least("n", n, 1)
+        return self._segment(lambda part: combine.prefetch.raw(part, n))
+
+    def take_until(
+        self, stop: asyncio.Event | AsyncIterable[object] | Awaitable[object]
+    ) -> ResultStream[T_co, E_co]:
+        """End here when something else happens, as `combine.take_until`.
+
+        To drain what was read of the source instead, windows included, see `until`.
+        """
+        _ = combine.take_until(self, stop)  # checks the argument
+        return self._segment(lambda part: combine.take_until.raw(part, stop))
+
+    def throttle(self, interval: float, *, burst: int = 1) -> ResultStream[T_co, E_co]:
+        """Let at most one value out per ``interval`` seconds, as `combine.throttle`."""
+        _ = combine.throttle(self, interval, burst=burst)  # checks the arguments
+        return self._segment(lambda part: throttled(part, interval, burst, passing=Failed))
+
+    def debounce(self, quiet: float) -> ResultStream[T_co, E_co]:
+        """Give a value out when ``quiet`` seconds of silence have followed it: `combine.debounce`.
+
+        A failure first has the value before it given out, and then comes out in its place.
+        """
+        _ = combine.debounce(self, quiet)  # checks the argument
+        return self._segment(lambda part: debounced(part, quiet, passing=Failed))
+
     # Steps about failures.
 
     def alt(self, func: Callable[[E_co], F], /) -> ResultStream[T_co, F]:
@@ -724,6 +804,14 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
     def _segment(self, segment: Segment) -> ResultStream[Any, Any]:
         return ResultStream(Chain(self._chain, segment))
+
+    def _joint(
+        self,
+        others: tuple[AsyncIterable[Result[Any, Any]], ...],
+        join: Callable[[list[AsyncIterable[Any]]], AsyncIterable[Any]],
+    ) -> ResultStream[Any, Any]:
+        chains = tuple([ResultStream.from_results(other)._chain for other in others])
+        return ResultStream(Chain(self._chain, Joint(chains, join)))
 
     def _async_step(
         self,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiostream.core import Streamer
     from typing_extensions import TypeIs
 
-__all__ = ["Branch", "broadcast", "partition"]
+__all__ = ["PARTITION_BUFFER", "Branch", "broadcast", "partition"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -31,7 +31,7 @@ _log = logging.getLogger("returns_pipeline")
 
 # How many items one side of a partition may hold, unless the user says so: enough to read a small
 # stream's one side to its end, and then the other.
-_PARTITION_BUFFER: Final = 1024
+PARTITION_BUFFER: Final = 1024
 
 
 class Branch(Stream[T_co], Generic[T_co]):
@@ -49,7 +49,10 @@ class Branch(Stream[T_co], Generic[T_co]):
         self.place: int = tap.place
         self._tap = tap
         self._reader: _TapReader[T_co] | None = _TapReader(tap)
-        super().__init__(stream.empty)  # it opens its reader itself
+        super().__init__(stream.empty)
+        # It opens its reader itself. The generator that a stream would open others by refers to
+        # the stream: a branch that is dropped has to be noticed at once, not by the collector.
+        self._generator = iter(())
 
     @property
     def dropped(self) -> int:
@@ -418,7 +421,7 @@ def partition(
     source: AsyncIterable[T],
     predicate: Callable[[T], TypeIs[A]],
     *,
-    buffer: int = _PARTITION_BUFFER,
+    buffer: int = PARTITION_BUFFER,
     slow: Literal["wait", "fail"] = "wait",
 ) -> tuple[Branch[A], Branch[T]]: ...
 @overload
@@ -426,14 +429,14 @@ def partition(
     source: AsyncIterable[T],
     predicate: Callable[[T], object],
     *,
-    buffer: int = _PARTITION_BUFFER,
+    buffer: int = PARTITION_BUFFER,
     slow: Literal["wait", "fail"] = "wait",
 ) -> tuple[Branch[T], Branch[T]]: ...
 def partition(
     source: AsyncIterable[Any],
     predicate: Callable[[Any], object],
     *,
-    buffer: int = _PARTITION_BUFFER,
+    buffer: int = PARTITION_BUFFER,
     slow: Literal["wait", "fail"] = "wait",
 ) -> tuple[Branch[Any], Branch[Any]]:
     """Give the items for which ``predicate`` is true to one branch, the others to a second one.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Chain",
     "Failed",
+    "Joint",
     "Root",
     "Segment",
     "Step",
@@ -42,6 +43,7 @@ __all__ = [
     "read",
     "read_results",
     "split",
+    "tuple_or_failed",
 ]
 
 E_co = TypeVar("E_co", covariant=True)
@@ -105,14 +107,51 @@ class Root:
     folded: tuple[type[Exception], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A segment that reads other chains besides the one before it.
+
+    Attributes:
+        others: The other chains. What ends the source of the one before it ends theirs.
+        join: Makes an iterator of all the parts, the one before it first.
+    """
+
+    others: tuple[Chain, ...]
+    join: Callable[[list[AsyncIterable[Any]]], AsyncIterable[Any]]
+
+    def stopped_by(self, stops: list[asyncio.Event]) -> Segment:
+        """Give the segment, with the events that are to end its sources."""
+        chains: list[Chain] = []
+        for chain in self.others:
+            stopped = chain
+            for stop in stops:
+                stopped = Chain(stopped, stop)
+            chains.append(stopped)
+        return lambda part: self.join([part, *[_Whole(chain) for chain in chains]])
+
+
+class _Whole:
+    """A whole chain, for a segment to read."""
+
+    __slots__ = ("chain",)
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return read(self.chain)
+
+
 class Chain:
     """One link, and the chain before it. An event is a link that ends the source when set."""
 
     __slots__ = ("before", "link")
 
-    def __init__(self, before: Chain | None, link: Root | Step | Segment | asyncio.Event) -> None:
+    def __init__(
+        self, before: Chain | None, link: Root | Step | Segment | Joint | asyncio.Event
+    ) -> None:
         self.before: Chain | None = before
-        self.link: Root | Step | Segment | asyncio.Event = link
+        self.link: Root | Step | Segment | Joint | asyncio.Event = link
 
 
 def split(result: Result[Any, Any]) -> Any:
@@ -169,6 +208,8 @@ def _assemble(chain: Chain) -> tuple[AsyncIterable[Any], list[Step]]:
     while at.before is not None:
         if isinstance(at.link, asyncio.Event):
             stops.append(at.link)
+        elif isinstance(at.link, Joint):
+            steps.append(at.link.stopped_by(stops.copy()))
         else:
             assert not isinstance(at.link, Root)
             steps.append(at.link)
@@ -482,3 +523,11 @@ async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenera
     finally:
         watcher.cancel()
         await wait_done(watcher)
+
+
+def tuple_or_failed(items: list[Any]) -> Any:
+    """Put items that stand together into a tuple; one that failed takes its place."""
+    for item in items:
+        if item.__class__ is Failed:
+            return item
+    return tuple(items)

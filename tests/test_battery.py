@@ -15,8 +15,10 @@ from itertools import chain, cycle
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiostream import Stream, stream
+from returns.result import Success
 
-from returns_pipeline import windows
+from returns_pipeline import combine, windows
 from returns_pipeline.operators import Operator
 from returns_pipeline.testing import FaultInjector, VirtualTimeLoop, Wait, run, timed
 from returns_pipeline.windows import (
@@ -87,6 +89,66 @@ class Case:
         return iterator
 
 
+def same(given: list[Any]) -> list[Item]:
+    return given
+
+
+def later(_: object, item: Item) -> Item:
+    return item
+
+
+class Silence:
+    """Never give anything, to anybody who asks."""
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        await asyncio.get_running_loop().create_future()
+        yield Item(0)
+
+
+async def echo(_: int, items: AsyncIterator[Item]) -> AsyncIterator[Item]:
+    async for item in items:
+        yield item
+
+
+def made_of(raw: Callable[[AsyncIterable[Item]], AsyncIterator[Any]]) -> Operator[Any, Any, Any]:
+    """Make an operator of what takes its sources otherwise."""
+
+    def call(source: AsyncIterable[Item]) -> Stream[Any]:
+        return Stream(lambda: raw(source))
+
+    return Operator(call, lambda: call, raw, of=raw)
+
+
+def merge_prioritized(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
+    return combine.merge_prioritized.raw((1, source), (2, Empty()))
+
+
+def select(source: AsyncIterable[Item]) -> AsyncIterator[tuple[str, Item]]:
+    return combine.select.raw({"a": source, "b": Empty()})
+
+
+def zip_results(source: AsyncIterable[Item]) -> AsyncIterator[Any]:
+    if not hasattr(source, "__aiter__"):
+        raise TypeError
+    return combine.zip_results.raw(stream.map(source, Success))
+
+
+def broadcast(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
+    (branch,) = combine.broadcast(source, 1, buffer=3)
+    return branch.stream()._aiterator
+
+
+def partition(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
+    left, _ = combine.partition(source, one, buffer=3)
+    return left.stream()._aiterator
+
+
+class Empty:
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        return
+        yield
+
+
 CASES = [
     Case(chunks_or_timeout, (3, 2.0), {}, ((10**9, 0.05), {})),
     Case(chunks_by_weight, (3, 2.0), {"weight": one}, ((10**9, 0.05), {"weight": one}), lead=4),
@@ -116,6 +178,29 @@ CASES = [
         ((Tumbling(3),), {"timestamp": number, "idle_after": 1.0}),
         items=lambda given: flat(window.items for window in given), key=third, lead=5,
     ),
+    Case(combine.scan, (None, later), {}, ((None, later), {}), items=same, lead=1),
+    Case(combine.distinct_until_changed, (), {}, ((), {}), items=same, lead=1),
+    Case(combine.prefetch, (3,), {}, ((3,), {}), items=same),
+    Case(combine.take_until, (Silence(),), {}, ((Silence(),), {}), items=same, lead=1),
+    Case(combine.throttle, (0.01,), {}, ((1e-9,), {}), items=same, lead=1),
+    Case(combine.merge, (Empty(),), {}, ((Empty(),), {}), items=same, lead=1),
+    Case(combine.merge, (), {}, ((), {}), items=same, lead=1),
+    Case(combine.concat, (Empty(),), {}, ((Empty(),), {}), items=same, lead=1),
+    Case(
+        combine.route, (third, echo), {"buffer": 1}, ((third, echo), {"buffer": 1}),
+        items=same, key=third, lead=7,
+    ),
+    Case(made_of(merge_prioritized), (), {}, ((), {}), items=same, lead=1),
+    Case(
+        made_of(select), (), {}, ((), {}),
+        items=lambda given: [item for _, item in given], lead=1,
+    ),
+    Case(
+        made_of(zip_results), (), {}, ((), {}),
+        items=lambda given: [result.unwrap()[0] for result in given], lead=2,
+    ),
+    Case(made_of(broadcast), (), {}, ((), {}), items=same),
+    Case(made_of(partition), (), {}, ((), {}), items=same),
 ]  # fmt: skip
 
 every_case = pytest.mark.parametrize(
@@ -546,5 +631,7 @@ def test_a_source_that_is_not_async_is_a_type_error_at_the_call(case: Case) -> N
 
 def test_no_operator_is_missing_here() -> None:
     public = {name for name in windows.__all__ if isinstance(getattr(windows, name), Operator)}
-    assert public == {case.operator.__name__ for case in CASES}
+    public |= {name for name in combine.__all__ if not isinstance(getattr(combine, name), type)}
+    # An item that is followed by another too soon is dropped by design; see test_pacing.
+    assert public - {"debounce"} == {case.operator.__name__ for case in CASES}
     assert math.inf not in {case.lead for case in CASES}

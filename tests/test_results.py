@@ -141,18 +141,19 @@ def test_until_has_all_three_forms() -> None:
 
 def test_every_step_of_the_class_has_an_operator_and_the_test_above_knows_it() -> None:
     windows = set(pipe.__all__) & set(returns_pipeline.windows.__all__)
+    together = set(pipe.__all__) & set(returns_pipeline.combine.__all__)
     steps = {
         name
         for name, value in vars(ResultStream).items()
         if inspect.isfunction(value)
         and not name.startswith("_")
         and "ResultStream[" in str(inspect.signature(value).return_annotation)
-        and name not in {"or_failure", "bind_step"} | windows
+        and name not in {"or_failure", "bind_step", "zip"} | windows | together
     }
     assert steps == {method for method, *_ in operators} | {"until"}
     names = {name for _, name, *_ in operators} | {"until_result"}
     assert set(results.__all__) - {"bind_step"} == names
-    assert set(pipe.__all__) - {"bind_step"} == names | windows
+    assert set(pipe.__all__) - {"bind_step"} == names | windows | together
 
 
 def test_a_window_piped_onto_results_holds_the_results_themselves() -> None:

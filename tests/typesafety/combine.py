@@ -11,6 +11,7 @@ from aiostream.core import Streamer
 from returns.result import Result, Success
 from typing_extensions import TypeIs
 
+from returns_pipeline import ResultStream, pipe
 from returns_pipeline.combine import (
     Branch,
     KeyFailed,
@@ -199,3 +200,64 @@ def routed(ints: Stream[int], failed: KeyFailed[str, int], ctx: StepContext) -> 
     route(ints, str, persist)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     KeyFailed("key", OSError())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ItemsRefused()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def low(n: int) -> bool:
+    return n < 3
+
+
+def piped(
+    ints: Stream[int], words: AsyncIterable[str], results: Stream[Result[int, KeyError]]
+) -> None:
+    """Behind ``|``, with named functions."""
+    assert_type(ints | pipe.merge(words), Stream[int | str])
+    assert_type(ints | pipe.concat(words), Stream[int | str])
+    assert_type(results | pipe.zip_results(results), Stream[Result[tuple[int, int], KeyError]])
+    assert_type(ints | pipe.scan(0.5, total), Stream[float])
+    assert_type(ints | pipe.distinct_until_changed(), Stream[int])
+    assert_type(ints | pipe.prefetch(3), Stream[int])
+    assert_type(ints | pipe.take_until(words), Stream[int])
+    assert_type(ints | pipe.throttle(0.5), Stream[int])
+    assert_type(ints | pipe.debounce(0.5), Stream[int])
+    assert_type(ints | pipe.route(str, doubles), Stream[float])
+    assert_type(ints | pipe.broadcast(2), tuple[Branch[int], ...])
+    assert_type(ints | pipe.partition(low), tuple[Branch[int], Branch[int]])
+    pipe.merge(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    pipe.concat(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    pipe.zip_results(ints)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    pipe.scan(total)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pipe.distinct_until_changed(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    pipe.prefetch("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pipe.take_until(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pipe.throttle()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pipe.debounce()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pipe.route(str)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    pipe.broadcast("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pipe.partition(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def methods(
+    s: ResultStream[int, KeyError], other: ResultStream[str, OSError], stop: asyncio.Event
+) -> None:
+    """Values and errors widen; a failure is not what a step's function gets."""
+    assert_type(s.merge(other), ResultStream[int | str, KeyError | OSError])
+    assert_type(s.merge(s, buffer=3), ResultStream[int, KeyError])
+    assert_type(s.concat(other), ResultStream[int | str, KeyError | OSError])
+    assert_type(s.zip(other, strict=True), ResultStream[tuple[int, str], KeyError | OSError])
+    assert_type(s.broadcast(2, buffer=3), tuple[ResultStream[int, KeyError], ...])
+    assert_type(s.scan(0.5, lambda sofar, n: sofar + n), ResultStream[float, KeyError])
+    assert_type(other.distinct_until_changed(lambda w: w.lower()), ResultStream[str, OSError])
+    assert_type(s.prefetch(3), ResultStream[int, KeyError])
+    assert_type(s.take_until(stop), ResultStream[int, KeyError])
+    assert_type(s.throttle(0.5, burst=3), ResultStream[int, KeyError])
+    assert_type(s.debounce(0.5), ResultStream[int, KeyError])
+    s.merge(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.concat([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.zip(stop)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.broadcast()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.scan(lambda sofar, n: sofar + n)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue, reportUnknownLambdaType]
+    s.distinct_until_changed(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.prefetch("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.take_until(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.throttle("1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.debounce("1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

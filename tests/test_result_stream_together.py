@@ -1,0 +1,217 @@
+"""The methods of `ResultStream` that put streams together: failures go by, in their place."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from returns.result import Failure, Result, Success
+
+from returns_pipeline import InvalidArgument, ResultStream, pipe
+from returns_pipeline.errors import BufferOverflow, UnevenSources
+from returns_pipeline.testing import Scripted, run, script, timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LETTERS: dict[str, Result[str, str]] = {
+    **{letter: Success(letter) for letter in "abcdef"},
+    **{letter: Failure(letter) for letter in "XYZ"},
+}
+
+
+def results(marbles: str) -> ResultStream[str, str]:
+    """Small letters are values, capitals failures."""
+    return ResultStream.from_results(source(marbles))
+
+
+def source(marbles: str) -> Scripted[Result[str, str]]:
+    return script(marbles, values=LETTERS)
+
+
+async def shown(s: ResultStream[Any, Any]) -> list[tuple[float, Any]]:
+    return [
+        (at, item.unwrap() if isinstance(item, Success) else item.failure())
+        for at, item in await timeline(s)
+    ]
+
+
+def joined(before: str, item: str) -> str:
+    return before + item
+
+
+CASES: dict[str, tuple[Callable[[], ResultStream[Any, Any]], list[tuple[float, Any]]]] = {
+    "merge": (
+        lambda: results("a-X|").merge(results("-b-Y|"), results("-----c|")),
+        [(0, "a"), (1, "b"), (2, "X"), (3, "Y"), (5, "c")],
+    ),
+    "concat": (
+        lambda: results("a-X|").concat(results("-b|")),
+        [(0, "a"), (2, "X"), (4, "b")],
+    ),
+    "zip": (
+        lambda: results("abXc|").zip(results("d-eY(fa)|")),
+        [(0, ("a", "d")), (2, ("b", "e")), (3, "X"), (4, ("c", "f"))],
+    ),
+    "zip, both failed": (lambda: results("X|").zip(results("Y|")), [(0, "X")]),
+    "scan": (lambda: results("aXb|").scan("", joined), [(0, "a"), (1, "X"), (2, "ab")]),
+    "distinct_until_changed": (
+        lambda: results("aaXabXX|").distinct_until_changed(),
+        [(0, "a"), (2, "X"), (4, "b"), (5, "X"), (6, "X")],
+    ),
+    "distinct_until_changed by key": (
+        lambda: results("abXc|").distinct_until_changed(lambda letter: letter in "ab"),
+        [(0, "a"), (2, "X"), (3, "c")],
+    ),
+    "prefetch": (lambda: results("aX|").prefetch(2), [(0, "a"), (1, "X")]),
+    "take_until": (lambda: results("aX--b|").take_until(script("--a")), [(0, "a"), (1, "X")]),
+    "throttle": (
+        lambda: results("(abX)--(cYZ)|").throttle(2.0),
+        [(0, "a"), (2, "b"), (2, "X"), (4, "c"), (4, "Y"), (4, "Z")],
+    ),
+    "throttle, failures do not count": (
+        lambda: results("(XYaZb)|").throttle(2.0),
+        [(0, "X"), (0, "Y"), (0, "a"), (0, "Z"), (2, "b")],
+    ),
+    "debounce": (
+        lambda: results("ab----cX-d----e|").debounce(2.0),
+        [(3, "b"), (7, "c"), (7, "X"), (11, "d"), (15, "e")],
+    ),
+    "debounce, failures alone": (
+        lambda: results("XY--a|").debounce(9.0),
+        [(0, "X"), (1, "Y"), (5, "a")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), CASES.values(), ids=CASES)
+def test_values_are_worked_on_and_failures_pass_also_when_read_again(
+    make: Callable[[], ResultStream[Any, Any]], expected: list[tuple[float, Any]]
+) -> None:
+    async def main() -> None:
+        s = make()
+        assert isinstance(s, ResultStream)
+        assert await shown(s) == expected
+        assert await shown(s) == expected
+        assert len(await shown(s.map(repr).alt(repr))) == len(expected)
+
+    run(main())
+
+
+def test_a_slow_reader_of_debounce_loses_neither_failures_nor_what_stood_before_them() -> None:
+    async def main() -> None:
+        seen = await timeline(results("aXbYZc----dX|").debounce(1.5), pause=10.0)
+        letters = [
+            item.unwrap() if isinstance(item, Success) else item.failure() for _, item in seen
+        ]
+        assert letters == ["a", "X", "b", "Y", "Z", "d", "X"]  # d had come when c was read
+
+    run(main())
+
+
+def test_the_other_stream_s_steps_run_too_and_terminals_stop_at_its_failures() -> None:
+    async def main() -> None:
+        merged = results("a--b|").merge(results("-cX-d|").map(str.upper))
+        assert await merged.collect() == await results("X|").collect()
+        assert (await merged.successes()) == "D"
+
+    run(main())
+
+
+@pytest.mark.parametrize("method", ["merge", "concat", "zip"])
+def test_until_drains_all_streams_that_were_joined_before_it(method: str) -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(2.5, stop.set)
+        first, second = source("a-b-----c|"), source("d-e-----f|")
+        s = getattr(ResultStream.from_results(first), method)(ResultStream.from_results(second))
+        seen = await shown(s.chunks_or_timeout(100, math.inf).until(stop))
+        assert asyncio.get_running_loop().time() == 2.5
+        assert seen == [
+            (
+                2.5,
+                {
+                    "merge": ["a", "d", "b", "e"],
+                    "concat": ["a", "b"],
+                    "zip": [("a", "d"), ("b", "e")],
+                }[method],
+            )
+        ]
+        assert (first.cancelled, second.opened) == (1, 0 if method == "concat" else 1)
+
+    run(main())
+
+
+def test_until_before_a_join_leaves_the_other_stream_alone() -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        stop.set()
+        s = results("a-b|").until(stop).merge(results("--c|"))
+        assert await shown(s) == [(2, "c")]
+
+    run(main())
+
+
+def test_zip_says_when_strict_that_one_is_shorter() -> None:
+    async def main() -> None:
+        with pytest.raises(UnevenSources):
+            await shown(results("ab|").zip(results("a|"), strict=True))
+
+    run(main())
+
+
+def test_broadcast_gives_values_and_failures_to_each_stream() -> None:
+    async def main() -> None:
+        for branches in results("aXb|").broadcast(2), results("aXb|") | pipe.broadcast(2):
+            streams = [ResultStream.from_results(branch) for branch in branches]
+            for seen in await asyncio.gather(*map(shown, streams)):
+                assert [item for _, item in seen] == ["a", "X", "b"]
+        left, right = results("aXb|").broadcast(2, buffer=1, slow="fail")
+        assert len(await shown(left)) == 3
+        with pytest.raises(BufferOverflow):
+            await shown(right)
+
+    run(main())
+
+
+def test_partition_behind_a_pipe() -> None:
+    async def main() -> None:
+        good, bad = results("aXb|") | pipe.partition(lambda item: isinstance(item, Success))
+        assert await timeline(good) == [(0, Success("a")), (2, Success("b"))]
+        assert [item for _, item in await timeline(bad)] == [Failure("X")]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: s.merge(s, buffer=0),
+        lambda s: s.prefetch(0),
+        lambda s: s.throttle(0),
+        lambda s: s.debounce(0),
+        lambda s: s.broadcast(0),
+    ],
+    ids=range(5),
+)
+def test_arguments_out_of_range_are_refused_at_the_call(make: Callable[[Any], Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        make(results("a|"))
+
+
+@pytest.mark.parametrize("method", ["merge", "concat", "zip", "take_until"])
+def test_what_is_no_stream_is_refused_at_the_call(method: str) -> None:
+    with pytest.raises(TypeError):
+        getattr(results("a|"), method)([1])
+
+
+def test_a_reader_that_stops_early_closes_all_sources() -> None:
+    async def main() -> None:
+        first, second = source("a-b----|"), source("c-d----|")
+        s = ResultStream.from_results(first).merge(ResultStream.from_results(second))
+        await s.scan("", joined).first()
+        assert first.closed == second.closed == 1
+
+    run(main())
