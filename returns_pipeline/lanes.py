@@ -171,11 +171,22 @@ class Lanes(Pump[U], Generic[T, U]):
 
     async def _read(self, lane: Lane[T]) -> None:
         items = lane.items
+        append = items.append
         async with plain_iterator(lane.source) as source:
             async for item in source:
-                items.append(item)
-                if len(items) >= lane.mark and not await self._look_up(lane):
-                    break
+                append(item)
+                held = len(items)
+                if held >= lane.mark:
+                    room = lane.limit - lane.drawn
+                    if held == 1 < room and not self.over:
+                        # What `_look_up` would do, without a coroutine for each item of a source
+                        # that is slower than the reader.
+                        lane.mark = room
+                        self.arrived(lane)
+                        if self.ready is not None:
+                            self.wake_reader()
+                    elif not await self._look_up(lane):
+                        break
         lane.over = True
         if not self.over:
             self.left(lane)
@@ -197,7 +208,7 @@ class Lanes(Pump[U], Generic[T, U]):
             finally:
                 lane.room = None
             if not lane.fixed:
-                hungry = self.ready is not None
+                hungry = self.reading
                 lane.limit = min(lane.limit + 1, self.buffer) if hungry else 1
         if self.over:
             return False
@@ -220,16 +231,27 @@ class Merging(Lanes[T, U], Generic[T, U]):
 
     def has_next(self) -> bool:
         """Say whether an item can be given out."""
-        return bool(self.out) or self._draw()
+        return bool(self.out or self._ready)
 
     def take(self) -> U:
         """Give the next one out, and let the sources go on when it was the last one drawn."""
-        item = self.out.popleft()
-        if not self.out:
+        out = self.out
+        if not out:
+            lane = self._ready[0]
+            if len(lane.items) == 1:  # as with a source that is slower than the reader
+                del self._ready[0]
+                item = lane.items.pop()
+                lane.mark = 1
+                if lane.room is not None:
+                    wake(lane.room)
+                return self.tagged(lane, item)
+            self._draw()
+        given = out.popleft()
+        if not out:
             for lane in self._drawn:
                 lane.emptied()
             self._drawn.clear()
-        return item
+        return given
 
     def dismiss(self) -> None:
         """Drop what is held: nobody wants it."""
@@ -237,15 +259,17 @@ class Merging(Lanes[T, U], Generic[T, U]):
         self.out.clear()
         self._ready.clear()
 
-    def tagged(self, lane: Lane[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
-        """Make of a lane's items what is given out."""
-        return cast("list[U]", items)  # T and U are the same unless this is overridden
+    def tagged(self, lane: Lane[T], item: T) -> U:  # noqa: ARG002
+        """Make of a lane's item what is given out."""
+        return cast("U", item)  # they are the same unless this and the next are overridden
 
-    def _draw(self) -> bool:
+    def all_tagged(self, lane: Lane[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
+        """Do the same to many at once."""
+        return cast("list[U]", items)
+
+    def _draw(self) -> None:
         """Draw items to be given out, the same number from each lane that has some."""
         ready = self._ready
-        if not ready:
-            return False
         count = 1
         lanes = ready
         if len(ready) == 1:
@@ -255,7 +279,7 @@ class Merging(Lanes[T, U], Generic[T, U]):
             if count == 1:
                 # One at a time, so that its source goes on at once.
                 lanes = ready[:1]
-        drawn = [self.tagged(lane, lane.items[:count]) for lane in lanes]
+        drawn = [self.all_tagged(lane, lane.items[:count]) for lane in lanes]
         self.out.extend(
             drawn[0] if len(drawn) == 1 else chain.from_iterable(zip(*drawn, strict=True))
         )
@@ -268,7 +292,6 @@ class Merging(Lanes[T, U], Generic[T, U]):
                 left.append(lane)
         self._drawn = lanes
         self._ready = left
-        return True
 
 
 class LaneReader(Reader[U]):
@@ -284,6 +307,9 @@ class LaneReader(Reader[U]):
         out = self._out
         if len(out) > 1:  # the last of them is taken by the pump, which lets the sources go on
             return out.popleft()
+        pump = self._pump
+        if pump.has_next():
+            return pump.take()
         return await super().__anext__()
 
 

@@ -326,7 +326,10 @@ class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
         self._deadline = math.inf
         self._silent = False
 
-    def tagged(self, lane: Lane[T], items: list[T]) -> Iterable[tuple[K, T]]:
+    def tagged(self, lane: Lane[T], item: T) -> tuple[K, T]:
+        return self._keys[lane.index], item
+
+    def all_tagged(self, lane: Lane[T], items: list[T]) -> Iterable[tuple[K, T]]:
         return zip(repeat(self._keys[lane.index]), items)
 
     def start(self) -> None:
@@ -347,7 +350,7 @@ class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
 
     def take(self) -> tuple[K, T] | TimedOut:
         self._deadline = self.loop.time() + self._timeout
-        if self.out:
+        if super().has_next():
             self._silent = False
             return super().take()
         self._silent = False

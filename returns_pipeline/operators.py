@@ -11,15 +11,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from aiostream import pipable_operator, streamcontext
+from aiostream.core import Streamer
 from typing_extensions import ParamSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
     from typing import Concatenate
 
     from aiostream import Stream
 
-__all__ = ["Combiner", "Operator", "operator", "plain_iterator"]
+__all__ = ["Combiner", "Operator", "QuickStreamer", "operator", "plain_iterator"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -125,6 +126,15 @@ def operator(
         made.raw,
         of=func,
     )
+
+
+class QuickStreamer(Streamer[T]):
+    """An aiostream streamer whose checks cost a third."""
+
+    def __anext__(self) -> Awaitable[T]:
+        if self._state == "RUNNING":
+            return self._aiterator.__anext__()
+        return super().__anext__()
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Never, cast, overload
 
 from aiostream import Stream
-from aiostream.core import Streamer
 from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
@@ -24,7 +23,7 @@ from returns_pipeline.keyed import (
 )
 from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least
 from returns_pipeline.merging import zip_items
-from returns_pipeline.operators import plain_iterator
+from returns_pipeline.operators import QuickStreamer, plain_iterator
 from returns_pipeline.outcomes import settled
 from returns_pipeline.pacing import debounced, throttled
 from returns_pipeline.relaying import changes, scanned
@@ -41,6 +40,8 @@ from returns_pipeline.workers import expand_concurrently, map_concurrently
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+
+    from aiostream.core import Streamer
 
     from returns_pipeline.context import StepContext
     from returns_pipeline.event_time import Assigner, EventWindow, Late
@@ -106,7 +107,7 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
     def stream(self) -> Streamer[Result[T_co, E_co]]:
         """Open the stream for reading: ``async with s.stream() as items``."""
-        return _Streamer(stages.open_results(self._chain))
+        return QuickStreamer(stages.open_results(self._chain))
 
     def __aiter__(self) -> Streamer[Result[T_co, E_co]]:
         return self.stream()
@@ -830,15 +831,6 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
                 part, work, concurrency, ordered=ordered, passing=Failed, after=after
             )
         )
-
-
-class _Streamer(Streamer[T]):
-    """An aiostream streamer whose checks cost a third."""
-
-    def __anext__(self) -> Awaitable[T]:
-        if self._state == "RUNNING":
-            return self._aiterator.__anext__()
-        return super().__anext__()
 
 
 def _awaiting_future(

@@ -8,11 +8,11 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overload
 
-from aiostream import Stream, stream, streamcontext
+from aiostream import Stream, stream
 
 from returns_pipeline.errors import BufferOverflow, InvalidArgument
 from returns_pipeline.lanes import BUFFER, check_at_least, check_source
-from returns_pipeline.operators import plain_iterator
+from returns_pipeline.operators import QuickStreamer, plain_iterator
 from returns_pipeline.pump import Pump, Reader, wait_done, wake
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Branch(Stream[T_co], Generic[T_co]):
         reader, self._reader = self._reader, None
         if reader is None:
             raise RuntimeError("a branch can be read once; ask for one more branch")
-        return streamcontext(reader)
+        return QuickStreamer(reader)
 
     def __aiter__(self) -> Streamer[T_co]:
         return self.stream()
@@ -124,6 +124,7 @@ class _Tap(Pump[T]):
             self.hub.report(self.place, gap)
         item = self.items.popleft()
         wake(self.hub.room)
+        self.hub.room = None  # once is enough: the reads that follow find the short way
         return item
 
     def drop(self, count: int = 1) -> None:
@@ -253,26 +254,32 @@ class _Hub(Generic[T]):
     async def _deliver(self, item: T) -> bool:
         """Hand an item to the branches that are to get it, and see to it that there is room."""
         buffer = self._buffer
-        crowded = False
+        crowded = False  # whether one is full now, or has failed
         for tap in self.taps:
-            if tap.reached:
-                continue
             waiting = tap.items
             if len(waiting) >= buffer:  # it had its chance
                 if self._slow == "fail":
-                    tap.end(BufferOverflow(tap.place, buffer))
+                    if not tap.reached:
+                        tap.end(BufferOverflow(tap.place, buffer))
+                    crowded = True
                     continue
                 waiting.popleft()
                 tap.drop()
+            elif tap.reached:
+                crowded = True
+                continue
             waiting.append(item)
-            if len(waiting) == 1:
+            held = len(waiting)
+            if held == 1 and tap.ready is not None:
                 tap.wake_reader()
-            crowded = crowded or len(waiting) >= buffer
-        if crowded:
-            if self._slow == "wait":
-                await self._wait_for_room(self.taps)
-            else:
-                await asyncio.sleep(0)  # readers that are ready to go on do so now
+            if held >= buffer:
+                crowded = True
+        if not crowded:
+            return True
+        if self._slow == "wait":
+            await self._wait_for_room(self.taps)
+        else:
+            await asyncio.sleep(0)  # readers that are ready to go on do so now
         return any(not tap.reached for tap in self.taps)
 
     async def _wait_for_room(self, taps: list[_Tap[T]]) -> None:
