@@ -245,6 +245,12 @@ class Merging(Lanes[T, U], Generic[T, U]):
                 if lane.room is not None:
                     wake(lane.room)
                 return self.tagged(lane, item)
+            if lane.fixed:  # its source is to be ahead by so many all the time
+                item = lane.items.pop(0)
+                lane.mark = min(lane.mark, lane.limit)
+                if lane.room is not None:
+                    wake(lane.room)
+                return self.tagged(lane, item)
             self._draw()
         given = out.popleft()
         if not out:

@@ -26,6 +26,7 @@ from returns_pipeline.combine import (
     zip_results,
 )
 from returns_pipeline.errors import UnevenSources
+from returns_pipeline.lanes import LaneReader, Merging
 from returns_pipeline.testing import (
     Wait,
     inject_everywhere,
@@ -453,6 +454,42 @@ def test_the_next_item_is_fetched_while_the_reader_works_on_one() -> None:
         async for _ in merge.raw(source(), source()):
             await asyncio.sleep(0.5)
         assert now() == pytest.approx(6.0)
+
+    run(main())
+
+
+def test_a_source_goes_on_when_its_item_is_taken_whatever_waits_of_the_others() -> None:
+    async def main() -> None:
+        first, second = timed(*"abc"), timed(*"xyz")
+        made: Any = merge.raw(first, second)
+        assert await anext(made) == "a"
+        await asyncio.sleep(1)
+        assert (first.given, second.given) == (2, 1)
+        await made.aclose()
+
+    run(main())
+
+
+def test_a_source_with_many_items_waiting_takes_turns_with_one_that_has_few() -> None:
+    async def main() -> None:
+        pump: Merging[str, str] = Merging([timed(*"abcde"), timed("x"), timed(*"yz")])
+        for lane in pump.lanes:
+            lane.limit = 8
+        assert "".join([item async for item in LaneReader(pump)]) == "axybzcde"
+
+    run(main())
+
+
+def test_what_is_drawn_and_not_given_out_counts_as_held() -> None:
+    async def main() -> None:
+        source = timed(*"abc", Wait(1), *"defghijk")
+        pump: Merging[str, str] = Merging([source])
+        pump.lanes[0].limit = 4
+        made = LaneReader(pump)
+        assert await anext(made) == "a"
+        await asyncio.sleep(5)
+        assert source.given <= 5
+        await made.aclose()
 
     run(main())
 

@@ -231,6 +231,19 @@ def test_prefetch_lets_source_and_reader_work_at_the_same_time() -> None:
     run(main())
 
 
+def test_prefetch_stays_ahead_while_the_reader_works_through_a_burst() -> None:
+    async def main() -> None:
+        source = timed(1, 2, 3, Wait(1), *range(4, 20))
+        made: Any = prefetch.raw(source, 4)
+        for taken in range(1, 10):
+            assert await anext(made) == taken
+            await asyncio.sleep(5)
+            assert source.given == taken + 4
+        await made.aclose()
+
+    run(main())
+
+
 def test_prefetch_evens_bursts_out() -> None:
     async def main() -> None:
         source = timed(1, 2, 3, 4, Wait(4), 5, 6, 7, 8, Wait(4), 9)
