@@ -1,6 +1,6 @@
 """Typed functional streams: errors as values, windows by time or count, compensation."""
 
-from returns_pipeline import pipe, results
+from returns_pipeline import combine, pipe, results
 from returns_pipeline.compensation import (
     Compensation,
     CompensationRegistry,
@@ -48,6 +48,7 @@ __all__ = [
     "cases",
     "chunks_by_weight",
     "chunks_or_timeout",
+    "combine",
     "current_key",
     "keyed_chunks",
     "pipe",

@@ -65,6 +65,7 @@ ENGINE = {
 # Names of the engine in modules that users see, which need no type test.
 OF_THE_ENGINE = {
     "Combiner",
+    "QuickStreamer",
     "check_window",
     "flushing_chunks",
     "plain_iterator",
