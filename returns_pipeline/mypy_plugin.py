@@ -363,18 +363,14 @@ def _message(dropped: Type, value: Instance, options: Options) -> str:
 
 def _name_each_exception(context: FunctionContext) -> Type:
     """Put the union of the listed exceptions where mypy has put what they have in common."""
-    given = context.default_return_type
-    decorator = get_proper_type(given)
-    if not isinstance(decorator, CallableType):
-        return given
-    # `@safe` without arguments gives the decorated function itself, and that its Result.
-    decorated = get_proper_type(decorator.ret_type)
-    if not isinstance(decorated, CallableType):
-        return given
+    decorator = get_proper_type(context.default_return_type)
+    decorated = get_proper_type(decorator.ret_type) if isinstance(decorator, CallableType) else None
+    if not isinstance(decorator, CallableType) or not isinstance(decorated, CallableType):
+        return decorator  # `@safe` without arguments: the decorated function itself
     result = get_proper_type(decorated.ret_type)
     errors = _listed(context.arg_types[0][0])
     if not isinstance(result, Instance) or len(result.args) != 2 or not errors:
-        return given
+        return decorator
     result = Instance(result.type, [result.args[0], UnionType.make_union(errors)])
     # mypy gives the parameters of `copy_modified` a type of its own that pyright does not know.
     decorated = decorated.copy_modified(ret_type=result)  # pyright: ignore[reportUnknownMemberType]

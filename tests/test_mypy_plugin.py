@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mypy import api
 from mypy.dmypy_server import Server, process_start_options
+from mypy.options import Options
 from mypy.plugin import Plugin
 from returns.contrib.mypy.returns_plugin import plugin as returns_plugin
 
@@ -34,7 +35,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypedDict, TypeVar, assert_type
+from typing import Any, TypedDict, TypeVar, assert_type
 
 from returns.curry import curry, partial
 from returns.interfaces.mappable import Mappable2
@@ -125,9 +126,10 @@ def mypys(color: Color, movie: Movie, n: int) -> None:
     opened(1)  # type: ignore[arg-type]
 
 
-def ours(n: int) -> None:
+def ours(unknown: Any, n: int) -> None:
     half(n)  # E
     assert_type(load(n), Result[str, KeyError | OSError])
+    assert_type(safe(exceptions=(KeyError, unknown))(str)(n), Result[str, Any])
 """
 
 
@@ -206,6 +208,10 @@ def test_each_hook_of_the_plugin_of_returns_is_handed_on() -> None:
     theirs = {name for name in vars(returns_plugin("")) if name in vars(Plugin)}
     ours = {name for name in vars(plugin("").__base__) if name in vars(Plugin)}
     assert theirs - {"__module__", "__doc__"} <= ours
+
+
+def test_it_answers_while_nothing_is_checked() -> None:
+    assert plugin("")(Options()).get_function_hook("len") is None
 
 
 def test_each_dropped_value_is_one_error_also_from_the_cache(tmp_path: Path) -> None:
