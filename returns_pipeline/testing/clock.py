@@ -72,6 +72,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     loop: VirtualTimeLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        __tracebackhide__ = True
         ready = self.wait(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
@@ -181,6 +182,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def on_all_waiting(self, selector: _JumpingSelector) -> list[tuple[selectors.SelectorKey, int]]:
         """Find out how it goes on when no task can run: wait for real, jump, or give up."""
+        __tracebackhide__ = True
         ready = self._wait_for_outside(selector)
         if ready or self._wake_idle():
             return ready

@@ -13,7 +13,6 @@ from returns_pipeline.testing.places import chain, report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-    from collections.abc import Set as AbstractSet
 
 __all__ = ["LeakedTasks", "check_leaks", "run"]
 
@@ -108,19 +107,12 @@ async def _checked(main: Awaitable[T], logged: list[str]) -> T:
     return result
 
 
-async def check_leaks(known: AbstractSet[object] = frozenset()) -> None:
-    """Raise `LeakedTasks` if there are others than this task and those ``known``.
-
-    Args:
-        known: Tasks and async generators that were there before, and are none of ours.
-
-    Raises:
-        LeakedTasks: If there are.
-    """
+async def check_leaks() -> None:
+    """Raise `LeakedTasks` if there are other tasks than this one, or open async generators."""
+    __tracebackhide__ = True
     loop = virtual_loop("check_leaks()")
-    me = asyncio.current_task()
-    tasks = {task for task in asyncio.all_tasks() if task is not me and task not in known}
-    if any(it not in known for it in loop.unfinished_generators()):
+    tasks = _other_tasks()
+    if loop.unfinished_generators():
         gc.collect()  # those that only a cycle keeps are dropped, not held
     if not tasks and not loop.unfinished_generators() and loop.is_idle():
         return
@@ -131,13 +123,15 @@ async def check_leaks(known: AbstractSet[object] = frozenset()) -> None:
     left = {task for task in tasks if not (task.cancelled() or _is_closing(task))}
     if left or cancelled:
         raise LeakedTasks("tasks left running, or cancelled and not awaited" + found)
-    late = {task for task in asyncio.all_tasks() if task is not me and task not in known}
-    if late:
+    if late := _other_tasks():
         raise LeakedTasks(report("tasks that began at the very end", late))
-    still = [it for it in loop.unfinished_generators() if it not in known]
-    if still:
+    if still := loop.unfinished_generators():
         lines = [f"  {chain(generator)[-1]}" for generator in still]
         raise LeakedTasks("\n".join(["async generators left open, suspended at", *lines]))
+
+
+def _other_tasks() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 def _is_closing(task: asyncio.Task[Any]) -> bool:
