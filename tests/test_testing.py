@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import logging
 import math
@@ -623,7 +624,7 @@ def test_advance_waits_for_the_thread_job_that_was_due() -> None:
 
         task = asyncio.create_task(job())
         await advance(5)
-        assert now() == 5.0
+        assert (now(), log) == (5.0, ["done"])
         await task
         return log
 
@@ -686,6 +687,22 @@ class Terse(Worker):
         return await future
 
 
+class Grouping(Worker):
+    """The same, that tells of several answers in one message."""
+
+    def tell(self, future: asyncio.Future[Any], result: object) -> None:
+        future.get_loop().call_soon_threadsafe(functools.partial(self.settle, [(future, result)]))
+
+    def settle(self, answers: list[tuple[asyncio.Future[Any], object]]) -> None:
+        for future, result in answers:
+            self.answer(future, result)
+
+    async def call(self, *job: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        self.queue.put((future, *job))
+        return await future
+
+
 @contextmanager
 def working(make: Callable[[], Worker] = Worker) -> Iterator[Worker]:
     worker = make()
@@ -703,7 +720,7 @@ def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_learned")
-@pytest.mark.parametrize("make", [Worker, Terse])
+@pytest.mark.parametrize("make", [Worker, Terse, Grouping])
 def test_the_clock_stands_still_while_a_thread_works_for_a_task(make: Callable[[], Worker]) -> None:
     async def main(worker: Worker) -> float:
         for _ in range(5):
@@ -1038,6 +1055,41 @@ def test_a_client_in_another_thread_can_talk_to_a_server_here() -> None:
             return got
 
     assert run(main()) == b"HELLO\n"
+
+
+def test_a_client_elsewhere_owes_no_answer_to_a_server_here() -> None:
+    """It may keep its connection, and say nothing more for a long time."""
+    release = threading.Event()
+
+    def client(address: tuple[str, int]) -> None:
+        with socket.create_connection(address) as connection:
+            connection.sendall(b"hello\n")
+            connection.recv(100)
+            release.wait()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.readline():
+            writer.write(data.upper())
+            answered.set()
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> float:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            thread = threading.Thread(target=client, args=[server.sockets[0].getsockname()])
+            thread.start()
+            with hold_clock():
+                await answered.wait()
+            await asyncio.sleep(60)
+            release.set()
+            await asyncio.to_thread(thread.join)
+            await advance(1)
+            return now()
+
+    answered = asyncio.Event()
+    begun = time.monotonic()
+    assert run(main(), patience=30) == 61.0
+    assert time.monotonic() - begun < 15
 
 
 def test_the_clock_stands_still_while_a_child_process_runs() -> None:

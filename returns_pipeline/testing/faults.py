@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.pump import wait_done
 from returns_pipeline.testing.clock import steering
-from returns_pipeline.testing.places import chain, is_asyncio
+from returns_pipeline.testing.places import chain, is_asyncio, is_of_tasks
 from returns_pipeline.testing.runner import run
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ def _place(coroutine: Coroutine[Any, Any, Any]) -> str:
 
 def _cannot_fail(coroutine: Coroutine[Any, Any, Any], awaited: object) -> bool:
     """Tell the awaits of tasks from those of the world outside."""
-    if isinstance(awaited, asyncio.Task) or type(awaited).__name__ == "_GatheringFuture":
+    if is_of_tasks(awaited):
         return True
     places = chain(coroutine)
     return bool(places) and is_asyncio(places[-1]) and places[-1].name in _NEVER_FAIL

@@ -7,12 +7,13 @@ that is about to answer, and every time limit on them would fire. So the loop as
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from returns_pipeline.testing.places import Place, chain, is_asyncio
+from returns_pipeline.testing.places import Place, chain, is_asyncio, is_of_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,9 @@ __all__ = ["Outside", "other_threads"]
 # Real seconds that a connection must have been silent for, before its answer is taken for complete:
 # what came may be the first part of it, or have been on its way before.
 _SILENCE = 0.02
+# Elements of a message that are looked at, and of each list in it.
+_WIDEST = 1000
+
 # Whether a future is answered by another thread cannot be seen, but it is learned by the place at
 # which it is awaited: a driver awaits its thread's answers at the same few lines of its code. What
 # is learned holds for every loop of the process.
@@ -136,7 +140,8 @@ class Outside:
 
         Called in that thread.
         """
-        for value in (getattr(callback, "__self__", None), *args):
+        told = (getattr(callback, "__self__", None), getattr(callback, "args", ()), args)
+        for value in _flat(told):
             place = self._waits.get(value) if asyncio.isfuture(value) else None
             if place is not None:
                 _ANSWERED_BY_THREADS.add(place)
@@ -146,7 +151,7 @@ class Outside:
         tasks: Any = asyncio.all_tasks(self._loop)
         for task in tasks:
             future = task._fut_waiter
-            if future is None or isinstance(future, asyncio.Task):
+            if future is None or is_of_tasks(future):
                 continue
             if future not in self._waits:
                 places = chain(task.get_coro())
@@ -176,6 +181,15 @@ class Outside:
             transport.get_extra_info("sockname") == address
             for _, transport in self._open_connections()
         )
+
+
+def _flat(values: Any, depth: int = 4) -> Iterator[object]:
+    """Give what is in a message: it may tell of several answers at once."""
+    for value in itertools.islice(values, _WIDEST):
+        if depth and isinstance(value, list | tuple):
+            yield from _flat(value, depth - 1)
+        else:
+            yield value
 
 
 def other_threads() -> bool:

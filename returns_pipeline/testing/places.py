@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import types
 
-__all__ = ["Place", "chain", "is_asyncio", "report"]
+__all__ = ["Place", "chain", "is_asyncio", "is_of_tasks", "report"]
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 # They only pass on the steps of what they run.
@@ -39,6 +39,11 @@ class Place:
 def is_asyncio(place: Place) -> bool:
     """Say whether this is asyncio's own code."""
     return place.file.startswith(_ASYNCIO)
+
+
+def is_of_tasks(awaited: object) -> bool:
+    """Say whether this is a task or `asyncio.gather()` of some: the loop itself ends it."""
+    return isinstance(awaited, asyncio.Task) or type(awaited).__name__ == "_GatheringFuture"
 
 
 def chain(awaited: object) -> list[Place]:
