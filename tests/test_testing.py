@@ -737,15 +737,16 @@ def test_the_clock_stands_still_while_a_thread_works_for_a_task(make: Callable[[
 
 
 @pytest.mark.usefixtures("nothing_learned")
+@pytest.mark.parametrize("make", [Worker, Terse, Grouping])
 def test_what_was_learned_of_a_line_of_code_holds_for_every_later_loop(
-    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(worker: Worker) -> float:
         async with asyncio.timeout(0.001):
             await worker.call(time.sleep, 0.02)
         return now()
 
-    with working() as worker:
+    with working(make) as worker:
         assert run(main(worker)) == 0.0
         monkeypatch.setattr(clock, "_ACQUAINTANCE", 0.0)  # strangers get no time any more
         assert run(main(worker)) == 0.0
@@ -774,17 +775,23 @@ def test_a_line_of_code_that_is_answered_here_is_not_waited_for_again(
     assert time.monotonic() - begun < 15
 
 
-def test_a_thread_that_only_knows_an_event_is_not_foreseen_but_a_wait_is_no_stranger() -> None:
+@pytest.mark.usefixtures("nothing_learned")
+def test_the_waits_of_asyncios_own_code_and_those_for_tasks_need_no_acquaintance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def main() -> float:
         event = asyncio.Event()
         waiting = asyncio.create_task(event.wait())
         await asyncio.sleep(60)
         event.set()
-        await waiting
+        await asyncio.gather(asyncio.sleep(60), waiting)
         return now()
 
+    monkeypatch.setattr(clock, "_ACQUAINTANCE", 30)
+    begun = time.monotonic()
     with working():
-        assert run(main()) == 60.0
+        assert run(main()) == 120.0
+    assert time.monotonic() - begun < 15
 
 
 def test_an_idle_thread_does_not_keep_the_clock_from_jumping() -> None:
@@ -1007,6 +1014,37 @@ smEhZCDoItUGn9qXrDq2hNTEoVp1XqJO
 @pytest.fixture
 def certificate(tmp_path: Path) -> Certificate:
     return Certificate(tmp_path / "localhost.pem")
+
+
+def test_a_connection_that_was_given_up_is_waited_for_again_when_it_has_answered() -> None:
+    release = threading.Event()
+
+    def late(connection: socket.socket) -> None:
+        assert connection.recv(100) == b"hello\n"
+        release.wait()
+        connection.sendall(b"HELLO\n")
+        assert connection.recv(100) == b"again\n"
+        time.sleep(0.05)
+        connection.sendall(b"AGAIN\n")
+        assert connection.recv(100) == b""
+
+    async def main(address: tuple[str, int]) -> float:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"hello\n")
+        await asyncio.sleep(60)
+        release.set()
+        with hold_clock():
+            assert await reader.readline() == b"HELLO\n"
+        async with asyncio.timeout(0.001):
+            writer.write(b"again\n")
+            assert await reader.readline() == b"AGAIN\n"
+        writer.close()
+        await writer.wait_closed()
+        return now()
+
+    thread, address = serve(late)
+    assert run(main(address), patience=0.5) == 60.0
+    thread.join()
 
 
 def test_a_server_and_its_client_in_one_loop_live_in_virtual_time() -> None:

@@ -102,6 +102,7 @@ class Outside:
             if connection is not None:
                 connection.unanswered = False
                 connection.heard_at = time.monotonic()
+                _ = self.given_up.pop(connection, None)
 
     def give_up(self, owed: dict[object, str]) -> None:
         """Stop waiting for these."""
@@ -120,7 +121,7 @@ class Outside:
         for future, place in self._awaited():
             if place in _ANSWERED_BY_THREADS:
                 owed[future] = f"the thread that answers {place}"
-        # What was answered meanwhile may be waited for again.
+        # What is settled need not be remembered.
         self.given_up = {key: what for key, what in self.given_up.items() if key in owed}
         return {key: what for key, what in owed.items() if key not in self.given_up}
 
