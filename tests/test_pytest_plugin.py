@@ -184,10 +184,15 @@ def test_a_default_scope_of_the_configuration_does_not_count(run_tests: Run) -> 
 @pytest.mark.virtual_time
 async def test_it():
     assert virtual()
+
+@pytest.mark.asyncio
+@pytest.mark.virtual_time
+async def test_with_both():
+    assert virtual()
 """,
         "-o",
         "asyncio_default_test_loop_scope=session",
-    ).assert_outcomes(passed=1)
+    ).assert_outcomes(passed=2)
 
 
 def test_a_wider_loop_is_refused_for_a_test_on_virtual_time(run_tests: Run) -> None:

@@ -584,6 +584,16 @@ def test_async_generators_closed_exhausted_dropped_or_unused_are_none() -> None:
     run(main())
 
 
+def test_a_generator_that_the_loop_is_just_closing_is_none() -> None:
+    async def main() -> None:
+        async for _ in letters():
+            break
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 2
+
+    run(main())
+
+
 def test_the_clean_up_of_a_dropped_generator_that_takes_time_is_a_leak() -> None:
     async def slow() -> AsyncIterator[int]:
         try:

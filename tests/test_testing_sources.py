@@ -179,6 +179,22 @@ def test_a_cancelled_read_is_counted_and_ends_the_iteration() -> None:
     assert (source.opened, source.closed, source.cancelled) == (1, 1, 1)
 
 
+def test_a_cancelled_wait_leaves_no_timer_behind() -> None:
+    async def main() -> None:
+        async with aclosing(aiter(timed(Wait(100), "a"))) as items:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(anext(items), 1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append(asyncio.get_running_loop().time())
+
+    ends: list[float] = []
+    with pytest.raises(Deadlock):
+        run(main())
+    assert ends == [1.0]
+
+
 def test_a_failed_source_is_closed() -> None:
     source = timed("a", OSError())
     run(timeline(source, error=OSError))
