@@ -1,4 +1,4 @@
-# mypy: disable-error-code="unused-awaitable, unused-coroutine, must-use"
+# mypy: disable-error-code="unused-awaitable"
 """What the checkers must say about journals and recovery."""
 
 from __future__ import annotations
