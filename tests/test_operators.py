@@ -10,7 +10,7 @@ import pytest
 from aiostream import Stream, stream, streamcontext
 
 from returns_pipeline import operators
-from returns_pipeline.operators import Combiner, Operator, operator, plain_iterator
+from returns_pipeline.operators import Combiner, Operator, QuickStreamer, operator, plain_iterator
 from returns_pipeline.testing import FaultInjector, inject_everywhere, run
 
 if TYPE_CHECKING:
@@ -146,6 +146,19 @@ def test_a_combiner_has_two_forms_and_introduces_itself() -> None:
     assert (combiner(1, 2), combiner.raw(1, 2)) == (3, -3)
     assert repr(combiner) == f"<operator {__name__}.both>"
     assert (combiner.__doc__, combiner.__wrapped__) == ("Take both.", _both)
+
+
+def test_a_quick_streamer_gives_the_same_and_minds_its_context_like_any_streamer() -> None:
+    async def main() -> None:
+        quick = QuickStreamer(aiter(Watched()))
+        with pytest.warns(UserWarning, match="outside of its context"):
+            assert await anext(quick) == 0
+        async with quick:
+            assert [item async for item in quick] == [1, 2, 3, 4, 5]
+        with pytest.raises(RuntimeError, match="closed"):
+            await anext(quick)
+
+    run(main())
 
 
 def test_a_plain_iterator_is_the_innermost_and_is_closed_on_the_way_out() -> None:

@@ -513,6 +513,21 @@ def test_context_variables_are_shared_where_python_can_and_copied_elsewhere() ->
     run(main())
 
 
+def test_a_read_that_a_callback_begins_outside_of_any_task_works_too() -> None:
+    async def main() -> None:
+        reader = Reader(Through(numbers(2)))
+        asyncio.get_running_loop().call_soon(begin_and_give_up, reader)
+        await advance(1)
+        assert [item async for item in reader] == [0, 1]
+
+    def begin_and_give_up(reader: Reader[int]) -> None:
+        read = reader.__anext__()
+        read.send(None)
+        read.close()
+
+    run(main())
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
 def test_eager_tasks_work_on_a_copy_of_the_context() -> None:
     var = contextvars.ContextVar("var", default="unset")
