@@ -400,9 +400,9 @@ class _RouteCall(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -413,9 +413,9 @@ class _RouteCall(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -426,9 +426,9 @@ class _RouteCall(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], Awaitable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -439,9 +439,9 @@ class _RouteCall(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], Awaitable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -452,11 +452,11 @@ class _RouteCall(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[
             [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
         ],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -469,11 +469,11 @@ class _RouteCall(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[
             [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
         ],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -491,9 +491,9 @@ class _RouteRaw(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -504,9 +504,9 @@ class _RouteRaw(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -517,9 +517,9 @@ class _RouteRaw(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], Awaitable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -530,9 +530,9 @@ class _RouteRaw(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], Awaitable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -543,11 +543,11 @@ class _RouteRaw(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[
             [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
         ],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -560,11 +560,11 @@ class _RouteRaw(Protocol):
     def __call__(
         self,
         source: AsyncIterable[T],
+        /,
         key: Callable[[T], K],
         worker: Callable[
             [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
         ],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -583,7 +583,6 @@ class _RoutePipe(Protocol):
         self,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -595,7 +594,6 @@ class _RoutePipe(Protocol):
         self,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -607,7 +605,6 @@ class _RoutePipe(Protocol):
         self,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], Awaitable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -619,7 +616,6 @@ class _RoutePipe(Protocol):
         self,
         key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], Awaitable[U]],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -633,7 +629,6 @@ class _RoutePipe(Protocol):
         worker: Callable[
             [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
         ],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,
@@ -649,7 +644,6 @@ class _RoutePipe(Protocol):
         worker: Callable[
             [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
         ],
-        /,
         *,
         max_keys: int = 1000,
         buffer: int = 16,

@@ -186,6 +186,7 @@ def routed(ints: Stream[int], failed: KeyFailed[str, int], ctx: StepContext) -> 
     assert_type(route(ints, str, doubles), Stream[float])
     assert_type(route(ints, lambda n: str(n % 3), doubles, max_keys=3), Stream[float])
     assert_type(route(ints, str, total_of, buffer=3, idle_after=2), Stream[bytes])
+    assert_type(route(ints, key=str, worker=total_of), Stream[bytes])
     assert_type(route(ints, str, doubles, failing="isolate"), Stream[float | KeyFailed[str, int]])
     assert_type(route(ints, str, persist, ctx=ctx), Stream[Result[list[int], OSError]])
     assert_type(
