@@ -921,3 +921,38 @@ def test_zip_results_against_zip(lists: list[list[int]], suspending: bool) -> No
         for numbers in zip(*lists, strict=False)
     ]
     assert run(main()) == expected
+
+
+def test_a_silence_that_began_while_the_reader_was_away_is_told_of_at_once() -> None:
+    async def main() -> None:
+        made: Any = select.raw({"x": script("a-b-----------c|")}, timeout=3.0)
+        assert [await anext(made), await anext(made)] == [("x", "a"), ("x", "b")]
+        await asyncio.sleep(8)
+        assert await anext(made) == TimedOut(3.0)
+        assert now() == 10.0
+        assert await anext(made) == TimedOut(3.0)
+        assert now() == 13.0
+        await made.aclose()
+
+    run(main())
+
+
+@each_together
+def test_a_loop_that_ends_with_the_stream_open_closes_the_sources(join: Join) -> None:
+    closed = []
+
+    async def source(name: str) -> AsyncIterator[Result[str, str]]:
+        try:
+            yield Success(name)
+            await asyncio.sleep(100)
+        finally:
+            closed.append(name)
+
+    async def main() -> Any:
+        made = join(source("a"), source("b"))
+        await anext(made)
+        return made
+
+    made = asyncio.run(main())
+    assert sorted(closed) == ["a", "b"]
+    del made

@@ -272,3 +272,47 @@ def test_debounce_stops_a_source_that_swallows_its_cancellation() -> None:
         assert now() == 2.0
 
     run(main())
+
+
+def test_throttle_closed_while_an_item_waits_for_its_time_leaves_no_timer() -> None:
+    async def main() -> None:
+        made: Any = throttle.raw(script("(ab)--|"), 5.0)
+        assert await anext(made) == "a"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await anext(made)
+        await made.aclose()
+        loop: Any = asyncio.get_running_loop()
+        assert not [timer for timer in loop._scheduled if not timer.cancelled()]
+
+    run(main())
+
+
+@pytest.mark.parametrize("early", [0.0005, 0.0])
+def test_a_timer_that_fires_a_little_early_is_in_time(early: float) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        call_at, armed = loop.call_at, []
+
+        def hasty(when: float, callback: Any, *args: Any) -> Any:
+            class Handle:
+                def when(self) -> float:
+                    return when
+
+                def cancel(self) -> None:
+                    timer.cancel()
+
+            timer = call_at(when - early, callback, *args)
+            armed.append(when)
+            return Handle()
+
+        made = throttle(timed("a", "b", "c"), 2.0)
+        loop.call_at = hasty
+        try:
+            seen = await timeline(made)
+        finally:
+            loop.call_at = call_at
+        assert [item for _, item in seen] == ["a", "b", "c"]
+        assert len(armed) == 2
+
+    run(main())

@@ -376,3 +376,21 @@ def test_the_examples_of_the_operators_run() -> None:
             examples += len(test.examples)
             assert runner.run(test).failed == 0, name
         assert examples or isinstance(thing, type), name
+
+
+def test_an_error_of_the_clean_up_of_what_was_stopped_is_raised_after_the_items() -> None:
+    async def dirty() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            await asyncio.sleep(100)
+        finally:
+            raise OSError("clean-up")
+
+    async def main() -> None:
+        made = take_until.raw(dirty(), timed(Wait(2), "stop"))
+        assert await anext(made) == "a"
+        with pytest.raises(OSError, match="clean-up"):
+            await anext(made)
+        assert now() == 2.0
+
+    run(main())

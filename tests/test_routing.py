@@ -576,3 +576,20 @@ def test_a_worker_with_a_context_settles_item_by_item() -> None:
         assert undone == ["a2"]
 
     run(main())
+
+
+def test_an_error_of_the_source_s_clean_up_is_raised_by_aclose() -> None:
+    async def dirty() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            await asyncio.sleep(100)
+        finally:
+            raise OSError("clean-up")
+
+    async def main() -> None:
+        made: Any = route.raw(dirty(), first, echo)
+        assert await anext(made) == "a"
+        with pytest.raises(OSError, match="clean-up"):
+            await made.aclose()
+
+    run(main())

@@ -570,3 +570,15 @@ def test_a_branch_pipes_like_any_stream() -> None:
         assert await stream.list(odd[1:]) == [3, 5]
 
     run(main())
+
+
+def test_a_branch_that_failed_gets_nothing_more_though_it_is_read_then() -> None:
+    async def main() -> None:
+        fast, slow = broadcast(script("(abc)---def|"), 2, buffer=2, slow="fail")
+        reader = asyncio.create_task(read(fast))
+        await asyncio.sleep(1)
+        items, error = await read_to_the_error(slow)
+        assert (items, error) == (["a", "b"], BufferOverflow(1, 2))
+        assert await reader == list("abcdef")
+
+    run(main())
