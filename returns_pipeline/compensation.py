@@ -26,11 +26,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Self, TypeAlias, cast
-from uuid import uuid4
 
 from typing_extensions import ParamSpec
 
@@ -414,7 +414,7 @@ class CompensationScope:
     def key(self) -> str:
         """The idempotency key: unique to this scope, the same while its actions are undone."""
         if self._key is None:
-            self._key = uuid4().hex
+            self._key = os.urandom(16).hex()
         return self._key
 
     def renew_key(self) -> None:
@@ -458,7 +458,7 @@ class CompensationScope:
     async def _record(self, journal: Journal, record: _Registered) -> None:
         """Put an action into the journal, to the end whatever happens meanwhile."""
         undo = record.undo
-        record.id = uuid4().hex
+        record.id = os.urandom(16).hex()
         if not isinstance(undo, Compensation):
             raise UnregisteredCompensation(
                 str(journal), f"{record.action(self).name} is not a compensation of a registry"
@@ -495,7 +495,7 @@ class CompensationScope:
         """What the scopes that are undone together have in common in a journal."""
         root = self._root()
         if root._saga is None:
-            root._saga = uuid4().hex
+            root._saga = os.urandom(16).hex()
         return root._saga
 
     def child(self, name: str = "") -> CompensationScope:
