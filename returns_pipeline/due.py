@@ -6,7 +6,6 @@ the source and one timer handle: it is set for the earliest deadline and moved o
 
 from __future__ import annotations
 
-import asyncio
 import math
 from abc import abstractmethod
 from collections import deque
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.operators import plain_iterator
-from returns_pipeline.pump import Pump, wake
+from returns_pipeline.pump import Pump, turn, wake
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 
 __all__ = ["MAX_SLICE", "MAX_STRIDE", "DuePump", "check_count", "check_seconds"]
@@ -28,6 +28,7 @@ T = TypeVar("T")
 MAX_STRIDE: Final = 256
 # How long, in seconds, such a source may keep the event loop from its other tasks.
 MAX_SLICE: Final = 0.005
+_NEVER: Final = (math.inf, 0.0)
 
 
 class DuePump(Pump[T]):
@@ -61,7 +62,7 @@ class DuePump(Pump[T]):
         self._source = source
         self._room: asyncio.Future[None] | None = None  # the task, waiting for the reader
         self._armed: asyncio.TimerHandle | None = None
-        self._target = (math.inf, 0.0)  # the deadline that the timer is set for, and its lag
+        self._target = _NEVER  # the deadline that the timer is set for, and its lag
         self._looked = 0.0
         self._let = 0.0  # when other tasks were last let run
         self._stride = 1
@@ -107,6 +108,10 @@ class DuePump(Pump[T]):
         """Give the time in seconds that deadlines are in."""
         return self.loop.time() - self.lag
 
+    def must_pause(self, now: float) -> bool:
+        """Say whether it is time to `look_up`; cheaper than that, and early rather than late."""
+        return now >= self._target[0] or now - self._let > MAX_SLICE
+
     def arm(self) -> None:
         """Set the timer for the earliest deadline.
 
@@ -128,12 +133,14 @@ class DuePump(Pump[T]):
         if self._armed is not None:
             self._armed.cancel()
             self._armed = None
+            self._target = _NEVER
 
     def _on_timer(self) -> None:
         self._armed = None
         if self._stopped:
             return
         deadline, lag = self._target
+        self._target = _NEVER
         if lag == self.lag:
             # Some loops fire a little early: what the timer was set for is due.
             self.expire(max(deadline, self.now()))
@@ -162,16 +169,24 @@ class DuePump(Pump[T]):
 
     async def let_others_run(self) -> None:
         """Give the event loop a turn."""
-        await asyncio.sleep(0)
+        await turn()
         self._looked = self._let = self.now()
 
     # The reader.
 
     async def wait_until_taken(self) -> None:
         """Let the source wait until the reader has taken all that is due."""
-        self.wake_reader()
+        if self.reading:
+            await self.let_read()
         while self.due:
             await self.wait_for_reader()
+
+    async def let_read(self) -> None:
+        """Give the reader a turn: it comes back for more in it, or not for a while."""
+        self.wake_reader()
+        self.turning = True
+        await turn()
+        self.turning = False
 
     async def give_alone(self, item: object) -> None:
         """Flush, and let an item out that goes into no window."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush, merge
 from itertools import count
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, Never, TypeAlias
 
 from typing_extensions import TypeVar
@@ -322,6 +322,9 @@ def _opened(assigner: Assigner, lateness: float) -> _Windows:
             return _Sessions(gap, lateness)
 
 
+_NOTHING: Final[list[tuple[float, float]]] = []  # not to be changed
+
+
 class _Windows(ABC):
     """The windows that are not forgotten, and when they fire. Knows no source and no clock."""
 
@@ -358,24 +361,28 @@ class _Windows(ABC):
 
 
 class _Region:
-    """A stretch of event time all of whose items go into the same lists."""
+    """A stretch of event time all of whose items of a key go into the same lists."""
 
-    __slots__ = ("appends", "end", "start")
+    __slots__ = ("appends", "end", "start", "until")
 
-    def __init__(self, start: float, end: float, appends: list[Callable[[Any], None]]) -> None:
+    def __init__(
+        self, start: float, end: float, appends: list[Callable[[Any], None]], until: float
+    ) -> None:
         self.start = start
         self.end = end
         self.appends = appends
+        self.until = until  # the first of them fires when the watermark is there
 
 
 class _Held:
     """What a window holds."""
 
-    __slots__ = ("items", "panes")
+    __slots__ = ("items", "panes", "region")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.panes = 0
+        self.region: _Region | None = None  # the last one of which it is the last window
 
 
 class _Bucket:
@@ -422,6 +429,12 @@ class _Aligned(_Windows):
         self, at: float, key: object, item: object, watermark: float
     ) -> tuple[bool, list[tuple[float, float]]]:
         last = first = self._last_index(at)
+        region = self._region_of(last, at, key, watermark)
+        if region is not None:
+            for append in region.appends:
+                append(item)
+            self.recent[key] = region
+            return True, _NOTHING
         while self._end(first - 1) > at:
             first -= 1
         forgotten: list[tuple[float, float]] = []
@@ -445,8 +458,18 @@ class _Aligned(_Windows):
         if len(appends) == last - first + 1:
             start = max(self._start(last), self._end(first - 1))
             end = min(self._start(last + 1), self._end(first))
-            self.recent[key] = _Region(start, end, appends)
+            region = _Region(start, end, appends, self._end(first))
+            self.recent[key] = self._buckets[last].by_key[key].region = region
         return len(forgotten) <= last - first, forgotten
+
+    def _region_of(self, last: int, at: float, key: object, watermark: float) -> _Region | None:
+        """Give the stretch that an item of this key was in before, if none of it has fired."""
+        bucket = self._buckets.get(last)
+        held = None if bucket is None else bucket.by_key.get(key)
+        region = None if held is None else held.region
+        if region is None or region.until <= watermark or not region.start <= at < region.end:
+            return None
+        return region
 
     def _open(self, index: int, end: float, watermark: float) -> _Bucket:
         bucket = self._buckets[index] = _Bucket(self._start(index), end)
@@ -557,15 +580,21 @@ class _Sessions(_Windows):
         else:
             self._fire(session, is_late=True)
         self._look_ahead()
-        return True, []
+        return True, _NOTHING
 
     def _merge(self, session: _OpenSession, other: _OpenSession) -> None:
-        both = merge(
-            zip(session.order, session.items, strict=True),
-            zip(other.order, other.items, strict=True),
-            key=lambda placed: placed[0],
+        small, large = sorted((session, other), key=lambda held: len(held.items))
+        # In the order they came: what came before all of the smaller one stays where it is.
+        cut = bisect_right(large.order, small.order[0])
+        tails = merge(
+            zip(large.order[cut:], large.items[cut:], strict=True),
+            zip(small.order, small.items, strict=True),
+            key=itemgetter(0),
         )
-        session.order, session.items = map(list, zip(*both, strict=True))
+        order, items = map(list, zip(*tails, strict=True))
+        large.order[cut:] = order
+        large.items[cut:] = items
+        session.order, session.items = large.order, large.items
         session.number = min(session.number, other.number)
         session.panes = max(session.panes, other.panes)
         session.end = other.end
@@ -758,8 +787,14 @@ class _EventPump(DuePump[Any], Generic[F]):
                     append(item)
             elif self.closed:
                 break
+            elif math.isfinite(at):
+                accepted, forgotten = windows.add(at, key, item, self._watermark)
+                if forgotten or windows.fired:
+                    await self._settle(key, item, forgotten, accepted=accepted)
+                if idle_after is not None:
+                    self.arm_for(self._seen + idle_after)
             else:
-                await self._put(at, key, item)
+                raise InvalidArgument(f"a timestamp must be finite, not {at!r}")
             if at > newest:
                 newest = self._newest = at
                 watermark = at - slack
@@ -773,11 +808,10 @@ class _EventPump(DuePump[Any], Generic[F]):
             if not left:
                 left = await self.look_up(self.now())
 
-    async def _put(self, at: float, key: object, item: Any) -> None:
-        """Put an item where its key's last one did not go."""
-        if not math.isfinite(at):
-            raise InvalidArgument(f"a timestamp must be finite, not {at!r}")
-        accepted, forgotten = self.windows.add(at, key, item, self._watermark)
+    async def _settle(
+        self, key: object, item: Any, forgotten: list[tuple[float, float]], *, accepted: bool
+    ) -> None:
+        """Give out what a late item made fire, or the item where it is too late."""
         if self._late is None:
             for start, end in forgotten:
                 self.due.append(EventWindow(key, start, end, [item], 0, is_late=True))
@@ -785,8 +819,6 @@ class _EventPump(DuePump[Any], Generic[F]):
             await self.with_clock_stopped(_hand_over(self._late, item))
         self.due.extend(self.windows.fired)
         self.windows.fired.clear()
-        if self._idle_after is not None:
-            self.arm_for(self._seen + self._idle_after)
 
 
 def _taker(late: Late[T] | None) -> Callable[[T], object] | None:

@@ -17,7 +17,7 @@ from returns_pipeline.operators import operator
 from returns_pipeline.pump import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable
 
     from aiostream import Stream
 
@@ -140,14 +140,15 @@ def _letting_alone(key: Callable[[T], object], alone: type | None) -> Callable[[
 
 
 class _Keyed(list[T]):
-    """An open list with its key and the time at which it is due."""
+    """An open list with its key and the time at which it is due.
+
+    Without an ``__init__``: it would take as long as all else that opening a list does.
+    """
 
     __slots__ = ("deadline", "key")
 
-    def __init__(self, key: Hashable, deadline: float) -> None:
-        super().__init__()
-        self.key: Any = key
-        self.deadline = deadline
+    key: Any
+    deadline: float
 
 
 class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
@@ -251,8 +252,9 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
             if len(window) >= self._n:
                 del self._filling[key]
         else:
-            opened: _Keyed[T] = _Keyed(key, now + self._timeout)
-            opened.append(item)
+            opened: _Keyed[T] = _Keyed((item,))
+            opened.key = key
+            opened.deadline = now + self._timeout
             if self._n == 1:
                 self._put(opened)
             else:
@@ -260,10 +262,12 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
                 self.arm()
         if self._held >= self._n:
             await self._wait_for_room()
-        await self.look_up(now)
+        if self.must_pause(now):
+            await self.look_up(now)
 
     async def _wait_for_room(self) -> None:
-        self.wake_reader()
+        if self.reading:
+            await self.let_read()
         while self._held >= self._n:
             await self.wait_for_reader()
 
@@ -395,16 +399,17 @@ def _no_key(_: object) -> None:
 
 
 class _Session(list[T]):
-    """An open session: its place among those opened, its latest end, its last item's time."""
+    """An open session: its place among those opened, its latest end, its last item's time.
+
+    Without an ``__init__``: it would take as long as all else that opening a session does.
+    """
 
     __slots__ = ("end", "key", "last", "number")
 
-    def __init__(self, key: object, number: int, end: float) -> None:
-        super().__init__()
-        self.key = key
-        self.number = number
-        self.end = end
-        self.last = 0.0
+    key: object
+    number: int
+    end: float
+    last: float
 
 
 class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
@@ -471,7 +476,10 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
 
     def _open(self, key: object, now: float) -> _Session[T]:
         self._opened += 1
-        window: _Session[T] = _Session(key, self._opened, now + self._max_duration)
+        window: _Session[T] = _Session()
+        window.key = key
+        window.number = self._opened
+        window.end = now + self._max_duration
         window.last = now
         self._silent[key] = self._by_age[key] = window
         self.arm()
