@@ -739,8 +739,7 @@ class _EventPump(DuePump[Any], Generic[F]):
 
     def _end_at(self) -> float:
         """Say when the clock brings the watermark to the next end."""
-        ahead = self.windows.next_end - (self._newest - self._slack)
-        return max(self._quiet_at(), self._seen + ahead)
+        return self._seen + (self.windows.next_end - (self._newest - self._slack))
 
     def expire(self, now: float) -> None:
         if self._idle_after is None or now < self._seen + self._idle_after:

@@ -59,9 +59,9 @@ def keyed_chunks(
     in a list until then, up to ``n``.
 
     Bounds: at most ``n`` items for each key are held, and at most ``max_keys`` lists are open. The
-    source waits while a list that is full, or had to go for a new key, is not taken; and no list
-    is opened while those that are due hold ``n`` items. Without ``max_keys`` the number of keys
-    that have an open list is not limited. All keys together have one task and one timer.
+    source waits while a list that is full, or had to go for a new key, is not taken; and, once it
+    has opened one more, while those that are due hold ``n`` items. Without ``max_keys`` the number
+    of keys that have an open list is not limited. All keys together have one task and one timer.
 
     Order of events: ``key`` is called once for each item, in the order of the source, in the task
     that runs the source. If it raises, all open lists come out and then that exception; the source
@@ -239,8 +239,6 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
         if key is _ALONE:
             await self.give_alone(item)
             return
-        if self._held >= self._n:
-            await self._wait_for_room()
         window = self._filling.get(key)
         if window is None and len(self._open) >= self._max_keys:
             self._put(self._open.popitem(last=False)[1])
@@ -249,8 +247,6 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
         if window is not None:  # the reader is late: until it comes, the list goes on filling
             window.append(item)
             self._held += 1
-            if len(window) >= self._n:
-                del self._filling[key]
         else:
             opened: _Keyed[T] = _Keyed((item,))
             opened.key = key

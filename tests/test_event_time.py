@@ -226,6 +226,36 @@ def pane(window: EventWindow[object, float]) -> Pane:
             ],
             id="sessions that grow, merge and are forgotten behind the watermark",
         ),
+        pytest.param(
+            # As above, but nothing late comes at 32: what was put off is forgotten all the same.
+            [0, 7, 20, 4, 7.5, 32, 33, 8],
+            Session(5),
+            {"allowed_lateness": 20},
+            [
+                (0, 5, [0], 0, ON_TIME),
+                (7, 12, [7], 0, ON_TIME),
+                (0, 12, [0, 7, 4], 1, LATE),
+                (0, 12.5, [0, 7, 4, 7.5], 2, LATE),
+                (20, 25, [20], 0, ON_TIME),
+                (8, 13, [8], 0, LATE),
+                (32, 38, [32, 33], 0, ON_TIME),
+            ],
+            id="sessions that grew are forgotten in time",
+        ),
+        pytest.param(
+            # 8..13 has fired twice when it is merged into 0..5, which has fired once.
+            [0, 8, 20, 8.5, 4],
+            Session(5),
+            {"allowed_lateness": 50},
+            [
+                (0, 5, [0], 0, ON_TIME),
+                (8, 13, [8], 0, ON_TIME),
+                (8, 13.5, [8, 8.5], 1, LATE),
+                (0, 13.5, [0, 8, 8.5, 4], 2, LATE),
+                (20, 25, [20], 0, ON_TIME),
+            ],
+            id="the panes of a merged session count on from the greater number",
+        ),
         pytest.param([], Tumbling(10), {}, [], id="nothing"),
     ],
 )
@@ -268,6 +298,23 @@ def test_sessions_of_several_keys_fire_by_their_ends() -> None:
         )
         assert [(w.key, w.start, w.end) for _, w in await timeline(windows)] == [
             ("b", 1, 4), ("a", 0, 5), ("b", 4, 7), ("c", 9, 12),
+        ]  # fmt: skip
+
+    run(main())
+
+
+def test_a_merged_session_was_opened_when_its_first_part_was() -> None:
+    async def main() -> None:
+        taps = timed((8, "a"), (8, "b"), (0, "a"), (4, "a"))
+        windows = event_windows(
+            taps,
+            Session(5),
+            timestamp=lambda tap: tap[0],
+            key=lambda tap: tap[1],
+            max_out_of_orderness=100,
+        )
+        assert [(w.key, w.start, w.end) for _, w in await timeline(windows)] == [
+            ("a", 0, 13), ("b", 8, 13),
         ]  # fmt: skip
 
     run(main())

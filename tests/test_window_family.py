@@ -183,6 +183,23 @@ def test_an_item_at_the_end_of_the_gap_begins_the_next_session() -> None:
     assert given(sessions(timed("a", Wait(3), "b", Wait(2.9), "c"), 3.0)) == [["a"], ["b", "c"]]
 
 
+def test_a_gap_in_which_the_source_held_the_loop_up_is_a_gap() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+
+        async def source() -> AsyncIterator[str]:
+            yield "a"
+            loop._now += 5  # a blocking call
+            yield "b"
+            loop._now += 1
+            yield "c"
+
+        assert [session async for session in sessions.raw(source(), 2.0)] == [["a"], ["b", "c"]]
+
+    run(main())
+
+
 def test_a_session_that_never_falls_silent_ends_by_its_duration() -> None:
     source = timed(*(step for item in "abcdefg" for step in (item, Wait(1))))
     assert run(timeline(sessions(source, 2.0, max_duration=2.5))) == [
@@ -219,6 +236,15 @@ def test_a_slow_reader_makes_no_silence() -> None:
     expected = [["a"], ["b", "c", "d"], ["e"]]
     for pause in (0.0, 3.0, 50.0):
         assert given(sessions(timed(*steps), 2.0), pause=pause) == expected
+
+
+@pytest.mark.parametrize("pause", [0.0, 2.3, 10.0])
+def test_a_reader_slow_for_one_key_cuts_no_session_of_another(pause: float) -> None:
+    """b1 waits for the reader when b2 comes; for that long, c's silence does not count."""
+    source = timed("a1", Wait(1), "b1", Wait(1.5), "c1", Wait(1.5), "b2", Wait(0.4), "c2", Wait(9))
+    assert given(sessions(source, 2.0, key=first), pause=pause) == [
+        ["a1"], ["b1"], ["b2"], ["c1", "c2"],
+    ]  # fmt: skip
 
 
 def test_a_hundred_thousand_open_sessions_have_one_timer() -> None:

@@ -167,15 +167,16 @@ def test_sessions(
     longest=st.just(math.inf) | st.integers(1, 12),
     n=st.none() | st.integers(1, 5),
     pause=st.sampled_from([0.0, 0.7, 3.0, 20.0]),
+    keys=st.integers(1, 3),
 )
 def test_sessions_are_the_same_for_every_reader(
-    steps: list[tuple[int, int]], gap: float, longest: float, n: int | None, pause: float
+    steps: list[tuple[int, int]], gap: float, longest: float, n: int | None, pause: float, keys: int
 ) -> None:
     """Also where an item comes at the very end of a gap: it begins the next session."""
     source = timed(*(step for wait, item in steps for step in (Wait(wait), item)))
-    grouped = sessions(source, gap, max_duration=longest, n=n)
+    grouped = sessions(source, gap, max_duration=longest, n=n, key=lambda i: i % keys)
     assert [window for _, window in run(timeline(grouped, pause=pause))] == [
-        window for _, window in model_of_sessions(steps, gap, longest, n, 1)
+        window for _, window in model_of_sessions(steps, gap, longest, n, keys)
     ]
 
 
