@@ -54,6 +54,8 @@ class DuePump(Pump[T]):
         "lag",
     )
 
+    turning: bool
+
     def __init__(self, source: AsyncIterable[Any]) -> None:
         super().__init__()
         self.due: deque[Any] = deque()
