@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from contextlib import aclosing, contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -409,6 +410,47 @@ def test_a_deadlock_names_each_task_and_where_it_waits() -> None:
     chain = [line.split(" ")[1].split(".")[-1] for line in lines[lines.index("the reader:") + 1 :]]
     assert chain == ["wait", "silent", "reader"]
     assert any(f"({__file__}:" in line for line in lines)
+
+
+def test_a_report_sees_through_what_is_wrapped_around_a_coroutine() -> None:
+    class Plain:
+        def __init__(self, inner: Coroutine[Any, Any, None]) -> None:
+            self.inner = inner
+
+        def __await__(self) -> Generator[Any, None, None]:
+            return self.inner.__await__()
+
+    class Own(Coroutine[Any, Any, None]):
+        __slots__ = ("inner",)
+
+        def __init__(self, inner: Coroutine[Any, Any, None]) -> None:
+            self.inner = inner
+
+        def __await__(self) -> Generator[Any, None, None]:
+            return self.inner.__await__()
+
+        def send(self, value: object) -> Any:
+            return self.inner.send(value)
+
+        def throw(self, *error: Any) -> Any:
+            return self.inner.throw(*error)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    async def innermost() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Own(innermost()), name="own")
+            await Plain(innermost())
+
+    with pytest.raises(Deadlock) as caught:
+        run(main())
+    report = str(caught.value)
+    assert report.count("innermost (") == 2
+    assert report.count("main (") == 1
 
 
 def test_a_timer_at_infinity_is_none() -> None:
@@ -1177,8 +1219,9 @@ def test_aiosqlite_works_on_virtual_time() -> None:
                 await database.execute("select slow(0.02)")
                 await database.commit()
             await asyncio.sleep(3600)
-            async with asyncio.timeout(0.001):
-                await database.execute("select slow(0.02)")
+            # Its awaitables are objects around coroutines.
+            calls = (database.execute("select slow(0.01)") for _ in range(5))
+            await asyncio.gather(*(asyncio.wait_for(call, 0.001) for call in calls))
         return now()
 
     assert run(main()) == 3600.0

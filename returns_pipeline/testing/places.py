@@ -70,9 +70,13 @@ def _parts(awaited: Any) -> tuple[types.FrameType | None, str, object]:  # Any: 
         frame, inner = awaited.ag_frame, awaited.ag_await
     elif hasattr(awaited, "gi_frame"):  # the generator of an object's __await__()
         frame, inner = awaited.gi_frame, awaited.gi_yieldfrom
-    elif type(awaited).__name__ in {"async_generator_asend", "async_generator_athrow"}:
-        # A step of an async generator does not tell whose it is, but the collector knows.
-        inner = next((it for it in gc.get_referents(awaited) if hasattr(it, "ag_frame")), None)
+    elif not asyncio.isfuture(awaited):
+        # A step of an async generator, a wrapper of a coroutine or a driver's own class around
+        # one: they do not tell what is behind them, but the collector knows.
+        held = [*gc.get_referents(awaited), *getattr(awaited, "__dict__", {}).values()]
+        inner = next(
+            (it for it in held if hasattr(it, "cr_frame") or hasattr(it, "ag_frame")), None
+        )
     return frame, getattr(awaited, "__qualname__", ""), inner
 
 
