@@ -146,7 +146,10 @@ class SqliteJournal:
         thread = self._thread
         if thread is None:
             return
-        await self._do(self._leave)
+        with contextlib.suppress(JournalError):
+            # It may never have been opened, or not be writable now. The lock goes with the thread,
+            # and whatever it still has open may then be recovered.
+            await self._do(self._leave)
         self._jobs.put(_STOP)
         await asyncio.to_thread(thread.join)
         self._thread = None

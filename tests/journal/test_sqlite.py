@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
 registry = CompensationRegistry()
@@ -51,6 +52,12 @@ async def undo(name: str) -> None:
 def _clean() -> None:
     undone.clear()
     poison.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("journal")]
 
 
 @pytest.fixture
@@ -465,14 +472,18 @@ def test_a_forked_process_may_not_use_it(path: Path) -> None:
 
 def test_a_journal_that_cannot_be_written_refuses_before_the_effect(path: Path) -> None:
     async def main() -> None:
-        missing = CompensationScope("a", journal=SqliteJournal(path.parent / "no" / "j.db"))
+        nowhere, nonsense = SqliteJournal(path.parent / "no" / "j.db"), SqliteJournal(path)
+        missing = CompensationScope("a", journal=nowhere)
         with pytest.raises(JournalUnavailable, match="unable to open"):
             await missing.register(undo, "x")
         assert len(missing) == 0
 
-        broken = CompensationScope("a", journal=SqliteJournal(path))
+        broken = CompensationScope("a", journal=nonsense)
         with pytest.raises(JournalCorrupt, match="not a database"):
             await broken.register(undo, "x")
+        for journal in (nowhere, nonsense):
+            await journal.close()  # which stops its thread all the same
+        assert not [t for t in threading.enumerate() if t.name.startswith("journal")]
 
     path.write_text("this is not a database, but it is long enough to be looked at" * 20)
     asyncio.run(main())
@@ -511,9 +522,11 @@ def test_a_newer_journal_is_left_alone(path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
 
     async def main() -> None:
-        scope = CompensationScope("a", journal=SqliteJournal(path))
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
         with pytest.raises(JournalError, match="newer"):
             await scope.register(undo, "x")
+        await journal.close()
 
     asyncio.run(main())
 
