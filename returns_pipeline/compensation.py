@@ -457,7 +457,7 @@ class CompensationScope:
 
     async def _record(self, journal: Journal, record: _Registered) -> None:
         """Put an action into the journal, to the end whatever happens meanwhile."""
-        undo = record.undo
+        undo, args, kwargs = _whole_call(record.undo, record.args, record.kwargs)
         record.id = os.urandom(16).hex()
         if not isinstance(undo, Compensation):
             raise UnregisteredCompensation(
@@ -472,8 +472,8 @@ class CompensationScope:
             self.path,
             self.key,
             known,
-            record.args,
-            record.kwargs,
+            args,
+            kwargs,
         )
         cancelled = await _to_the_end(journal.record(intent))
         if self._settled:  # meanwhile: its effect must not begin, and nothing need be undone
@@ -606,7 +606,8 @@ class CompensationScope:
 
     async def _commit_in(self, journal: Journal, *, close: bool) -> None:
         """Commit in the journal first. Until that is done, nothing is accepted."""
-        family = [scope for scope in self._family() if not scope._settled]
+        inside = self._family()
+        family = [scope for scope in inside if not scope._settled]
         ids = [id_ for scope in family for id_ in _ids(scope._records)]
         cancelled = None
         if ids:
@@ -618,6 +619,8 @@ class CompensationScope:
                 for scope in family:
                     scope._settled = ""
                 raise
+        for scope in inside:
+            scope._reopens = False  # one that is being rolled back does not outlive this
         for scope in family[1:]:
             scope._close(_COMMITTED)
         self._settled = ""
@@ -834,9 +837,17 @@ def _by_order(held: tuple[_Record, CompensationScope]) -> int:
 
 
 def _unwrapped(undo: object) -> object:
+    return _whole_call(undo, (), {})[0]
+
+
+def _whole_call(
+    undo: object, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[object, tuple[object, ...], dict[str, object]]:
+    """Give what a call of partials comes to: the function inside, and all its arguments."""
     while isinstance(undo, functools.partial):
-        undo = cast("functools.partial[object]", undo).func
-    return undo
+        part = cast("functools.partial[object]", undo)
+        undo, args, kwargs = part.func, (*part.args, *args), {**part.keywords, **kwargs}
+    return undo, args, kwargs
 
 
 def _check_timeout(timeout: float) -> None:

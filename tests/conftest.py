@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.everywhere"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

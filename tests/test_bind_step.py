@@ -18,12 +18,15 @@ from returns_pipeline import ResultStream, StepContext, pipe, results
 from returns_pipeline.compensation import current_key
 from returns_pipeline.errors import InvalidArgument, ScopeClosed, StreamEmpty
 from returns_pipeline.testing import inject_everywhere, run
+from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from returns_pipeline.context import StepEvent
     from returns_pipeline.testing import FaultInjector
+
+pytestmark = everywhere
 
 
 def now() -> float:

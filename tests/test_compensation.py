@@ -25,6 +25,9 @@ from returns_pipeline.compensation import (
 from returns_pipeline.errors import InvalidArgument, ScopeClosed
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import run
+from tests.everywhere import everywhere, memory_only
+
+pytestmark = everywhere
 
 
 def now() -> float:
@@ -272,6 +275,7 @@ def test_absorbed_actions_keep_their_scope_s_key_and_time() -> None:
     run(main())
 
 
+@memory_only  # as many rows take their time
 def test_depth_and_number_are_no_matter(undone: Undone) -> None:
     """Ten thousand levels; recursion would end at one thousand."""
     depth = 10_000
@@ -296,6 +300,7 @@ def test_depth_and_number_are_no_matter(undone: Undone) -> None:
     assert undone == []
 
 
+@memory_only  # as many rows take their time
 @pytest.mark.parametrize("absorbed", [True, False])
 def test_a_deep_tree_is_undone_without_recursion(undone: Undone, absorbed: bool) -> None:
     depth = 2_000
@@ -314,6 +319,7 @@ def test_a_deep_tree_is_undone_without_recursion(undone: Undone, absorbed: bool)
     assert undone == list(range(depth))[::-1]
 
 
+@memory_only  # as many rows take their time
 def test_many_actions_of_one_scope(undone: Undone) -> None:
     async def main() -> None:
         scope = CompensationScope()
@@ -1026,6 +1032,7 @@ def test_a_settled_scope_is_dropped_in_silence(undone: Undone) -> None:
     run(main())
 
 
+@memory_only  # a journal is used in a loop
 def test_without_a_loop_a_rollback_fails_and_the_warning_stays(undone: Undone) -> None:
     """A coroutine that is dropped after its loop: it must not look as if all had been undone."""
 

@@ -20,11 +20,14 @@ from returns_pipeline.context import StepContext, StepEvent
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
 from returns_pipeline.outcomes import settled
 from returns_pipeline.testing import inject_everywhere, run
+from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from returns_pipeline.testing import FaultInjector
+
+pytestmark = everywhere
 
 
 def now() -> float:
@@ -92,9 +95,10 @@ def test_a_failure_is_given_when_all_is_undone(undone: Undone) -> None:
     assert undone == [2, 1]
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError("told so")])
-def test_an_exception_goes_on_when_all_is_undone(undone: Undone, error: BaseException) -> None:
+@pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError])
+def test_an_exception_goes_on_when_all_is_undone(undone: Undone, kind: type[BaseException]) -> None:
     async def main() -> None:
+        error = kind("told so")
         ctx = StepContext("job")
 
         async def step() -> Result[int, str]:

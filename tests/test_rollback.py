@@ -25,11 +25,14 @@ from returns_pipeline.errors import CompensationFailed, StepTimeout
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.rollback import CompensationEntry, CompensationReport
 from returns_pipeline.testing import VirtualTimeLoop, run
+from tests.everywhere import everywhere, memory_only
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Coroutine, Generator
 
 T = TypeVar("T")
+
+pytestmark = everywhere
 
 
 def now() -> float:
@@ -599,6 +602,7 @@ class Unprintable(OSError):
         raise RuntimeError("detached from its session")
 
 
+@memory_only  # such arguments cannot be put on record
 def test_lines_are_short_and_survive_what_cannot_be_shown() -> None:
     async def undo(batch: object, *, other: object) -> None:
         raise Unprintable
@@ -657,6 +661,7 @@ async def rolled_back(undone: Undone) -> None:
         raise ValueError("no")
 
 
+@memory_only  # on a journal the registering waits too, and would be what is cancelled
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("points", [range(n, n + k) for n in range(4) for k in (1, 2, 7)])
 def test_cancellations_neither_stop_nor_hurry_a_rollback(points: range, late: bool) -> None:

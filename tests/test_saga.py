@@ -17,9 +17,12 @@ from returns_pipeline.outcomes import settled
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga
 from returns_pipeline.testing import run
+from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+pytestmark = everywhere
 
 
 class World:

@@ -238,16 +238,18 @@ class SqliteJournal:
         )
 
     def _delete(self, ids: list[str], db: sqlite3.Connection) -> None:
-        for saga in self._sagas_of(db, ids, expected=len(ids)):
+        sagas = self._sagas_of(db, ids, expected=len(ids))
+        for saga in sagas:
             self._check_lease(db, saga)
         for part in _parts(ids):
             _ = db.execute(f"DELETE FROM action WHERE id IN ({_marks(part)})", part)
-        self._drop_empty(db)
+        self._drop_empty(db, sagas)
 
     def _move(
         self, ids: list[str], saga: str, name: str, prefix: str, db: sqlite3.Connection
     ) -> None:
-        for old in self._sagas_of(db, ids, expected=len(ids)):
+        olds = self._sagas_of(db, ids, expected=len(ids))
+        for old in olds:
             self._check_lease(db, old)
         if saga in self._sagas:
             self._check_lease(db, saga)
@@ -263,7 +265,7 @@ class SqliteJournal:
                 f"UPDATE action SET saga = ?, place = ? || place WHERE id IN ({_marks(part)})",
                 (saga, prefix, *part),
             )
-        self._drop_empty(db)
+        self._drop_empty(db, olds)
 
     def _sagas_of(self, db: sqlite3.Connection, ids: list[str], *, expected: int) -> set[str]:
         found = 0
@@ -283,12 +285,19 @@ class SqliteJournal:
         if row != (self._owner, self._sagas.get(saga)):
             raise LeaseLost(str(self), f"saga {saga} was taken over by another process")
 
-    def _drop_empty(self, db: sqlite3.Connection) -> None:
-        _ = db.execute(
-            "DELETE FROM saga WHERE owner = ? AND NOT EXISTS "
-            "(SELECT 1 FROM action WHERE action.saga = saga.id)",
-            (self._owner,),
-        )
+    def _drop_empty(self, db: sqlite3.Connection, sagas: set[str]) -> None:
+        """Forget sagas of ours that have no actions left.
+
+        Their scopes may be open still, and open them anew: what is gone here was not taken over.
+        """
+        for saga in sagas:
+            dropped = db.execute(
+                "DELETE FROM saga WHERE id = ? AND NOT EXISTS "
+                "(SELECT 1 FROM action WHERE action.saga = saga.id)",
+                (saga,),
+            )
+            if dropped.rowcount:
+                del self._sagas[saga]
 
     async def change(self, action: str, what: str, *values: object) -> None:
         """Change a few columns of an action, if this process has it."""

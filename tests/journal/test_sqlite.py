@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import sqlite3
@@ -150,6 +151,44 @@ def test_children_steps_and_sagas_are_on_record_too(path: Path) -> None:
 
     async def reserve(name: str) -> Result[str, str]:
         return Success(name)
+
+    asyncio.run(main())
+
+
+def test_a_scope_that_has_settled_all_begins_anew(path: Path) -> None:
+    """What was committed is gone; that it is gone does not mean that somebody took it over."""
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal, StepContext("job", journal=journal) as ctx:
+
+            async def body(name: str) -> Result[str, str]:
+                await ctx.register(undo, name)
+                return Success(name) if name != "bad" else Failure(name)
+
+            assert await settled(ctx.run(body("a"))) == Success("a")
+            assert await settled(ctx.run(body("b"))) == Success("b")
+            assert await settled(ctx.run(body("bad"))) == Failure("bad")
+            assert await settled(ctx.run(body("c"))) == Success("c")
+            for child in ctx.child("1"), ctx.child("2"):
+                await child.register(undo, "d")
+                await child.scope.commit()
+        assert undone == ["bad"]
+
+    asyncio.run(main())
+
+
+def test_a_partial_is_on_record_as_the_whole_call(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(functools.partial(undo, "x"))
+            await scope.register(functools.partial(functools.partial(undo), name="y"))
+            assert [argument for argument, _, _ in (await states(journal))["a"]] == [
+                '{"name": "y"}',
+                '{"name": "x"}',
+            ]
+            await scope.compensate()
+            assert undone == ["y", "x"]
 
     asyncio.run(main())
 

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
 from returns_pipeline.testing import FaultInjector, run
+from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from returns_pipeline.rollback import CompensationReport
+
+pytestmark = everywhere
 
 
 # A program is a list of calls on scopes that are named by a number, of those there are by then.
@@ -220,7 +223,7 @@ def numbers(report: CompensationReport) -> tuple[list[Any], list[Any]]:
 
 
 @given(st.lists(calls, max_size=40))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)  # a journal may wait for a disk
 def test_a_tree_of_scopes_does_what_its_model_does(program: list[tuple[Any, ...]]) -> None:
     """In answers, in what is on record anywhere, in what is undone and in which order."""
 
@@ -275,8 +278,9 @@ class Blocks:
             if kind == "act":
                 fails, wait = what
                 number = len(self.registered)
-                await scope.register(self.undo, number, fails=fails)
+                # On a journal it may be cancelled here: then it is on record all the same.
                 self.registered[number] = scope
+                await scope.register(self.undo, number, fails=fails)
                 await asyncio.sleep(wait)
             else:
                 inner, way_out = what
@@ -309,7 +313,7 @@ class Blocks:
 
 
 @given(bodies, st.integers(1, 60), st.sampled_from([1, 2, 5, 100]), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)  # a journal may wait for a disk
 def test_every_action_is_committed_or_undone_once_whatever_is_cancelled(
     body: Body, at: int, times: int, then_fails: bool
 ) -> None:

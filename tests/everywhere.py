@@ -1,0 +1,87 @@
+"""Let tests of scopes run in memory and on each journal: one claim, one test, everywhere.
+
+A test module says ``pytestmark = everywhere``. Scopes that are made without a journal then get one,
+and undo actions that are in no registry are put into one when they are registered. What a scope
+promises is the same on a journal; a test that is about memory alone says `memory_only`, and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from returns_pipeline.compensation import Compensation, CompensationScope
+from returns_pipeline.journal import SqliteJournal, sqlite
+from returns_pipeline.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from returns_pipeline.compensation import Journal
+
+everywhere = pytest.mark.usefixtures("kept_in")
+memory_only = pytest.mark.memory_only
+
+KINDS = ("memory", "sqlite")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each place that its scopes can be kept in."""
+    if "kept_in" in metafunc.fixturenames:
+        alone = metafunc.definition.get_closest_marker("memory_only") is not None
+        metafunc.parametrize("kept_in", ("memory",) if alone else KINDS, indirect=True)
+
+
+@pytest.fixture
+def kept_in(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[str]:
+    """Keep the undo actions of all scopes there."""
+    kind = cast("str", request.param)
+    if kind == "memory":
+        yield kind
+        return
+    journal = SqliteJournal(tmp_path / "journal.db")
+    _keep_in(journal, monkeypatch)
+    # Tests register whatever they like, also what only this process can hold.
+    monkeypatch.setattr(sqlite, "encode", lambda undo, args, kwargs: json.dumps(repr(args)))
+    yield kind
+    asyncio.run(journal.close())
+
+
+def _keep_in(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, register = CompensationScope.__init__, CompensationScope.register
+
+    @functools.wraps(make)
+    def made(self: CompensationScope, name: str = "", **kwargs: Any) -> None:
+        make(self, name, **{"journal": journal, **kwargs})
+
+    @functools.wraps(register)
+    async def registered(
+        self: CompensationScope, undo: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> None:
+        await register(self, _known(undo), *args, **kwargs)
+
+    monkeypatch.setattr(CompensationScope, "__init__", made)
+    monkeypatch.setattr(CompensationScope, "register", registered)
+
+
+def _known(undo: Callable[..., Any]) -> Callable[..., Any]:
+    """Give it as a compensation of the same name."""
+    bare: object = undo
+    while isinstance(bare, functools.partial):
+        bare = bare.func
+    if isinstance(bare, Compensation) or not callable(undo):
+        return undo
+    name: object = getattr(bare, "__qualname__", None)
+    return Compensation(
+        name if isinstance(name, str) else type(bare).__qualname__,
+        undo,
+        RetryPolicy(attempts=1),
+        None,
+    )
