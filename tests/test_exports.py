@@ -41,7 +41,10 @@ MODULES = list(importable())
 ENGINE = {
     "returns_pipeline.due",
     "returns_pipeline.event_time",
+    "returns_pipeline.journal.__main__",
     "returns_pipeline.journal.arguments",
+    "returns_pipeline.journal.command",
+    "returns_pipeline.journal.display",
     "returns_pipeline.journal.recovery",
     "returns_pipeline.journal.sqlite",
     "returns_pipeline.keyed",
