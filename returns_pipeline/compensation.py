@@ -321,7 +321,8 @@ class CompensationScope:
         on_failure: What a failed undo means for the rest: "continue" with it, or "stop" and leave
             it in `CompensationReport.not_run`.
         journal: Keeps the actions on disk or in a database, so that a crash does not forget them:
-            an action is there before `register` returns, and gone before `commit` returns.
+            an action is there before `register` returns, and gone before `commit` returns. What
+            that promises, and what a crash can hit, is in ``docs/sagas.md``.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.

@@ -413,10 +413,11 @@ async def _recover(journal: OperableJournal, url: str, registry: CompensationReg
 async def _retry(journal: OperableJournal, url: str, asked: _Asked) -> _Answer:
     saga = _find(await journal.sagas(), asked.saga)
     count = await journal.retry(saga.id)
-    then = "the next recover tries them again"
+    when = ""
     if saga.alive:
-        then = "recover tries them again when their owner, which is alive, has ended"
-    return _changed({"journal": url, "saga": saga.id, "retried": count}, count, "retried", then)
+        when = ", when their owner, which is alive, has ended"
+    said = f"to be tried again by the next recover{when}"
+    return _changed({"journal": url, "saga": saga.id, "retried": count}, count, said)
 
 
 async def _discard(journal: OperableJournal, url: str, asked: _Asked) -> _Answer:
@@ -424,14 +425,15 @@ async def _discard(journal: OperableJournal, url: str, asked: _Asked) -> _Answer
     count = await journal.discard(saga.id, asked.reason)
     document: dict[str, object]
     document = {"journal": url, "saga": saga.id, "discarded": count, "reason": asked.reason}
-    return _changed(document, count, "discarded", "they stay listed, with the reason")
+    return _changed(document, count, "discarded, and listed with the reason")
 
 
-def _changed(document: dict[str, object], count: int, how: str, then: str) -> _Answer:
+def _changed(document: dict[str, object], count: int, how: str) -> _Answer:
     saga = document["saga"]
     if not count:
         return _Answer(f"Nothing in saga {saga} is stuck or deferred.\n", document, WAITING)
-    return _Answer(f"Saga {saga}: {how}: {count}; {then}.\n", document)
+    actions = "1 action" if count == 1 else f"{count} actions"
+    return _Answer(f"Saga {saga}: {actions} {how}.\n", document)
 
 
 def _find(sagas: Sequence[StoredSaga], beginning: str) -> StoredSaga:

@@ -64,9 +64,7 @@ def short_ids(ids: Iterable[str], *, least: int = 8) -> dict[str, str]:
 
 def _common(one: str, other: str) -> int:
     length = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
+    while one[: length + 1] == other[: length + 1] and length < len(one):
         length += 1
     return length
 
@@ -355,8 +353,6 @@ def _columns(text: str) -> int:
 
 def _first(text: str, room: int) -> str:
     """Give as much of the beginning as fits."""
-    if _columns(text) <= room:
-        return text
     taken = 0
     for index, one in enumerate(text):
         taken += _columns(one)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from returns_pipeline import journal
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
-from returns_pipeline.errors import InvalidArgument, JournalUnavailable
+from returns_pipeline.errors import InvalidArgument, JournalUnavailable, MissingExtra
 from returns_pipeline.journal import SqliteJournal, command, display
 from returns_pipeline.journal.command import hide_passwords, main, open_journal
 
@@ -351,7 +352,7 @@ def test_retry_and_discard_say_what_becomes_of_a_saga(
     deferred, stuck, *_ = ids(place)
     assert main(["retry", "journal.db", stuck[:9]]) == 0
     assert capsys.readouterr().out == (
-        f"Saga {stuck}: retried: 1; the next recover tries them again.\n"
+        f"Saga {stuck}: 1 action to be tried again by the next recover.\n"
     )
     assert states(place)[1] == ["done", "pending", "done"]
     assert main(["retry", "journal.db", stuck]) == 1
@@ -370,8 +371,20 @@ def test_retry_and_discard_say_what_becomes_of_a_saga(
         "reason": "paid by hand",
     }
     assert states(place)[0] == ["done", "pending"]
+    for options in [], ["--json"]:
+        assert main(["retry", "journal.db", deferred, *options]) == 1
+    out, _ = capsys.readouterr()
+    assert out.startswith(f"Nothing in saga {deferred} is stuck or deferred.\n{{")
+    assert '"retried": 0' in out
     assert main(["show", "journal.db", deferred]) == 0
     assert "error       discarded: paid by hand" in capsys.readouterr().out
+    with closing(sqlite3.connect("journal.db")) as db:
+        db.execute("UPDATE action SET state = 'stuck' WHERE saga = ?", (stuck,))
+        db.commit()
+    assert main(["discard", "journal.db", stuck, "--reason", "all"]) == 0
+    assert capsys.readouterr().out == (
+        f"Saga {stuck}: 3 actions discarded, and listed with the reason.\n"
+    )
     assert main(["discard", "journal.db", deferred, "--reason", "again"]) == 1
     assert main(["discard", "journal.db", deferred, "--reason", " "]) == 2
     assert "must say why" in capsys.readouterr().err
@@ -390,18 +403,18 @@ def test_who_is_alive_is_shown_as_alive_and_left_alone(
     async def work() -> None:
         shutil.copy(SHOP, tmp_path)
         async with (
-            SqliteJournal(path) as journal,
-            CompensationScope("job", journal=journal) as scope,
+            SqliteJournal(path) as owner,
+            CompensationScope("job", journal=owner) as scope,
         ):
             await scope.register(leave, "x")
-            (saga,) = await journal.sagas()
+            (saga,) = await owner.sagas()
             listed = await say("list", str(path))
             assert re.search(rf"^{saga.id[:8]}  job   0 s  alive +1 ", listed.stdout, re.MULTILINE)
             assert listed.returncode == 0
             assert "recover" not in listed.stdout
             recovered = await say("recover", str(path), *REGISTRY)
             assert recovered.stdout.startswith("Nothing to recover")
-            await journal.mark(saga.actions[0].id).give_up(OSError("no"))
+            await owner.mark(saga.actions[0].id).give_up(OSError("no"))
             retried = await say("retry", str(path), saga.id)
             assert "when their owner, which is alive, has ended" in retried.stdout
 
@@ -600,6 +613,31 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             open_journal(address)
     with pytest.raises(JournalUnavailable, match="no such file"):
         open_journal("c:d.db")
+
+
+def test_a_database_is_asked_with_the_address_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def make(dsn: str) -> SqliteJournal:
+        asked.append(dsn)
+        return SqliteJournal(tmp_path / "j.db")
+
+    monkeypatch.setattr(journal, "PostgresJournal", make, raising=False)
+    for scheme in ("postgres", "postgresql"):
+        assert main(["list", f"{scheme}://u:secret@h/d?x=1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["journal"] == f"{scheme}://u:***@h/d?x=1"
+    assert asked == ["postgres://u:secret@h/d?x=1", "postgresql://u:secret@h/d?x=1"]
+
+    def lacking(dsn: str) -> SqliteJournal:
+        raise MissingExtra("postgres", "asyncpg")
+
+    monkeypatch.setattr(journal, "PostgresJournal", lacking, raising=False)
+    assert main(["list", "postgresql://u:secret@h/d"]) == 2
+    assert capsys.readouterr().err == (
+        'asyncpg is missing: pip install "returns-pipeline[postgres]"\n'
+    )
 
 
 def test_a_password_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
