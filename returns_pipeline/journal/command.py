@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import importlib
-import math
 import os
 import re
 import shutil
@@ -34,6 +33,7 @@ from returns_pipeline.journal.display import (
     as_json,
     counts,
     list_as_text,
+    report_error,
     report_facts,
     reports_as_text,
     saga_as_text,
@@ -57,6 +57,8 @@ WAITING: Final = 1  # something is stuck or deferred, or there was nothing to ch
 CANNOT: Final = 2  # as argparse has it
 INTERRUPTED: Final = 130  # as a shell has it
 
+# How long the program keeps what is done is not known here: nothing is dropped before its time.
+_FOR_EVER: Final = 100 * 365 * 86_400.0  # seconds
 _WIDTH: Final = 100  # columns, if there is no terminal that could say
 
 _PROG: Final = "python -m returns_pipeline.journal"
@@ -107,7 +109,8 @@ _SHOW_JSON: Final = """\
 
 _RECOVER_JSON: Final = """\
   {"journal", "reports": [{"saga", "name", "done": [ENTRY], "stuck": [ENTRY],
-   "deferred": [ENTRY]}]}, where ENTRY is {"name", "call", "path", "error"}
+   "deferred": [ENTRY], "error" (why the journal let it go no further, or null)}]},
+   where ENTRY is {"name", "call", "path", "error"}
 """
 
 _RETRY_JSON: Final = '  {"journal", "saga", "retried": how many}\n'
@@ -133,26 +136,34 @@ class OperableJournal(RecoverableJournal, Protocol):
         """Let go of everything."""
 
 
-def open_journal(url: str) -> OperableJournal:
+def open_journal(
+    url: str, *, schema: str | None = None, liveness: str | None = None
+) -> OperableJournal:
     """Give the journal at an address. It must be there: none is created by looking.
 
     Args:
         url: A path, ``sqlite:`` with a path, ``sqlite:///`` with an absolute path, or the address
             of a PostgreSQL database.
+        schema: Of a database: where its tables are, if the program says so, too.
+        liveness: Of a database: as the program says, if it does.
 
     Raises:
-        InvalidArgument: The address makes no sense.
+        InvalidArgument: The address makes no sense, or an option does not go with it.
         JournalUnavailable: There is no such file.
         MissingExtra: It needs a package that is not installed.
     """
     scheme, colon, rest = url.partition(":")
+    given = {"schema": schema, "liveness": liveness}
+    options = {name: value for name, value in given.items() if value is not None}
     if colon and scheme in {"postgres", "postgresql"}:
-        make: Callable[[str], OperableJournal] | None
+        make: Callable[..., OperableJournal] | None
         make = getattr(journals, "PostgresJournal", None)  # looked up late: it may need an extra
         if make is None:
             raise InvalidArgument("this version has no journal in PostgreSQL")
-        made: OperableJournal = make(url)
+        made: OperableJournal = make(url, retention=_FOR_EVER, **options)
         return made
+    if options:
+        raise InvalidArgument(f"--{next(iter(options))} is for journals in PostgreSQL")
     path = url
     if colon and scheme == "sqlite":
         path = _path_of(rest)
@@ -163,8 +174,7 @@ def open_journal(url: str) -> OperableJournal:
     file = Path(path).absolute()
     if not file.exists():
         raise JournalUnavailable(str(file), "there is no such file")
-    # How long the program keeps what is done is not known here: nothing is dropped before its time.
-    return SqliteJournal(file, retention=math.inf)
+    return SqliteJournal(file, retention=_FOR_EVER)
 
 
 def _path_of(rest: str) -> str:
@@ -250,6 +260,8 @@ class _Asked(argparse.Namespace):
     verb: str
     url: str
     json: bool = False
+    schema: str | None = None
+    liveness: str | None = None
     saga: str = ""
     states: list[str] | None = None
     all: bool = False
@@ -286,6 +298,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         _ = made.add_argument("url", metavar="URL", help="where the journal is")
         _ = made.add_argument("--json", action="store_true", help="for programs")
+        of_database = made.add_argument_group("of a journal in PostgreSQL, as the program has them")
+        _ = of_database.add_argument("--schema", metavar="NAME", help="where its tables are")
+        _ = of_database.add_argument("--liveness", choices=("session", "lease"))
         return made
 
     listing = verb("list", "List sagas that are not done, the newest first.", _LIST_JSON)
@@ -372,7 +387,7 @@ def _answer(asked: _Asked) -> _Answer:
 async def _with_journal(
     asked: _Asked, work: Callable[[OperableJournal, str], Awaitable[_Answer]]
 ) -> _Answer:
-    journal = open_journal(asked.url)
+    journal = open_journal(asked.url, schema=asked.schema, liveness=asked.liveness)
     try:
         return await work(journal, hide_passwords(asked.url))
     finally:
@@ -402,22 +417,20 @@ async def _show(journal: OperableJournal, url: str, asked: _Asked) -> _Answer:
 
 async def _recover(journal: OperableJournal, url: str, registry: CompensationRegistry) -> _Answer:
     reports = await recover(journal, registry)
+    failed = any(report_error(report) is not None for report in reports)
     left = any(report.stuck or report.deferred for report in reports)
     return _Answer(
         reports_as_text(reports, width=_width()),
         {"journal": url, "reports": [report_facts(report) for report in reports]},
-        WAITING if left else FINE,
+        CANNOT if failed else WAITING if left else FINE,
     )
 
 
 async def _retry(journal: OperableJournal, url: str, asked: _Asked) -> _Answer:
     saga = _find(await journal.sagas(), asked.saga)
     count = await journal.retry(saga.id)
-    when = ""
-    if saga.alive:
-        when = ", when their owner, which is alive, has ended"
-    said = f"to be tried again by the next recover{when}"
-    return _changed({"journal": url, "saga": saga.id, "retried": count}, count, said)
+    document: dict[str, object] = {"journal": url, "saga": saga.id, "retried": count}
+    return _changed(document, saga, count, "to be tried again by the next recover")
 
 
 async def _discard(journal: OperableJournal, url: str, asked: _Asked) -> _Answer:
@@ -425,15 +438,18 @@ async def _discard(journal: OperableJournal, url: str, asked: _Asked) -> _Answer
     count = await journal.discard(saga.id, asked.reason)
     document: dict[str, object]
     document = {"journal": url, "saga": saga.id, "discarded": count, "reason": asked.reason}
-    return _changed(document, count, "discarded, and listed with the reason")
+    return _changed(document, saga, count, "discarded, and listed with the reason")
 
 
-def _changed(document: dict[str, object], count: int, how: str) -> _Answer:
-    saga = document["saga"]
+def _changed(document: dict[str, object], saga: StoredSaga, count: int, how: str) -> _Answer:
     if not count:
-        return _Answer(f"Nothing in saga {saga} is stuck or deferred.\n", document, WAITING)
+        # A journal leaves to an owner that lives what it has not given up.
+        owner = ", or its owner is alive and has it in hand" if saga.alive else ""
+        return _Answer(
+            f"Nothing in saga {saga.id} is stuck or deferred{owner}.\n", document, WAITING
+        )
     actions = "1 action" if count == 1 else f"{count} actions"
-    return _Answer(f"Saga {saga}: {actions} {how}.\n", document)
+    return _Answer(f"Saga {saga.id}: {actions} {how}.\n", document)
 
 
 def _find(sagas: Sequence[StoredSaga], beginning: str) -> StoredSaga:

@@ -25,6 +25,7 @@ __all__ = [
     "as_json",
     "counts",
     "list_as_text",
+    "report_error",
     "report_facts",
     "reports_as_text",
     "saga_as_text",
@@ -147,6 +148,12 @@ def _action_facts(order: int, action: StoredAction) -> dict[str, object]:
     }
 
 
+def report_error(report: RecoveryReport) -> str | None:
+    """Say why the journal did not let a recovery go on with a saga, if it did not."""
+    error: object = getattr(report, "error", None)  # not all recoveries have it
+    return None if error is None else str(error)
+
+
 def report_facts(report: RecoveryReport) -> dict[str, object]:
     """Give what became of a saga for JSON."""
     return {
@@ -155,6 +162,7 @@ def report_facts(report: RecoveryReport) -> dict[str, object]:
         "done": [_entry_facts(entry) for entry in report.done],
         "stuck": [_entry_facts(entry) for entry in report.stuck],
         "deferred": [_entry_facts(entry) for entry in report.deferred],
+        "error": report_error(report),
     }
 
 
@@ -308,7 +316,11 @@ def reports_as_text(reports: Sequence[RecoveryReport], *, width: int) -> str:
     for report in reports:
         parts = {"undone": report.done, "stuck": report.stuck, "deferred": report.deferred}
         tally = ", ".join(f"{len(entries)} {what}" for what, entries in parts.items() if entries)
-        lines.append(_cut(f"{report.saga} {visible(report.name)}: {tally or 'nothing'}", width))
+        lines.append(
+            _cut(f"{report.saga} {visible(report.name)}: {tally or 'nothing undone'}", width)
+        )
+        if (failed := report_error(report)) is not None:
+            lines.append(_cut(f"  not finished: {visible(failed)}", width))
         for what, entries in parts.items():
             for entry in entries:
                 error = "" if entry.error is None else f": {visible(_error(entry.error))}"

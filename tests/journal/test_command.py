@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -329,9 +330,32 @@ def test_recover_as_json_is_one_document_with_documented_fields(
         ],
         "stuck": [],
         "deferred": [],
+        "error": None,
     }
     assert [entry["error"] for entry in deferred["deferred"]] == ["unknown name"] * 2
+    assert deferred["error"] is None
     assert states(place)[3] == ["done"]
+
+
+def test_a_saga_that_the_journal_does_not_let_go_on_is_no_success(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> list[object]:
+        error = JournalUnavailable("j.db", "disk full\x1b")
+        report = SimpleNamespace(
+            saga="a" * 32, name="job", done=(), stuck=(), deferred=(), error=error
+        )
+        return [report]
+
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setattr(command, "recover", fails)
+    assert main(["recover", "journal.db", *REGISTRY]) == 2
+    assert capsys.readouterr().out == (
+        f"{'a' * 32} job: nothing undone\n  not finished: journal j.db: disk full\\x1b\n"
+    )
+    assert main(["recover", "journal.db", *REGISTRY, "--json"]) == 2
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["error"] == "journal j.db: disk full\x1b"
 
 
 def test_recover_drops_nothing_that_the_program_may_want_to_keep(
@@ -416,7 +440,13 @@ def test_who_is_alive_is_shown_as_alive_and_left_alone(
             assert recovered.stdout.startswith("Nothing to recover")
             await owner.mark(saga.actions[0].id).give_up(OSError("no"))
             retried = await say("retry", str(path), saga.id)
-            assert "when their owner, which is alive, has ended" in retried.stdout
+            assert retried.stdout.endswith(": 1 action to be tried again by the next recover.\n")
+            again = await say("retry", str(path), saga.id)
+            assert again.returncode == 1
+            assert again.stdout == (
+                f"Nothing in saga {saga.id} is stuck or deferred, or its owner is alive and has "
+                "it in hand.\n"
+            )
 
     asyncio.run(work())
     assert main(["list", str(path), "--all"]) == 0
@@ -618,19 +648,32 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_database_is_asked_with_the_address_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, dict[str, object]]] = []
 
-    def make(dsn: str) -> SqliteJournal:
-        asked.append(dsn)
+    def make(dsn: str, **options: object) -> SqliteJournal:
+        assert options.pop("retention") == 100 * 365 * 86_400.0
+        asked.append((dsn, options))
         return SqliteJournal(tmp_path / "j.db")
 
+    async def none(_: object) -> list[object]:
+        return []
+
     monkeypatch.setattr(journal, "PostgresJournal", make, raising=False)
+    monkeypatch.setattr(SqliteJournal, "sagas", none)
     for scheme in ("postgres", "postgresql"):
         assert main(["list", f"{scheme}://u:secret@h/d?x=1", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["journal"] == f"{scheme}://u:***@h/d?x=1"
-    assert asked == ["postgres://u:secret@h/d?x=1", "postgresql://u:secret@h/d?x=1"]
+    assert main(["list", "postgres://h/d", "--schema", "mine", "--liveness", "lease"]) == 0
+    assert asked == [
+        ("postgres://u:secret@h/d?x=1", {}),
+        ("postgresql://u:secret@h/d?x=1", {}),
+        ("postgres://h/d", {"schema": "mine", "liveness": "lease"}),
+    ]
+    capsys.readouterr()
+    assert main(["list", "j.db", "--schema", "mine"]) == 2
+    assert capsys.readouterr().err == "--schema is for journals in PostgreSQL\n"
 
-    def lacking(dsn: str) -> SqliteJournal:
+    def lacking(dsn: str, **_: object) -> SqliteJournal:
         raise MissingExtra("postgres", "asyncpg")
 
     monkeypatch.setattr(journal, "PostgresJournal", lacking, raising=False)
