@@ -388,8 +388,11 @@ async def _with_journal(
     asked: _Asked, work: Callable[[OperableJournal, str], Awaitable[_Answer]]
 ) -> _Answer:
     journal = open_journal(asked.url, schema=asked.schema, liveness=asked.liveness)
+    url = hide_passwords(asked.url)
     try:
-        return await work(journal, hide_passwords(asked.url))
+        return await work(journal, url)
+    except OSError as error:
+        raise JournalUnavailable(url, str(error)) from error
     finally:
         await journal.close()  # what a recovery had taken over is free for the next
 

@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from returns_pipeline.compensation import CompensationRegistry, CompensationScope
+from returns_pipeline import journal as journals
+from returns_pipeline.compensation import CompensationRegistry, CompensationScope, Journal
 from returns_pipeline.journal import SqliteJournal
 from returns_pipeline.retry import RetryPolicy
 
@@ -51,7 +52,7 @@ async def other_refund() -> None:
     """Do something else under the same name."""
 
 
-async def old(journal: SqliteJournal) -> None:
+async def old(journal: Journal) -> None:
     """Leave two sagas for a recovery."""
     payments = CompensationScope("payments", journal=journal)
     await payments.register(delete_batch, "b0")
@@ -61,7 +62,7 @@ async def old(journal: SqliteJournal) -> None:
         await batches.child(f"persist[{number}]").register(delete_batch, f"b{number}")
 
 
-async def new(journal: SqliteJournal) -> None:
+async def new(journal: Journal) -> None:
     """Leave one that nobody has looked at, and one that is done."""
     done = CompensationScope("nightly", journal=journal)
     await done.register(delete_batch, "n1")
@@ -70,22 +71,31 @@ async def new(journal: SqliteJournal) -> None:
     await pending.register(delete_batch, "b4")
 
 
-async def slow(journal: SqliteJournal) -> None:
+async def slow(journal: Journal) -> None:
     """Leave one whose newest action waits for a gate."""
     pending = CompensationScope("batcher", journal=journal)
     await pending.register(delete_batch, "b5")
     await pending.register(delete_batch, "slow")
 
 
-async def hostile(journal: SqliteJournal) -> None:
+async def hostile(journal: Journal) -> None:
     """Leave one that wants to play tricks on a terminal."""
     scope = CompensationScope("evil\x1b[2J\r\nname\u202e", journal=journal)
     await scope.register(delete_batch, "\x1b]0;owned\x07\n\x7f\x9b31m\u202e" + "\u8868" * 100)
 
 
+def open_journal(dsn: str = "", schema: str = "") -> Journal:
+    """Open a journal in a database, or else in a file."""
+    if not dsn:
+        return SqliteJournal("journal.db")
+    # Not every version has it.
+    made: Journal = vars(journals)["PostgresJournal"](dsn, schema=schema)
+    return made
+
+
 if __name__ == "__main__":
     leave = {"old": old, "new": new, "slow": slow, "hostile": hostile}[sys.argv[1]]
-    journal = SqliteJournal("journal.db")  # never closed
+    journal = open_journal(*sys.argv[2:])  # never closed
 
     async def main() -> None:
         """Leave something and die."""

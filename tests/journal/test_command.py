@@ -52,8 +52,9 @@ def command_line(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
     return python("-m", "returns_pipeline.journal", *arguments, cwd=cwd)
 
 
-def killed(what: str, place: Path) -> None:
-    assert python("shop.py", what, cwd=place).returncode == -signal.SIGKILL
+def killed(what: str, place: Path, *database: str) -> None:
+    done = python("shop.py", what, *database, cwd=place)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,8 @@ def plain(text: str, sagas: list[str]) -> str:
 
 @registry.compensation("leave")
 async def leave(name: str) -> None:
-    """Do nothing."""
+    """Leave it as it is."""
+    raise OSError(name)
 
 
 def test_list_is_a_table_of_what_is_open_the_newest_first(place: Path) -> None:
@@ -426,10 +428,8 @@ def test_who_is_alive_is_shown_as_alive_and_left_alone(
 
     async def work() -> None:
         shutil.copy(SHOP, tmp_path)
-        async with (
-            SqliteJournal(path) as owner,
-            CompensationScope("job", journal=owner) as scope,
-        ):
+        async with SqliteJournal(path) as owner:
+            scope = CompensationScope("job", journal=owner)
             await scope.register(leave, "x")
             (saga,) = await owner.sagas()
             listed = await say("list", str(path))
@@ -438,19 +438,20 @@ def test_who_is_alive_is_shown_as_alive_and_left_alone(
             assert "recover" not in listed.stdout
             recovered = await say("recover", str(path), *REGISTRY)
             assert recovered.stdout.startswith("Nothing to recover")
-            await owner.mark(saga.actions[0].id).give_up(OSError("no"))
-            retried = await say("retry", str(path), saga.id)
-            assert retried.stdout.endswith(": 1 action to be tried again by the next recover.\n")
-            again = await say("retry", str(path), saga.id)
-            assert again.returncode == 1
-            assert again.stdout == (
+            refused = await say("retry", str(path), saga.id)
+            assert refused.returncode == 1
+            assert refused.stdout == (
                 f"Nothing in saga {saga.id} is stuck or deferred, or its owner is alive and has "
                 "it in hand.\n"
             )
+            await scope.compensate()  # which does not succeed
+            retried = await say("retry", str(path), saga.id)
+            assert retried.stdout.endswith(": 1 action to be tried again by the next recover.\n")
 
     asyncio.run(work())
-    assert main(["list", str(path), "--all"]) == 0
-    assert capsys.readouterr().out == "No saga to show.\n"
+    assert main(["list", str(path), "--json"]) == 0
+    (left,) = json.loads(capsys.readouterr().out)["sagas"]
+    assert (left["owner"], left["counts"]["pending"]) == ("none", 1)
 
 
 def test_no_character_of_a_stranger_reaches_the_terminal(
@@ -500,7 +501,9 @@ def test_a_beginning_that_several_have_is_refused_with_their_ids(
     with closing(sqlite3.connect("journal.db")) as db:
         for number in range(1, 6):
             db.execute(
-                "INSERT INTO saga VALUES (?, 'twin', 0, ?, '', 1)", (f"twin-saga{number}", 9)
+                "INSERT INTO saga (id, name, began, number, owner, epoch) "
+                "VALUES (?, 'twin', 0, ?, '', 1)",
+                (f"twin-saga{number}", 10 + number),
             )
             db.execute(
                 "INSERT INTO action (id, saga, place, path, key, name, version, arguments, state) "
@@ -526,7 +529,12 @@ def test_an_id_that_others_begin_with_is_found_all_the_same(
 ) -> None:
     whole = ids(place)[3]
     with closing(sqlite3.connect("journal.db")) as db:
-        db.execute("INSERT INTO saga VALUES (?, 'longer', 0, 9, '', 1)", (f"{whole}0",))
+        db.execute(
+            "INSERT INTO saga (id, name, began, number, owner, epoch) "
+            "VALUES (?, 'longer', 0, 10, '', 1)",
+            (f"{whole}0",),
+        )
+        db.execute("UPDATE action SET saga = ? WHERE saga = ?", (f"{whole}0", ids(place)[2]))
         db.commit()
     assert main(["show", "journal.db", whole, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["saga"]["name"] == "batcher"
@@ -681,6 +689,53 @@ def test_a_database_is_asked_with_the_address_as_it_is(
     assert capsys.readouterr().err == (
         'asyncpg is missing: pip install "returns-pipeline[postgres]"\n'
     )
+
+
+def test_what_cannot_be_reached_is_named(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: object) -> list[object]:
+        raise ConnectionRefusedError(111, "Connect call failed")
+
+    monkeypatch.setattr(SqliteJournal, "sagas", refuse)
+    assert main(["list", "sqlite:journal.db"]) == 2
+    assert capsys.readouterr().err == (
+        "journal sqlite:journal.db: [Errno 111] Connect call failed\n"
+    )
+
+
+@pytest.mark.skipif(
+    not hasattr(journal, "PostgresJournal"), reason="this version has no journal in PostgreSQL"
+)
+def test_a_journal_in_a_database_is_shown_and_put_right_like_one_in_a_file(
+    tmp_path: Path, postgres_dsn: str
+) -> None:
+    (schema,) = re.findall(r"test_\w+", postgres_dsn)
+    shutil.copy(SHOP, tmp_path)
+    (tmp_path / "forbidden").touch()
+    killed("old", tmp_path, postgres_dsn, schema)
+
+    def say(verb: str, *arguments: str, status: int) -> Any:
+        options = ("--schema", schema, "--json")
+        done = command_line(verb, postgres_dsn, *arguments, *options, cwd=tmp_path)
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
+
+    found = say("list", status=0)["sagas"]
+    assert [(saga["name"], saga["owner"]) for saga in found] == [
+        ("batcher", "dead"),
+        ("payments", "dead"),
+    ]
+    say("recover", *REGISTRY, status=1)
+    stuck, deferred = (saga["id"] for saga in say("list", status=1)["sagas"])
+    actions = say("show", stuck[:8], status=0)["saga"]["actions"]
+    assert [action["state"] for action in actions] == ["done", "stuck", "done"]
+    assert say("retry", stuck, status=0)["retried"] == 1
+    assert say("discard", deferred, "--reason", "by hand", status=0)["discarded"] >= 1
+    (tmp_path / "forbidden").unlink()
+    say("recover", *REGISTRY, status=0)
+    assert say("list", status=0)["sagas"] == []
+    assert set((tmp_path / "undone").read_text().split()) >= {"b1", "b2", "b3"}
 
 
 def test_a_password_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
