@@ -110,8 +110,7 @@ def _instant(seconds: float) -> str | None:
 
 def as_json(document: Mapping[str, object]) -> str:
     """Give a document as text of printable ASCII and line ends alone."""
-    text = json.dumps(document, indent=2, allow_nan=False)
-    return text.replace("\x7f", "\\u007f") + "\n"
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
 def saga_facts(saga: StoredSaga, *, actions: bool) -> dict[str, object]:

@@ -22,7 +22,7 @@ import pytest
 from returns_pipeline import journal
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
 from returns_pipeline.errors import InvalidArgument, JournalUnavailable, MissingExtra
-from returns_pipeline.journal import SqliteJournal, command, display
+from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga, command, display
 from returns_pipeline.journal.command import hide_passwords, main, open_journal
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def test_list_can_be_narrowed_and_says_by_its_status_whether_somebody_is_needed(
     assert listed("--state", "done") == (1, "CB")
     assert main(["discard", "journal.db", ids(place)[1], "--reason", "r"]) == 0
     capsys.readouterr()
+    assert listed("--state", "deferred") == (1, "A")  # nothing there is stuck
     assert listed("--state", "done") == (0, "CB")
     assert listed("--state", "stuck") == (0, "")
     assert main(["list", "journal.db", "--state", "stuck"]) == 0
@@ -284,6 +285,32 @@ def test_show_says_when_the_next_attempt_is_and_wraps_what_is_long(
     assert lines[begin + 1 : begin + 3] == [" " * 12 + "x" * 88, " " * 12 + "x" * 84 + '"']
     assert main(["show", "journal.db", ids(place)[3], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["saga"]["began"] is None
+
+
+def test_arguments_that_make_no_sense_are_shown_as_they_are(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saga = ids(place)[3]
+    for text, shown in {
+        '["b4"]': '["b4"]',
+        "garbage": "garbage",
+        "[" * 60_000: "[" * 88,
+        '{"n": ' + "9" * 5_000 + "}": '{"n": ' + "9" * 82,
+    }.items():
+        with closing(sqlite3.connect("journal.db")) as db:
+            db.execute(
+                "UPDATE action SET arguments = ?, next_attempt = 5 WHERE saga = ?", (text, saga)
+            )
+            db.commit()
+        assert main(["list", "journal.db"]) == 1
+        capsys.readouterr()
+        assert main(["show", "journal.db", saga]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert f"arguments   {shown}" in said
+        assert "state       pending, 0 attempts" in said  # it is due: no time is told
+        assert main(["show", "journal.db", saga, "--json"]) == 0
+        (action,) = json.loads(capsys.readouterr().out)["saga"]["actions"]
+        assert (action["arguments"], action["arguments_text"]) == (None, text)
 
 
 def test_recover_undoes_and_reports(original: Path, place: Path) -> None:
@@ -471,6 +498,7 @@ def test_no_character_of_a_stranger_reaches_the_terminal(
         ["list", "journal.db", "--json"],
         ["show", "journal.db", saga, "--json"],
         ["show", "journal.db", "\x1b[31m"],
+        ["list", "\x1b[31m.db"],
         ["recover", "journal.db", *REGISTRY],
     ):
         main(arguments)
@@ -517,6 +545,13 @@ def test_a_beginning_that_several_have_is_refused_with_their_ids(
     assert error.endswith(", ...\n")
     assert error.count("twin-saga") == 4
     assert main(["show", "journal.db", "twin-saga4"]) == 0
+    with closing(sqlite3.connect("journal.db")) as db:
+        db.execute("DELETE FROM action WHERE saga IN ('twin-saga1', 'twin-saga2', 'twin-saga3')")
+        db.execute("DELETE FROM saga WHERE id IN ('twin-saga1', 'twin-saga2', 'twin-saga3')")
+        db.commit()
+    capsys.readouterr()
+    assert main(["show", "journal.db", "twin"]) == 2
+    assert capsys.readouterr().err == ("2 sagas begin with 'twin': twin-saga5, twin-saga4\n")
     assert main(["show", "journal.db", "nobody"]) == 2
     assert main(["show", "journal.db", ""]) == 2
     assert "there is no saga ''" in capsys.readouterr().err
@@ -538,6 +573,26 @@ def test_an_id_that_others_begin_with_is_found_all_the_same(
         db.commit()
     assert main(["show", "journal.db", whole, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["saga"]["name"] == "batcher"
+
+
+def test_the_error_that_is_shown_first_is_one_that_waits_for_a_person() -> None:
+    def action(state: str, error: str) -> StoredAction:
+        return StoredAction("i", "p", "path", "k", "undo", 1, "{}", state, 1, 0.0, error)
+
+    newest_first = [
+        action("done", "discarded"),
+        action("pending", "once"),
+        action("deferred", "unknown"),
+        action("stuck", "newer"),
+        action("stuck", "older"),
+        action("stuck", ""),
+    ]
+    for begin, error in enumerate(["newer", "newer", "newer", "newer", "older", None]):
+        saga = StoredSaga("s", "n", 0.0, "", False, tuple(newest_first[begin:]))
+        assert display.saga_facts(saga, actions=False)["last_error"] == error
+    for end, error in enumerate(["discarded", "once", "unknown"], 1):
+        saga = StoredSaga("s", "n", 0.0, "", False, tuple(newest_first[:end]))
+        assert display.saga_facts(saga, actions=False)["last_error"] == error
 
 
 def test_short_ids_are_no_shorter_than_it_takes() -> None:
@@ -808,11 +863,17 @@ def test_a_bug_is_not_taken_for_something_stuck(
     assert r"RuntimeError: postgresql://u:***@h/d\x1b[31m" in error
 
 
-def test_nobody_who_reads_on_is_no_error(place: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_who_reads_on_is_no_error(place: Path, unbuffered: str) -> None:
     for arguments in (["list", "journal.db", "--all"], ["--help"]):
         command = [sys.executable, "-m", "returns_pipeline.journal", *arguments]
         with subprocess.Popen(
-            command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=place,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
