@@ -4,8 +4,8 @@
 undoes what dead processes left open, ``retry`` and ``discard`` say what becomes of actions that
 `recover` has parked. All of them may run while the program itself is at work.
 
-The functions here are for tests and for programs that bring a command of their own; the output for
-programs (``--json``) is described in ``--help`` and in ``docs/sagas.md``.
+The output for programs (``--json``) is described in the ``--help`` of each, and ``docs/sagas.md``
+shows a session.
 """
 
 from __future__ import annotations
