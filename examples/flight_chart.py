@@ -20,7 +20,8 @@ def show_departures(console: Console, by_hour: ByHour) -> None:
         return
     if not console.is_terminal:
         for (airport, hour), count in sorted(by_hour.items()):
-            console.print(f"{airport} {hour:02} {count}", markup=False, highlight=False)
+            text = f"{_legible(airport)} {hour:02} {count}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         return
     for line in chart(by_hour, console.width, ascii_only=console.options.ascii_only):
         console.print(Text(line), no_wrap=True, overflow="crop", crop=True)
@@ -34,6 +35,7 @@ def chart(by_hour: ByHour, width: int, *, ascii_only: bool) -> Iterator[str]:
     totals: Counter[str] = Counter()
     for (airport, _), count in by_hour.items():
         totals[airport] += count
+    labels = {name: f"{_legible(name)} {total:,}" for name, total in totals.items()}
     airports = sorted(totals, key=lambda airport: (-totals[airport], airport))
     shown = airports[:_MOST]
     hours = range(min(hour for _, hour in by_hour), max(hour for _, hour in by_hour) + 1)
@@ -46,15 +48,18 @@ def chart(by_hour: ByHour, width: int, *, ascii_only: bool) -> Iterator[str]:
     for first in range(0, len(shown), side):
         row = shown[first : first + side]
         yield ""
-        yield (
-            "  " + "".join(f"  {f'{name} {totals[name]:,}':{room}.{room}}" for name in row).rstrip()
-        )
+        yield f"  {''.join(f'  {labels[name]:{room}.{room}}' for name in row)}".rstrip()
         for hour in hours:
             cells = [_bar(by_hour[name, hour], scale, room, ascii_only=ascii_only) for name in row]
             yield f"{hour:02}{''.join(f'  {cell}' for cell in cells)}".rstrip()
     if len(airports) > _MOST:
         rest = sum(totals[name] for name in airports[_MOST:])
         yield f"and {rest:,} from {len(airports) - _MOST} more airports"
+
+
+def _legible(name: str) -> str:
+    """Give a name that any terminal can show, whatever the input made of it."""
+    return name if name.isascii() and name.isalnum() else ascii(name)
 
 
 def _bar(count: int, scale: float, room: int, *, ascii_only: bool) -> str:

@@ -438,6 +438,14 @@ def test_of_many_airports_the_busiest_are_drawn_and_the_others_counted() -> None
     assert "A12" not in " ".join(lines)
 
 
+def test_a_name_that_is_none_does_no_harm_to_a_terminal() -> None:
+    counts = Counter({("\x1b[2J", 6): 1, ("K\u00f6ln", 6): 1, ("A\nB", 6): 1})
+    text = "\n".join(chart(counts, 80, ascii_only=True))
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 4
+
+
 def terminal_output(path: str, *, width: int, encoding: str) -> str:
     """Run the example in a terminal of this width, and give what it shows."""
     terminal, theirs = pty.openpty()
@@ -488,6 +496,14 @@ def test_a_terminal_gets_a_chart_it_can_show(width: int, encoding: str, path: st
 
 def test_where_nobody_looks_the_chart_is_plain_text(path: str) -> None:
     program = Program(path, "--event-time", "1h", "--input", "-", stdin=subprocess.PIPE)
-    program.end(lines_of(at("09:00"), at("08:00"), at("08:10"), at("08:10", origin="JFK")))
-    assert program.out.splitlines()[:3] == ["EWR 08 2", "EWR 09 1", "JFK 08 1"]
+    program.end(
+        lines_of(
+            at("09:00"),
+            at("08:00"),
+            at("08:10"),
+            at("08:10", origin="JFK"),
+            at("08:30", origin="\n"),
+        )
+    )
+    assert program.out.splitlines()[:4] == ["'\\n' 08 1", "EWR 08 2", "EWR 09 1", "JFK 08 1"]
     assert program.out.isascii()
