@@ -30,9 +30,10 @@ from flight_stores import Batch, Store, StoreError, open_journal, open_store
 from flight_tally import Tally, Window, show_progress, summary
 from flight_windows import By, Windows, windowed
 from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext
-from returns_pipeline.compensation import Compensation
+from returns_pipeline.compensation import Compensation, Journal
 from returns_pipeline.errors import JournalError
-from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.journal import recover
+from returns_pipeline.journal.recovery import RecoverableJournal
 from returns_pipeline.outcomes import settled
 
 DONE: Final = 0
@@ -80,7 +81,9 @@ def compensations(store: Store) -> tuple[CompensationRegistry, Compensation[[str
     return registry, delete_batch
 
 
-async def recovered(journal: SqliteJournal, store: Store, say: Callable[[str], None]) -> list[str]:
+async def recovered(
+    journal: RecoverableJournal, store: Store, say: Callable[[str], None]
+) -> list[str]:
     """Delete the windows that were being written when a run was killed; say what went wrong.
 
     Raises:
@@ -103,7 +106,7 @@ async def run_batches(
     options: Options,
     stop: asyncio.Event,
     say: Callable[[str], None],
-    journal: SqliteJournal | None = None,
+    journal: Journal | None = None,
 ) -> Result[int, StoreError]:
     """Read, validate, and write in windows, to the end of the input or until ``stop`` is set.
 
@@ -198,10 +201,10 @@ async def run(options: Options) -> int:
         with suppress(OSError):
             err.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    durable = options.journal is not None
     async with AsyncExitStack() as opened:
-        store = await opened.enter_async_context(open_store(options.database, durable=durable))
-        journal: SqliteJournal | None = None
+        keeping = open_store(options.database, durable=options.journal is not None)
+        store = await opened.enter_async_context(keeping)
+        journal: Journal | None = None
         left: list[str] = []
         if options.journal is not None:
             journal = await opened.enter_async_context(open_journal(options.journal))

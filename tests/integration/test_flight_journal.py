@@ -30,7 +30,7 @@ from flight_program import (
 
 import flight_batcher
 from flight_batcher import Options, run_batches, settle_accounts
-from flight_stores import open_journal
+from flight_stores import SqliteStore, open_journal, open_store
 from flight_tally import Tally
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import SqliteJournal
@@ -222,6 +222,31 @@ def test_a_file_is_the_same_database_by_whatever_path(
     (tmp_path / "link.db").symlink_to(tmp_path / "it.db")
     assert run_again("--database", str(tmp_path / "link.db"), *options) == 0
     assert "now deleted: 1" in capsys.readouterr().err
+
+
+def test_a_database_on_a_server_is_known_by_its_name_and_schema(postgres_dsn: str) -> None:
+    [(name, schema)] = query(postgres_dsn, "SELECT current_database(), current_schema()")
+
+    async def main() -> None:
+        async with open_store(postgres_dsn) as store:
+            assert store.place.endswith(f"/{name}/{schema}")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("durable", "level"), [(False, 1), (True, 2)])
+def test_with_a_journal_what_is_written_to_a_file_survives_the_machine(
+    path: str, *, durable: bool, level: int
+) -> None:
+    """A commit record must not outlive its window."""
+
+    async def main() -> None:
+        async with open_store(path, durable=durable) as store:
+            assert isinstance(store, SqliteStore)
+            rows = await store._connection.execute_fetchall("PRAGMA synchronous")
+            assert list(rows) == [(level,)]
+
+    asyncio.run(main())
 
 
 def test_a_run_that_lives_is_not_robbed(path: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,7 @@ from hypothesis import strategies as st
 import flight_batcher
 from flight_batcher import Options, duration
 from flight_chart import chart
+from flight_stores import Batch, open_store
 from flight_windows import Windows
 from returns_pipeline.testing import run
 
@@ -180,6 +182,7 @@ def test_the_accounts_hold_whatever_window_fails(
         assert tally.unsettled == {}
         assert tally.read == tally.written + tally.dead_letters == len(codes)
         assert tally.read == tally.valid + tally.rejected.total()
+        assert tally.by_hour.total() == (tally.written if how == "hours" else 0)
 
     run(main())
     kept = [
@@ -319,6 +322,20 @@ def test_a_window_that_fails_takes_its_counts_along(database: str) -> None:
     program.end(lines).check()
     assert hour_of(database) == (3, 3, 3)
     assert program.table["rows in them"] == 2
+
+
+def test_deleting_a_window_deletes_its_counts(database: str) -> None:
+    start = datetime(2013, 1, 1, tzinfo=UTC)
+    batch = Batch("r/1", "r", 1, "size", None, [], [], [("r/1", "EWR", start, 3600, 0)])
+
+    async def main() -> None:
+        async with open_store(database) as store:
+            await store.write(batch)
+            assert hour_of(database)[0] == 1
+            await store.delete("r/1")
+
+    asyncio.run(main())
+    assert hour_of(database)[0] == 0
 
 
 def test_a_time_at_the_end_of_what_can_be_counted_is_an_invalid_record(database: str) -> None:
