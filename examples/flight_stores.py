@@ -111,7 +111,13 @@ SELECT (SELECT count(*) FROM flights JOIN batches USING (batch_id) WHERE run_id 
 _PLACE = """
 SELECT concat_ws('/', inet_server_addr(), inet_server_port(), current_database(), current_schema())
 """
-_POSTGRES_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError)
+_POSTGRES_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    ValueError,
+)
 
 # What the standard library did of its own accord is deprecated since Python 3.12.
 sqlite3.register_adapter(datetime, datetime.isoformat)
@@ -316,6 +322,9 @@ class PostgresStore:
                 await connection.execute("BEGIN")
                 yield connection
                 await connection.execute("COMMIT")
+            except asyncpg.InternalClientError:  # the server has dropped it, which is not seen yet
+                connection.terminate()
+                raise
             except BaseException:
                 with suppress(*_POSTGRES_ERRORS):
                     await connection.execute("ROLLBACK")

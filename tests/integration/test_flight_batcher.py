@@ -52,8 +52,11 @@ from returns_pipeline.testing import run
 
 @needs_flights
 @pytest.mark.skipif(not os.environ.get("CI"), reason="the whole year takes a while: set CI")
-def test_all_departures_of_2013_are_written_or_rejected_with_their_reason(path: str) -> None:
-    program = Program(path).end()
+@pytest.mark.parametrize("mode", [(), ("--by", "carrier"), ("--event-time", "1h")])
+def test_all_departures_of_2013_are_written_or_rejected_with_their_reason(
+    mode: tuple[str, ...], path: str
+) -> None:
+    program = Program(path, *mode).end()
     program.check()
     assert program.status == 0
     assert (
@@ -72,6 +75,8 @@ def test_all_departures_of_2013_are_written_or_rejected_with_their_reason(path: 
     assert query(path, "SELECT count(*), sum(distance), min(time_hour) FROM flights") == [
         (327_346, 343_180_156, "2013-01-01T10:00:00+00:00")
     ]
+    [counted] = query(path, "SELECT count(*), sum(flights) FROM departures")
+    assert counted == ((19_432, 327_346) if mode[:1] == ("--event-time",) else (0, None))
 
 
 @needs_flights

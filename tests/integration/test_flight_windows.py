@@ -328,13 +328,13 @@ def test_deleting_a_window_deletes_its_counts(database: str) -> None:
     start = datetime(2013, 1, 1, tzinfo=UTC)
     batch = Batch("r/1", "r", 1, "size", None, [], [], [("r/1", "EWR", start, 3600, 0)])
 
-    async def main() -> None:
+    async def main(*, deleted: bool) -> None:
         async with open_store(database) as store:
-            await store.write(batch)
-            assert hour_of(database)[0] == 1
-            await store.delete("r/1")
+            await (store.delete("r/1") if deleted else store.write(batch))
 
-    asyncio.run(main())
+    asyncio.run(main(deleted=False))
+    assert hour_of(database)[0] == 1
+    asyncio.run(main(deleted=True))
     assert hour_of(database)[0] == 0
 
 
