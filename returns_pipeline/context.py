@@ -19,13 +19,11 @@ dropped staging
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import itertools
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from returns.future import FutureResult
 from returns.result import Result, Success
@@ -33,7 +31,8 @@ from typing_extensions import ParamSpec
 
 from returns_pipeline.compensation import CompensationReport, CompensationScope
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
-from returns_pipeline.outcomes import settled
+from returns_pipeline.outcomes import discard, settled
+from returns_pipeline.wrapping import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -239,7 +238,7 @@ class StepContext:
     async def _run(self, step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
         scope = self.scope
         if scope.busy or scope.closed:
-            _discard(step)
+            discard(step)
             if scope.busy:
                 raise ScopeBusy(self.path)
             raise ScopeClosed(self.path, scope.how)
@@ -268,7 +267,7 @@ class StepContext:
         hands it to this context, as one and in the place where the step was started. Anything
         else undoes it before it is given or raised.
         """
-        called = name or _name_of(func)
+        called = name or name_of(func)
 
         async def run(value: T) -> Result[U, E]:
             step = self.attempt(called)
@@ -406,18 +405,3 @@ class StepContext:
 
     def __repr__(self) -> str:
         return f"<StepContext {self.path!r}: {self.scope!r}>"
-
-
-def _name_of(func: object) -> str:
-    while isinstance(func, functools.partial):
-        func = cast("functools.partial[object]", func).func
-    name: object = getattr(func, "__name__", None)
-    return name if isinstance(name, str) else type(func).__name__
-
-
-def _discard(step: object) -> None:
-    """Close a coroutine that will not be run, which would be warned about."""
-    inner: object = getattr(step, "_inner_value", step)  # of a FutureResult,
-    inner = getattr(inner, "_coro", inner)  # which keeps it in a ReAwaitable
-    if inspect.iscoroutine(inner):
-        inner.close()

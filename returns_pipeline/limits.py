@@ -10,17 +10,19 @@ import asyncio
 import functools
 import math
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
-from returns.future import FutureResult
 from returns.result import Failure, Result, Success
 from typing_extensions import ParamSpec
 
 from returns_pipeline.errors import BulkheadFull, CircuitOpen, InvalidArgument
-from returns_pipeline.outcomes import result_of
+from returns_pipeline.outcomes import given_by, result_of
+from returns_pipeline.wrapping import Wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from returns.future import FutureResult
 
 __all__ = [
     "Bulkhead",
@@ -34,6 +36,13 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 E = TypeVar("E")
+
+
+class _Shared:
+    """A limit is shared, so it is the same for all: one that was copied would limit nobody."""
+
+    def __reduce__(self) -> Never:
+        raise TypeError(f"{self!r} is shared by its steps: it cannot be copied or pickled")
 
 
 def rate_limit(rate: float, per: float = 1.0, burst: int = 1) -> RateLimit:
@@ -68,7 +77,7 @@ def rate_limit(rate: float, per: float = 1.0, burst: int = 1) -> RateLimit:
     return RateLimit(rate, per, burst)
 
 
-class RateLimit:
+class RateLimit(_Shared):
     """What `rate_limit` gives."""
 
     def __init__(self, rate: float, per: float, burst: int) -> None:
@@ -83,22 +92,18 @@ class RateLimit:
         self, step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], /
     ) -> Callable[P, FutureResult[T, E]]:
         """Give a step that waits for its turn."""
-
-        @functools.wraps(step)
-        def limited(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, E]:
-            return FutureResult(self._run(step, *args, **kwargs))
-
-        return limited
+        run = functools.partial(self._run, step)
+        return Wrapped[P, T, E](run, self, (step,), {}, like=step)
 
     async def _run(
         self,
-        step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Result[T, E]:
         if self._waiting or not self._take(asyncio.get_running_loop().time()):
             await self._wait()
-        return result_of(await step(*args, **kwargs))
+        return result_of(await given_by(step(*args, **kwargs)))
 
     async def acquire(self) -> None:
         """Wait for a turn, for what is not a step."""
@@ -184,7 +189,7 @@ def circuit_breaker(
     return CircuitBreaker(failures, reset_after, half_open, name)
 
 
-class CircuitBreaker:
+class CircuitBreaker(_Shared):
     """What `circuit_breaker` gives.
 
     Attributes:
@@ -218,18 +223,14 @@ class CircuitBreaker:
         self, step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], /
     ) -> Callable[P, FutureResult[T, E | CircuitOpen]]:
         """Give a step that is run only while the circuit is not open."""
-
-        @functools.wraps(step)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, E | CircuitOpen]:
-            return FutureResult(self._run(step, *args, **kwargs))
-
-        return guarded
+        run = functools.partial(self._run, step)
+        return Wrapped[P, T, E | CircuitOpen](run, self, (step,), {}, like=step)
 
     async def _run(
         self,
-        step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Result[T, E | CircuitOpen]:
         trial = self._opened is not None
         if trial:
@@ -239,7 +240,7 @@ class CircuitBreaker:
             self._trials += 1
         epoch = self._epoch
         try:
-            result = result_of(await step(*args, **kwargs))
+            result = result_of(await given_by(step(*args, **kwargs)))
         except Exception:
             if epoch == self._epoch:
                 self._on_failure()
@@ -300,7 +301,7 @@ def bulkhead(limit: int, queue: float = math.inf, *, name: str = "bulkhead") -> 
     return Bulkhead(limit, queue, name)
 
 
-class Bulkhead:
+class Bulkhead(_Shared):
     """What `bulkhead` gives.
 
     Attributes:
@@ -319,18 +320,14 @@ class Bulkhead:
         self, step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], /
     ) -> Callable[P, FutureResult[T, E | BulkheadFull]]:
         """Give a step that is run when there is room for it."""
-
-        @functools.wraps(step)
-        def bounded(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, E | BulkheadFull]:
-            return FutureResult(self._run(step, *args, **kwargs))
-
-        return bounded
+        run = functools.partial(self._run, step)
+        return Wrapped[P, T, E | BulkheadFull](run, self, (step,), {}, like=step)
 
     async def _run(
         self,
-        step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Result[T, E | BulkheadFull]:
         if self._running < self._limit:
             self._running += 1
@@ -339,7 +336,7 @@ class Bulkhead:
         else:
             await self._wait()
         try:
-            return result_of(await step(*args, **kwargs))
+            return result_of(await given_by(step(*args, **kwargs)))
         finally:
             self._leave()
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from returns.io import IOResult
+from returns.future import FutureResult
+from returns.io import IOFailure, IOResult, IOSuccess
+from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
-    from returns.future import FutureResult
-
-__all__ = ["cases", "result_of", "settled", "unpacked"]
+__all__ = ["cases", "discard", "future_result", "given_by", "result_of", "settled", "unpacked"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -44,7 +45,20 @@ async def settled(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[
     Raises:
         TypeError: What was awaited gave something else.
     """
-    return result_of(await step)
+    return result_of(await given_by(step))
+
+
+def given_by(
+    step: FutureResult[T, E] | Awaitable[Result[T, E]],
+) -> Awaitable[IOResult[T, E] | Result[T, E]]:
+    """Give what is to be awaited for the outcome of a step, which `result_of` then takes.
+
+    A `FutureResult` would wrap its Result in an ``IOResult``, only for us to unwrap it again.
+    """
+    kind = step.__class__
+    if kind is _FutureResult or kind is FutureResult:
+        return cast("FutureResult[T, E]", step)._inner_value  # pyright: ignore[reportPrivateUsage]
+    return cast("Awaitable[Result[T, E]]", step)
 
 
 def result_of(given: IOResult[T, E] | Result[T, E]) -> Result[T, E]:
@@ -53,7 +67,8 @@ def result_of(given: IOResult[T, E] | Result[T, E]) -> Result[T, E]:
     Raises:
         TypeError: It gave something else.
     """
-    if isinstance(given, Success | Failure):  # the plain form is checked first: it is the faster
+    kind = given.__class__  # both are final, and asking an abstract class costs more than the rest
+    if kind is Success or kind is Failure:
         return cast("Result[T, E]", given)
     inner = unpacked(given)
     if isinstance(inner, Success | Failure):
@@ -66,3 +81,87 @@ def unpacked(given: object) -> object:
     if isinstance(given, IOResult):
         return cast("object", given._inner_value)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
     return given
+
+
+def discard(step: object) -> None:
+    """Close a coroutine that will not be run, which would be warned about."""
+    if isinstance(step, _FutureResult):
+        step._work.close()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+        return
+    inner: object = getattr(step, "_inner_value", step)  # of a FutureResult,
+    inner = getattr(inner, "_coro", inner)  # which keeps it in a ReAwaitable
+    if inspect.iscoroutine(inner):
+        inner.close()
+
+
+def future_result(work: Coroutine[Any, Any, Result[T, E]], /) -> FutureResult[T, E]:
+    """Give ``FutureResult(work)``, made and awaited for half of what that costs.
+
+    It can be awaited again, combined by its methods and awaits to an ``IOResult``, as any other.
+    """
+    made = cast("_FutureResult[T, E]", _FutureResult.__new__(_FutureResult))
+    _set_work(made, work)
+    _set_result(made, None)
+    return made
+
+
+class _FutureResult(FutureResult[T, E]):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    """A `FutureResult` that keeps its outcome itself.
+
+    The class is final so that nobody changes what it does; this one only does it with one coroutine
+    in place of two and with no Result made anew. `__repr__` leaves the underscore out.
+    """
+
+    __slots__ = ("_result", "_work")
+
+    _work: Coroutine[Any, Any, Result[T, E]]
+    _result: Result[T, E] | None
+
+    @property
+    def _inner_value(self) -> Awaitable[Result[T, E]]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the methods build upon: gives the Result, any number of times."""
+        return _Again(self)
+
+    async def settle(self) -> Result[T, E]:
+        """Await the work, once, and keep what came of it."""
+        result = self._result
+        if result is None:
+            result = await self._work
+            _set_result(self, result)
+        return result
+
+    async def awaitable(self) -> IOResult[T, E]:
+        """Do what ``await`` does, as a coroutine."""
+        result = self._result
+        if result is None:
+            result = await self._work
+            _set_result(self, result)
+        # As IOResult.from_result() does, which makes the Result anew.
+        kind = IOSuccess if result.__class__ is Success else IOFailure
+        given = cast("IOResult[T, E]", kind.__new__(kind))
+        _set_inner(given, result)
+        return given
+
+    def __await__(self) -> Generator[Any, None, IOResult[T, E]]:
+        return self.awaitable().__await__()
+
+
+class _Again:
+    """Awaits a `_FutureResult` to its Result."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: _FutureResult[Any, Any]) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[Any, None, Result[Any, Any]]:
+        return self._future.settle().__await__()
+
+    def __repr__(self) -> str:
+        return repr(self._future._work)  # pyright: ignore[reportPrivateUsage]
+
+
+# Containers are immutable, also for themselves: their slots are filled from outside.
+_set_work: Callable[[object, object], None] = vars(_FutureResult)["_work"].__set__
+_set_result: Callable[[object, object], None] = vars(_FutureResult)["_result"].__set__
+_set_inner: Callable[[object, object], None] = vars(BaseContainer)["_inner_value"].__set__

@@ -34,7 +34,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, TypeVarTuple, overload
 
-from returns.future import FutureResult
 from returns.result import Failure, Result, Success
 from typing_extensions import ParamSpec
 
@@ -47,20 +46,25 @@ from returns_pipeline.limits import (
     circuit_breaker,
     rate_limit,
 )
-from returns_pipeline.retry import RetryEvent, RetryPolicy
-from returns_pipeline.running import Call, Running, name_of, stop_all, wait_for_one
+from returns_pipeline.retry import PolicyStack, RetryEvent, RetryPolicy, Timeout
+from returns_pipeline.running import Call, Running, stop_all, timed, tried, wait_for_one
+from returns_pipeline.wrapping import Wrapped, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from returns.future import FutureResult
+
 __all__ = [
     "Bulkhead",
     "CircuitBreaker",
+    "PolicyStack",
     "RateLimit",
     "RetryEvent",
     "RetryPolicy",
     "Tier",
     "TierFailure",
+    "Timeout",
     "all_of",
     "bulkhead",
     "circuit_breaker",
@@ -68,6 +72,7 @@ __all__ = [
     "hedge",
     "race",
     "rate_limit",
+    "with_policy",
     "with_retry",
     "with_timeout",
 ]
@@ -97,6 +102,7 @@ E8 = TypeVar("E8")
 
 # Beyond this many steps `all_of` gives a list.
 _MOST_TYPED = 8
+_GRACE = 5.0  # as in the signatures, where a reader looks for it
 
 
 def with_retry(
@@ -111,41 +117,26 @@ def with_retry(
        error, it fails with `RetriesExhausted`, which holds all errors.
     4. An exception that the policy does not name goes on at once, when the attempt is undone.
 
-    The policy's ``total_timeout`` is also the deadline of the attempts' contexts.
+    No attempt begins after the deadline of the call's context, nor after the policy's
+    ``total_timeout``, which is a deadline of the attempts' contexts too.
 
     Cancel safety: cancelling an attempt undoes it; cancelling the wait has nothing left to undo.
     """
-
-    @functools.wraps(step)
-    def retried(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, RetriesExhausted[E]]:
-        return FutureResult(_retried(Call(step, args, kwargs), policy))
-
-    return retried
+    run = functools.partial(_retried, step, policy)
+    return Wrapped[P, T, RetriesExhausted[E]](run, with_retry, (step, policy), {}, like=step)
 
 
-async def _retried(call: Call[T, E], policy: RetryPolicy) -> Result[T, RetriesExhausted[E]]:
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+async def _retried(
+    step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+    policy: RetryPolicy,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Result[T, RetriesExhausted[E]]:
     errors: list[E | Exception] = []
-    while True:
-        error: E | Exception
-        try:
-            result = await call.run(deadline=began + policy.total_timeout)
-        except Exception as raised:
-            if not policy.retries(raised, default=False):
-                raise
-            error = raised
-        else:
-            if isinstance(result, Success):
-                return result  # made anew it would cost as much as the rest
-            error = result.failure()
-        errors.append(error)
-        delay = None
-        if policy.retries(error, default=True):
-            delay = policy.next_delay(len(errors), error, began=began, now=loop.time())
-        if delay is None:
-            return Failure(RetriesExhausted(tuple(errors)))
-        await asyncio.sleep(delay)
+    last = await tried(Call(step, args, kwargs), policy, errors)
+    if isinstance(last, Success):
+        return last
+    return Failure(RetriesExhausted(tuple(errors)))
 
 
 def with_timeout(
@@ -173,31 +164,68 @@ def with_timeout(
     Raises:
         InvalidArgument: At the call, if a time is out of range.
     """
-    _check_times(seconds, grace)
-
-    @functools.wraps(step)
-    def timed(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, E | StepTimeout]:
-        return FutureResult(_timed(Call(step, args, kwargs), seconds, grace))
-
-    return timed
+    limit = Timeout(seconds, grace=grace)
+    run = functools.partial(_timed, step, limit)
+    args, kwargs = (step, seconds), _unless_usual(grace)
+    return Wrapped[P, T, E | StepTimeout](run, with_timeout, args, kwargs, like=step)
 
 
-async def _timed(call: Call[T, E], seconds: float, grace: float) -> Result[T, E | StepTimeout]:
-    began = asyncio.get_running_loop().time()
-    due = min(began + seconds, call.deadline)
-    running = Running(call, deadline=due)
-    try:
-        if not running.task.done():
-            await wait_for_one([running.task], due)
-    except asyncio.CancelledError:
-        _ = await stop_all([running], grace)
-        raise
-    if running.task.done():
-        return running.task.result()
-    cancelled = await stop_all([running], grace)
-    if cancelled is not None:
-        raise cancelled
-    return Failure(StepTimeout(call.name, max(0.0, due - began)))
+async def _timed(
+    step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+    limit: Timeout,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Result[T, E | StepTimeout]:
+    return await timed(Call(step, args, kwargs), limit)
+
+
+@overload
+def with_policy(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], policy: RetryPolicy, /
+) -> Callable[P, FutureResult[T, RetriesExhausted[E]]]: ...
+@overload
+def with_policy(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], policy: Timeout, /
+) -> Callable[P, FutureResult[T, E | StepTimeout]]: ...
+@overload
+def with_policy(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
+    policy: PolicyStack[RetryPolicy, Timeout],
+    /,
+) -> Callable[P, FutureResult[T, RetriesExhausted[E | StepTimeout]]]: ...
+@overload
+def with_policy(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
+    policy: PolicyStack[Timeout, RetryPolicy],
+    /,
+) -> Callable[P, FutureResult[T, RetriesExhausted[E] | StepTimeout]]: ...
+@overload
+def with_policy(
+    step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]],
+    policy: PolicyStack[Timeout, RetryPolicy, Timeout],
+    /,
+) -> Callable[P, FutureResult[T, RetriesExhausted[E | StepTimeout] | StepTimeout]]: ...
+def with_policy(
+    step: Callable[..., Any], policy: RetryPolicy | Timeout | PolicyStack[*tuple[Any, ...]], /
+) -> Callable[..., Any]:
+    """Put a policy, or a stack of them, around a step: `with_retry` and `with_timeout` by value.
+
+    A stack reads from the outside in, and gives what the same nesting by hand gives:
+    ``with_policy(fetch, RetryPolicy(3) | Timeout(2.0))`` is
+    ``with_retry(with_timeout(fetch, 2.0), RetryPolicy(3))``.
+
+    >>> async def fetch(url: str) -> Result[str, OSError]:
+    ...     return Success(f"<{url}>")
+    >>> with_policy(fetch, RetryPolicy(3) | Timeout(2.0))
+    with_retry(with_timeout(fetch, 2.0), RetryPolicy(attempts=3))
+    """
+    layers = policy.layers if isinstance(policy, PolicyStack) else (policy,)
+    for layer in reversed(layers):
+        if isinstance(layer, RetryPolicy):
+            step = with_retry(step, layer)
+        else:
+            step = with_timeout(step, layer.seconds, grace=layer.grace)
+    return step
 
 
 @overload
@@ -263,7 +291,17 @@ def race(*steps: Callable[..., Any], grace: float = 5.0) -> Callable[..., Any]:
 
     Known elsewhere as: ``Promise.any``, ``firstSuccessOf`` (Effect), ``race`` (cats-effect).
     """
-    return _competing("race", steps, 0.0, grace)
+    if not steps:
+        raise InvalidArgument("race() needs at least one step")
+    _check_times(1.0, grace)
+    run = functools.partial(_raced, steps, grace)
+    return Wrapped[..., Any, Any](run, race, steps, _unless_usual(grace))
+
+
+async def _raced(
+    steps: Sequence[Callable[..., Any]], grace: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Result[Any, AllFailed[Any]]:
+    return await _compete([Call(step, args, kwargs) for step in steps], 0.0, grace)
 
 
 def hedge(
@@ -293,26 +331,20 @@ def hedge(
     if copies < 2:
         raise InvalidArgument(f"copies must be at least 2, not {copies!r}")
 
-    @functools.wraps(step)
-    def hedged(*args: P.args, **kwargs: P.kwargs) -> FutureResult[T, AllFailed[E]]:
-        call = Call(step, args, kwargs)
-        return FutureResult(_compete([call] * copies, after, grace))
-
-    return hedged
+    run = functools.partial(_hedged, step, after, copies, grace)
+    given = {"after": after, "copies": copies, **_unless_usual(grace)}
+    return Wrapped[P, T, AllFailed[E]](run, hedge, (step,), given, like=step)
 
 
-def _competing(
-    name: str, steps: Sequence[Callable[..., Any]], delay: float, grace: float
-) -> Callable[..., FutureResult[Any, AllFailed[Any]]]:
-    if not steps:
-        raise InvalidArgument(f"{name}() needs at least one step")
-    _check_times(1.0, grace)
-
-    def compete(*args: Any) -> FutureResult[Any, AllFailed[Any]]:
-        return FutureResult(_compete([Call(step, args, {}) for step in steps], delay, grace))
-
-    compete.__name__ = compete.__qualname__ = name
-    return compete
+async def _hedged(
+    step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+    after: float,
+    copies: int,
+    grace: float,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Result[T, AllFailed[E]]:
+    return await _compete([Call(step, args, kwargs)] * copies, after, grace)
 
 
 async def _compete(
@@ -646,32 +678,37 @@ def all_of(
     if limit is not None and limit < 1:
         raise InvalidArgument(f"limit must be at least 1, not {limit!r}")
     _check_times(1.0, grace)
-    at_once = limit or len(steps)
+    given: dict[str, Any] = _unless_usual(grace)
+    if limit is not None:
+        given["limit"] = limit
+    if not fail_fast:
+        given["fail_fast"] = False
+    run = functools.partial(_together, steps, limit or len(steps), fail_fast, grace)
+    return Wrapped[..., Any, Any](run, all_of, steps, given)
 
-    def gather(done: Result[list[Any], Any]) -> Result[Any, Any]:
-        if not isinstance(done, Success):
-            return done
-        values = done.unwrap()
-        return Success(values if len(values) > _MOST_TYPED else tuple(values))
 
-    def together(*args: Any) -> FutureResult[Any, Any]:
-        return FutureResult(_all_within(args))
-
-    async def _all_within(args: tuple[Any, ...]) -> Result[Any, Any]:
-        calls = [Call(step, args, {}) for step in steps]
-        outer = calls[0].context
-        if outer is None:
-            return gather(await _all(calls, at_once, grace, fail_fast=fail_fast))
+async def _together(
+    steps: Sequence[Callable[..., Any]],
+    at_once: int,
+    fail_fast: bool,
+    grace: float,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Result[Any, Any]:
+    calls: list[Call[Any, Any]] = [Call(step, args, kwargs) for step in steps]
+    outer = calls[0].context
+    if outer is None:
+        result = await _all(calls, at_once, grace, fail_fast=fail_fast)
+    else:
         # What the steps that succeeded hand over is undone with the rest: it needs a place.
-        own = outer.attempt("all_of", deadline=outer.deadline)
+        own = outer.attempt("all_of")
         inner = [call.within(own) for call in calls]
         result = await own.conclude(
             lambda: _all(inner, at_once, grace, fail_fast=fail_fast), hold=True
         )
-        return gather(result)
-
-    together.__name__ = together.__qualname__ = "all_of"
-    return together
+    if isinstance(result, Success) and len(steps) <= _MOST_TYPED:
+        return Success(tuple(result.unwrap()))
+    return result
 
 
 async def _all(
@@ -685,7 +722,7 @@ async def _all(
         while waiting or running:
             while waiting and len(running) < limit:
                 index, call = waiting.popleft()
-                running[index] = Running(call, deadline=call.deadline)
+                running[index] = Running(call)
             for index in await _finished(running, math.inf):
                 result = running.pop(index).task.result()
                 if isinstance(result, Success):
@@ -808,21 +845,21 @@ def fallback(*tiers: Tier[*tuple[Any, ...], Any, Any], grace: float = 5.0) -> Ca
         raise InvalidArgument("fallback() needs at least one tier")
     _check_times(1.0, grace)
 
-    def fall_back(*args: Any) -> FutureResult[Any, AllFailed[TierFailure[Any]]]:
-        return FutureResult(_fall_back(tiers, args, grace))
-
-    fall_back.__name__ = fall_back.__qualname__ = "fallback"
-    return fall_back
+    run = functools.partial(_fallen_back, tiers, grace)
+    return Wrapped[..., Any, Any](run, fallback, tiers, _unless_usual(grace))
 
 
-async def _fall_back(
-    tiers: Sequence[Tier[*tuple[Any, ...], Any, Any]], args: tuple[Any, ...], grace: float
+async def _fallen_back(
+    tiers: Sequence[Tier[*tuple[Any, ...], Any, Any]],
+    grace: float,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Result[Any, AllFailed[TierFailure[Any]]]:
     failures: list[TierFailure[Any]] = []
     for tier in tiers:
-        result = await _compete([Call(step, args, {}) for step in tier.strategies], 0.0, grace)
+        result = await _raced(tier.strategies, grace, args, kwargs)
         if isinstance(result, Success):
-            return Success(result.unwrap())
+            return result
         for index, error in enumerate(result.failure().errors):
             failures.append(TierFailure(tier.name, index, name_of(tier.strategies[index]), error))
     return Failure(AllFailed(tuple(failures)))
@@ -833,3 +870,7 @@ def _check_times(seconds: float, grace: float) -> None:
         raise InvalidArgument(f"a time limit must be above 0 seconds, not {seconds!r}")
     if not grace >= 0:
         raise InvalidArgument(f"grace must be 0 seconds or more, not {grace!r}")
+
+
+def _unless_usual(grace: float) -> dict[str, Any]:
+    return {} if grace == _GRACE else {"grace": grace}

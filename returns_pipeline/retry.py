@@ -1,10 +1,19 @@
-"""`RetryPolicy`: how often something is tried, and how long to wait in between."""
+"""Policies that are values: `RetryPolicy`, `Timeout`, and what ``|`` makes of them.
+
+>>> RetryPolicy(attempts=3) | Timeout(2.0)
+RetryPolicy(attempts=3) | Timeout(2.0)
+
+Such a stack reads from the outside in: each of the three attempts may take two seconds.
+``Timeout(10.0) | RetryPolicy(attempts=3)`` gives ten seconds to all of them together, and
+``Timeout(10.0) | RetryPolicy(attempts=3) | Timeout(2.0)`` says both.
+`returns_pipeline.policies.with_policy` puts them around a step.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, overload
 
 from returns_pipeline.errors import InvalidArgument
 
@@ -17,7 +26,9 @@ if TYPE_CHECKING:
     Wait: TypeAlias = "float | wait_base | Callable[[RetryCallState], float]"
     RetryOn: TypeAlias = "type | tuple[type, ...] | Callable[[object], bool]"
 
-__all__ = ["RetryEvent", "RetryPolicy"]
+__all__ = ["PolicyStack", "RetryEvent", "RetryPolicy", "Timeout"]
+
+Ts = TypeVarTuple("Ts")
 
 # The default wait, in seconds: doubled from the first to the most, with as much jitter on top.
 _FIRST_WAIT = 0.1
@@ -40,12 +51,13 @@ class RetryEvent:
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RetryPolicy:
     """How often something that fails is tried, and how long to wait before the next attempt.
 
     It is a value: frozen, compared by its fields, shared freely, picklable if its parts are. It
-    goes to `returns_pipeline.policies.with_retry`, a saga's step, or a compensation.
+    goes to `returns_pipeline.policies.with_policy`, a saga's step, or a compensation. With a
+    `Timeout` behind ``|``, each attempt has that limit; behind a `Timeout`, all together have it.
 
     Attributes:
         attempts: How often it is tried at most, the first time included; at least 1.
@@ -57,7 +69,8 @@ class RetryPolicy:
             at the error or exception. An exception it names is retried like a failure; others go
             on at once. By default every failure, and no exception; for a compensation, both.
         total_timeout: Seconds, from the first attempt on, after which no further attempt begins;
-            above 0. An attempt under way is not cut off.
+            above 0. An attempt under way is not cut off. The deadline of the context that a step
+            runs in is such a time too, if it comes first.
         on_retry: Called with a `RetryEvent` when an attempt has failed and been undone, and before
             the wait for the next. What it raises goes on.
 
@@ -85,6 +98,20 @@ class RetryPolicy:
                 f"total_timeout must be above 0 seconds, not {self.total_timeout!r}"
             )
 
+    def __or__(self, inner: Timeout) -> PolicyStack[RetryPolicy, Timeout]:
+        """Limit each attempt."""
+        made: PolicyStack[RetryPolicy, Timeout] = _stack(self, inner)
+        return made
+
+    def __repr__(self) -> str:
+        """Show what is not as it is by default."""
+        given = [f"attempts={self.attempts!r}"]
+        for each in fields(self)[1:]:
+            value: object = getattr(self, each.name)
+            if value != each.default:
+                given.append(f"{each.name}={value!r}")
+        return f"RetryPolicy({', '.join(given)})"
+
     def retries(self, error: object, *, default: bool) -> bool:
         """Say whether an attempt that failed in this way is made again.
 
@@ -98,12 +125,12 @@ class RetryPolicy:
             return isinstance(error, self.retry_on)  # pyright: ignore[reportUnknownMemberType]
         return self.retry_on(error)
 
-    def next_delay(self, attempt: int, error: object, *, began: float, now: float) -> float | None:
-        """Give the seconds until the next attempt, or ``None`` if there is none."""
+    def next_delay(self, attempt: int, error: object, *, now: float, due: float) -> float | None:
+        """Give the seconds until the next attempt, or ``None`` if it would begin at ``due``."""
         if attempt >= self.attempts:
             return None
         delay = self.delay(attempt, error)
-        if now + delay >= began + self.total_timeout:
+        if now + delay >= due:
             return None
         if self.on_retry is not None:
             _ = self.on_retry(RetryEvent(attempt, error, delay))
@@ -138,3 +165,96 @@ class RetryPolicy:
         if not 0 <= seconds < math.inf:
             raise InvalidArgument(f"a wait must be 0 seconds or more, not {seconds!r}")
         return seconds
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Timeout:
+    """How long a step may take. It is a value, as `RetryPolicy` is.
+
+    Attributes:
+        seconds: Until the step is cancelled, above 0.
+        grace: Seconds that it may then take to heed that, 0 or more. It is left behind after them,
+            with an error in the log.
+
+    Raises:
+        InvalidArgument: At the call, if a time is out of range.
+    """
+
+    seconds: float
+    grace: float = field(default=5.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be carried out."""
+        if not self.seconds > 0:
+            raise InvalidArgument(f"a time limit must be above 0 seconds, not {self.seconds!r}")
+        if not self.grace >= 0:
+            raise InvalidArgument(f"grace must be 0 seconds or more, not {self.grace!r}")
+
+    @overload
+    def __or__(self, inner: RetryPolicy) -> PolicyStack[Timeout, RetryPolicy]: ...
+    @overload
+    def __or__(
+        self, inner: PolicyStack[RetryPolicy, Timeout]
+    ) -> PolicyStack[Timeout, RetryPolicy, Timeout]: ...
+    def __or__(
+        self, inner: RetryPolicy | PolicyStack[RetryPolicy, Timeout]
+    ) -> PolicyStack[Timeout, RetryPolicy] | PolicyStack[Timeout, RetryPolicy, Timeout]:
+        """Limit all attempts together."""
+        made: PolicyStack[Timeout, RetryPolicy] = _stack(self, inner)
+        return made
+
+    def __repr__(self) -> str:
+        """Show the grace only if it is not the usual one."""
+        grace = "" if self.grace == 5.0 else f", grace={self.grace!r}"
+        return f"Timeout({self.seconds!r}{grace})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PolicyStack(Generic[*Ts]):
+    """Policies around one another: what ``|`` makes of a `RetryPolicy` and one or two `Timeout`.
+
+    It is a value, as they are: frozen, compared by its layers, picklable if they are.
+
+    Attributes:
+        layers: The outermost first.
+
+    Raises:
+        InvalidArgument: At the call, if `with_policy` could not give its type.
+
+    >>> each = RetryPolicy() | Timeout(2.0)
+    >>> (Timeout(9.0) | each) == (Timeout(9.0) | RetryPolicy() | Timeout(2.0))
+    True
+    """
+
+    layers: tuple[*Ts]
+
+    def __post_init__(self) -> None:
+        """Refuse what `with_policy` could give no type to."""
+        kinds = tuple(type(layer) for layer in self.layers)
+        if kinds not in _STACKS:
+            raise InvalidArgument(f"policies do not make a stack: {self!r}")
+
+    def __or__(
+        self: PolicyStack[Timeout, RetryPolicy], inner: Timeout
+    ) -> PolicyStack[Timeout, RetryPolicy, Timeout]:
+        """Limit each attempt, too."""
+        made: PolicyStack[Timeout, RetryPolicy, Timeout] = _stack(self, inner)
+        return made
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.layers))
+
+
+_STACKS = {
+    (RetryPolicy, Timeout),
+    (Timeout, RetryPolicy),
+    (Timeout, RetryPolicy, Timeout),
+}
+
+
+def _stack(outer: object, inner: object) -> Any:
+    """Put one around the other; Python says what it says of operands that do not fit."""
+    layers: list[object] = []
+    for part in (outer, inner):
+        layers += getattr(part, "layers", [part])
+    return PolicyStack(tuple(layers)) if tuple(map(type, layers)) in _STACKS else NotImplemented

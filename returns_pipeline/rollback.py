@@ -357,14 +357,14 @@ class _Undo:
     async def _try(self) -> None:
         """Make attempts until one succeeds or they are used up."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
         policy = self._action.retry
+        due = loop.time() + policy.total_timeout
         while not await self._attempt():
             try:
                 error = None if self._error is _NO_ERROR else self._error
                 if self._late or self._unmarked or not policy.retries(error, default=True):
                     return
-                delay = policy.next_delay(self._attempts, error, began=began, now=loop.time())
+                delay = policy.next_delay(self._attempts, error, now=loop.time(), due=due)
                 if delay is None:
                     return
                 await asyncio.sleep(delay)

@@ -13,17 +13,22 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from returns.result import Failure, Result, Success
+
 from returns_pipeline.context import StepContext
-from returns_pipeline.outcomes import result_of
+from returns_pipeline.errors import StepTimeout
+from returns_pipeline.outcomes import given_by, result_of
 from returns_pipeline.waiting import done_within, leave_behind, wait_through
+from returns_pipeline.wrapping import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from returns.future import FutureResult
-    from returns.result import Result
 
-__all__ = ["Call", "Running", "name_of", "stop_all", "wait_for_one"]
+    from returns_pipeline.retry import RetryPolicy, Timeout
+
+__all__ = ["Call", "Running", "stop_all", "timed", "tried", "wait_for_one"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -34,15 +39,17 @@ _log = logging.getLogger("returns_pipeline")
 class Call(Generic[T, E]):
     """A step and its arguments, to be run any number of times."""
 
-    __slots__ = ("_args", "_kwargs", "_step", "_where", "context", "name")
+    __slots__ = ("_args", "_kwargs", "_name", "_step", "_where", "context")
 
     def __init__(
         self,
         step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        name: str | None = None,
     ) -> None:
-        self.name: str = name_of(step)
+        self._name = name
         self._step = step
         self._args = args
         self._kwargs = kwargs
@@ -52,15 +59,20 @@ class Call(Generic[T, E]):
             if isinstance(value, StepContext):
                 self._found(value, index)
         if kwargs:
-            for name, value in kwargs.items():
+            for key, value in kwargs.items():
                 if isinstance(value, StepContext):
-                    self._found(value, name)
+                    self._found(value, key)
 
     def _found(self, context: StepContext, where: int | str) -> None:
         if self.context is not None:
             raise TypeError(f"{self.name}() was given two contexts: which is its own?")
         self.context = context
         self._where = where
+
+    @property
+    def name(self) -> str:
+        """The step's name, for paths and reports."""
+        return self._name or name_of(self._step)
 
     @property
     def deadline(self) -> float:
@@ -70,7 +82,7 @@ class Call(Generic[T, E]):
     def within(self, context: StepContext | None) -> Call[T, E]:
         """Give the same call in another context."""
         made = cast("Call[T, E]", Call.__new__(Call))  # pyright does not know the class's own type
-        made.name, made._step, made._where = self.name, self._step, self._where
+        made._name, made._step, made._where = self._name, self._step, self._where
         made._args, made._kwargs = self._args, self._kwargs
         made.context = context
         return made
@@ -87,9 +99,67 @@ class Call(Generic[T, E]):
     async def run(self, *, deadline: float = math.inf) -> Result[T, E]:
         """Run it here."""
         if self.context is None:
-            return result_of(await self.begin(None))
+            return result_of(await given_by(self.begin(None)))
         own = self.context.attempt(self.name, deadline=deadline)
         return await own.conclude(lambda: self.begin(own), hold=True)
+
+
+async def tried(
+    call: Call[T, E], policy: RetryPolicy, errors: list[E | Exception]
+) -> Result[T, E] | Exception:
+    """Run a step as often as a policy says; each attempt is undone before the next one.
+
+    Args:
+        call: The step.
+        policy: When it is tried again.
+        errors: Takes the error of each attempt that failed.
+
+    Returns:
+        What came of the last attempt: its Result, or an exception that the policy names.
+    """
+    due = call.deadline
+    if policy.total_timeout < math.inf:
+        due = min(due, asyncio.get_running_loop().time() + policy.total_timeout)
+    while True:
+        last: Result[T, E] | Exception
+        error: E | Exception
+        try:
+            last = await call.run(deadline=due)
+        except Exception as raised:
+            if not policy.retries(raised, default=False):
+                raise
+            last = error = raised
+        else:
+            if isinstance(last, Success):
+                return last  # made anew it would cost as much as the rest
+            error = last.failure()
+        errors.append(error)
+        delay = None
+        if policy.retries(error, default=True):
+            now = asyncio.get_running_loop().time()
+            delay = policy.next_delay(len(errors), error, now=now, due=due)
+        if delay is None:
+            return last
+        await asyncio.sleep(delay)
+
+
+async def timed(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
+    """Run a step in a task; at the limit, or the deadline of its context, stop and undo it."""
+    began = asyncio.get_running_loop().time()
+    due = min(began + limit.seconds, call.deadline)
+    running = Running(call, deadline=due)
+    try:
+        if not running.task.done():
+            await wait_for_one([running.task], due)
+    except asyncio.CancelledError:
+        _ = await stop_all([running], limit.grace)
+        raise
+    if running.task.done():
+        return running.task.result()
+    cancelled = await stop_all([running], limit.grace)
+    if cancelled is not None:
+        raise cancelled
+    return Failure(StepTimeout(call.name, max(0.0, due - began)))
 
 
 class Running(Generic[T, E]):
@@ -129,7 +199,7 @@ class Running(Generic[T, E]):
 
     async def _step(self) -> Result[T, E]:
         try:
-            return result_of(await self._call.begin(self._context))
+            return result_of(await given_by(self._call.begin(self._context)))
         finally:
             self._ended = True
 
@@ -201,9 +271,3 @@ async def wait_for_one(tasks: list[asyncio.Task[Any]], due: float) -> None:
             timer.cancel()
         for task in tasks:
             _ = task.remove_done_callback(wake)
-
-
-def name_of(step: object) -> str:
-    """Give the name of a step function, for paths and reports."""
-    name: object = getattr(step, "__name__", None)
-    return name if isinstance(name, str) else type(step).__name__

@@ -63,6 +63,7 @@ ENGINE = {
     "returns_pipeline.stages",
     "returns_pipeline.waiting",
     "returns_pipeline.workers",
+    "returns_pipeline.wrapping",
 }
 
 # Names of the engine in modules that users see, which need no type test.

@@ -144,12 +144,12 @@ def test_a_next_attempt_has_to_fit_in() -> None:
     told: list[RetryEvent] = []
     policy = RetryPolicy(attempts=3, wait=2.0, total_timeout=10.0, on_retry=told.append)
     error = OSError("gone")
-    assert policy.next_delay(1, error, began=5.0, now=5.0) == 2.0
-    assert policy.next_delay(2, error, began=5.0, now=12.9) == 2.0
+    assert policy.next_delay(1, error, due=15.0, now=5.0) == 2.0
+    assert policy.next_delay(2, error, due=15.0, now=12.9) == 2.0
     assert told == [RetryEvent(1, error, 2.0), RetryEvent(2, error, 2.0)]
     # None is told of an attempt that will not be made.
-    assert policy.next_delay(2, error, began=5.0, now=13.0) is None
-    assert policy.next_delay(3, error, began=5.0, now=5.0) is None
+    assert policy.next_delay(2, error, due=15.0, now=13.0) is None
+    assert policy.next_delay(3, error, due=15.0, now=5.0) is None
     assert len(told) == 2
 
 
