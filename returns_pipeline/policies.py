@@ -293,7 +293,7 @@ def race(*steps: Callable[..., Any], grace: float = 5.0) -> Callable[..., Any]:
     """
     if not steps:
         raise InvalidArgument("race() needs at least one step")
-    _check_times(1.0, grace)
+    _check_grace(grace)
     run = functools.partial(_raced, steps, grace)
     return Wrapped[..., Any, Any](run, race, steps, _unless_usual(grace))
 
@@ -327,7 +327,9 @@ def hedge(
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
     """
-    _check_times(after, grace)
+    _check_grace(grace)
+    if not after > 0:
+        raise InvalidArgument(f"after must be above 0 seconds, not {after!r}")
     if copies < 2:
         raise InvalidArgument(f"copies must be at least 2, not {copies!r}")
 
@@ -677,7 +679,7 @@ def all_of(
         raise InvalidArgument("all_of() needs at least one step")
     if limit is not None and limit < 1:
         raise InvalidArgument(f"limit must be at least 1, not {limit!r}")
-    _check_times(1.0, grace)
+    _check_grace(grace)
     given: dict[str, Any] = _unless_usual(grace)
     if limit is not None:
         given["limit"] = limit
@@ -843,7 +845,7 @@ def fallback(*tiers: Tier[*tuple[Any, ...], Any, Any], grace: float = 5.0) -> Ca
     """
     if not tiers:
         raise InvalidArgument("fallback() needs at least one tier")
-    _check_times(1.0, grace)
+    _check_grace(grace)
 
     run = functools.partial(_fallen_back, tiers, grace)
     return Wrapped[..., Any, Any](run, fallback, tiers, _unless_usual(grace))
@@ -865,9 +867,7 @@ async def _fallen_back(
     return Failure(AllFailed(tuple(failures)))
 
 
-def _check_times(seconds: float, grace: float) -> None:
-    if not seconds > 0:
-        raise InvalidArgument(f"a time limit must be above 0 seconds, not {seconds!r}")
+def _check_grace(grace: float) -> None:
     if not grace >= 0:
         raise InvalidArgument(f"grace must be 0 seconds or more, not {grace!r}")
 

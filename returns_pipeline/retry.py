@@ -186,7 +186,7 @@ class Timeout:
     def __post_init__(self) -> None:
         """Refuse what could never be carried out."""
         if not self.seconds > 0:
-            raise InvalidArgument(f"a time limit must be above 0 seconds, not {self.seconds!r}")
+            raise InvalidArgument(f"a timeout must be above 0 seconds, not {self.seconds!r}")
         if not self.grace >= 0:
             raise InvalidArgument(f"grace must be 0 seconds or more, not {self.grace!r}")
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, overload
 
 from returns.future import FutureResult
-from returns.result import Failure, Result, Success
+from returns.result import Result, Success
 
+from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.context import StepContext
-from returns_pipeline.errors import InvalidArgument, StepTimeout
+from returns_pipeline.errors import InvalidArgument, ScopeClosed
 from returns_pipeline.outcomes import settled
-from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.retry import RetryPolicy, Timeout
+from returns_pipeline.running import Call, timed, tried
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from returns_pipeline.errors import StepTimeout
 
 __all__ = ["Saga"]
 
@@ -37,29 +41,41 @@ class _Step:
     func: Callable[[Any], Any]
     undo: Callable[[Any], Awaitable[object]] | None
     retry: RetryPolicy
-    timeout: float | None
+    timeout: Timeout | None
 
-    async def perform(self, value: Any) -> Result[Any, Any]:
-        """Try it as often as its policy says."""
-        attempt = 1
-        while True:
-            result = await self._attempt(value)
-            if isinstance(result, Success) or attempt >= self.retry.attempts:
-                return result
-            await asyncio.sleep(self.retry.delay(attempt, result))
-            attempt += 1
+    async def perform(self, value: Any, ctx: StepContext) -> Result[Any, Any]:
+        """Try it as often as its policy says, each time in a context of its own."""
+        # The value is bound beforehand: it may be a context too, and is not the step's own.
+        attempt: Callable[[StepContext], Any] = functools.partial(self._attempt, value)
+        if self.timeout is not None:
+            attempt = functools.partial(self._within, self.timeout, attempt)
+        last = await tried(Call(attempt, (ctx,), {}, name=self.name), self.retry, [])
+        if isinstance(last, Exception):
+            raise last
+        return last
 
-    async def _attempt(self, value: Any) -> Result[Any, Any]:
-        if self.timeout is None:
-            return await settled(self.func(value))
-        limit = asyncio.timeout(self.timeout)
+    async def _within(
+        self, limit: Timeout, attempt: Callable[[StepContext], Any], own: StepContext
+    ) -> Result[Any, Any]:
+        return await timed(Call(attempt, (own,), {}, name=self.name), limit)
+
+    async def _attempt(self, value: Any, own: StepContext) -> Result[Any, Any]:
+        result = await settled(self.func(value))
+        # Nothing is awaited in between: an output is never without its undo.
+        if isinstance(result, Success) and self.undo is not None:
+            await self._register(self.undo, result.unwrap(), own)
+        return result
+
+    async def _register(
+        self, undo: Callable[[Any], Awaitable[object]], output: Any, own: StepContext
+    ) -> None:
         try:
-            async with limit:
-                return await settled(self.func(value))
-        except TimeoutError as error:
-            # Its own, or a TimeoutError of the step? Ours was made of a cancellation.
-            if limit.expired() and isinstance(error.__cause__, asyncio.CancelledError):
-                return Failure(StepTimeout(self.name, self.timeout))
+            await own.register(undo, output)
+        except ScopeClosed:
+            # It was left behind, and has succeeded all the same: the saga did without it.
+            late = CompensationScope(own.path, journal=own.scope.journal)
+            await late.register(undo, output)
+            _ = await late.compensate()
             raise
 
 
@@ -119,7 +135,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float,
+        timeout: float | Timeout,
     ) -> Saga[A, U, F | StepTimeout]: ...
     @overload
     def step(
@@ -141,7 +157,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float,
+        timeout: float | Timeout,
     ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
     def step(
         self,
@@ -151,7 +167,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         *,
         undo: Callable[[Any], Awaitable[object]] | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float | None = None,
+        timeout: float | Timeout | None = None,
     ) -> Saga[Any, Any, Any]:
         """Add a step, which takes what the one before it gave.
 
@@ -161,11 +177,13 @@ class Saga(Generic[A_contra, T_co, E_co]):
             undo: What undoes it: called with the step's output, a `Compensation` or any function
                 that gives an awaitable; ``None`` if there is nothing to undo. It must be
                 idempotent.
-            retry: How often a step that gives a `Failure` is tried; the last failure counts.
-                By default once, and behind the pivot as `RetryPolicy` has it by default.
-                Exceptions are not retried.
-            timeout: Seconds that one attempt may take, above 0. It is then cancelled, and has
-                failed with `StepTimeout`.
+            retry: How often a step that fails is tried, as `with_retry` does it; by default once,
+                and behind the pivot as `RetryPolicy` has it by default. The last failure counts,
+                or the last exception, if the policy names exceptions: so the errors of a saga are
+                those of its steps.
+            timeout: Seconds that one attempt may take, or a `Timeout`, as in `with_timeout`: at
+                the limit it is cancelled, and has failed with `StepTimeout`. An attempt that
+                succeeds all the same, then or when it was left behind, is undone at once.
 
         Raises:
             InvalidArgument: At the call, if the name is taken, ``timeout`` is out of range, or
@@ -175,8 +193,8 @@ class Saga(Generic[A_contra, T_co, E_co]):
             raise InvalidArgument(f"saga {self.name!r} has a step {name!r} already")
         if undo is not None and self._pivot is not None:
             raise InvalidArgument(f"step {name!r} is behind the pivot: nothing is undone there")
-        if timeout is not None and not timeout > 0:
-            raise InvalidArgument(f"timeout must be above 0 seconds, not {timeout!r}")
+        if isinstance(timeout, int | float):
+            timeout = Timeout(timeout)
         if retry is None:
             retry = _ONCE if self._pivot is None else RetryPolicy()
         return self._with((*self._steps, _Step(name, func, undo, retry, timeout)), self._pivot)
@@ -217,13 +235,10 @@ class Saga(Generic[A_contra, T_co, E_co]):
         for done, step in enumerate(self._steps):
             if done == self._pivot:
                 await ctx.commit()
-            result = await step.perform(value)
+            result = await step.perform(value, ctx)
             if not isinstance(result, Success):
                 return result
             value = result.unwrap()
-            # Nothing is awaited in between: an output is never without its undo.
-            if step.undo is not None:
-                await ctx.register(step.undo, value)
         if self._pivot == len(self._steps):
             await ctx.commit()
         return Success(value)

@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, StepTimeout
 from returns_pipeline.outcomes import settled
-from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.retry import RetryEvent, RetryPolicy, Timeout
 from returns_pipeline.saga import Saga
 from returns_pipeline.testing import run
 from tests.everywhere import everywhere
@@ -240,13 +240,8 @@ def test_a_timeout_counts_for_each_attempt() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_a_timeout_error_of_the_steps_own_is_a_bug_and_not_the_time_limit(late: bool) -> None:
+def test_a_timeout_error_of_the_steps_own_is_a_bug_and_not_the_time_limit() -> None:
     async def own(value: int) -> Result[int, str]:
-        try:
-            await asyncio.sleep(5 if late else 0)
-        except asyncio.CancelledError:
-            raise TimeoutError("mine") from None
         raise TimeoutError("mine")
 
     async def main() -> None:
@@ -256,19 +251,165 @@ def test_a_timeout_error_of_the_steps_own_is_a_bug_and_not_the_time_limit(late: 
     run(main())
 
 
-def test_a_step_that_succeeds_in_spite_of_its_time_limit_is_undone_like_any_other() -> None:
+def test_what_a_step_raises_when_it_is_cut_off_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def messy(value: int) -> Result[int, str]:
+        try:
+            await asyncio.sleep(5)
+        finally:
+            raise TimeoutError("in the clean-up")
+
+    saga = Saga("s").step("a", messy, timeout=2.0)
+    assert run(settled(saga.run(1))) == Failure(StepTimeout("a", 2.0))
+    assert "in the clean-up" in caplog.text
+
+
+def test_an_attempt_that_succeeds_after_its_time_limit_is_undone_before_the_next() -> None:
     world = World()
+    tries: list[int] = []
 
     async def stubborn(value: int) -> Result[int, str]:
+        tries.append(value)
+        try:
+            await asyncio.sleep(5 if len(tries) == 1 else 0)
+        except asyncio.CancelledError:
+            return await world.add(value)
+        return await world.add(value)
+
+    async def main() -> None:
+        once = Saga("s").step("a", stubborn, undo=world.undo, timeout=2.0)
+        assert await once.run(1) == IOFailure(StepTimeout("a", 2.0))
+        assert world.log == ["did 1", "undid 1"]
+        tries.clear()
+        policy = RetryPolicy(attempts=2, wait=0.0)
+        twice = Saga("s").step("a", stubborn, undo=world.undo, timeout=2.0, retry=policy)
+        assert await twice.run(5) == IOSuccess(6)
+
+    run(main())
+    assert world.log == ["did 1", "undid 1", "did 5", "undid 5", "did 5"]
+
+
+def test_an_attempt_that_ignores_its_cancellation_is_left_behind_and_undone_when_it_succeeds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+
+    async def deaf(value: int) -> Result[int, str]:
         try:
             await asyncio.sleep(5)
         except asyncio.CancelledError:
-            return await world.add(value)
-        raise AssertionError
+            await asyncio.sleep(60)
+        return await world.add(value)
 
-    saga = Saga("s").step("a", stubborn, undo=world.undo, timeout=2.0).step("b", world.fail)
-    assert run(settled(saga.run(1))) == Failure("no 2")
-    assert world.log == ["did 1", "undid 1"]
+    async def main() -> None:
+        saga = (
+            Saga("s")
+            .step("a", world.add, undo=world.undo)
+            .step("b", deaf, undo=world.undo, timeout=Timeout(2.0, grace=1.0))
+        )
+        assert await saga.run(1) == IOFailure(StepTimeout("b", 2.0))
+        assert now() == 5.0  # a second each for "a", the grace and the undo, and two of waiting
+        assert world.log == ["did 1", "undid 1"]
+        assert "b was left behind" in caplog.text
+        await asyncio.sleep(100)
+
+    run(main())
+    assert world.log == ["did 1", "undid 1", "did 2", "undid 2"]
+    assert world.effects == []
+
+
+def test_an_exception_that_the_policy_names_is_retried_and_in_the_end_goes_on() -> None:
+    world = World()
+    tries: list[float] = []
+
+    async def flaky(value: int) -> Result[int, str]:
+        tries.append(now())
+        raise ConnectionError(f"try {len(tries)}")
+
+    async def main() -> None:
+        policy = RetryPolicy(attempts=3, wait=2.0, retry_on=OSError)
+        saga = Saga("s").step("a", world.add, undo=world.undo).step("b", flaky, retry=policy)
+        with pytest.raises(ConnectionError, match="try 3"):
+            await saga.run(1)
+        assert tries == [1.0, 3.0, 5.0]
+
+    run(main())
+    assert world.effects == []
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_the_policy_does_not_name_is_not_retried(fails: bool) -> None:
+    tries: list[int] = []
+
+    async def flaky(value: int) -> Result[int, KeyError]:
+        tries.append(value)
+        if fails:
+            return Failure(KeyError("x"))
+        raise KeyError("x")
+
+    async def main() -> None:
+        policy = RetryPolicy(attempts=3, wait=2.0, retry_on=OSError)
+        saga = Saga("s").step("a", flaky, retry=policy)
+        if fails:
+            assert isinstance((await settled(saga.run(1))).failure(), KeyError)
+        else:
+            with pytest.raises(KeyError):
+                await saga.run(1)
+        assert tries == [1]
+
+    run(main())
+
+
+def test_a_policys_total_time_and_its_on_retry_hold_for_a_step() -> None:
+    world = World()
+    told: list[RetryEvent] = []
+
+    async def main() -> None:
+        policy = RetryPolicy(attempts=9, wait=1.0, total_timeout=4.0, on_retry=told.append)
+        saga = Saga("s").step("a", world.fail, retry=policy)
+        assert await saga.run(1) == IOFailure("no 1")
+        assert now() == 3.0  # the third attempt would begin at 4
+
+    run(main())
+    assert told == [RetryEvent(1, "no 1", 1.0)]
+
+
+def test_the_deadline_of_the_context_around_it_holds_for_its_steps() -> None:
+    """It cuts a time limit short, and no attempt begins behind it."""
+    world = World()
+
+    async def main() -> None:
+        ctx = StepContext("outer", deadline=5.0)
+
+        async def hang(value: int) -> Result[int, str]:
+            await asyncio.sleep(99)
+            return Success(value)
+
+        saga = Saga("s").step("a", hang, timeout=50.0)
+        assert await saga.run(1, ctx) == IOFailure(StepTimeout("a", 5.0))
+        assert now() == 5.0
+        ctx = StepContext("outer", deadline=10.0)
+        policy = RetryPolicy(attempts=9, wait=1.0)
+        assert await Saga("s").step("a", world.fail, retry=policy).run(1, ctx) == IOFailure("no 1")
+        assert now() == 10.0  # attempts from 5 to 6, from 7 to 8, and from 9 to 10
+
+    run(main())
+
+
+def test_a_context_may_be_the_value_of_a_step() -> None:
+    world = World()
+
+    async def note(ctx: StepContext) -> Result[int, str]:
+        await ctx.register(world.undo, 8)
+        world.effects.append(7)
+        return Success(1)
+
+    async def main() -> None:
+        saga = Saga("s").step("a", note, timeout=2.0).step("b", world.fail)
+        ctx = StepContext("outer")
+        assert await ctx.run(saga.run(ctx, ctx)) == IOFailure("no 1")
+
+    run(main())
+    assert world.log == ["undid 7"]
 
 
 def test_something_else_than_a_result_is_a_type_error_after_the_undo() -> None:
