@@ -8,11 +8,12 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from returns_pipeline.compensation import CompensationEntry, CompensationReport
 from returns_pipeline.errors import JournalCorrupt, LeaseLost
 from returns_pipeline.journal.arguments import decode
+from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.rollback import Action, Replay
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from returns_pipeline.rollback import Mark
 
 __all__ = ["RecoverableJournal", "RecoveryReport", "StoredAction", "StoredSaga", "recover"]
+
+_ONCE: Final = RetryPolicy(attempts=1)
 
 _log = logging.getLogger("returns_pipeline")
 
@@ -128,9 +131,10 @@ async def recover(
        two carry out one action at the same time.
     3. An action whose name, or a version newer than this process has, is not in the registry is
        deferred: it and those before it are left for a process that knows it.
-    4. An undo is tried as its `RetryPolicy` says. Attempts and waits count on over restarts. One
-       that is used up, or whose arguments make no sense, is *stuck*: it stays on record until
-       somebody retries or discards it; the others go on.
+    4. An undo is tried as its `RetryPolicy` says. Attempts and waits count on over restarts; the
+       policy's ``total_timeout`` counts from the first attempt in this process, and the undo's own
+       ``timeout`` holds for each attempt. One that is used up, or whose arguments make no sense,
+       is *stuck*: it stays on record until somebody retries or discards it; the others go on.
     5. An undo may be called again only if its process died between the undo and the record of it;
        then with the same key.
 
@@ -186,14 +190,14 @@ async def _carry_out(
         undo,
         args,
         kwargs,
-        # One at a time: between attempts, their number and the wait go on record.
-        dataclasses.replace(undo.retry, attempts=1, on_retry=None),
+        _ONCE,  # one at a time: between attempts, their number and the wait go on record
         timeout,
         _Attempt(mark),
     )
-    attempts, due = stored.attempts, stored.next_attempt
+    attempts, begin = stored.attempts, stored.next_attempt
+    await asyncio.sleep(max(0.0, begin - time.time()))
+    due = asyncio.get_running_loop().time() + undo.retry.total_timeout
     while True:
-        await asyncio.sleep(max(0.0, due - time.time()))
         report = await _attempt(action)
         if not report.failures:
             return report
@@ -201,11 +205,26 @@ async def _carry_out(
         if isinstance(error, LeaseLost):
             raise error
         attempts += 1
-        if attempts >= undo.retry.attempts or not undo.retry.retries(error, default=True):
+        delay, error = _next_delay(undo.retry, attempts, error, due)
+        if delay is None:
             await mark.give_up(error)
-            return report
-        due = time.time() + undo.retry.delay(attempts, error)
-        await journal.postpone(stored.id, error, due)
+            last = dataclasses.replace(report.failures[0], attempts=attempts, error=error)
+            return dataclasses.replace(report, failures=(last,))
+        await journal.postpone(stored.id, error, time.time() + delay)
+        await asyncio.sleep(delay)
+
+
+def _next_delay(
+    policy: RetryPolicy, attempts: int, error: object, due: float
+) -> tuple[float | None, object]:
+    """Give the seconds until the next attempt, if there is one, and what the last one failed of."""
+    try:
+        if not policy.retries(error, default=True):
+            return None, error
+        now = asyncio.get_running_loop().time()
+        return policy.next_delay(attempts, error, now=now, due=due), error
+    except Exception as broken:  # noqa: BLE001  # what the policy calls has failed
+        return None, broken
 
 
 async def _attempt(action: Action) -> CompensationReport:
