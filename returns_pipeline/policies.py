@@ -680,11 +680,10 @@ def all_of(
     if limit is not None and limit < 1:
         raise InvalidArgument(f"limit must be at least 1, not {limit!r}")
     _check_grace(grace)
-    given: dict[str, Any] = _unless_usual(grace)
-    if limit is not None:
-        given["limit"] = limit
+    given: dict[str, Any] = {} if limit is None else {"limit": limit}
     if not fail_fast:
         given["fail_fast"] = False
+    given |= _unless_usual(grace)
     run = functools.partial(_together, steps, limit or len(steps), fail_fast, grace)
     return Wrapped[..., Any, Any](run, all_of, steps, given)
 
@@ -767,6 +766,14 @@ class Tier(Generic[*Ts, T_co, E_co]):
         self.strategies: tuple[
             Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]], ...
         ] = strategies
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tier):
+            return NotImplemented
+        return (self.name, self.strategies) == (other.name, other.strategies)  # pyright: ignore[reportUnknownMemberType]
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.strategies))
 
     def __repr__(self) -> str:
         return f"Tier({self.name!r}, {', '.join(map(name_of, self.strategies))})"

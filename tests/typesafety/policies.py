@@ -20,11 +20,13 @@ from returns_pipeline.errors import (
 from returns_pipeline.policies import (
     Bulkhead,
     CircuitBreaker,
+    PolicyStack,
     RateLimit,
     RetryEvent,
     RetryPolicy,
     Tier,
     TierFailure,
+    Timeout,
     all_of,
     bulkhead,
     circuit_breaker,
@@ -32,6 +34,7 @@ from returns_pipeline.policies import (
     hedge,
     race,
     rate_limit,
+    with_policy,
     with_retry,
     with_timeout,
 )
@@ -76,6 +79,53 @@ def check_one(ctx: StepContext, policy: RetryPolicy) -> None:
     hedge(simple)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+def check_values(ctx: StepContext) -> None:
+    """Policies are values; a stack of them says in its type in which order they work."""
+    retry, limit = RetryPolicy(3), Timeout(2.0, grace=1.0)
+    assert_type((limit.seconds, limit.grace), tuple[float, float])
+    assert_type(retry | limit, PolicyStack[RetryPolicy, Timeout])
+    assert_type(limit | retry, PolicyStack[Timeout, RetryPolicy])
+    assert_type(limit | retry | limit, PolicyStack[Timeout, RetryPolicy, Timeout])
+    assert_type(limit | (retry | limit), PolicyStack[Timeout, RetryPolicy, Timeout])
+    assert_type(PolicyStack((retry, limit)), PolicyStack[RetryPolicy, Timeout])
+    assert_type((limit | retry).layers, tuple[Timeout, RetryPolicy])
+    _ = retry | retry  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    _ = limit | limit  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = retry | limit | limit  # type: ignore[misc]  # pyright: ignore[reportOperatorIssue]
+    _ = retry | 3.0  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    Timeout(2.0, 1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Timeout("2 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    limit.seconds = 3.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    PolicyStack(retry)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    assert_type(with_policy(fetch, retry)(1, ctx), FutureResult[str, RetriesExhausted[KeyError]])
+    assert_type(with_policy(fetch, limit)(1, step=ctx), FutureResult[str, KeyError | StepTimeout])
+    assert_type(
+        with_policy(look_up, retry | limit)(1, ctx),
+        FutureResult[bytes, RetriesExhausted[OSError | StepTimeout]],
+    )
+    assert_type(
+        with_policy(look_up, limit | retry)(1, ctx),
+        FutureResult[bytes, RetriesExhausted[OSError] | StepTimeout],
+    )
+    assert_type(
+        with_policy(fetch, Timeout(9.0) | retry | limit)(1, ctx),
+        FutureResult[str, RetriesExhausted[KeyError | StepTimeout] | StepTimeout],
+    )
+    assert_type(
+        with_policy(with_policy(simple, retry), limit)(),
+        FutureResult[float, RetriesExhausted[ValueError] | StepTimeout],
+    )
+    assert_type(
+        with_policy(lambda: simple(), retry | limit)(),
+        FutureResult[float, RetriesExhausted[ValueError | StepTimeout]],
+    )
+    with_policy(fetch, retry | limit)("one", ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with_policy(fetch, retry | limit)(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with_policy(fetch(1, ctx), retry)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with_policy(fetch, 2.0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
 def check_several(ctx: StepContext) -> None:
     """Steps side by side take the same arguments; types and errors unite."""
     assert_type(
@@ -91,6 +141,30 @@ def check_several(ctx: StepContext) -> None:
         FutureResult[tuple[str, bytes], AllFailed[KeyError | OSError]],
     )
     assert_type(all_of(*[simple] * 20)(), FutureResult[list[float], ValueError])
+    assert_type(
+        all_of(*[simple] * 20, fail_fast=False)(), FutureResult[list[float], AllFailed[ValueError]]
+    )
+    eight = all_of(fetch, look_up, fetch, look_up, fetch, look_up, fetch, look_up)
+    assert_type(
+        eight(1, ctx),
+        FutureResult[tuple[str, bytes, str, bytes, str, bytes, str, bytes], KeyError | OSError],
+    )
+    gathered = all_of(
+        look_up, fetch, look_up, fetch, look_up, fetch, look_up, fetch, fail_fast=False
+    )
+    assert_type(
+        gathered(1, ctx),
+        FutureResult[
+            tuple[bytes, str, bytes, str, bytes, str, bytes, str], AllFailed[OSError | KeyError]
+        ],
+    )
+    nine = all_of(fetch, fetch, fetch, fetch, fetch, fetch, fetch, fetch, fetch)
+    assert_type(nine(1, ctx), FutureResult[list[str], KeyError])
+    assert_type(
+        race(fetch, look_up, fetch, look_up, fetch)(1, ctx),
+        FutureResult[str | bytes, AllFailed[KeyError | OSError]],
+    )
+    assert_type(race(*[simple] * 9)(), FutureResult[float, AllFailed[ValueError]])
     assert_type(
         fallback(Tier("a", fetch), Tier("b", look_up, look_up))(1, ctx),
         FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
@@ -129,6 +203,28 @@ def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
     assert_type(
         Saga("s").step("a", with_timeout(convert, 1.0)), Saga[str, int, ValueError | StepTimeout]
     )
+    each = RetryPolicy(3) | Timeout(2.0)
+    assert_type(
+        Saga("s").step("a", with_policy(convert, each)),
+        Saga[str, int, RetriesExhausted[ValueError | StepTimeout]],
+    )
+    texts = ResultStream.of(numbers).map(str)
+    assert_type(
+        texts.bind_future_result(with_policy(convert, each), concurrency=8).map(lambda n: n / 2),
+        ResultStream[float, RetriesExhausted[ValueError | StepTimeout]],
+    )
+    assert_type(
+        texts.bind_future_result(lambda text: with_policy(convert, each)(text.strip())),
+        ResultStream[int, RetriesExhausted[ValueError | StepTimeout]],
+    )
+    assert_type(
+        ResultStream.of(numbers)
+        .bind_step(with_policy(fetch, each), ctx)
+        .bind_step(lambda text, step: with_policy(look_up, Timeout(1.0))(len(text), step), ctx),
+        ResultStream[bytes, RetriesExhausted[KeyError | StepTimeout] | OSError | StepTimeout],
+    )
+    texts.bind_future_result(with_policy(look_up, each))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    texts.bind_async(with_policy(convert, each))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def told(event: RetryEvent) -> None:
         assert_type(event.attempt, int)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_type
 from returns.future import FutureResult
 
 from returns_pipeline.errors import StepTimeout
+from returns_pipeline.retry import RetryPolicy, Timeout
 from returns_pipeline.saga import Saga
 
 if TYPE_CHECKING:
@@ -49,6 +50,15 @@ def check(
         Saga("ship").step("reserve", reserve, timeout=2.0),
         Saga[Order, Reservation, KeyError | StepTimeout],
     )
+    assert_type(
+        reserved.step("charge", charge, retry=RetryPolicy(3), timeout=Timeout(2.0, grace=1.0)),
+        Saga[Order, str, KeyError | OSError | StepTimeout],
+    )
+    assert_type(
+        Saga("ship").step("reserve", reserve, retry=RetryPolicy(3)),
+        Saga[Order, Reservation, KeyError],
+    )
+    reserved.step("charge", charge, retry=Timeout(2.0))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert_type(
         reserved.step("charge", lambda r: charge(r), undo=lambda text: note(text)),
         Saga[Order, str, KeyError | OSError],
