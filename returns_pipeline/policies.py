@@ -1,20 +1,36 @@
 """Policies: what is done when a step fails, takes too long, or has alternatives.
 
 A policy takes a step function and gives a step function with the same parameters: it goes wherever
-a step goes, and policies compose by nesting. The types say exactly how each may fail.
+a step goes. The types say exactly how each may fail.
 
->>> from returns.future import future_safe
->>> from returns_pipeline.testing import run
->>> @future_safe(exceptions=(ConnectionError,))
-... async def fetch(url: str) -> str:
-...     return f"<{url}>"
->>> patient = with_retry(with_timeout(fetch, 2.0), RetryPolicy(attempts=3))
+>>> from returns_pipeline.result_stream import ResultStream
+>>> from returns_pipeline.testing import run, timed
+>>> async def fetch(url: str) -> Result[str, OSError]:
+...     return Success(f"<{url}>")
+>>> patient = with_policy(fetch, RetryPolicy(3) | Timeout(2.0))  # two seconds for each of three
 >>> run(patient("home"))
 <IOResult: <Success: <home>>>
+>>> run(ResultStream.of(timed("a", "b")).bind_future_result(patient, concurrency=8).collect())
+<IOResult: <Success: ['<a>', '<b>']>>
 
-On a stream it is ``stream.bind_future_result(patient)``, in a saga ``.step("fetch", patient)``.
-One value that held all policies of a step could not say how it changes the step's error type, nor
-in which order they work; a nesting says both. `RetryPolicy`, the one with many knobs, is a value.
+This is the one way to put a policy on a stage of a stream, on a step of a saga, or on a single
+step: ``stream.bind_future_result(with_policy(fetch, policy))``,
+``stream.bind_step(with_retry(persist, policy), ctx)``, ``saga.step("fetch", race(near, far))``. It
+serves all of them, and every policy there is or will be, because what comes out is a step again;
+arguments such as ``retry=`` would have to be repeated by each method, in an order nobody sees.
+(`Saga.step` has them all the same, since there they leave the step's own errors as they are.)
+
+Two policies are values, `RetryPolicy` and `Timeout`, so that they can stand in a configuration.
+They compose by ``|`` from the outside in, and the type of such a stack is the list of its layers:
+with it `with_policy` is exact about errors, as one value with a field for each policy could not be
+(which of a limit and a retry is inside of the other changes how a step fails). The limits
+`rate_limit`, `circuit_breaker` and `bulkhead` hold what all their steps share: objects, not values.
+`race`, `hedge`, `all_of` and `fallback` are about several runs: they are written as calls. What any
+of these makes of steps is frozen, compared by its parts, pickled if these can be, and printed as it
+was written:
+
+>>> patient
+with_retry(with_timeout(fetch, 2.0), RetryPolicy(attempts=3))
 
 The compensation rule: if there is a `StepContext` among the arguments, each attempt, copy or
 alternative gets a context of its own in that place. What it registered is handed to the one of the
@@ -27,10 +43,7 @@ Steps that run side by side take their arguments by position.
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import math
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, TypeVarTuple, overload
 
@@ -47,7 +60,7 @@ from returns_pipeline.limits import (
     rate_limit,
 )
 from returns_pipeline.retry import PolicyStack, RetryEvent, RetryPolicy, Timeout
-from returns_pipeline.running import Call, Running, stop_all, timed, tried, wait_for_one
+from returns_pipeline.running import Call, compete, run_all, timed, tried
 from returns_pipeline.wrapping import Wrapped, name_of
 
 if TYPE_CHECKING:
@@ -301,7 +314,7 @@ def race(*steps: Callable[..., Any], grace: float = 5.0) -> Callable[..., Any]:
 async def _raced(
     steps: Sequence[Callable[..., Any]], grace: float, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Result[Any, AllFailed[Any]]:
-    return await _compete([Call(step, args, kwargs) for step in steps], 0.0, grace)
+    return await compete([Call(step, args, kwargs) for step in steps], 0.0, grace)
 
 
 def hedge(
@@ -346,75 +359,7 @@ async def _hedged(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Result[T, AllFailed[E]]:
-    return await _compete([Call(step, args, kwargs)] * copies, after, grace)
-
-
-async def _compete(
-    calls: Sequence[Call[T, E]], delay: float, grace: float
-) -> Result[T, AllFailed[E]]:
-    """Start one call after the other, ``delay`` seconds apart; give the first success."""
-    loop = asyncio.get_running_loop()
-    waiting = deque(enumerate(calls))
-    running: dict[int, Running[T, E]] = {}
-    errors: dict[int, E] = {}
-    winner: int | None = None
-    next_start = loop.time()
-
-    def wanted(index: int) -> bool:
-        # Asked in the task of a run that has succeeded. The first one wins; one that succeeds in
-        # the same turn of the loop is undone like any other.
-        nonlocal winner
-        if winner is None:
-            winner = index
-        return winner == index
-
-    try:
-        while waiting or running:
-            while waiting and winner is None and (not running or loop.time() >= next_start):
-                index, call = waiting.popleft()
-                running[index] = Running(call, wanted=functools.partial(wanted, index))
-                next_start = loop.time() + delay
-            finished = await _finished(running, next_start if waiting else math.inf, winner)
-            for index in finished:
-                result = running.pop(index).task.result()
-                if isinstance(result, Success):
-                    await _abandon(running, grace)
-                    return result
-                errors[index] = result.failure()
-    except BaseException as error:
-        await _abandon(running, grace, error)
-        raise
-    return Failure(AllFailed(tuple(error for _, error in sorted(errors.items(), key=_by_index))))
-
-
-async def _finished(
-    running: dict[int, Running[T, E]], due: float, winner: int | None = None
-) -> list[int]:
-    """Give the runs that are done, when there is one, or none when it is time to start another.
-
-    Once there is a winner, what becomes of the others is of no interest.
-    """
-    while True:
-        of_interest = [index for index in running if winner in {None, index}]
-        finished = [index for index in of_interest if running[index].task.done()]
-        if finished or asyncio.get_running_loop().time() >= due:
-            return finished
-        await wait_for_one([running[index].task for index in of_interest], due)
-
-
-async def _abandon(
-    running: dict[int, Running[T, E]], grace: float, error: BaseException | None = None
-) -> None:
-    """Stop what still runs. A cancellation that comes meanwhile goes on."""
-    runs = list(running.values())
-    running.clear()
-    cancelled = await stop_all(runs, grace)
-    if cancelled is not None and not isinstance(error, asyncio.CancelledError):
-        raise cancelled
-
-
-def _by_index(item: tuple[int, object]) -> int:
-    return item[0]
+    return await compete([Call(step, args, kwargs)] * copies, after, grace)
 
 
 @overload
@@ -699,46 +644,17 @@ async def _together(
     calls: list[Call[Any, Any]] = [Call(step, args, kwargs) for step in steps]
     outer = calls[0].context
     if outer is None:
-        result = await _all(calls, at_once, grace, fail_fast=fail_fast)
+        result = await run_all(calls, at_once, grace, fail_fast=fail_fast)
     else:
         # What the steps that succeeded hand over is undone with the rest: it needs a place.
         own = outer.attempt("all_of")
         inner = [call.within(own) for call in calls]
         result = await own.conclude(
-            lambda: _all(inner, at_once, grace, fail_fast=fail_fast), hold=True
+            lambda: run_all(inner, at_once, grace, fail_fast=fail_fast), hold=True
         )
     if isinstance(result, Success) and len(steps) <= _MOST_TYPED:
         return Success(tuple(result.unwrap()))
     return result
-
-
-async def _all(
-    calls: Sequence[Call[Any, Any]], limit: int, grace: float, *, fail_fast: bool
-) -> Result[list[Any], Any]:
-    waiting = deque(enumerate(calls))
-    running: dict[int, Running[Any, Any]] = {}
-    values: dict[int, Any] = {}
-    errors: dict[int, Any] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < limit:
-                index, call = waiting.popleft()
-                running[index] = Running(call)
-            for index in await _finished(running, math.inf):
-                result = running.pop(index).task.result()
-                if isinstance(result, Success):
-                    values[index] = result.unwrap()
-                    continue
-                errors[index] = result.failure()
-                if fail_fast:
-                    await _abandon(running, grace)
-                    return result
-    except BaseException as error:
-        await _abandon(running, grace, error)
-        raise
-    if errors:
-        return Failure(AllFailed(tuple(errors[index] for index in sorted(errors))))
-    return Success([values[index] for index in sorted(values)])
 
 
 class Tier(Generic[*Ts, T_co, E_co]):

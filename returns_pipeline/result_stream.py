@@ -324,6 +324,10 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
             return batch_id
         ```
 
+        Retries, time limits and the other `returns_pipeline.policies` are put around the step:
+        ``bind_step(with_policy(persist, RetryPolicy(3) | Timeout(2.0)), ctx)``. Each attempt then
+        has a child of its own, and is undone before the next.
+
         For ``concurrency`` and ``ordered`` see `bind_async`. Held steps that ran side by side are
         undone by the order in which they were started.
 

@@ -8,27 +8,29 @@ of the call if the run succeeds, and undone if it fails, raises, is cancelled or
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns.result import Failure, Result, Success
 
 from returns_pipeline.context import StepContext
-from returns_pipeline.errors import StepTimeout
+from returns_pipeline.errors import AllFailed, StepTimeout
 from returns_pipeline.outcomes import given_by, result_of
 from returns_pipeline.waiting import done_within, leave_behind, wait_through
 from returns_pipeline.wrapping import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from returns.future import FutureResult
 
     from returns_pipeline.retry import RetryPolicy, Timeout
 
-__all__ = ["Call", "Running", "stop_all", "timed", "tried", "wait_for_one"]
+__all__ = ["Call", "compete", "run_all", "timed", "tried"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -147,22 +149,22 @@ async def timed(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
     """Run a step in a task; at the limit, or the deadline of its context, stop and undo it."""
     began = asyncio.get_running_loop().time()
     due = min(began + limit.seconds, call.deadline)
-    running = Running(call, deadline=due)
+    running = _Running(call, deadline=due)
     try:
         if not running.task.done():
-            await wait_for_one([running.task], due)
+            await _wait_for_one([running.task], due)
     except asyncio.CancelledError:
-        _ = await stop_all([running], limit.grace)
+        _ = await _stop_all([running], limit.grace)
         raise
     if running.task.done():
         return running.task.result()
-    cancelled = await stop_all([running], limit.grace)
+    cancelled = await _stop_all([running], limit.grace)
     if cancelled is not None:
         raise cancelled
     return Failure(StepTimeout(call.name, max(0.0, due - began)))
 
 
-class Running(Generic[T, E]):
+class _Running(Generic[T, E]):
     """A run of a step in a task of its own, which can be stopped.
 
     Args:
@@ -229,7 +231,9 @@ def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     return loop.create_task(work, name=name)
 
 
-async def stop_all(running: list[Running[Any, Any]], grace: float) -> asyncio.CancelledError | None:
+async def _stop_all(
+    running: list[_Running[Any, Any]], grace: float
+) -> asyncio.CancelledError | None:
     """Stop runs, all at the same time; give the cancellation that came meanwhile, if one did.
 
     What a run that was stopped raises instead of its cancellation has no reader: it is logged.
@@ -252,7 +256,7 @@ async def stop_all(running: list[Running[Any, Any]], grace: float) -> asyncio.Ca
     return cancelled
 
 
-async def wait_for_one(tasks: list[asyncio.Task[Any]], due: float) -> None:
+async def _wait_for_one(tasks: list[asyncio.Task[Any]], due: float) -> None:
     """Wait until one of the tasks is done, or until a time on the loop's clock."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
@@ -271,3 +275,101 @@ async def wait_for_one(tasks: list[asyncio.Task[Any]], due: float) -> None:
             timer.cancel()
         for task in tasks:
             _ = task.remove_done_callback(wake)
+
+
+async def compete(
+    calls: Sequence[Call[T, E]], delay: float, grace: float
+) -> Result[T, AllFailed[E]]:
+    """Start one call after the other, ``delay`` seconds apart; give the first success."""
+    loop = asyncio.get_running_loop()
+    waiting = deque(enumerate(calls))
+    running: dict[int, _Running[T, E]] = {}
+    errors: dict[int, E] = {}
+    winner: int | None = None
+    next_start = loop.time()
+
+    def wanted(index: int) -> bool:
+        # Asked in the task of a run that has succeeded. The first one wins; one that succeeds in
+        # the same turn of the loop is undone like any other.
+        nonlocal winner
+        if winner is None:
+            winner = index
+        return winner == index
+
+    try:
+        while waiting or running:
+            while waiting and winner is None and (not running or loop.time() >= next_start):
+                index, call = waiting.popleft()
+                running[index] = _Running(call, wanted=functools.partial(wanted, index))
+                next_start = loop.time() + delay
+            finished = await _finished(running, next_start if waiting else math.inf, winner)
+            for index in finished:
+                result = running.pop(index).task.result()
+                if isinstance(result, Success):
+                    await _abandon(running, grace)
+                    return result
+                errors[index] = result.failure()
+    except BaseException as error:
+        await _abandon(running, grace, error)
+        raise
+    return Failure(AllFailed(tuple(error for _, error in sorted(errors.items(), key=_by_index))))
+
+
+async def _finished(
+    running: dict[int, _Running[T, E]], due: float, winner: int | None = None
+) -> list[int]:
+    """Give the runs that are done, when there is one, or none when it is time to start another.
+
+    Once there is a winner, what becomes of the others is of no interest.
+    """
+    while True:
+        of_interest = [index for index in running if winner in {None, index}]
+        finished = [index for index in of_interest if running[index].task.done()]
+        if finished or asyncio.get_running_loop().time() >= due:
+            return finished
+        await _wait_for_one([running[index].task for index in of_interest], due)
+
+
+async def _abandon(
+    running: dict[int, _Running[T, E]], grace: float, error: BaseException | None = None
+) -> None:
+    """Stop what still runs. A cancellation that comes meanwhile goes on."""
+    runs = list(running.values())
+    running.clear()
+    cancelled = await _stop_all(runs, grace)
+    if cancelled is not None and not isinstance(error, asyncio.CancelledError):
+        raise cancelled
+
+
+def _by_index(item: tuple[int, object]) -> int:
+    return item[0]
+
+
+async def run_all(
+    calls: Sequence[Call[Any, Any]], limit: int, grace: float, *, fail_fast: bool
+) -> Result[list[Any], Any]:
+    """Run all calls, ``limit`` at a time; give their values, the first failure, or all failures."""
+    waiting = deque(enumerate(calls))
+    running: dict[int, _Running[Any, Any]] = {}
+    values: dict[int, Any] = {}
+    errors: dict[int, Any] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                index, call = waiting.popleft()
+                running[index] = _Running(call)
+            for index in await _finished(running, math.inf):
+                result = running.pop(index).task.result()
+                if isinstance(result, Success):
+                    values[index] = result.unwrap()
+                    continue
+                errors[index] = result.failure()
+                if fail_fast:
+                    await _abandon(running, grace)
+                    return result
+    except BaseException as error:
+        await _abandon(running, grace, error)
+        raise
+    if errors:
+        return Failure(AllFailed(tuple(errors[index] for index in sorted(errors))))
+    return Success([values[index] for index in sorted(values)])
