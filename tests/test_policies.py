@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import tenacity
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from returns.result import Failure, Result, Success
 
 from returns_pipeline.context import StepContext
@@ -815,103 +813,5 @@ def test_they_go_wherever_a_step_goes() -> None:
 
         saga = Saga("s").step("a", with_timeout(simple, 1.0))
         assert await settled(saga.run(1)) == Success(2)
-
-    run(main())
-
-
-Tree = tuple[str, "list[Tree]"]
-leaves = st.sampled_from(["success", "fail", "raise", "hang", "ignore", "slow"])
-trees: st.SearchStrategy[Tree] = st.recursive(
-    leaves.map(lambda leaf: (leaf, [])),
-    lambda inner: st.tuples(
-        st.sampled_from(["race", "all", "timeout", "retry", "fallback", "hedge"]),
-        st.lists(inner, min_size=1, max_size=3),
-    ),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(tree=trees, cancel_at=st.none() | st.integers(0, 60), outcome=st.booleans())
-def test_what_is_registered_and_not_committed_is_undone_exactly_once(
-    tree: Tree, cancel_at: int | None, outcome: bool
-) -> None:
-    """Under any tree of policies, cancelled anywhere: newest first within a run, nothing leaks."""
-    registered: list[int] = []
-    undone: list[int] = []
-
-    async def undo(number: int) -> None:
-        await asyncio.sleep(0)
-        undone.append(number)
-
-    def leaf(kind: str) -> Callable[[StepContext], Coroutine[None, None, Result[int, object]]]:
-        async def step(ctx: StepContext) -> Result[int, object]:
-            for _ in range(2):
-                number = len(registered)
-                await ctx.register(undo, number)
-                registered.append(number)
-                await asyncio.sleep(0)
-            if kind == "raise":
-                raise ZeroDivisionError
-            if kind == "fail":
-                return Failure("no")
-            if kind in {"slow", "hang"}:
-                await asyncio.sleep(1 if kind == "slow" else 1000)
-            if kind == "ignore":
-                try:
-                    await asyncio.sleep(1000)
-                except asyncio.CancelledError:
-                    await asyncio.sleep(3)
-            return Success(1)
-
-        return step
-
-    def build(tree: Tree) -> Callable[[StepContext], Awaitable[Result[object, object]]]:
-        kind, inner = tree
-        if not inner:
-            made = leaf(kind)
-            return lambda ctx: settled(made(ctx))
-        steps = [build(each) for each in inner]
-        first = steps[0]
-        built: Callable[[StepContext], Awaitable[object]]
-        if kind == "race":
-            built = race(*steps, grace=1.0)
-        elif kind == "all":
-            built = all_of(*steps, grace=1.0)
-        elif kind == "timeout":
-            built = with_timeout(first, 2.0, grace=1.0)
-        elif kind == "retry":
-            built = with_retry(first, RetryPolicy(attempts=2, wait=1.0))
-        elif kind == "hedge":
-            built = hedge(first, after=1.0, grace=1.0)
-        else:
-            built = fallback(*(Tier(str(i), step) for i, step in enumerate(steps)), grace=1.0)
-        return lambda ctx: settled(built(ctx))
-
-    async def main() -> None:
-        ctx = StepContext("test")
-
-        async def body() -> Result[object, object]:
-            result = await build(tree)(ctx)
-            return result if outcome else Failure("and then it failed")
-
-        async def carry_out() -> Result[object, object]:
-            return await settled(ctx.run(body()))
-
-        task = asyncio.create_task(carry_out())
-        if cancel_at is not None:
-            for _ in range(cancel_at):
-                await asyncio.sleep(0)
-            task.cancel()
-        await asyncio.wait({task}, timeout=5000)
-        assert task.done()
-        committed = (
-            not task.cancelled() and task.exception() is None and isinstance(task.result(), Success)
-        )
-        await asyncio.sleep(50)  # for what was left behind
-        assert len(undone) == len(set(undone))  # once each
-        if not committed:
-            assert sorted(undone) == registered
-        assert len(ctx.scope) == 0
 
     run(main())
