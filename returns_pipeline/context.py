@@ -114,6 +114,7 @@ class StepContext:
         "_mishaps",
         "_observer",
         "_owns_scope",
+        "_running",
         "deadline",
         "name",
         "parent",
@@ -154,6 +155,7 @@ class StepContext:
         self._has_run = False
         self._children = itertools.count()
         self._mishaps: list[CompensationReport] = []  # of steps that could not be undone
+        self._running: dict[StepContext, None] | None = None  # steps inside, the oldest first
 
     @property
     def path(self) -> str:
@@ -312,7 +314,24 @@ class StepContext:
             else:
                 await self.scope.commit()
 
-        return await self._settle(call, accept, close=True)
+        beside: dict[StepContext, None] = {}
+        if self.parent is not None:
+            beside = self.parent._running or beside
+            self.parent._running = beside
+        beside[self] = None
+        try:
+            return await self._settle(call, accept, close=True)
+        finally:
+            del beside[self]
+
+    async def give_up(self) -> None:
+        """Undo a step in this context that does not stop, the steps inside it first.
+
+        It is left behind: neither can register anything any more, and what they come to is lost.
+        """
+        for inner in reversed([*(self._running or ())]):
+            await inner.give_up()
+        _ = await self.scope.compensate()
 
     async def _keep(self) -> None:
         # The step may have committed it itself. If it was rolled back, by the step or together with

@@ -219,8 +219,7 @@ class _Running(Generic[T, E]):
             return
         leave_behind(self.task, f"it ignored its cancellation for {grace:g} s")
         if self._context is not None:
-            # It cannot register any more. What it did until now is undone, before anything goes on.
-            _ = await self._context.scope.compensate()
+            await self._context.give_up()  # before anything goes on
 
 
 def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:

@@ -131,8 +131,9 @@ def test_a_limit_inside_is_cut_short_by_a_deadline_outside(name: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("total", [99.0, math.inf])
 @around
-def test_no_attempt_inside_begins_behind_a_deadline_outside(name: str) -> None:
+def test_no_attempt_inside_begins_behind_a_deadline_outside(name: str, total: float) -> None:
     begun: list[float] = []
 
     async def flaky(ctx: StepContext) -> Result[int, str]:
@@ -141,7 +142,8 @@ def test_no_attempt_inside_begins_behind_a_deadline_outside(name: str) -> None:
 
     async def main() -> None:
         ctx = StepContext("test", deadline=5.0)
-        await AROUND[name](with_retry(flaky, RetryPolicy(99, wait=2.0)))(ctx)
+        policy = RetryPolicy(99, wait=2.0, total_timeout=total)
+        await AROUND[name](with_retry(flaky, policy))(ctx)
         assert now() <= 5.0
 
     run(main())

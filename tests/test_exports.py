@@ -93,6 +93,7 @@ OF_THE_ENGINE = {
     "RetryPolicy.retries",
     "StepContext.attempt",
     "StepContext.conclude",
+    "StepContext.give_up",
     "StepContext.in_own_step",
     "VirtualTimeLoop.is_idle",
     "VirtualTimeLoop.on_all_waiting",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import pickle
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from returns_pipeline.errors import (
     AllFailed,
     InvalidArgument,
     RetriesExhausted,
+    ScopeClosed,
     StepTimeout,
 )
 from returns_pipeline.outcomes import settled
@@ -31,7 +33,7 @@ from returns_pipeline.policies import (
     with_retry,
     with_timeout,
 )
-from returns_pipeline.testing import run
+from returns_pipeline.testing import run, timed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -787,7 +789,6 @@ def test_they_go_wherever_a_step_goes() -> None:
     """On a stream, in a saga, in each other."""
     from returns_pipeline.result_stream import ResultStream
     from returns_pipeline.saga import Saga
-    from returns_pipeline.testing import timed
 
     world = World()
     tries: list[int] = []
@@ -813,5 +814,89 @@ def test_they_go_wherever_a_step_goes() -> None:
 
         saga = Saga("s").step("a", with_timeout(simple, 1.0))
         assert await settled(saga.run(1)) == Success(2)
+
+    run(main())
+
+
+@pytest.mark.parametrize("inner", ["retry", "race", "all_of", "stream", "saga"])
+def test_what_steps_inside_did_is_undone_too_when_a_step_is_left_behind(inner: str) -> None:
+    """And they can register nothing more."""
+    from returns_pipeline.result_stream import ResultStream
+    from returns_pipeline.saga import Saga
+
+    world = World()
+    refused: list[str] = []
+
+    async def deaf(ctx: StepContext) -> Result[str, str]:
+        await ctx.register(world.undo, "first")
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+        try:
+            await ctx.register(world.undo, "late")
+        except ScopeClosed:
+            refused.append("late")
+            raise
+        return Success("late")
+
+    async def in_stream(ctx: StepContext) -> Result[list[str], str]:
+        async def one(_: int, own: StepContext) -> Result[str, str]:
+            return await deaf(own)
+
+        return await settled(ResultStream.of(timed(1)).bind_step(one, ctx).collect())
+
+    async def in_saga(ctx: StepContext) -> Result[str, str]:
+        saga = Saga("s").step("a", give, undo=world.undo).step("b", deaf_in_saga)
+        return await settled(saga.run("output", ctx))
+
+    async def give(value: str) -> Result[str, str]:
+        return Success(value)
+
+    async def deaf_in_saga(value: str) -> Result[str, str]:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+        return Success(value)
+
+    steps: dict[str, Callable[[StepContext], Awaitable[object]]] = {
+        "retry": with_retry(deaf, RetryPolicy(2)),
+        "race": race(deaf),
+        "all_of": all_of(deaf),
+        "stream": in_stream,
+        "saga": in_saga,
+    }
+
+    async def main() -> None:
+        ctx = StepContext("test")
+
+        async def step(own: StepContext) -> Result[object, object]:
+            await own.register(world.undo, "outer")
+            with contextlib.suppress(asyncio.CancelledError):
+                await steps[inner](own)
+            await asyncio.sleep(300)
+            return Success("never")
+
+        limited = with_timeout(step, 2.0, grace=1.0)
+        assert await settled(limited(ctx)) == Failure(StepTimeout("step", 2.0))
+        assert now() == 3.0
+        undone = ["undo output", "undo outer"] if inner == "saga" else ["undo first", "undo outer"]
+        assert world.log == undone
+        await asyncio.sleep(1000)
+        assert world.log == undone
+
+    run(main())
+    assert refused == ([] if inner == "saga" else ["late"])
+
+
+def test_steps_side_by_side_in_one_that_is_left_behind_are_undone_newest_first() -> None:
+    world = World()
+    together = all_of(world.step("a", 99.0, stubborn=99.0), world.step("b", 99.0, stubborn=99.0))
+
+    async def main() -> None:
+        ctx = StepContext("test")
+        limited = with_timeout(together, 2.0, grace=1.0)
+        assert await settled(limited(ctx)) == Failure(StepTimeout("all_of", 2.0))
+        assert world.log == ["do a", "do b", "undo b", "undo a"]
+        await asyncio.sleep(1000)
 
     run(main())

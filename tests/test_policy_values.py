@@ -207,6 +207,14 @@ def test_what_a_policy_makes_is_printed_compared_pickled_and_frozen(text: str) -
         del made.__name__
 
 
+def test_tiers_are_equal_by_name_and_strategies() -> None:
+    tier = Tier("a", fetch)
+    assert tier == Tier("a", fetch)
+    for unequal in (Tier("b", fetch), Tier("a", other), Tier("a", fetch, fetch), object()):
+        assert tier != unequal
+    assert fallback(tier) != fallback(Tier("b", fetch))
+
+
 @pytest.mark.parametrize(
     ("limit", "text"),
     [
@@ -243,7 +251,10 @@ def test_it_looks_like_the_step_it_is_made_of() -> None:
         assert made.__module__ == __name__
         assert list(inspect.signature(made).parameters) == ["key"]
         assert inspect.unwrap(made) is fetch
-    assert race(fetch, fetch).__name__ == "race"
+    marked = with_retry(Service.plain, RETRY)
+    assert marked.__dict__["mark"] == "of the step"
+    together = race(fetch, fetch)
+    assert together.__name__ == together.__qualname__ == "race"
     assert (race(fetch, fetch).__doc__ or "").startswith("Run steps side by side")
     # Of a step that has no name of its own, its class's.
     assert with_retry(Callee(), RETRY).__name__ == "Callee"
@@ -263,6 +274,7 @@ class Service:
     async def plain(self, key: int) -> Result[int, str]:
         return Success(key * self.factor)
 
+    plain.__dict__["mark"] = "of the step"
     retried = with_retry(plain, RETRY)
     layered = with_policy(plain, BOTH)
     raced = race(plain, plain)

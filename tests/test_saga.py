@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
+from returns_pipeline.compensation import CompensationRegistry
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, StepTimeout
+from returns_pipeline.journal import SqliteJournal
 from returns_pipeline.outcomes import settled
 from returns_pipeline.retry import RetryEvent, RetryPolicy, Timeout
 from returns_pipeline.saga import Saga
@@ -21,6 +23,7 @@ from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
 pytestmark = everywhere
 
@@ -315,6 +318,34 @@ def test_an_attempt_that_ignores_its_cancellation_is_left_behind_and_undone_when
     run(main())
     assert world.log == ["did 1", "undid 1", "did 2", "undid 2"]
     assert world.effects == []
+
+
+def test_an_output_that_comes_too_late_is_undone_by_the_journal_too(tmp_path: Path) -> None:
+    registry = CompensationRegistry()
+    undone: list[int] = []
+
+    @registry.compensation("undo")
+    async def undo(value: int) -> None:
+        undone.append(value)
+
+    async def deaf(value: int) -> Result[int, str]:
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+        return Success(value + 1)
+
+    async def main() -> None:
+        async with SqliteJournal(tmp_path / "journal.db") as journal:
+            saga = Saga("s").step("a", deaf, undo=undo, timeout=Timeout(2.0, grace=1.0))
+            ctx = StepContext("outer", journal=journal)
+            assert await ctx.run(saga.run(1, ctx)) == IOFailure(StepTimeout("a", 2.0))
+            await asyncio.sleep(100)
+            assert undone == [2]
+            (stored,) = await journal.sagas()
+            assert [action.state for action in stored.actions] == ["done"]
+
+    run(main())
 
 
 def test_an_exception_that_the_policy_names_is_retried_and_in_the_end_goes_on() -> None:

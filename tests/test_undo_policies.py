@@ -47,10 +47,10 @@ class Undo:
 class Journal:
     """One action that a dead process left, for `recover`; it notes what it is told."""
 
-    def __init__(self, attempts: int = 0) -> None:
+    def __init__(self, attempts: int = 0, begin: float = 0.0) -> None:
         self.told: list[tuple[str, object]] = []
         self.action = StoredAction(
-            "1", "1", "s", "key", "undo", 1, "{}", "pending", attempts, 0.0, ""
+            "1", "1", "s", "key", "undo", 1, "{}", "pending", attempts, begin, ""
         )
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
@@ -186,3 +186,12 @@ def test_what_becomes_of_each_attempt_goes_on_record_and_those_before_count() ->
         ("began", None),
         ("gave up", "b"),
     ]
+
+
+def test_a_wait_that_a_process_died_in_goes_on_in_the_next() -> None:
+    undo = Undo()
+    registry = CompensationRegistry()
+    registry.compensation("undo", retry=RetryPolicy(attempts=4, total_timeout=9.0))(undo.perform)
+    (report,) = run(recover(Journal(attempts=2, begin=time.time() + 50.0), registry))
+    assert len(report.done) == 1
+    assert 49.0 < undo.times[0] <= 50.0

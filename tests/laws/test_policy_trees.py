@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Tree = tuple[str, "list[Tree]"]
 
-LEAVES = ["success", "fail", "raise", "hang", "ignore", "slow"]
+LEAVES = ["success", "fail", "raise", "hang", "ignore", "late", "slow"]
 RETRY = RetryPolicy(2, wait=1.0)
 STACKS: dict[str, Any] = {
     "retry | timeout": RETRY | Timeout(2.0, grace=1.0),
@@ -133,7 +133,13 @@ class World:
         policy = made(kind, [begun(part) for part in parts])
 
         async def watched(ctx: StepContext) -> Result[Any, Any]:
-            result = await settled(policy(ctx))
+            try:
+                result = await settled(policy(ctx))
+            except Exception:
+                self.must_be_undone(kind)
+                raise
+            if not isinstance(result, Success):
+                self.must_be_undone(kind)
             if isinstance(result, Success) and kind in {"race", "hedge", "bulkhead"}:
                 winners = {path[0] for path in self.not_undone(_path.get())}
                 if len(winners) > 1:
@@ -141,6 +147,10 @@ class World:
             return result
 
         return self.inside(kind, watched)
+
+    def must_be_undone(self, kind: str) -> None:
+        if self.not_undone(_path.get()):
+            self.wrong.append(f"{kind} has failed before all was undone")
 
     def build(self, tree: Tree) -> Step:
         kind, inner = tree
@@ -171,11 +181,11 @@ async def behave(kind: str, number: int) -> Result[Any, Any]:
         return Failure("no")
     if kind in {"slow", "hang"}:
         await asyncio.sleep(1 if kind == "slow" else 1000)
-    if kind == "ignore":
+    if kind in {"ignore", "late"}:
         try:
             await asyncio.sleep(1000)
         except asyncio.CancelledError:
-            await asyncio.sleep(3)
+            await asyncio.sleep(3 if kind == "ignore" else 0.5)
     return Success(number)
 
 
