@@ -205,16 +205,23 @@ class _Running(Generic[T, E]):
         finally:
             self._ended = True
 
-    async def stop(self, grace: float) -> None:
-        """Cancel the step, wait until it is undone; leave a step behind that does not stop.
+    @property
+    def raised(self) -> bool:
+        """Whether it has ended without a Result."""
+        return self.task.cancelled() or self.task.exception() is not None
+
+    def stop(self) -> None:
+        """Cancel the step; from now on its success is of no use."""
+        self._stopping = True
+        _ = self.task.cancel()
+
+    async def stopped(self, grace: float, due: float) -> None:
+        """Wait until it is undone; leave a step behind that has not stopped when it is due.
 
         To be awaited in a task that nobody cancels.
         """
-        self._stopping = True
-        if self.task.done():
-            return
-        _ = self.task.cancel()
-        if await done_within(self.task, grace) or self._ended:
+        left = due - asyncio.get_running_loop().time()
+        if await done_within(self.task, left) or self._ended:
             _ = await wait_through(self.task)  # its rollback, which has time limits of its own
             return
         leave_behind(self.task, f"it ignored its cancellation for {grace:g} s")
@@ -237,19 +244,20 @@ async def _stop_all(
 
     What a run that was stopped raises instead of its cancellation has no reader: it is logged.
     """
-
-    async def stop() -> None:
-        for run in running:
-            _ = run.task.cancel()
-        for run in running:
-            await run.stop(grace)
-
     open_runs = [run for run in running if not run.task.done()]
+    # Before anything is awaited: one of them might succeed meanwhile.
+    for run in open_runs:
+        run.stop()
+    due = asyncio.get_running_loop().time() + grace
+
+    async def all_stopped() -> None:
+        for run in open_runs:
+            await run.stopped(grace, due)
+
     cancelled = None
     if open_runs:
-        cancelled = await wait_through(asyncio.create_task(stop(), name="stop steps"))
-    for run in running:
-        task = run.task
+        cancelled = await wait_through(asyncio.create_task(all_stopped(), name="stop steps"))
+    for task in [run.task for run in running]:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s raised while it was being stopped", task.get_name(), exc_info=error)
     return cancelled
@@ -302,7 +310,8 @@ async def compete(
                 running[index] = _Running(call, wanted=functools.partial(wanted, index))
                 next_start = loop.time() + delay
             finished = await _finished(running, next_start if waiting else math.inf, winner)
-            for index in finished:
+            # Of those that end in one turn of the loop, a success counts before an exception.
+            for index in sorted(finished, key=lambda index: running[index].raised):
                 result = running.pop(index).task.result()
                 if isinstance(result, Success):
                     await _abandon(running, grace)

@@ -900,3 +900,102 @@ def test_steps_side_by_side_in_one_that_is_left_behind_are_undone_newest_first()
         await asyncio.sleep(1000)
 
     run(main())
+
+
+def test_the_grace_is_one_for_all_that_are_stopped() -> None:
+    world = World()
+    stubborn = [world.step(name, 99.0, stubborn=99.0) for name in "abc"]
+
+    async def main() -> None:
+        ctx = StepContext("test")
+        assert await settled(race(*stubborn, world.step("d", 1.0), grace=3.0)(ctx)) == Success("d")
+        assert now() == 4.0
+        await ctx.commit()
+        await asyncio.sleep(1000)
+
+    run(main())
+
+
+def test_a_success_that_comes_while_others_are_stopped_is_undone() -> None:
+    world = World()
+    steps = race(
+        world.step("a", 99.0, stubborn=99.0),
+        world.step("b", 99.0, stubborn=1.0),
+        world.step("c", 1.0, "raise"),
+        grace=3.0,
+    )
+
+    async def main() -> None:
+        ctx = StepContext("test")
+        with pytest.raises(ZeroDivisionError):
+            await steps(ctx)
+        assert len(ctx.scope) == 0
+        assert sorted(world.log[3:]) == ["undo a", "undo b", "undo c"]
+        await asyncio.sleep(1000)
+
+    run(main())
+
+
+def test_a_success_in_the_turn_in_which_the_limit_is_noticed_is_undone() -> None:
+    world = World()
+
+    async def close(ctx: StepContext) -> Result[str, str]:
+        await ctx.register(world.undo, "close")
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        # Two turns behind the limit: when the step is about to be stopped.
+        loop.call_at(2.0, loop.call_soon, waiter.set_result, None)
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiter
+        return Success("close")
+
+    async def main() -> None:
+        ctx = StepContext("test")
+        result = await settled(with_timeout(close, 2.0)(ctx))
+        assert (result == Success("close")) == (len(ctx.scope) == 1)
+        assert (result == Success("close")) == (world.log == [])
+        await ctx.commit()
+
+    run(main())
+
+
+def test_the_winner_counts_also_if_another_raises_in_the_same_turn() -> None:
+    async def broken(*ctx: StepContext) -> Result[int, str]:
+        await asyncio.sleep(1)
+        raise ZeroDivisionError
+
+    async def good(*ctx: StepContext) -> Result[int, str]:
+        await asyncio.sleep(1)
+        return Success(1)
+
+    async def main() -> None:
+        for steps in (race(broken, good), race(good, broken)):
+            assert await settled(steps(StepContext("test"))) == Success(1)
+            assert await settled(steps()) == Success(1)
+
+    run(main())
+
+
+def test_one_that_succeeds_right_behind_the_winner_does_not_disturb_it() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        doors: dict[str, asyncio.Future[str]] = {
+            "a": loop.create_future(),
+            "b": loop.create_future(),
+        }
+
+        def wait_for(name: str) -> Callable[[StepContext], Coroutine[None, None, Result[str, str]]]:
+            async def step(ctx: StepContext) -> Result[str, str]:
+                return Success(await doors[name])
+
+            return step
+
+        def open_all() -> None:
+            doors["b"].set_result("b")
+            doors["a"].set_result("a")
+
+        loop.call_later(1, open_all)
+        steps = race(wait_for("a"), wait_for("b"))
+        assert await settled(steps(StepContext("test"))) == Success("b")
+
+    run(main())
