@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from returns.result import Failure, Result, Success
 
 pytest.importorskip("cronsim", reason="needs the extra cron")
@@ -47,6 +50,83 @@ def test_a_night_in_which_the_clocks_go_back_is_an_hour_longer() -> None:
 def test_a_time_that_comes_twice_is_taken_once() -> None:
     first = datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN)
     assert hours("30 2 * * *", first) == 25
+
+
+@pytest.mark.parametrize(
+    ("zone", "expression", "now", "then"),
+    [
+        # Clocks go forward in Berlin at 01:00 UTC on 29 March: from 02:00 to 03:00.
+        ("Europe/Berlin", "0 2 * * *", "2026-03-29T00:59:00", "2026-03-29T01:00:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-03-29T00:00:00", "2026-03-29T01:00:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-03-29T01:00:00", "2026-03-30T00:30:00"),
+        ("Europe/Berlin", "0 3 * * *", "2026-03-29T00:59:59", "2026-03-29T01:00:00"),
+        ("Europe/Berlin", "*/30 * * * *", "2026-03-29T00:30:00", "2026-03-29T01:00:00"),
+        ("Europe/Berlin", "0 * * * *", "2026-03-29T00:00:00", "2026-03-29T01:00:00"),
+        # They go back at 01:00 UTC on 25 October: from 03:00 to 02:00.
+        ("Europe/Berlin", "30 2 * * *", "2026-10-25T00:00:00", "2026-10-25T00:30:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-10-25T00:30:00", "2026-10-26T01:30:00"),
+        ("Europe/Berlin", "0 3 * * *", "2026-10-25T00:59:00", "2026-10-25T02:00:00"),
+        ("Europe/Berlin", "*/30 * * * *", "2026-10-25T00:30:00", "2026-10-25T01:00:00"),
+        ("Europe/Berlin", "*/30 * * * *", "2026-10-25T01:00:00", "2026-10-25T01:30:00"),
+        # In New York at 07:00 UTC on 8 March, and back at 06:00 UTC on 1 November.
+        ("America/New_York", "0 2 * * *", "2026-03-08T06:59:00", "2026-03-08T07:00:00"),
+        ("America/New_York", "30 2 * * *", "2026-03-08T06:00:00", "2026-03-08T07:00:00"),
+        ("America/New_York", "0 3 * * *", "2026-03-08T06:30:00", "2026-03-08T07:00:00"),
+        ("America/New_York", "30 1 * * *", "2026-11-01T05:00:00", "2026-11-01T05:30:00"),
+        ("America/New_York", "30 1 * * *", "2026-11-01T05:30:00", "2026-11-02T06:30:00"),
+        ("America/New_York", "15,45 * * * *", "2026-11-01T05:45:00", "2026-11-01T06:15:00"),
+        ("America/New_York", "0 2 * * *", "2026-11-01T05:30:00", "2026-11-01T07:00:00"),
+        # Elsewhere it is half an hour, or on a quarter of an hour, or never.
+        ("Australia/Lord_Howe", "15 2 * * *", "2026-10-03T15:00:00", "2026-10-03T15:30:00"),
+        ("Asia/Kathmandu", "0 0 * * *", "2026-10-25T00:00:00", "2026-10-25T18:15:00"),
+        ("UTC", "30 2 * * *", "2026-03-29T02:30:00", "2026-03-30T02:30:00"),
+    ],
+)
+def test_at_every_change_of_the_clocks_it_hits_the_instant(
+    zone: str, expression: str, now: str, then: str
+) -> None:
+    """All instants are UTC, counted by hand."""
+    at = datetime.fromisoformat(f"{now}+00:00")
+    wait = cron(expression, zone, now=lambda: at)()
+    assert (at + timedelta(seconds=wait)).isoformat() == f"{then}+00:00"
+
+
+@given(
+    zone=st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Tokyo"]),
+    minute=st.integers(0, 59),
+    hour=st.integers(0, 23),
+    start=st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)),
+)
+def test_a_daily_time_comes_once_on_each_day_of_the_year(
+    zone: str, minute: int, hour: int, start: datetime
+) -> None:
+    """At its time of day, or where that is skipped right behind the gap; within 25 hours."""
+    at = start.replace(tzinfo=UTC)
+    wait = cron(f"{minute} {hour} * * *", zone, now=lambda: at)
+    days: list[object] = []
+    for _ in range(4):
+        seconds = wait()
+        assert 0 < seconds <= 25 * 3600
+        at += timedelta(seconds=seconds)
+        local = at.astimezone(ZoneInfo(zone))
+        days.append(local.date())
+        if (local.hour, local.minute) != (hour, minute):
+            due = local.replace(hour=hour, minute=minute)
+            there_and_back = due.astimezone(UTC).astimezone(ZoneInfo(zone))
+            assert there_and_back.replace(tzinfo=None) != due.replace(tzinfo=None)  # in a gap
+            assert (local.hour, local.minute) == (3, 0)
+    assert days == [days[0] + timedelta(days=n) for n in range(4)]  # type: ignore[operator]
+
+
+def test_time_zones_are_known_where_the_system_has_none() -> None:
+    code = """
+from returns_pipeline.cron import cron
+import zoneinfo
+assert not zoneinfo.TZPATH
+assert cron("0 3 * * *", "Europe/Berlin")() > 0
+"""
+    environment = {**os.environ, "PYTHONTZPATH": ""}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True)
 
 
 def test_it_is_the_wait_of_a_policy() -> None:
