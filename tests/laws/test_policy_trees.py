@@ -7,7 +7,7 @@ import itertools
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from returns.result import Failure, Result, Success
 
@@ -233,6 +233,17 @@ def newest_first(world: World) -> bool:
     return True
 
 
+# Found by it: what steps inside of one that is left behind did, and a success among the stopped.
+@example(
+    tree=("timeout | retry", [("ignore", [])]), turns=None, seconds=0.0, again=False, succeeds=False
+)
+@example(
+    tree=("race", [("raise", []), ("ignore", []), ("late", [])]),
+    turns=None,
+    seconds=0.0,
+    again=False,
+    succeeds=False,
+)
 @settings(max_examples=300, deadline=None)
 @given(
     tree=trees,
