@@ -4,22 +4,21 @@ Everything that puts streams together is built on this: each source has a *lane*
 was read of it and not yet given out; what reads from the lanes decides what comes out next.
 
 How far a lane runs ahead of the reader is found out while it runs. It starts with one item. Each
-time the reader has taken all there was and waits for more, the lanes that it emptied may hold one
-item more, up to their bound, so that the change of tasks is paid once for many items; a reader that
-is busy elsewhere when a lane goes on brings it back to one. This is how a congestion window grows
-(additive increase, RFC 5681), so after ``k`` items a lane is about ``sqrt(2 * k)`` ahead at most.
+time the reader has taken all there was and waits for more, the lanes that it emptied may hold twice
+as many, up to their bound, so that the change of tasks is paid once for many items; a reader that
+is busy elsewhere when a lane goes on brings it back to one. This is how a congestion window starts
+("slow start", RFC 5681): a lane is never ahead by more than one item more than were taken of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.operators import plain_iterator
-from returns_pipeline.pump import Pump, Reader, wake
+from returns_pipeline.pump import Pump, Reader, turn, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -40,7 +39,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 # How many items of a source may be held for a reader that keeps up, unless the user says so.
-BUFFER = 64
+BUFFER = 128
 
 
 class Lane(Generic[T]):
@@ -170,27 +169,28 @@ class Lanes(Pump[U], Generic[T, U]):
             self.error = error  # of a clean-up, after a clean end
 
     async def _read(self, lane: Lane[T]) -> None:
-        items = lane.items
-        append = items.append
         async with plain_iterator(lane.source) as source:
-            async for item in source:
-                append(item)
-                held = len(items)
-                if held >= lane.mark:
-                    room = lane.limit - lane.drawn
-                    if held == 1 < room and not self.over:
-                        # What `_look_up` would do, without a coroutine for each item of a source
-                        # that is slower than the reader.
-                        lane.mark = room
-                        self.arrived(lane)
-                        if self.ready is not None:
-                            self.wake_reader()
-                    elif not await self._look_up(lane):
-                        break
+            await self._fill(lane, source)
         lane.over = True
         if not self.over:
             self.left(lane)
             self.wake_reader()
+
+    async def _fill(self, lane: Lane[T], source: AsyncIterator[T]) -> None:
+        items = lane.items
+        async for item in source:
+            items.append(item)
+            if len(items) >= lane.mark:
+                room = lane.limit - lane.drawn
+                if len(items) == 1 < room and not self.over:
+                    # What `_look_up` would do, without a coroutine for each item of a source that
+                    # is slower than the reader.
+                    lane.mark = room
+                    self.arrived(lane)
+                    if self.ready is not None:
+                        self.wake_reader()
+                elif not await self._look_up(lane):
+                    break
 
     async def _look_up(self, lane: Lane[T]) -> bool:
         """Tell of a first item, or wait for room; say whether to go on."""
@@ -201,19 +201,32 @@ class Lanes(Pump[U], Generic[T, U]):
         if len(items) == 1:
             self.arrived(lane)
             self.wake_reader()
-        while len(items) + lane.drawn >= lane.limit and not self.over:
+        if self.reading and self._is_full(lane):
+            # It comes back for more in this turn of the loop, or not for a while.
+            self.turning = True
+            await turn()
+            self.turning = False
+            if not (items or lane.drawn):
+                self._adapt(lane)
+        while self._is_full(lane):
             lane.room = self.loop.create_future()
             try:
                 await lane.room
             finally:
                 lane.room = None
-            if not lane.fixed:
-                hungry = self.reading
-                lane.limit = min(lane.limit + 1, self.buffer) if hungry else 1
+            self._adapt(lane)
         if self.over:
             return False
         lane.mark = max(lane.limit - lane.drawn, 1) if items else 1
         return True
+
+    def _is_full(self, lane: Lane[T]) -> bool:
+        return len(lane.items) + lane.drawn >= lane.limit and not self.over
+
+    def _adapt(self, lane: Lane[T]) -> None:
+        """Let a lane be further ahead of a reader that waits, and less of one that does not."""
+        if not lane.fixed:
+            lane.limit = min(2 * lane.limit, self.buffer) if self.reading else 1
 
 
 class Merging(Lanes[T, U], Generic[T, U]):
@@ -221,7 +234,8 @@ class Merging(Lanes[T, U], Generic[T, U]):
 
     def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int = BUFFER) -> None:
         super().__init__(sources, buffer)
-        self.out: deque[U] = deque()  # drawn, to be given out next
+        self.out: deque[U] = deque()  # drawn, to be given out next: all but the last of them,
+        self._last: list[U] = []  # with which the sources go on
         self._drawn: list[Lane[T]] = []  # the lanes they are from
         self._ready: list[Lane[T]] = []  # with items, the longest waiting first
 
@@ -231,12 +245,13 @@ class Merging(Lanes[T, U], Generic[T, U]):
 
     def has_next(self) -> bool:
         """Say whether an item can be given out."""
-        return bool(self.out or self._ready)
+        return bool(self._ready or self._last)
 
     def take(self) -> U:
         """Give the next one out, and let the sources go on when it was the last one drawn."""
-        out = self.out
-        if not out:
+        if self.out:
+            return self.out.popleft()
+        if not self._last:
             lane = self._ready[0]
             if len(lane.items) == 1:  # as with a source that is slower than the reader
                 del self._ready[0]
@@ -252,17 +267,18 @@ class Merging(Lanes[T, U], Generic[T, U]):
                     wake(lane.room)
                 return self.tagged(lane, item)
             self._draw()
-        given = out.popleft()
-        if not out:
-            for lane in self._drawn:
-                lane.emptied()
-            self._drawn.clear()
-        return given
+            if self.out:
+                return self.out.popleft()
+        for lane in self._drawn:
+            lane.emptied()
+        self._drawn.clear()
+        return self._last.pop()
 
     def dismiss(self) -> None:
         """Drop what is held: nobody wants it."""
         super().dismiss()
         self.out.clear()
+        self._last.clear()
         self._ready.clear()
 
     def tagged(self, lane: Lane[T], item: T) -> U:  # noqa: ARG002
@@ -285,10 +301,15 @@ class Merging(Lanes[T, U], Generic[T, U]):
             if count == 1:
                 # One at a time, so that its source goes on at once.
                 lanes = ready[:1]
-        drawn = [self.all_tagged(lane, lane.items[:count]) for lane in lanes]
-        self.out.extend(
-            drawn[0] if len(drawn) == 1 else chain.from_iterable(zip(*drawn, strict=True))
-        )
+        n = len(lanes)
+        if n == 1:
+            self.out.extend(self.all_tagged(lanes[0], lanes[0].items[:count]))
+        else:
+            mixed: list[Any] = [None] * (n * count)
+            for place, lane in enumerate(lanes):
+                mixed[place::n] = self.all_tagged(lane, lane.items[:count])
+            self.out.extend(mixed)
+        self._last.append(self.out.pop())
         left = ready[len(lanes) :]
         for lane in lanes:
             del lane.items[:count]
@@ -310,9 +331,8 @@ class LaneReader(Reader[U]):
         self._out = pump.out
 
     async def __anext__(self) -> U:
-        out = self._out
-        if len(out) > 1:  # the last of them is taken by the pump, which lets the sources go on
-            return out.popleft()
+        if self._out:
+            return self._out.popleft()
         pump = self._pump
         if pump.has_next():
             return pump.take()

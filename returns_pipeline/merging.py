@@ -61,8 +61,8 @@ def _merge(*sources: AsyncIterable[T], buffer: int = BUFFER) -> AsyncIterator[T]
     Each source's items keep their order. It ends when all sources have ended.
 
     Bounds: of each source at most ``buffer`` items are held. It begins with one; only for a reader
-    that takes everything and waits for more does it grow, by one each time, so that after ``k``
-    items it is about the square root of ``2 * k``. A reader that is slower than the sources brings
+    that takes everything and waits for more does it double, so that no source is ever ahead by
+    more than one item more than were taken of it. A reader that is slower than the sources brings
     it back to one.
 
     Order of events: the sources are opened at the first read. Each runs in one task of its own
@@ -172,7 +172,7 @@ class _Level(Generic[T]):
     def __init__(self, priority: float) -> None:
         self.priority = priority
         self.ready: deque[Lane[T]] = deque()  # with items, the next one first
-        self.passed_over = 0  # items of higher levels given out while this one had some
+        self.passed_over = 0  # items of higher levels given out while it had some, or soon might
         self.settling = 0  # sources that were let go on and had no chance yet to give an item
 
 
@@ -193,7 +193,10 @@ class _Prioritized(Lanes[T, T]):
         self._level_of[lane.index].ready.append(lane)
 
     def has_next(self) -> bool:
-        # A level whose source may have its next item at once is not to be passed over.
+        # A level whose source may have its next item at once is not to be passed over: neither by
+        # lower ones nor, if it is its turn, by higher ones.
+        if any(level.passed_over >= self._limit and not level.ready for level in self._levels):
+            return False
         settling = False
         for level in self._levels:
             if level.ready and (not settling or level.passed_over >= self._limit):
@@ -207,8 +210,9 @@ class _Prioritized(Lanes[T, T]):
         level = max(waiting, key=lambda level: level.passed_over)
         if level.passed_over < self._limit:
             level = waiting[0]
-        for lower in waiting[waiting.index(level) + 1 :]:
-            lower.passed_over += 1
+        for lower in self._levels[self._levels.index(level) + 1 :]:
+            if lower.ready or lower.settling:
+                lower.passed_over += 1
         level.passed_over = 0
         lane = level.ready.popleft()
         item = lane.items.pop(0)
@@ -226,6 +230,8 @@ class _Prioritized(Lanes[T, T]):
             self.loop.call_soon(self._settled, level, turns - 1)
         else:
             level.settling -= 1
+            if not (level.settling or level.ready):
+                level.passed_over = 0  # it had nothing after all
             self.wake_reader()
 
     def dismiss(self) -> None:
@@ -248,8 +254,9 @@ def _merge_prioritized(
        lower priority that are not given out yet, whenever they came.
     3. Sources of equal priority take turns.
 
-    A source that has nothing is not waited for, whatever its priority. Each source's items keep
-    their order. It ends when all sources have ended.
+    A source that has nothing is not waited for, whatever its priority; one that was just let go on
+    has a turn of the loop to give its next item, and counts as waiting until then. Each source's
+    items keep their order. It ends when all sources have ended.
 
     Bounds: as `merge`, of which it has also the order of events and the rules for errors and
     cancelled reads: after an error, what was read still comes out by priority.
@@ -536,7 +543,7 @@ def _zip_results(
 
     A failure takes its place in a tuple like a value: items with the same number stay together.
 
-    Bounds: of each source at most 64 items are held, counted like those of `merge`, of which it
+    Bounds: of each source at most 128 items are held, counted like those of `merge`, of which it
     also has the order of events and the rules for errors and cancelled reads.
 
     Known elsewhere as: ``zip`` (Rx, fs2, Akka and Pekko, Effect, tokio-stream).

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
-from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least, relay
-from returns_pipeline.operators import Operator, operator, plain_iterator
+from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least, check_source, relay
+from returns_pipeline.operators import Operator, operator
+from returns_pipeline.pump import turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from returns_pipeline.lanes import Lane
 
 __all__ = [
-    "changes",
+    "differing",
     "distinct_until_changed",
+    "folding",
     "prefetch",
     "scan",
-    "scanned",
     "take_until",
 ]
 
@@ -30,8 +31,37 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-class _Nothing:
-    """No item is of this class."""
+# How many items in a row may be left out before other tasks get a turn.
+_STRIDE = 256
+
+_SKIPPED: Final = object()  # what a step gives for an item that is left out
+
+
+class _Stepping(Merging[Any, Any]):
+    """One lane, whose items are changed or left out by a function as they are read."""
+
+    def __init__(
+        self, source: AsyncIterable[Any], make_step: Callable[[], Callable[[Any], Any]]
+    ) -> None:
+        super().__init__([source], BUFFER)
+        self._make_step = make_step
+
+    async def _fill(self, lane: Lane[Any], source: AsyncIterator[Any]) -> None:
+        items = lane.items
+        step = self._make_step()  # it keeps the last item, and lives no longer than this
+        skipped = 0
+        async for item in source:
+            made = step(item)
+            if made is not _SKIPPED:
+                items.append(made)
+                if len(items) >= lane.mark and not await self._look_up(lane):
+                    break
+            elif self.over:
+                break  # and the source has swallowed the cancellation
+            else:
+                skipped += 1
+                if skipped % _STRIDE == 0:
+                    await turn()
 
 
 @operator
@@ -72,21 +102,20 @@ def scan(source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]) -> Asy
     >>> run(timeline(scan(timed(3, 1, 2), 0, lambda total, n: total + n)))
     [(0.0, 3), (0.0, 4), (0.0, 6)]
     """
-    return relay(scanned(source, initial, func, passing=_Nothing))
+    check_source(source)
+    return LaneReader(_Stepping(source, lambda: folding(initial, func)))
 
 
-async def scanned(
-    source: AsyncIterable[T], initial: A, func: Callable[[A, T], A], *, passing: type[Any]
-) -> AsyncGenerator[A, None]:
-    """Do the work of `scan`; items of the class ``passing`` come out as they are."""
-    folded: Any = initial
-    async with plain_iterator(source) as items:
-        async for item in items:
-            if isinstance(item, passing):
-                yield item  # pyright: ignore[reportReturnType]  # neither a T nor an A
-            else:
-                folded = func(folded, item)
-                yield folded
+def folding(initial: A, func: Callable[[A, T], A]) -> Callable[[T], A]:
+    """Make the step of `scan` for one reading of a stream: it keeps what there is so far."""
+    folded = initial
+
+    def step(item: T) -> A:
+        nonlocal folded
+        folded = func(folded, item)
+        return folded
+
+    return step
 
 
 def _distinct_until_changed(
@@ -117,23 +146,28 @@ def _distinct_until_changed(
     >>> run(timeline(distinct_until_changed(script("aabbba|"))))
     [(0.0, 'a'), (2.0, 'b'), (5.0, 'a')]
     """
-    return relay(changes(source, key, passing=_Nothing))
+    check_source(source)
+
+    def make_step() -> Callable[[T], object]:
+        differs = differing(key)
+        return lambda item: item if differs(item) else _SKIPPED
+
+    return LaneReader(_Stepping(source, make_step))
 
 
-async def changes(
-    source: AsyncIterable[T], key: Callable[[T], object] | None, *, passing: type[Any]
-) -> AsyncGenerator[T, None]:
-    """Do the work of `distinct_until_changed`; items of ``passing`` come out as they are."""
-    async with plain_iterator(source) as items:
-        last: object = _Nothing
-        async for item in items:
-            if isinstance(item, passing):
-                yield item
-                continue
-            current = item if key is None else key(item)
-            if last is _Nothing or current != last:
-                last = current
-                yield item
+def differing(key: Callable[[T], object] | None) -> Callable[[T], bool]:
+    """Make the test of `distinct_until_changed` for one reading: it keeps what came last."""
+    last: object = _SKIPPED  # no item is this
+
+    def differs(item: T) -> bool:
+        nonlocal last
+        current = item if key is None else key(item)
+        if last is not _SKIPPED and not current != last:  # noqa: SIM202  # as documented
+            return False
+        last = current
+        return True
+
+    return differs
 
 
 class _DistinctPipe(Protocol):

@@ -26,14 +26,14 @@ from returns_pipeline.merging import zip_items
 from returns_pipeline.operators import QuickStreamer, plain_iterator
 from returns_pipeline.outcomes import settled
 from returns_pipeline.pacing import debounced, throttled
-from returns_pipeline.relaying import changes, scanned
+from returns_pipeline.relaying import differing, folding
 from returns_pipeline.sized import (
     check_sliding,
     check_weighted,
     flushing_chunks_by_weight,
     flushing_sliding,
 )
-from returns_pipeline.stages import Chain, Failed, Joint, Root
+from returns_pipeline.stages import Chain, Failed, Joint, Root, Stateful
 from returns_pipeline.windows import check_window, flushing_chunks
 from returns_pipeline.workers import expand_concurrently, map_concurrently
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from returns_pipeline.context import StepContext
     from returns_pipeline.event_time import Assigner, EventWindow, Late
-    from returns_pipeline.stages import Segment
+    from returns_pipeline.stages import Segment, Step
 
 __all__ = ["FailedItems", "ResultStream"]
 
@@ -602,14 +602,21 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
     # Steps that pass values on: a failure goes by, in its place.
 
     def scan(self, initial: A, func: Callable[[A, T_co], A], /) -> ResultStream[A, E_co]:
-        """Replace each value by the fold so far, as `combine.scan`."""
-        return self._segment(lambda part: scanned(part, initial, func, passing=Failed))
+        """Replace each value by the fold so far, as `combine.scan`, but in the reader's own task.
+
+        Like `map` it costs no task of its own, reads nothing ahead, and is ended by a read that is
+        cancelled unless a step before it loses nothing to one.
+        """
+        return self._remembering(lambda: (stages.MAP, folding(initial, func), None))
 
     def distinct_until_changed(
         self, key: Callable[[T_co], object] | None = None
     ) -> ResultStream[T_co, E_co]:
-        """Leave out values equal to the value before them, as `combine.distinct_until_changed`."""
-        return self._segment(lambda part: changes(part, key, passing=Failed))
+        """Leave out values equal to the value before them, as `combine.distinct_until_changed`.
+
+        In the reader's own task, like `scan`.
+        """
+        return self._remembering(lambda: (stages.FILTER, differing(key), None))
 
     def prefetch(self, n: int) -> ResultStream[T_co, E_co]:
         """Run what is before this step up to ``n`` items ahead, as `combine.prefetch`."""
@@ -806,6 +813,9 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         self, code: int, func: Callable[[Any], Any], extra: object = None
     ) -> ResultStream[Any, Any]:
         return ResultStream(Chain(self._chain, (code, func, extra)))
+
+    def _remembering(self, make: Callable[[], Step]) -> ResultStream[Any, Any]:
+        return ResultStream(Chain(self._chain, Stateful(make)))
 
     def _segment(self, segment: Segment) -> ResultStream[Any, Any]:
         return ResultStream(Chain(self._chain, segment))

@@ -36,6 +36,7 @@ __all__ = [
     "Joint",
     "Root",
     "Segment",
+    "Stateful",
     "Step",
     "expand",
     "on_its_own",
@@ -130,6 +131,17 @@ class Joint:
         return lambda part: self.join([part, *[_Whole(chain) for chain in chains]])
 
 
+@dataclass(frozen=True, slots=True)
+class Stateful:
+    """A step that remembers: it is made anew for each reading of the chain.
+
+    Attributes:
+        make: Makes it.
+    """
+
+    make: Callable[[], Step]
+
+
 class _Whole:
     """A whole chain, for a segment to read."""
 
@@ -148,10 +160,10 @@ class Chain:
     __slots__ = ("before", "link")
 
     def __init__(
-        self, before: Chain | None, link: Root | Step | Segment | Joint | asyncio.Event
+        self, before: Chain | None, link: Root | Step | Stateful | Segment | Joint | asyncio.Event
     ) -> None:
         self.before: Chain | None = before
-        self.link: Root | Step | Segment | Joint | asyncio.Event = link
+        self.link: Root | Step | Stateful | Segment | Joint | asyncio.Event = link
 
 
 def split(result: Result[Any, Any]) -> Any:
@@ -179,7 +191,7 @@ def open_results(chain: Chain) -> AsyncIterator[Result[Any, Any]]:
     """
     at: Chain | None = chain
     while at is not None:
-        if callable(at.link):
+        if callable(at.link) or isinstance(at.link, Joint):
             return _Resumable(chain)
         at = at.before
     return read_results(chain)
@@ -210,6 +222,8 @@ def _assemble(chain: Chain) -> tuple[AsyncIterable[Any], list[Step]]:
             stops.append(at.link)
         elif isinstance(at.link, Joint):
             steps.append(at.link.stopped_by(stops.copy()))
+        elif isinstance(at.link, Stateful):
+            steps.append(at.link.make())
         else:
             assert not isinstance(at.link, Root)
             steps.append(at.link)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import itertools
@@ -190,6 +191,55 @@ def test_distinct_until_changed_is_groupby(items: list[int]) -> None:
         by_parity = [next(group) for _, group in itertools.groupby(items, lambda n: n % 2)]
         made = distinct_until_changed.raw(timed(*items), lambda n: n % 2)
         assert await collect(made) == by_parity
+
+    run(main())
+
+
+def test_equal_items_without_end_let_others_run_and_end_when_the_reader_leaves() -> None:
+    async def main() -> None:
+        stopped = False
+
+        async def source() -> AsyncIterator[int]:
+            nonlocal stopped
+            try:
+                for _ in range(1_000_000):
+                    yield 1
+            finally:
+                stopped = True
+
+        made: Any = distinct_until_changed.raw(source())
+        assert await anext(made) == 1
+        others = 0
+        reading = asyncio.ensure_future(anext(made))
+        for _ in range(10):
+            await asyncio.sleep(0)
+            others += 1
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait([reading])
+        await made.aclose()
+        assert (others, stopped) == (10, True)
+
+    run(main())
+
+
+def test_a_source_that_swallows_its_cancellation_ends_at_an_equal_item() -> None:
+    async def main() -> None:
+        given = 0
+
+        async def source() -> AsyncIterator[int]:
+            nonlocal given
+            for _ in range(50):
+                given += 1
+                yield 1
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1)
+
+        made: Any = distinct_until_changed.raw(source())
+        assert await anext(made) == 1
+        await asyncio.sleep(2.5)
+        await made.aclose()
+        assert given == 4
 
     run(main())
 

@@ -154,6 +154,61 @@ def test_until_before_a_join_leaves_the_other_stream_alone() -> None:
     run(main())
 
 
+SAFE: dict[str, Callable[[ResultStream[str, str]], ResultStream[Any, Any]]] = {
+    "merge": lambda s: s.merge(results("|")),
+    "concat": lambda s: s.concat(results("|")),
+    "zip": lambda s: s.zip(results("(abcdef)|")),
+    "prefetch": lambda s: s.prefetch(1),
+    "scan behind a step with a task": lambda s: s.prefetch(1).scan("", lambda _, item: item),
+    "distinct_until_changed behind one": lambda s: s.prefetch(1).distinct_until_changed(),
+    "take_until": lambda s: s.take_until(script("-----------|")),
+    "throttle": lambda s: s.throttle(0.1),
+    "debounce": lambda s: s.debounce(0.1),
+}
+
+
+@pytest.mark.parametrize("add", SAFE.values(), ids=SAFE)
+def test_a_read_that_is_cancelled_loses_nothing(
+    add: Callable[[ResultStream[str, str]], ResultStream[Any, Any]],
+) -> None:
+    async def main() -> None:
+        cuts = 0
+        given = []
+        async with add(results("a---bX--c|")).stream() as items:
+            while True:
+                try:
+                    async with asyncio.timeout(0.7):
+                        given.append(await anext(items))
+                except TimeoutError:
+                    cuts += 1
+                except StopAsyncIteration:
+                    break
+        assert cuts > 5
+        assert len(given) == 4
+        assert [item for item in given if isinstance(item, Failure)] == [Failure("X")]
+
+    run(main())
+
+
+@pytest.mark.parametrize("method", ["scan", "distinct_until_changed"])
+def test_a_step_that_raises_ends_the_stream_and_closes_the_source(method: str) -> None:
+    async def main() -> None:
+        def broken(*_: object) -> str:
+            raise KeyError
+
+        first = source("abc|")
+        args = ("", broken) if method == "scan" else (broken,)
+        s = getattr(ResultStream.from_results(first).prefetch(1), method)(*args)
+        async with s.stream() as items:
+            with pytest.raises(KeyError):
+                await anext(items)
+            assert first.closed == 1
+            with pytest.raises(StopAsyncIteration):
+                await anext(items)
+
+    run(main())
+
+
 def test_zip_says_when_strict_that_one_is_shorter() -> None:
     async def main() -> None:
         with pytest.raises(UnevenSources):
