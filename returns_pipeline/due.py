@@ -183,13 +183,6 @@ class DuePump(Pump[T]):
         while self.due:
             await self.wait_for_reader()
 
-    async def let_read(self) -> None:
-        """Give the reader a turn: it comes back for more in it, or not for a while."""
-        self.wake_reader()
-        self.turning = True
-        await turn()
-        self.turning = False
-
     async def give_alone(self, item: object) -> None:
         """Flush, and let an item out that goes into no window."""
         self.flush()

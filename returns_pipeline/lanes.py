@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.operators import plain_iterator
-from returns_pipeline.pump import Pump, Reader, turn, wake
+from returns_pipeline.pump import Pump, Reader, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -202,10 +202,7 @@ class Lanes(Pump[U], Generic[T, U]):
             self.arrived(lane)
             self.wake_reader()
         if self.reading and self._is_full(lane):
-            # It comes back for more in this turn of the loop, or not for a while.
-            self.turning = True
-            await turn()
-            self.turning = False
+            await self.let_read()
             if not (items or lane.drawn):
                 self._adapt(lane)
         while self._is_full(lane):

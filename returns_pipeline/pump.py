@@ -80,6 +80,13 @@ class Pump(ABC, Generic[T]):
         if self.ready is not None and not self.ready.done():
             self.ready.set_result(None)
 
+    async def let_read(self) -> None:
+        """Give the reader a turn: it comes back for more in it, or not for a while."""
+        self.wake_reader()
+        self.turning = True
+        await turn()
+        self.turning = False
+
     async def _run(self) -> None:
         try:
             await self.pump()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Never, cast, overload
 
 from aiostream import Stream
-from returns.future import Future, FutureResult
-from returns.result import Failure, Result, Success
+from returns.future import FutureResult
 from typing_extensions import TypeVar
 
 from returns_pipeline import combine, stages
-from returns_pipeline.errors import InvalidArgument, StreamEmpty
+from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.event_time import check_event_windows, passing_event_windows
 from returns_pipeline.keyed import (
     check_keyed,
@@ -24,9 +21,10 @@ from returns_pipeline.keyed import (
 from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least
 from returns_pipeline.merging import zip_items
 from returns_pipeline.operators import QuickStreamer, plain_iterator
-from returns_pipeline.outcomes import settled
+from returns_pipeline.outcomes import result_of, settled
 from returns_pipeline.pacing import debounced, throttled
 from returns_pipeline.relaying import differing, folding
+from returns_pipeline.routing import KeyFailed, check_route, passing_route
 from returns_pipeline.sized import (
     check_sliding,
     check_weighted,
@@ -34,6 +32,7 @@ from returns_pipeline.sized import (
     flushing_sliding,
 )
 from returns_pipeline.stages import Chain, Failed, Joint, Root, Stateful
+from returns_pipeline.terminals import FailedItems, Terminals
 from returns_pipeline.windows import check_window, flushing_chunks
 from returns_pipeline.workers import expand_concurrently, map_concurrently
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 
     from aiostream.core import Streamer
+    from returns.result import Result
 
     from returns_pipeline.context import StepContext
     from returns_pipeline.event_time import Assigner, EventWindow, Late
@@ -63,20 +63,7 @@ X3 = TypeVar("X3", bound=Exception)
 X4 = TypeVar("X4", bound=Exception)
 
 
-@dataclass(frozen=True, slots=True)
-class FailedItems(Generic[T_co, E_co]):
-    """What `ResultStream.collect_all` read when at least one item failed.
-
-    Attributes:
-        successes: The values that came out, in order.
-        errors: The errors that came out, in order; never empty.
-    """
-
-    successes: list[T_co]
-    errors: list[E_co]
-
-
-class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
+class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
     """A stream whose items are Results: values that may have failed, with typed errors.
 
     Methods add a step and give a new stream; the error type widens as steps are added. A failure
@@ -86,6 +73,11 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
     It is an `aiostream.Stream` of Results: ``|``, slices, ``+``, ``async with s.stream()`` and
     ``await s`` work as there.
+
+    Where no stream comes first there is no method: ``combine.merge_prioritized((9, a), (1, b))``
+    and ``combine.select({"a": a, "b": b})`` read streams of Results as they are, as does
+    ``combine.partition(s, predicate)``, for two sides to be read on; `partition` here reads to the
+    end. `from_results` makes a `ResultStream` of what they give.
 
     Sequential steps run in the reader's task, in one generator. An exception that a step did not
     declare is a bug: it propagates, after the source is closed.
@@ -102,8 +94,7 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
     def __init__(self, chain: Chain) -> None:
         """Not for callers: `of` and `from_results` make streams."""
-        self._chain = chain
-        super().__init__(lambda: stages.open_results(chain))
+        super().__init__(chain)
 
     def stream(self) -> Streamer[Result[T_co, E_co]]:
         """Open the stream for reading: ``async with s.stream() as items``."""
@@ -599,6 +590,110 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         branches = combine.broadcast(self, n, buffer=buffer, slow=slow, on_drop=on_drop)
         return tuple([ResultStream.from_results(branch) for branch in branches])
 
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[
+            [A, AsyncIterator[T_co]],
+            AsyncIterable[Result[U, F]] | FutureResult[U, F] | Awaitable[Result[U, F]],
+        ],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> ResultStream[U, E_co | F]: ...
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[
+            [A, AsyncIterator[T_co]],
+            AsyncIterable[Result[U, F]] | FutureResult[U, F] | Awaitable[Result[U, F]],
+        ],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["isolate"],
+    ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[
+            [A, AsyncIterator[T_co], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
+        ],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise"] = "raise",
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> ResultStream[U, E_co | F]: ...
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[
+            [A, AsyncIterator[T_co], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
+        ],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["isolate"],
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[..., Any],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise", "isolate"] = "raise",
+        ctx: StepContext | None = None,
+        hold: bool = False,
+    ) -> ResultStream[Any, Any]:
+        """Give the values of each key to a worker of its own, whose Results come out.
+
+        As `combine.route`, for the values of this stream: a worker is an async generator of
+        Results, or a coroutine of one; with a ``ctx`` it gets a context, and what it registered is
+        settled as `bind_step` does it.
+
+        1. A Result comes out when its worker has made it.
+        2. A failure of this stream has no key: it goes by the workers and comes out as it comes,
+           before what they still have to do. It ends nothing, like a failure that a worker gives.
+        3. What a worker raises is raised when all that was made before is out, or, if failing keys
+           are to be isolated, comes out as the failure `KeyFailed`, with the values not done.
+
+        Cancel safety: a read that is cancelled loses nothing.
+
+        Raises:
+            InvalidArgument: At the call, if a number is out of range.
+        """
+        check_route(max_keys, buffer, idle_after, failing)
+        return self._segment(
+            lambda part: passing_route(
+                part,
+                key,
+                _never_a_future(worker) if ctx is None else worker,
+                max_keys=max_keys,
+                buffer=buffer,
+                idle_after=idle_after,
+                failing=failing,
+                ctx=ctx,
+                hold=hold,
+                passing=Failed,
+                unpack=_routed,
+            )
+        )
+
     # Steps that pass values on: a failure goes by, in its place.
 
     def scan(self, initial: A, func: Callable[[A, T_co], A], /) -> ResultStream[A, E_co]:
@@ -686,127 +781,6 @@ class ResultStream(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """Give the errors alone; values are left out."""
         return Stream(lambda: _errors(self._chain))
 
-    # Terminals: nothing runs before one is awaited, and the source is closed before it returns.
-
-    def collect(self) -> FutureResult[list[T_co], E_co]:
-        """Read all values into a list; stop at the first failure, close the source and give it."""
-        return FutureResult(self._collect())
-
-    async def _collect(self) -> Result[list[T_co], E_co]:
-        values: list[T_co] = []
-        async with plain_iterator(stages.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                values.append(item)
-        return Success(values)
-
-    def collect_all(self) -> FutureResult[list[T_co], FailedItems[T_co, E_co]]:
-        """Read to the end: give the list of values, or, if an item failed, both lists."""
-        return FutureResult(self._collect_all())
-
-    async def _collect_all(self) -> Result[list[T_co], FailedItems[T_co, E_co]]:
-        values, errors = await self._partition()
-        return Failure(FailedItems(values, errors)) if errors else Success(values)
-
-    def partition(self) -> Future[tuple[list[T_co], list[E_co]]]:
-        """Read to the end: give the values and the errors, both in order."""
-        return Future(self._partition())
-
-    async def _partition(self) -> tuple[list[T_co], list[E_co]]:
-        values: list[T_co] = []
-        errors: list[E_co] = []
-        async with plain_iterator(stages.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    errors.append(item.error)
-                else:
-                    values.append(item)
-        return values, errors
-
-    def for_each(self, func: Callable[[T_co], object], /) -> FutureResult[int, E_co]:
-        """Call ``func`` with each value, awaiting what it gives if that can be awaited.
-
-        One value at a time; stops at the first failure, closes the source and gives it.
-
-        Returns:
-            How many values were handled.
-        """
-        return FutureResult(self._for_each(func))
-
-    async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, E_co]:
-        handled = 0
-        async with plain_iterator(stages.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                given = func(item)
-                if given is not None and inspect.isawaitable(given):
-                    await given
-                handled += 1
-        return Success(handled)
-
-    def fold(self, initial: A, func: Callable[[A, T_co], A], /) -> FutureResult[A, E_co]:
-        """Combine all values into one: ``func`` of what there is so far and the next value.
-
-        Stops at the first failure, closes the source and gives it.
-        """
-        return FutureResult(self._fold(initial, func))
-
-    async def _fold(self, initial: A, func: Callable[[A, T_co], A]) -> Result[A, E_co]:
-        folded = initial
-        async with plain_iterator(stages.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                folded = func(folded, item)
-        return Success(folded)
-
-    def first(self) -> FutureResult[T_co, E_co | StreamEmpty]:
-        """Give the first item, value or failure, and close the source.
-
-        A stream without items gives the failure `StreamEmpty`.
-        """
-        return FutureResult(self._first())
-
-    async def _first(self) -> Result[T_co, E_co | StreamEmpty]:
-        async with plain_iterator(stages.read_results(self._chain)) as items:
-            async for item in items:
-                return item
-        return Failure(StreamEmpty())
-
-    def last(self) -> FutureResult[T_co, E_co | StreamEmpty]:
-        """Read to the end and give the last value; stop at the first failure and give it.
-
-        A stream without items gives the failure `StreamEmpty`.
-        """
-        return FutureResult(self._last())
-
-    async def _last(self) -> Result[T_co, E_co | StreamEmpty]:
-        async with plain_iterator(stages.read(self._chain)) as items:
-            item: Any = Failed(StreamEmpty())
-            async for item in items:  # the last one is wanted
-                if item.__class__ is Failed:
-                    break
-        return Failure(item.error) if item.__class__ is Failed else Success(item)
-
-    def run(self) -> FutureResult[int, E_co]:
-        """Read to the end for the steps' effects; stop at the first failure and give it.
-
-        Returns:
-            How many values came out.
-        """
-        return FutureResult(self._run())
-
-    async def _run(self) -> Result[int, E_co]:
-        count = 0
-        async with plain_iterator(stages.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                count += 1
-        return Success(count)
-
     # How the chain grows. What comes out of the engine is untyped; the callers' signatures say it.
 
     def _step(
@@ -854,6 +828,23 @@ def _awaiting_future(
         return await settled(func(value))
 
     return call
+
+
+def _never_a_future(worker: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a coroutine of a `FutureResult`, which would else be taken for an async iterable."""
+
+    def call(key: object, items: object) -> Any:
+        made = worker(key, items)
+        return settled(made) if made.__class__ is FutureResult else made
+
+    return call
+
+
+def _routed(made: Any) -> Any:
+    """Turn what a worker made into a bare value or a `Failed`."""
+    if isinstance(made, KeyFailed):
+        return Failed(cast("object", made))
+    return stages.split(result_of(made))
 
 
 async def _values(chain: Chain) -> AsyncIterator[Any]:

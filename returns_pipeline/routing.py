@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from returns_pipeline.context import StepContext
 
-__all__ = ["KeyFailed", "route"]
+__all__ = ["KeyFailed", "check_route", "passing_route", "route"]
 
 F = TypeVar("F")
 K = TypeVar("K")
@@ -47,6 +47,10 @@ class KeyFailed(Generic[K_co, T_co]):
     key: K_co
     error: Exception
     items: tuple[T_co, ...]
+
+
+class _Nothing:
+    """No item is of this class."""
 
 
 class _Inbox(Generic[K, T]):
@@ -110,8 +114,12 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
         buffer: int,
         idle_after: float,
         isolated: bool,
+        passing: type[Any],
+        unpack: Callable[[Any], Any],
     ) -> None:
         super().__init__([source], BUFFER)
+        self._passing = passing
+        self._unpack = unpack
         self._key = key
         self._work = work
         self._max_keys = max_keys
@@ -129,7 +137,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
             await super()._read(lane)
             return
         try:
-            await self._dispatch(lane.source)
+            await self._dispatch(lane)
         except Exception as error:  # raised when what was read is done
             if self.over:
                 raise
@@ -137,11 +145,16 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
         for inbox in self._inboxes.values():
             inbox.close()
 
-    async def _dispatch(self, source: AsyncIterable[T]) -> None:
-        async with plain_iterator(source) as items:
+    async def _dispatch(self, lane: Lane[Any]) -> None:
+        async with plain_iterator(lane.source) as items:
             async for item in items:
                 if self.over:
                     return  # and the source swallowed the cancellation
+                if isinstance(item, self._passing):
+                    lane.items.append(item)
+                    if len(lane.items) >= lane.mark:
+                        _ = await self._look_up(lane)
+                    continue
                 inbox = await self._inbox(self._key(item))
                 inbox.queue.append(item)
                 wake(inbox.waiter)
@@ -177,7 +190,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
         try:
             async with plain_iterator(self._work(inbox)) as made:
                 async for item in made:
-                    yield item
+                    yield self._unpack(item)
             _check_willing(inbox)
         except Exception as error:
             if self.over:
@@ -190,7 +203,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
                     f"raised by the worker of key {inbox.key!r}; not done: {len(left)} items"
                 )
                 raise
-            yield KeyFailed(inbox.key, error, left)
+            yield self._unpack(KeyFailed(inbox.key, error, left))
         else:
             self._dismissed(inbox)
 
@@ -348,13 +361,51 @@ def _route(
     [(0.0, 'a1'), (1.0, 'b1'), (2.0, 'a2'), (3.0, 'a3'), (4.0, 'b2')]
     """
     check_source(source)
+    check_route(max_keys, buffer, idle_after, failing)
+    return passing_route(
+        source,
+        key,
+        worker,
+        max_keys=max_keys,
+        buffer=buffer,
+        idle_after=idle_after,
+        failing=failing,
+        ctx=ctx,
+        hold=hold,
+        passing=_Nothing,
+        unpack=lambda item: item,
+    )
+
+
+def check_route(max_keys: int, buffer: int, idle_after: float, failing: str) -> None:
+    """Refuse arguments of `route` that are out of range."""
     check_at_least("max_keys", max_keys, 1)
     check_at_least("buffer", buffer, 1)
     if not idle_after > 0:
         raise InvalidArgument(f"idle_after must be above 0 seconds, not {idle_after!r}")
     if failing not in {"raise", "isolate"}:
         raise InvalidArgument(f"failing must be 'raise' or 'isolate', not {failing!r}")
-    pump: _Routing[K, T] = _Routing(
+
+
+def passing_route(
+    source: AsyncIterable[Any],
+    key: Callable[[Any], K],
+    worker: Callable[..., Any],
+    *,
+    max_keys: int,
+    buffer: int,
+    idle_after: float,
+    failing: str,
+    ctx: StepContext | None,
+    hold: bool,
+    passing: type[Any],
+    unpack: Callable[[Any], Any],
+) -> AsyncIterator[Any]:
+    """Do as `route`; items of the class ``passing`` go by the workers.
+
+    ``unpack`` makes of what a worker gave, or of its `KeyFailed`, what comes out.
+    """
+    pump: _Routing[K, Any] = _Routing(
         source,
         key,
         _working(worker) if ctx is None else _in_own_step(worker, ctx, hold=hold),
@@ -362,6 +413,8 @@ def _route(
         buffer=buffer,
         idle_after=idle_after,
         isolated=failing == "isolate",
+        passing=passing,
+        unpack=unpack,
     )
     return LaneReader(pump)
 

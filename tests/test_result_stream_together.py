@@ -7,14 +7,17 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiostream import stream
+from returns.future import future_safe
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import InvalidArgument, ResultStream, pipe
+from returns_pipeline import InvalidArgument, ResultStream, StepContext, combine, pipe
+from returns_pipeline.combine import KeyFailed
 from returns_pipeline.errors import BufferOverflow, UnevenSources
 from returns_pipeline.testing import Scripted, run, script, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 LETTERS: dict[str, Result[str, str]] = {
     **{letter: Success(letter) for letter in "abcdef"},
@@ -162,6 +165,7 @@ SAFE: dict[str, Callable[[ResultStream[str, str]], ResultStream[Any, Any]]] = {
     "scan behind a step with a task": lambda s: s.prefetch(1).scan("", lambda _, item: item),
     "distinct_until_changed behind one": lambda s: s.prefetch(1).distinct_until_changed(),
     "take_until": lambda s: s.take_until(script("-----------|")),
+    "route": lambda s: s.route(by_letter, echo),
     "throttle": lambda s: s.throttle(0.1),
     "debounce": lambda s: s.debounce(0.1),
 }
@@ -231,6 +235,151 @@ def test_broadcast_gives_values_and_failures_to_each_stream() -> None:
     run(main())
 
 
+async def echo(key: str, items: AsyncIterator[str]) -> AsyncIterator[Result[str, str]]:
+    async for item in items:
+        assert item == key
+        await asyncio.sleep(2)
+        yield Failure(item * 2) if item == "d" else Success(item * 2)
+
+
+async def whole(_: bool, items: AsyncIterator[str]) -> Result[str, str]:
+    return Success("".join([item async for item in items]))
+
+
+@future_safe(exceptions=(KeyError,))
+async def future(_: bool, items: AsyncIterator[str]) -> str:
+    return "".join([item async for item in items])
+
+
+def by_letter(letter: str) -> str:
+    return letter
+
+
+def early(letter: str) -> bool:
+    return letter < "c"
+
+
+def test_route_gives_each_key_s_values_to_a_worker_and_lets_failures_go_by() -> None:
+    async def main() -> None:
+        s = results("(aXbd)-aY|").route(by_letter, echo)
+        expected = [(0, "X"), (2, "aa"), (2, "bb"), (2, "dd"), (3, "Y"), (4, "aa")]
+        for _ in range(2):
+            assert await shown(s) == expected
+        assert await stream.list(s.failures()) == ["X", "dd", "Y"]
+        for worker in whole, future:
+            seen = await shown(results("abXcYd|").route(early, worker))
+            assert seen == [(2, "X"), (4, "Y"), (6, "ab"), (6, "cd")]
+
+    run(main())
+
+
+def test_failures_that_go_by_route_wait_for_the_reader() -> None:
+    async def main() -> None:
+        first = source("(XYZXYZXYZa)|")
+        async with ResultStream.from_results(first).route(by_letter, echo).stream() as items:
+            for taken in range(1, 5):
+                await anext(items)
+                await asyncio.sleep(9)
+                assert first.given <= taken + 1
+
+    run(main())
+
+
+def test_what_a_worker_of_route_raises_is_fatal_or_a_failure_as_chosen() -> None:
+    async def worker(key: str, items: AsyncIterator[str]) -> AsyncIterator[Result[str, str]]:
+        async for item in items:
+            if key == "b":
+                raise ZeroDivisionError
+            yield Success(item)
+
+    async def main() -> None:
+        s = results("a-b-cX|")
+        with pytest.raises(ZeroDivisionError) as caught:
+            await s.route(by_letter, worker).collect_all()
+        assert "key 'b'" in caught.value.__notes__[0]
+        values, errors = (
+            await s.route(by_letter, worker, failing="isolate").partition()
+        )._inner_value
+        assert values == ["a", "c"]
+        [failed, other] = errors
+        assert isinstance(failed, KeyFailed)
+        assert (failed.key, failed.items, other) == ("b", ("b",), "X")
+        assert isinstance(failed.error, ZeroDivisionError)
+
+    run(main())
+
+
+def test_a_worker_of_route_that_gives_no_result_fails_like_one_that_raises() -> None:
+    async def worker(_: str, items: AsyncIterator[str]) -> AsyncIterator[Any]:
+        async for item in items:
+            yield item
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match="expected a Result, not 'a'"):
+            await results("ab|").route(by_letter, worker).collect()
+        isolated = results("a|").route(by_letter, worker, failing="isolate")
+        [failed] = await stream.list(isolated.failures())
+        assert isinstance(failed, KeyFailed)
+        assert failed.items == ("a",)
+
+    run(main())
+
+
+def test_what_a_worker_of_route_registered_is_settled_as_by_bind_step() -> None:
+    undone: list[str] = []
+
+    async def undo(item: str) -> None:
+        undone.append(item)
+
+    async def worker(key: str, items: AsyncIterator[str], step: StepContext) -> Result[str, str]:
+        async for item in items:
+            await step.register(undo, item)
+        return Failure("no") if key == "b" else Success(key)
+
+    async def main() -> None:
+        async with StepContext("job") as ctx:
+            s = results("(abX)|").route(by_letter, worker, ctx=ctx)
+            assert [item for _, item in await shown(s)] == ["X", "a", "no"]
+            assert undone == ["b"]
+            await results("(ca)|").route(by_letter, worker, ctx=ctx, hold=True).run()
+            await ctx.scope.compensate()
+        assert undone == ["b", "a", "c"]
+
+    run(main())
+
+
+def test_until_lets_the_workers_of_route_finish_what_was_read() -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(1.5, stop.set)
+        first = source("abX-----c|")
+        s = ResultStream.from_results(first).route(by_letter, echo).until(stop)
+        assert await shown(s) == [(2, "aa"), (3, "bb")]
+        assert first.cancelled == 1
+
+    run(main())
+
+
+def test_where_no_stream_comes_first_a_result_stream_is_made_of_what_comes_out() -> None:
+    async def main() -> None:
+        first = ResultStream.from_results(
+            combine.merge_prioritized((1, results("(aX)|")), (2, results("(bY)|")))
+        )
+        assert [item for _, item in await shown(first.map(str.upper))] == ["B", "Y", "A", "X"]
+        tagged = await timeline(combine.select({"l": results("aX|"), "r": results("--b|")}))
+        assert [(key, item) for _, (key, item) in tagged] == [
+            ("l", Success("a")),
+            ("l", Failure("X")),
+            ("r", Success("b")),
+        ]
+        sides = combine.partition(results("aXbY|"), lambda item: isinstance(item, Success))
+        good, bad = [ResultStream.from_results(side) for side in sides]
+        assert [item for _, item in await shown(good)] == ["a", "b"]
+        assert [item for _, item in await shown(bad)] == ["X", "Y"]
+
+    run(main())
+
+
 def test_partition_behind_a_pipe() -> None:
     async def main() -> None:
         good, bad = results("aXb|") | pipe.partition(lambda item: isinstance(item, Success))
@@ -248,8 +397,12 @@ def test_partition_behind_a_pipe() -> None:
         lambda s: s.throttle(0),
         lambda s: s.debounce(0),
         lambda s: s.broadcast(0),
+        lambda s: s.route(by_letter, echo, max_keys=0),
+        lambda s: s.route(by_letter, echo, buffer=0),
+        lambda s: s.route(by_letter, echo, idle_after=0),
+        lambda s: s.route(by_letter, echo, failing="drop"),
     ],
-    ids=range(5),
+    ids=range(9),
 )
 def test_arguments_out_of_range_are_refused_at_the_call(make: Callable[[Any], Any]) -> None:
     with pytest.raises(InvalidArgument):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_type
 
 from aiostream import Stream
 from aiostream.core import Streamer
+from returns.future import future_safe
 from returns.result import Result, Success
 from typing_extensions import TypeIs
 
@@ -235,6 +236,41 @@ def piped(
     pipe.route(str)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     pipe.broadcast("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     pipe.partition(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def halves(key: str, items: AsyncIterator[int]) -> AsyncIterator[Result[float, OSError]]:
+    async for item in items:
+        yield Success(len(key) * item / 2)
+
+
+async def sum_of(_: str, items: AsyncIterator[int]) -> Result[bytes, OSError]:
+    return Success(bytes([item async for item in items]))
+
+
+@future_safe(exceptions=(OSError,))
+async def write(_: str, items: AsyncIterator[int]) -> bytes:
+    return bytes([item async for item in items])
+
+
+def routed_methods(s: ResultStream[int, KeyError], ctx: StepContext) -> None:
+    """A worker gives Results; what it raises is one more error, if asked for."""
+    assert_type(s.route(str, halves), ResultStream[float, KeyError | OSError])
+    assert_type(s.route(lambda n: str(n % 3), sum_of), ResultStream[bytes, KeyError | OSError])
+    assert_type(s.route(key=str, worker=write), ResultStream[bytes, KeyError | OSError])
+    assert_type(
+        s.route(str, halves, failing="isolate", max_keys=3, buffer=2, idle_after=2),
+        ResultStream[float, KeyError | OSError | KeyFailed[str, int]],
+    )
+    assert_type(s.route(str, persist, ctx=ctx), ResultStream[list[int], KeyError | OSError])
+    assert_type(
+        s.route(str, persist, ctx=ctx, hold=True, failing="isolate"),
+        ResultStream[list[int], KeyError | OSError | KeyFailed[str, int]],
+    )
+    s.route(str, doubles)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.route(str, persist)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.route(str, halves, ctx=ctx)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.route(lambda n: n, halves)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.route(str, halves, failing="drop")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def methods(
