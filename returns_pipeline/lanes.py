@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.operators import plain_iterator
-from returns_pipeline.pump import Pump, Reader, wake
+from returns_pipeline.pump import Pump, Reader, error_of, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -371,7 +371,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
                 task.cancel()
     first: BaseException | None = None
     for task in tasks:
-        if task.cancelled() or (raised := task.exception()) is None:
+        if (raised := error_of(task)) is None:
             continue
         if first is None:
             first = raised

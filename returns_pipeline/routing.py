@@ -259,6 +259,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
             await super().pump()
         finally:
             self._disarm()
+            self._inboxes.clear()  # of workers that were stopped: they know this object
             failure, self._failure = self._failure, None
             if failure is not None and not self.closed:
                 # A worker's error that came before this one, if any, gets it as a note.

@@ -13,7 +13,7 @@ from aiostream import Stream, stream
 from returns_pipeline.errors import BufferOverflow, InvalidArgument
 from returns_pipeline.lanes import BUFFER, check_at_least, check_source
 from returns_pipeline.operators import QuickStreamer, plain_iterator
-from returns_pipeline.pump import Pump, Reader, wait_done, wake
+from returns_pipeline.pump import Pump, Reader, error_of, wait_done, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable
@@ -218,7 +218,7 @@ class _Hub(Generic[T]):
             return
         self._task = None  # one raises it
         await wait_done(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := error_of(task)) is not None:
             raise error
 
     def report(self, place: int, gap: int) -> None:
