@@ -100,6 +100,19 @@ def test_lists_due_at_one_instant_come_in_the_order_of_their_opening() -> None:
     assert [key for key, _ in given(keyed_chunks(source, 9, 3.0, key=first))] == [*"bcad"]
 
 
+def test_the_source_waits_until_a_list_that_made_room_for_a_new_key_is_taken() -> None:
+    async def main() -> None:
+        source = timed(*"abcdefgh")
+        reading: Any = keyed_chunks.raw(source, 100, 99.0, key=first, max_keys=2)
+        for taken in range(1, 5):
+            await anext(reading)
+            await asyncio.sleep(9)
+            assert source.given == taken + 3  # two are open, and the next one has to wait
+        await reading.aclose()
+
+    run(main())
+
+
 def test_at_max_keys_the_oldest_list_makes_room() -> None:
     source = timed("a1", "b1", "a2", "c1", "a3", "b2")
     assert given(keyed_chunks(source, 9, 3.0, key=first, max_keys=2)) == [
