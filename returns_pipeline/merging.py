@@ -258,8 +258,8 @@ def _merge_prioritized(
     has a turn of the loop to give its next item, and counts as waiting until then. Each source's
     items keep their order. It ends when all sources have ended.
 
-    Bounds: as `merge`, of which it has also the order of events and the rules for errors and
-    cancelled reads: after an error, what was read still comes out by priority.
+    Bounds, order of events, errors and cancel safety: as `merge`; after an error, what was read
+    still comes out by priority.
 
     Known elsewhere as: ``MergePrioritized`` (Akka and Pekko, where priorities are weights),
     ``MergePreferred``.
@@ -403,7 +403,7 @@ def _select(
        have passed since the last pair, or the last `TimedOut`, was given out, or since the first
        read. It does not end anything.
 
-    For bounds, order, errors and cancelled reads, see `merge`: a read that is cancelled and made
+    Bounds, order of events, errors and cancel safety: as `merge`. A read that is cancelled and made
     again does not start the time-out again.
 
     Known elsewhere as: ``select!`` (tokio, where the losers of each round are dropped),
@@ -543,8 +543,9 @@ def _zip_results(
 
     A failure takes its place in a tuple like a value: items with the same number stay together.
 
-    Bounds: of each source at most 128 items are held, counted like those of `merge`, of which it
-    also has the order of events and the rules for errors and cancelled reads.
+    Bounds: of each source at most 128 items are held, counted like those of `merge`.
+
+    Order of events, errors and cancel safety: as `merge`.
 
     Known elsewhere as: ``zip`` (Rx, fs2, Akka and Pekko, Effect, tokio-stream).
 

@@ -123,8 +123,13 @@ def _distinct_until_changed(
 ) -> AsyncIterator[T]:
     """Leave out the items that are equal to the one before them.
 
-    An item is given out when it is the first, or when it, or its ``key``, differs (``!=``) from
-    that of the item before it. The others are dropped: that is its purpose.
+    An item is given out when
+
+    1. it is the first one, or
+    2. it, or its ``key``, differs (``!=``) from that of the item before it.
+
+    The others are dropped: that is its purpose. A source that gives nothing but those, without ever
+    suspending, lets other tasks have a turn now and then.
 
     Order of events, bounds and cancel safety: as `scan`.
 
@@ -206,8 +211,12 @@ distinct_until_changed: Operator[_DistinctCall, _DistinctPipe, _DistinctRaw] = O
 def prefetch(source: AsyncIterable[T], n: int) -> AsyncIterator[T]:
     """Read up to ``n`` items ahead of the reader, so that both work at the same time.
 
-    The source is asked for items from the first read on, and goes on while less than ``n`` are
-    held. All come out, in order; the reader waits only when none is held.
+    1. The source is asked for items from the first read on, and goes on while less than ``n`` are
+       held.
+    2. An item is given out when it has come and those before it are out: all come out, in order,
+       and the reader waits only when none is held.
+
+    Bounds: ``n`` items are held, whatever the reader takes; then the source waits.
 
     Cancel safety, order of events and context variables: as `scan`.
 

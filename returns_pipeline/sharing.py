@@ -464,7 +464,7 @@ def partition(
     - ``"fail"``: when the next item comes for it, both give out what they hold and then raise
       `BufferOverflow`.
 
-    For the order of events and cancelled reads, see `broadcast`.
+    Order of events and cancel safety: as `broadcast`.
 
     Known elsewhere as: ``partition`` (Rx, Effect, Akka and Pekko), ``Either``'s ``separate``.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import math
 import weakref
 from dataclasses import dataclass
@@ -205,6 +206,14 @@ CASES = [
     Case(made_of(broadcast), (), {}, ((), {}), items=same),
     Case(made_of(partition), (), {}, ((), {}), items=same),
 ]  # fmt: skip
+
+
+# Everything public that makes streams of streams: the modules say what there is, nobody here.
+PUBLIC: dict[str, object] = {
+    **{name: made for name, made in vars(windows).items() if isinstance(made, Operator)},
+    **{name: getattr(combine, name) for name in combine.__all__},
+}
+PUBLIC = {name: made for name, made in PUBLIC.items() if not isinstance(made, type)}
 
 
 def each(cases: list[Case]) -> pytest.MarkDecorator:
@@ -691,8 +700,19 @@ def test_a_source_that_is_not_async_is_a_type_error_at_the_call(case: Case) -> N
         case.operator([1, 2], *case.args, **case.kwargs)
 
 
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_a_docstring_says_when_things_come_out_what_is_held_and_what_a_cancelled_read_loses(
+    name: str,
+) -> None:
+    doc = inspect.getdoc(PUBLIC[name]) or ""
+    assert "\n1. " in doc
+    assert "bounds" in doc.casefold()
+    assert "cancel safety" in doc.casefold()
+    assert "\nKnown elsewhere as" in doc
+    for heading in ("Args:", "Returns:", "Raises:", ">>> "):
+        assert f"\n{heading}" in doc
+
+
 def test_no_operator_is_missing_here() -> None:
-    public = {name for name in windows.__all__ if isinstance(getattr(windows, name), Operator)}
-    public |= {name for name in combine.__all__ if not isinstance(getattr(combine, name), type)}
-    assert public == {case.operator.__name__ for case in CASES}
+    assert PUBLIC.keys() == {case.operator.__name__ for case in CASES}
     assert math.inf not in {case.lead for case in CASES}
