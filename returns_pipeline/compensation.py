@@ -220,7 +220,18 @@ class Journal(Protocol):
         """Put an action on record. It is durable when this returns, or not there if it raises."""
 
     async def forget(self, ids: Sequence[str], /) -> None:
-        """Commit: the actions need not be undone. It is durable when this returns."""
+        """Commit: the actions need not be undone.
+
+        It is durable when this returns; or, if the journal was told that commits may be lazy, when
+        a later `flush` returns. Order is kept: it is never durable later than what is recorded
+        after it.
+        """
+
+    async def flush(self) -> None:
+        """Return when all commits that have returned are durable.
+
+        It raises what has kept one of them from it, also when that was a while ago.
+        """
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Put actions into another saga, of this name, with ``prefix`` before their places.
@@ -321,8 +332,9 @@ class CompensationScope:
         on_failure: What a failed undo means for the rest: "continue" with it, or "stop" and leave
             it in `CompensationReport.not_run`.
         journal: Keeps the actions on disk or in a database, so that a crash does not forget them:
-            an action is there before `register` returns, and gone before `commit` returns. What
-            that promises, and what a crash can hit, is in ``docs/sagas.md``.
+            an action is there before `register` returns, and gone before `commit` returns; if the
+            journal has lazy commits, when `flush` or ``async with`` returns. What that promises,
+            and what a crash can hit, is in ``docs/sagas.md``.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -631,6 +643,19 @@ class CompensationScope:
         if cancelled is not None:
             raise cancelled
 
+    async def flush(self) -> None:
+        """Return when all commits of its journal are durable; without a journal, at once.
+
+        Raises:
+            JournalError: They are not. If they may still be, they count as commits: what they
+                cover is not undone here, but by `recover` if this process ends before.
+        """
+        if self._manner.journal is None:
+            return
+        cancelled = await _to_the_end(self._manner.journal.flush())
+        if cancelled is not None:
+            raise cancelled
+
     async def compensate(self) -> CompensationReport:
         """Undo all actions, those of open children included; close the scope.
 
@@ -687,6 +712,8 @@ class CompensationScope:
             _ = await self._end_of(self._replay)  # another task's, which may be under way
         if not self._settled:
             await self.commit()
+        if self._manner.journal is not None:
+            await self.flush()  # who leaves it may tell the source
 
     async def roll_back_after(self, error: BaseException, *, close: bool) -> None:
         """Undo all, because of an exception, and note on it what could not be undone.

@@ -226,7 +226,8 @@ class StepContext:
         2. On a `Failure`, all of it is undone; then the same failure is given.
         3. On an exception or a cancellation, all of it is undone; then the same exception goes on.
 
-        It may be used again. Children that are open are settled with it.
+        It may be used again. Children that are open are settled with it. When it gives a result,
+        the commits inside are durable, also those of a journal with lazy commits.
 
         Cancel safety: a cancellation that comes during the rollback is raised when all is undone.
 
@@ -251,9 +252,12 @@ class StepContext:
         self._mishaps.clear()
         scope.report = _NOTHING
         try:
-            return await self._settle(lambda: step, self._keep, close=False)
+            result = await self._settle(lambda: step, self._keep, close=False)
+            if scope.journal is not None and not isinstance(result, Success):
+                await scope.flush()  # steps inside it may have succeeded
         finally:
             scope.busy = False
+        return result
 
     def in_own_step(
         self,
@@ -338,6 +342,7 @@ class StepContext:
         # a scope around it, what was done has been undone: a success would be untrue.
         if self.scope.how != "committed":
             await self.commit()
+        await self.scope.flush()
 
     async def commit(self) -> None:
         """Commit what is registered so far: it will not be undone, whatever becomes of the step.
