@@ -1,7 +1,12 @@
 """The arguments of an undo as JSON text, and back: by the type hints of its parameters.
 
 Never pickle: what is read from a journal is data, and only data of the hinted types. What would
-not come back equal is refused before it is stored.
+not come back equal is refused before it is stored. Equal is what ``==`` says, and NaN equals
+itself: an aware datetime comes back as the same instant, with an offset for its zone.
+
+Parameters that were left to their defaults are not recorded: the undo has those of its own time. A
+method can be a compensation when it is bound (``registry.compensation("drop")(store.drop)``); the
+``self`` of one that is not has no type hint, and is refused like any other such parameter.
 """
 
 from __future__ import annotations
@@ -11,8 +16,10 @@ import functools
 import inspect
 import json
 import math
+import reprlib
 import typing
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -25,6 +32,10 @@ __all__ = ["MAX_SIZE", "decode", "encode"]
 
 # Characters of text. A journal is for what identifies an effect, not for the effect's data.
 MAX_SIZE = 65_536
+# What JSON has itself, so that it need not be tried whether it comes back.
+_PLAIN: Final = frozenset({str, int, float, bool})
+_brief: Final = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 200
 
 
 def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, object]) -> str:
@@ -47,14 +58,22 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
     for name, value in bound.arguments.items():
         if name not in hints:
             raise refuse(f"parameter {name!r} has no type hint")
+        if type(value) is hints[name] and hints[name] in _PLAIN:
+            plain[name] = value
+            continue
         try:
             plain[name] = msgspec.to_builtins(value, str_keys=True)
             back: object = _convert(json.loads(json.dumps(plain[name])), hints[name])
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise refuse(f"{name}={value!r} cannot be recorded: {error}") from error
-        if not _same(back, value):
-            raise refuse(f"{name}={value!r} would come back as {back!r}")
-    text = json.dumps(plain)
+            same = _same(back, value)
+        except Exception as error:
+            # Also of a type's own code, such as its ``==``.
+            raise refuse(f"{name}={_show(value)} cannot be recorded: {error}") from error
+        if not same:
+            raise refuse(f"{name}={_show(value)} would come back as {_show(back)}")
+    try:
+        text = json.dumps(plain)
+    except ValueError as error:  # a number of too many digits
+        raise refuse(f"cannot be recorded: {error}") from error
     if len(text) > MAX_SIZE:
         raise refuse(f"{len(text)} characters are more than {MAX_SIZE}")
     return text
@@ -110,6 +129,8 @@ def _same(back: object, value: object) -> bool:
     """Say whether two values are equal, where NaN equals itself."""
     if isinstance(value, float) and isinstance(back, float) and math.isnan(value):
         return math.isnan(back)
+    if isinstance(value, Decimal) and value.is_nan():  # of which one kind cannot be compared
+        return isinstance(back, Decimal) and str(back) == str(value)
     if back == value:
         return True
     if type(back) is not type(value):
@@ -120,6 +141,13 @@ def _same(back: object, value: object) -> bool:
 
 def _equal(one: list[object], other: list[object]) -> bool:
     return len(one) == len(other) and all(map(_same, other, one))
+
+
+def _show(value: object) -> str:
+    try:
+        return _brief.repr(value)
+    except Exception:  # noqa: BLE001  # its own ``repr()``
+        return object.__repr__(value)
 
 
 def _parts(value: Any) -> list[object] | None:

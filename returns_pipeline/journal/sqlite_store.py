@@ -374,36 +374,33 @@ class SqliteStore:
         if time.monotonic() < self._next_tidy:
             return False
         self._next_tidy = time.monotonic() + TIDY_EVERY
-        until = time.time() - self._retention
-        old = db.execute("SELECT 1 FROM action WHERE ended < ? LIMIT 1", (until,)).fetchone()
-        return old is not None or bool(self._dead_owners(db))
+        until = (time.time() - self._retention,)
+        old = db.execute("SELECT 1 FROM action WHERE ended < ? LIMIT 1", until).fetchone()
+        return old is not None or bool(self._empty(db) or self._dead_owners(db))
 
     def tidy(self, db: sqlite3.Connection) -> None:
         """Forget what was undone long ago, and dead owners that have nothing open any more."""
-        rows = db.execute(
-            "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE ended < ? LIMIT ?) "
-            "RETURNING saga",
+        old = db.execute(
+            "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE ended < ? LIMIT ?)",
             (time.time() - self._retention, TIDY_AT_ONCE),
-        ).fetchall()
-        for saga in {row[0] for row in rows}:
-            self._drop_if_over(db, saga)
+        )
+        for saga in self._empty(db):
+            _ = db.execute("DELETE FROM saga WHERE id = ?", (saga,))
+            self._drop(saga)
         for owner in self._dead_owners(db):
             self._strike_off(db, owner)
-        if len(rows) == TIDY_AT_ONCE:
+        if old.rowcount == TIDY_AT_ONCE:
             self._next_tidy = -math.inf  # there may be more
 
-    def _drop_if_over(self, db: sqlite3.Connection, saga: str) -> None:
-        """Forget a saga without actions, unless another process may still put some into it."""
-        row = db.execute(
-            "SELECT owner FROM saga WHERE id = ?1 "
-            "AND NOT EXISTS (SELECT 1 FROM action WHERE saga = ?1)",
-            (saga,),
-        ).fetchone()
-        if row is None or (row[0] != self._owner and self._lives(row[0])):
-            return
-        _ = db.execute("DELETE FROM saga WHERE id = ?", (saga,))
-        if row[0] == self._owner:
-            self._drop(saga)
+    def _empty(self, db: sqlite3.Connection) -> list[str]:
+        """Find sagas without actions that no other process may still put some into."""
+        rows = db.execute(
+            "SELECT id, owner FROM saga "
+            "WHERE NOT EXISTS (SELECT 1 FROM action WHERE saga = saga.id) LIMIT ?",
+            (TIDY_AT_ONCE,),
+        ).fetchall()
+        alive = {owner: self._lives(owner) for _, owner in rows}
+        return [saga for saga, owner in rows if owner == self._owner or not alive[owner]]
 
     def _dead_owners(self, db: sqlite3.Connection) -> list[str]:
         rows = db.execute(
@@ -472,8 +469,8 @@ def _inspect(file: Path, path: Path, patience: float) -> list[StoredSaga]:
         for saga, name, began, owner in sagas:
             if owner not in alive:
                 alive[owner] = owners.lives(lock_of(path, owner))
-            actions = _actions(db, saga)
-            listed.append(StoredSaga(saga, name, began, owner, alive[owner], actions))
+            if actions := _actions(db, saga):
+                listed.append(StoredSaga(saga, name, began, owner, alive[owner], actions))
         return listed
 
 

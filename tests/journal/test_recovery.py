@@ -1,0 +1,384 @@
+"""`recover`: what it does not wait for, what does not stop it, and how it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from undoing import in_child, leave_open, listed, note, poison, registry, undone
+
+from returns_pipeline.compensation import CompensationRegistry, CompensationScope
+from returns_pipeline.errors import InvalidArgument, JournalUnavailable, StepTimeout
+from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.testing import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def edit(path: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute(statement, values).rowcount
+        db.commit()
+
+
+def patient(wait: float, *, attempts: int = 3) -> CompensationRegistry:
+    """Know the same name, and wait so long between attempts."""
+    made = CompensationRegistry()
+    made.compensation("note", retry=RetryPolicy(attempts=attempts, wait=wait))(note.func)
+    return made
+
+
+def test_a_saga_that_waits_does_not_hold_up_others(path: Path) -> None:
+    """The newest fails at first. What was registered before it waits with it, the others do not."""
+    leave_open(path, older="12", newest="ab")
+    poison.add("b")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(50.0, poison.clear)
+        began = loop.time()
+        async with SqliteJournal(path) as journal:
+            newest, older = await recover(journal, patient(60.0))
+        assert undone == ["b", "2", "1", "b", "a"]
+        assert loop.time() - began == pytest.approx(60.0, abs=0.1)
+        assert [entry.attempts for entry in newest.done] == [2, 1]
+        assert len(older.done) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("jump", [-365 * 86_400.0, 365 * 86_400.0])
+def test_no_jump_of_the_clock_makes_a_wait_longer_than_the_policys(path: Path, jump: float) -> None:
+    leave_open(path, a="x")
+    # As a process has left it that had another time.
+    edit(path, "UPDATE action SET attempts = 1, next_attempt = ?", time.time() + 60.0 - jump)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, patient(60.0))
+            assert [entry.attempts for entry in report.done] == [2]
+        # Back: it is as if the wait began anew. Forward: it is over.
+        assert loop.time() - began == pytest.approx(60.0 if jump < 0 else 0.0, abs=0.1)
+
+    run(main())
+
+
+def test_liveness_does_not_ask_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        real = time.time
+        async with SqliteJournal(path) as mine, SqliteJournal(path) as other:
+            scope = CompensationScope("a", journal=mine)
+            await scope.register(note, "x")
+            for jump in (-365 * 86_400.0, 365 * 86_400.0):
+                monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+                assert await recover(other, registry) == []
+                await scope.register(note, "y")
+            await scope.commit()
+
+    asyncio.run(main())
+
+
+def test_waits_go_on_where_the_process_before_had_been(path: Path) -> None:
+    leave_open(path, a="x")
+    edit(path, "UPDATE action SET attempts = 1, next_attempt = ?", time.time() + 20.0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with SqliteJournal(path) as journal:
+            await recover(journal, patient(60.0))
+        assert loop.time() - began == pytest.approx(20.0, abs=1.0)
+
+    run(main())
+
+
+def test_an_undo_without_a_time_of_its_own_cannot_hang_recovery(path: Path) -> None:
+    leave_open(path, a="x", b="y")
+    hung = CompensationRegistry()
+
+    @hung.compensation("note")
+    async def hang(name: str) -> None:
+        undone.append(name)
+        if name == "y":
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            b, _ = await recover(journal, hung, timeout=7.0)
+            assert b.stuck[0].error == StepTimeout("note", 7.0)
+            assert undone == ["y", "x"]
+            with pytest.raises(InvalidArgument):
+                await recover(journal, hung, timeout=0.0)
+
+    run(main())
+
+
+def test_a_policy_that_fails_leaves_the_action_stuck_and_the_others_go_on(path: Path) -> None:
+    leave_open(path, a="x", b="y")
+    poison.add("y")
+
+    def refuses(_: object) -> bool:
+        raise ZeroDivisionError
+
+    odd = CompensationRegistry()
+    odd.compensation("note", retry=RetryPolicy(retry_on=refuses))(note.func)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            b, a = await recover(journal, odd)
+            assert isinstance(b.stuck[0].error, OSError)
+            assert len(a.done) == 1
+
+    asyncio.run(main())
+
+
+def test_an_undo_that_kills_its_process_is_stuck_in_the_end(path: Path) -> None:
+    leave_open(path, a="x", b="y")
+    deadly = CompensationRegistry()
+
+    @deadly.compensation("note")
+    async def die(name: str) -> None:
+        if name == "y":
+            os._exit(1)
+        undone.append(name)
+
+    async def recovers() -> None:
+        async with SqliteJournal(path) as journal:
+            await recover(journal, deadly)
+
+    tries = 0
+    while in_child(recovers) != 0:
+        tries += 1
+    assert tries == 21
+    assert asyncio.run(listed(path)) == {"b": "stuck", "a": "done"}
+
+
+class Failing:
+    """A journal that fails when a saga's n-th write of some kind comes."""
+
+    def __init__(self, journal: SqliteJournal, name: str, when: Callable[[], bool]) -> None:
+        self._journal, self._name, self._when = journal, name, when
+
+    def __getattr__(self, name: str) -> object:
+        inner = getattr(self._journal, name)
+        if name != self._name:
+            return inner
+
+        async def call(*args: object, **kwargs: object) -> object:
+            if self._when():
+                raise JournalUnavailable("test", "full")
+            return await inner(*args, **kwargs)
+
+        return call
+
+
+def test_an_error_of_the_journal_in_one_saga_stands_in_its_report_and_others_go_on(
+    path: Path,
+) -> None:
+    leave_open(path, a="x", b="y")
+    poison.add("y")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            failing = Failing(journal, "postpone", lambda: True)
+            b, a = await recover(failing, registry)  # type: ignore[arg-type]
+            assert b.error == JournalUnavailable("test", "full")
+            assert b.done == b.stuck == ()
+            assert len(a.done) == 1
+            poison.clear()
+            (b,) = await recover(journal, registry)  # it was let go of
+            assert len(b.done) == 1
+
+    asyncio.run(main())
+
+
+def test_a_saga_that_cannot_be_released_is_claimed_again_by_the_same_process(path: Path) -> None:
+    leave_open(path, a="x")
+
+    async def main() -> None:
+        async with SqliteJournal(path, patience=0.01) as journal, SqliteJournal(path) as other:
+            saga = await journal.claim(besides=set())
+            assert saga is not None
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
+                db.execute("BEGIN IMMEDIATE")
+                with pytest.raises(JournalUnavailable):
+                    await journal.release(saga.id)
+                db.execute("ROLLBACK")
+            assert await other.claim(besides=set()) is None  # which sees an owner that lives
+            assert len(await recover(journal, registry)) == 1
+
+    asyncio.run(main())
+
+
+def test_recovery_cancelled_at_any_moment_keeps_nothing(tmp_path: Path) -> None:
+    """Cancel it at the n-th step of its task, for every n; another process then finds the rest."""
+
+    async def main(path: Path, steps: int) -> bool:
+        undone.clear()
+        async with SqliteJournal(path) as journal, SqliteJournal(path) as other:
+            task = asyncio.create_task(recover(journal, patient(0.0)))
+            taken = 0
+
+            def step() -> None:
+                nonlocal taken
+                taken += 1
+                if taken >= steps:
+                    task.cancel()
+                elif not task.done():
+                    loop.call_soon(step)
+
+            loop = asyncio.get_running_loop()
+            loop.call_soon(step)
+            done, _ = await asyncio.wait({task})
+            assert done
+            rest = await recover(other, patient(0.0))
+            assert all(report.error is None for report in rest)
+            assert set((await listed(path)).values()) == {"done done"}
+            # What was begun was finished, and put on record: nothing is done twice.
+            assert undone == ["4", "3", "2", "1"]
+            return task.cancelled()
+
+    steps, turns = 1, 0
+    cancelled = True
+    while cancelled:
+        path = tmp_path / f"{steps}.db"
+        leave_open(path, older="12", newer="34")
+        cancelled = asyncio.run(main(path, steps))
+        turns += cancelled
+        steps += 1 if steps < 30 else steps // 4  # turns of the loop pass while the thread writes
+    assert turns > 10
+
+
+def test_a_recovery_cancelled_while_a_saga_waits_lets_it_go(path: Path) -> None:
+    leave_open(path, a="x")
+    poison.add("x")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal, SqliteJournal(path) as other:
+            task = asyncio.create_task(recover(journal, patient(1000.0)))
+            await asyncio.sleep(500.0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            poison.clear()
+            (report,) = await recover(other, patient(1000.0))
+            assert [entry.attempts for entry in report.done] == [2]
+
+    run(main())
+
+
+async def give_up(journal: SqliteJournal, name: str) -> CompensationScope:
+    """Roll a scope back whose undo fails; its owner lives on."""
+    poison.add(name)
+    scope = CompensationScope(name, journal=journal)
+    await scope.register(note, name)
+    await scope.compensate()
+    return scope
+
+
+def test_what_a_living_owner_gave_up_may_be_retried_or_discarded(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as mine, SqliteJournal(path) as other:
+            for name in "xy":
+                await give_up(mine, name)
+            y, x = await other.sagas()
+            assert x.alive
+            assert await recover(other, registry) == []
+            undone.clear()
+            poison.clear()
+            assert await other.discard(x.id, "by hand") == 1
+            assert await other.retry(y.id) == 1
+            assert await other.retry(y.id) == 0
+            (report,) = await recover(other, registry)
+            assert undone == ["y"]
+            assert report.name == "y"
+            states = [action.state for saga in await other.sagas() for action in saga.actions]
+            assert states == ["done", "done"]
+
+    asyncio.run(main())
+
+
+def test_what_a_living_owner_has_pending_is_left_to_it(path: Path) -> None:
+    """A child that could not be undone, inside of a scope that goes on."""
+
+    async def main() -> None:
+        async with SqliteJournal(path) as mine, SqliteJournal(path) as other:
+            poison.add("child")
+            scope = CompensationScope("a", journal=mine)
+            await scope.register(note, "before")
+            child = scope.child("part")
+            await child.register(note, "child")
+            await child.compensate()
+            (saga,) = await other.sagas()
+            assert [action.state for action in saga.actions] == ["stuck", "pending"]
+            poison.clear()
+            undone.clear()
+            assert await other.retry(saga.id) == 1
+            assert len(await recover(other, registry)) == 1
+            assert undone == ["child"]
+            await scope.register(note, "after")  # its lease is as it was
+            await scope.commit()
+            assert list((await listed(path)).values()) == ["done"]
+            assert await other.discard(saga.id, "no") == 0
+
+    asyncio.run(main())
+
+
+def test_what_a_living_recoverer_has_deferred_or_before_it_is_left_to_it(path: Path) -> None:
+    leave_open(path, a="12")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as mine, SqliteJournal(path) as other:
+            saga = await mine.claim(besides=set())
+            assert saga is not None
+            await mine.defer(saga.actions[0].id, "unknown name")
+            assert await other.retry(saga.id) == 0
+            assert await other.discard(saga.id, "no") == 0
+            await mine.release(saga.id)
+            assert await other.discard(saga.id, "now") == 1
+            assert await listed(path) == {"a": "pending done"}
+
+    asyncio.run(main())
+
+
+def test_what_is_retried_keeps_its_place_among_the_others(path: Path) -> None:
+    leave_open(path, a="123")
+    poison.add("2")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, registry)
+            poison.clear()
+            undone.clear()
+            assert await journal.retry(report.saga) == 1
+            assert [report.saga for report in await recover(journal, registry)] == [report.saga]
+            assert undone == ["2"]
+            assert await journal.retry("unknown") == 0
+
+    asyncio.run(main())
+
+
+def test_a_saga_may_be_used_again_when_all_in_it_was_committed_or_undone(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path, retention=0.0) as journal:
+            scope = CompensationScope("a", journal=journal)
+            for _ in range(2):
+                await scope.register(note, "x")
+                await scope.settle(keep=True)
+                await scope.register(note, "y")
+                await scope.settle(keep=False)
+                await recover(journal, registry)  # which tidies
+                assert await listed(path) == {}
+            assert undone == ["y", "y"]
+
+    asyncio.run(main())
