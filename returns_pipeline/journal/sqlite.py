@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from returns_pipeline.errors import InvalidArgument, JournalError
 from returns_pipeline.journal.arguments import encode
 from returns_pipeline.journal.group_commit import GroupCommit
-from returns_pipeline.journal.sqlite_store import SqliteStore, inspect
+from returns_pipeline.journal.sqlite_store import SagaUnreadable, SqliteStore, inspect
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["SqliteJournal"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("returns_pipeline")
 
 
 class SqliteJournal:
@@ -98,7 +101,11 @@ class SqliteJournal:
         return str(self._path)
 
     async def __aenter__(self) -> Self:
-        await self._do(_check)
+        try:
+            await self._do(_check)
+        except BaseException:
+            await self.close()  # there is no exit from what was not entered
+            raise
         return self
 
     async def __aexit__(
@@ -161,7 +168,11 @@ class SqliteJournal:
         Raises:
             JournalCorrupt: Only such are left.
         """
-        return await self._do(partial(self._store.claim, frozenset(besides)))
+        while True:
+            try:
+                return await self._do(partial(self._store.claim, frozenset(besides)))
+            except SagaUnreadable as error:
+                _log.error("%s", error)  # and those that can be read do not wait for it
 
     async def release(self, saga: str) -> None:
         """Let go of a saga.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from returns_pipeline.compensation import Intent
 
-__all__ = ["TIDY_AT_ONCE", "TIDY_EVERY", "SqliteStore", "inspect"]
+__all__ = ["TIDY_AT_ONCE", "TIDY_EVERY", "SagaUnreadable", "SqliteStore", "inspect"]
 
 _VERSION: Final = 1
 _SCHEMA: Final = f"""
@@ -74,6 +74,10 @@ TIDY_EVERY = 60.0
 TIDY_AT_ONCE = 500
 
 
+class SagaUnreadable(JournalCorrupt):
+    """A saga stands on a damaged page. Nothing more can be written in the same transaction."""
+
+
 class SqliteStore:
     """One process's part in the file. All of it but the constructor runs in the one thread.
 
@@ -94,6 +98,7 @@ class SqliteStore:
         self._changes: list[tuple[str, int | None]] = []  # to `_sagas`, by this transaction
         self._checked: set[str] = set()  # sagas whose lease this transaction has seen
         self._next_tidy = -math.inf
+        self._unreadable: set[str] = set()  # sagas that a claim has found to be so
         self.abandoned: set[str] = set()  # claimed here, and to be claimed again by whoever comes
 
     def __str__(self) -> str:
@@ -272,8 +277,12 @@ class SqliteStore:
     # For recovery.
 
     def claim(self, besides: frozenset[str], db: sqlite3.Connection) -> StoredSaga | None:
-        """Take over the newest saga of the dead that has something to do."""
-        unreadable: list[str] = []
+        """Take over the newest saga of the dead that has something to do.
+
+        Raises:
+            SagaUnreadable: One was in the way. Asking again passes it over.
+            JournalCorrupt: Only such are left.
+        """
         dead = [
             owner
             for (owner,) in db.execute("SELECT DISTINCT owner FROM saga").fetchall()
@@ -281,15 +290,19 @@ class SqliteStore:
         ]
         found: StoredSaga | None = None
         for number, saga, name, began, owner, epoch in self._of(db, dead):
-            if saga in besides or (owner == self._owner and saga not in self.abandoned):
+            if (
+                saga in besides
+                or saga in self._unreadable
+                or (owner == self._owner and saga not in self.abandoned)
+            ):
                 continue
             try:
                 actions = _actions(db, saga)
             except sqlite3.DatabaseError as error:
                 if not isinstance(self.explain(error), JournalCorrupt):
                     raise
-                unreadable.append(saga)
-                continue
+                self._unreadable.add(saga)
+                raise SagaUnreadable(str(self), f"saga {saga} cannot be read") from error
             if not any(action.state in {"pending", "deferred"} for action in actions):
                 continue
             _ = db.execute(
@@ -301,9 +314,10 @@ class SqliteStore:
             self.abandoned.discard(saga)
             found = StoredSaga(saga, name, began, self._owner, True, actions)
             break
-        if found is None and unreadable:
-            # Only now: what can be read does not wait for what cannot.
-            raise JournalCorrupt(str(self), f"sagas cannot be read: {', '.join(unreadable)}")
+        if found is None and self._unreadable:
+            names = ", ".join(sorted(self._unreadable))
+            self._unreadable.clear()
+            raise JournalCorrupt(str(self), f"sagas cannot be read: {names}")
         if found is None:
             self.tidy(db)
         return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -177,3 +177,165 @@ def test_an_older_version_is_brought_up_step_by_step() -> None:
     assert decode(names, 3, '{"first": "Ada", "last": "L"}') == (("Ada", "L"), {})
     with pytest.raises(JournalCorrupt):
         decode(names, 1, '{"m": 1}')
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str
+
+
+NO_ID = UUID(int=0)
+NO_PAIR = Pair(0, "")
+registry_of_all = CompensationRegistry()
+
+
+@registry_of_all.compensation("all-kinds")
+async def all_kinds(
+    *,
+    flag: bool = False,
+    number: float = 0.0,
+    big: int = 0,
+    text: str = "",
+    data: bytes = b"",
+    when: datetime | None = None,
+    day: date = date(2026, 1, 1),
+    span: timedelta = timedelta(0),
+    price: Decimal = Decimal(0),
+    uid: UUID = NO_ID,
+    colour: Colour = Colour.RED,
+    level: Level = Level.LOW,
+    point: Point | None = None,
+    place: Place | None = None,
+    pair: Pair = NO_PAIR,
+    names: frozenset[str] = frozenset(),
+    numbers: set[int] | None = None,
+    row: tuple[int, ...] = (),
+    either: int | str | list[float] = 0,
+    mode: Literal["a", "b", 3] = "a",
+    nested: dict[str, list[tuple[int, Decimal | None]]] | None = None,
+) -> None:
+    """Take one of each kind."""
+
+
+text = st.text(st.characters(), max_size=20)  # half pairs of surrogates included
+points = st.builds(Point, st.integers(), st.floats(allow_nan=False))
+zones = st.timezones() | st.just(UTC)
+KINDS: dict[str, st.SearchStrategy[object]] = {
+    "flag": st.booleans(),
+    "number": st.floats(allow_nan=False),
+    "big": st.integers(-(10**300), 10**300),
+    "text": text,
+    "data": st.binary(max_size=40),
+    "when": st.none() | st.datetimes(timezones=st.just(UTC)),
+    "day": st.dates(),
+    "span": st.timedeltas(timedelta(days=-10_000), timedelta(days=10_000)),
+    "price": st.decimals(allow_nan=False),
+    "uid": st.uuids(),
+    "colour": st.sampled_from(Colour),
+    "level": st.sampled_from(Level),
+    "point": st.none() | points,
+    "place": st.none() | st.builds(Place, text, st.lists(points, max_size=3)),
+    "pair": st.builds(Pair, st.integers(), text),
+    "names": st.frozensets(text, max_size=4),
+    "numbers": st.none() | st.sets(st.integers(), max_size=4),
+    "row": st.lists(st.integers(), max_size=4).map(tuple),
+    "either": st.integers() | text | st.lists(st.floats(allow_nan=False), max_size=3),
+    "mode": st.sampled_from(["a", "b", 3]),
+    "nested": st.dictionaries(
+        text,
+        st.lists(st.tuples(st.integers(), st.none() | st.decimals(allow_nan=False)), max_size=3),
+        max_size=3,
+    ),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=KINDS))
+def test_one_of_each_kind_comes_back_equal_and_of_its_type(kwargs: dict[str, Any]) -> None:
+    back_args, back = decode(all_kinds, 1, encode(all_kinds, (), kwargs))
+    assert back_args == ()
+    assert back == kwargs
+    for name, value in kwargs.items():
+        assert type(back[name]) is type(value)
+        assert repr(back[name]) == repr(value) or isinstance(value, set | frozenset | datetime)
+
+
+@given(st.datetimes(timezones=zones))
+def test_an_aware_datetime_comes_back_as_the_same_instant_or_is_refused(when: datetime) -> None:
+    try:
+        encoded = encode(all_kinds, (), {"when": when})
+    except ArgumentsNotRecordable:
+        # A zone whose offset has seconds, or an hour that comes twice, which equals no other.
+        return
+    _, back = decode(all_kinds, 1, encoded)
+    assert back["when"] == when
+
+
+@given(st.recursive(st.none() | st.floats() | text | st.binary(), lambda inner: st.lists(inner)))
+def test_whatever_is_given_it_is_equal_or_a_typed_error(value: Any) -> None:
+    for name in KINDS:
+        try:
+            encoded = encode(all_kinds, (), {name: value})
+        except ArgumentsNotRecordable:
+            continue
+        _, back = decode(all_kinds, 1, encoded)
+        assert back[name] == value or "nan" in repr(value)
+
+
+class Unequal:
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("big", 10**5000, id="too-many-digits"),
+        ("big", Unequal()),
+        pytest.param("text", "x" * 10_000_000, id="too-long"),
+        ("row", (Unequal(),)),
+        ("price", "1"),
+        ("uid", "no"),
+        ("mode", "c"),
+    ],
+)
+def test_what_misbehaves_is_refused_and_shown_in_few_words(name: str, value: object) -> None:
+    with pytest.raises(ArgumentsNotRecordable) as caught:
+        encode(all_kinds, (), {name: value})
+    assert len(str(caught.value)) < 1000
+
+
+def test_not_a_number_of_any_kind_comes_back() -> None:
+    for text in ("NaN", "sNaN", "-NaN123"):
+        _, back = decode(all_kinds, 1, encode(all_kinds, (), {"price": Decimal(text)}))
+        assert str(back["price"]) == text
+
+
+def test_zero_keeps_its_sign() -> None:
+    _, back = decode(all_kinds, 1, encode(all_kinds, (), {"number": -0.0}))
+    assert math.copysign(1.0, back["number"]) == -1.0  # type: ignore[arg-type]
+
+
+def test_a_bound_method_can_be_a_compensation_and_one_without_its_self_cannot() -> None:
+    class Store:
+        def __init__(self) -> None:
+            self.gone: list[str] = []
+
+        async def drop(self, name: str) -> None:
+            self.gone.append(name)
+
+    store = Store()
+    bound = CompensationRegistry().compensation("drop")(store.drop)
+    assert decode(bound, 1, encode(bound, ("x",), {})) == (("x",), {})
+    loose = CompensationRegistry().compensation("drop")(Store.drop)
+    with pytest.raises(ArgumentsNotRecordable, match="'self' has no type hint"):
+        encode(loose, (store, "x"), {})

@@ -45,7 +45,7 @@ def in_child(work: Callable[[], Coroutine[None, None, None]], *, user: int | Non
 
             traceback.print_exc()
             os._exit(1)
-        os.kill(os.getpid(), signal.SIGKILL)
+        signal.raise_signal(signal.SIGKILL)  # this process, whatever getpid() is made to say
     _, status = os.waitpid(process, 0)
     return 0 if os.waitstatus_to_exitcode(status) == -signal.SIGKILL else 1
 

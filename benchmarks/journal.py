@@ -1,0 +1,253 @@
+"""What a durable log of undo actions costs, against one transaction each, by hand.
+
+Time here is the wall's: what is measured waits for the disk. The disk of a shared machine is never
+the same twice, so only ratios within a round say something. `--postgres DSN` adds the same for
+`PostgresJournal`; `--directory` says whose disk it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from returns.result import Result, Success
+
+import returns_pipeline.journal
+from harness import Way, compare, show, start
+from returns_pipeline import CompensationScope, ResultStream, StepContext
+from returns_pipeline.compensation import CompensationRegistry
+from returns_pipeline.journal import SqliteJournal, recover
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from returns_pipeline.compensation import Journal
+
+registry = CompensationRegistry()
+
+
+@registry.compensation("delete-batch")
+async def delete_batch(batch_id: str) -> None:
+    """Take back what never happened."""
+
+
+class Disk(NamedTuple):
+    """A directory for files of one run each."""
+
+    place: Path
+
+    def file(self) -> Path:
+        """Give a new one."""
+        return self.place / uuid4().hex
+
+
+# By hand: a table, and a transaction for each line.
+
+
+def open_by_hand(path: Path) -> sqlite3.Connection:
+    """Open a file as durable as the journal's."""
+    db = sqlite3.connect(path, isolation_level=None)
+    _ = db.execute("PRAGMA journal_mode = WAL")
+    _ = db.execute("PRAGMA synchronous = FULL")
+    _ = db.execute("CREATE TABLE intent (id TEXT PRIMARY KEY, name TEXT, arguments TEXT)")
+    return db
+
+
+def insert_by_hand(db: sqlite3.Connection, batch_id: str) -> None:
+    """Put a line in."""
+    _ = db.execute("INSERT INTO intent VALUES (?, 'delete-batch', ?)", (batch_id, batch_id))
+
+
+class Registers:
+    """So many registrations, by so many scopes at a time."""
+
+    def __init__(self, disk: Disk, scopes: int) -> None:
+        self._disk = disk
+        self._scopes = scopes
+
+    async def by_hand(self, items: int) -> float:
+        """One transaction each, one after the other: SQLite has one writer at a time."""
+        with closing(open_by_hand(self._disk.file())) as db:
+            begun = time.perf_counter()
+            for _ in range(items):
+                _ = db.execute("BEGIN IMMEDIATE")
+                insert_by_hand(db, uuid4().hex)
+                _ = db.execute("COMMIT")
+            return time.perf_counter() - begun
+
+    async def sqlite(self, items: int) -> float:
+        """By a journal in a file."""
+        async with SqliteJournal(self._disk.file()) as journal:
+            return await self.journal(journal, items)
+
+    async def journal(self, journal: Journal, items: int) -> float:
+        """By any journal."""
+        scopes = [CompensationScope("job", journal=journal) for _ in range(self._scopes)]
+        each = max(1, items // self._scopes)
+
+        async def register(scope: CompensationScope) -> None:
+            for _ in range(each):
+                await scope.register(delete_batch, uuid4().hex)
+
+        begun = time.perf_counter()
+        _ = await asyncio.gather(*map(register, scopes))
+        seconds = (time.perf_counter() - begun) * items / (each * self._scopes)
+        for scope in scopes:
+            await scope.commit()
+        return seconds
+
+
+class Windows:
+    """The full cycle of one pipeline: register, effect, commit, window by window."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    async def two_flushes(self, items: int) -> float:
+        """By hand: a transaction for the intent, and one for the commit."""
+        with closing(open_by_hand(self._disk.file())) as db:
+            begun = time.perf_counter()
+            for _ in range(items):
+                batch_id = uuid4().hex
+                _ = db.execute("BEGIN IMMEDIATE")
+                insert_by_hand(db, batch_id)
+                _ = db.execute("COMMIT")
+                _ = db.execute("BEGIN IMMEDIATE")
+                _ = db.execute("DELETE FROM intent WHERE id = ?", (batch_id,))
+                _ = db.execute("COMMIT")
+            return time.perf_counter() - begun
+
+    async def one_flush(self, items: int) -> float:
+        """By hand: the commit in the transaction of the next intent."""
+        with closing(open_by_hand(self._disk.file())) as db:
+            begun = time.perf_counter()
+            before = ""
+            for _ in range(items):
+                batch_id = uuid4().hex
+                _ = db.execute("BEGIN IMMEDIATE")
+                _ = db.execute("DELETE FROM intent WHERE id = ?", (before,))
+                insert_by_hand(db, batch_id)
+                _ = db.execute("COMMIT")
+                before = batch_id
+            return time.perf_counter() - begun
+
+    async def eager(self, items: int) -> float:
+        """By a journal whose commits are durable at once."""
+        async with SqliteJournal(self._disk.file()) as journal:
+            return await self.journal(journal, items)
+
+    async def lazy(self, items: int) -> float:
+        """By one whose commits ride with the next intent."""
+        async with SqliteJournal(self._disk.file(), lazy_commits=True) as journal:
+            return await self.journal(journal, items)
+
+    async def unjournaled(self, items: int) -> float:
+        """The same stream in memory."""
+        return await self.journal(None, items)
+
+    async def journal(self, journal: Journal | None, items: int) -> float:
+        """By any journal, or none."""
+        ctx = StepContext("job", journal=journal)
+        begun = time.perf_counter()
+        _ = await ctx.run(ResultStream.of(numbers(items)).bind_step(write, ctx).run())
+        return time.perf_counter() - begun
+
+
+async def numbers(items: int) -> AsyncIterator[int]:
+    """Give all there are without ever suspending."""
+    for item in range(items):
+        yield item
+
+
+async def write(window: int, step: StepContext) -> Result[int, str]:
+    """Register an undo, and have no effect."""
+    await step.register(delete_batch, str(window))
+    return Success(window)
+
+
+async def recovery(disk: Disk, sagas: int) -> float:
+    """Give the seconds that it takes to undo what a dead process left."""
+    path = disk.file()
+    journal = SqliteJournal(path)
+    scopes = [CompensationScope(str(number), journal=journal) for number in range(sagas)]
+    _ = await asyncio.gather(*(scope.register(delete_batch, scope.name) for scope in scopes))
+    await journal.close()  # which leaves them to others, as death does
+    for scope in scopes:
+        scope._records.clear()  # and nobody is warned of them
+    async with SqliteJournal(path) as other:
+        begun = time.perf_counter()
+        reports = await recover(other, registry)
+        seconds = time.perf_counter() - begun
+    assert len(reports) == sagas
+    return seconds
+
+
+async def postgres(dsn: str, disk: Disk) -> None:
+    """Print what `PostgresJournal` does in the same minute."""
+    made = getattr(returns_pipeline.journal, "PostgresJournal", None)
+    if made is None:
+        print("\nPostgresJournal is not there")
+        return
+    print("\nPostgreSQL")
+    async with made(dsn) as journal:
+        for scopes in SCOPES:
+            seconds = await Registers(disk, scopes).journal(journal, 20 * scopes)
+            show(f"registers, {scopes} scopes", 20 * scopes / seconds, "a second")
+        seconds = await Windows(disk).journal(journal, 200)
+        show("windows, one pipeline", 200 / seconds, "a second")
+
+
+SCOPES = (1, 8, 32, 128)
+
+
+def arguments() -> argparse.Namespace:
+    """Take what is ours from the command line, and leave the rest to the harness."""
+    parser = argparse.ArgumentParser(add_help=False)
+    _ = parser.add_argument("--postgres", default="")
+    _ = parser.add_argument("--directory", default=None)
+    given, sys.argv[1:] = parser.parse_known_args()
+    return given
+
+
+def main() -> None:
+    """Print all figures."""
+    given = arguments()
+    start("journals")
+    with tempfile.TemporaryDirectory(dir=given.directory) as name:
+        disk = Disk(Path(name))
+        for scopes in SCOPES:
+            registers = Registers(disk, scopes)
+            goal = 0.1 if scopes == 32 else float("inf")
+            _ = compare(
+                f"durable registers, {scopes} scopes at a time, each",
+                max(100, 20 * scopes),
+                Way("by hand: a transaction each", registers.by_hand, share=100 / (20 * scopes)),
+                Way("SqliteJournal", registers.sqlite, goal=goal),
+            )
+        windows = Windows(disk)
+        _ = compare(
+            "register, effect and commit, one pipeline, a window",
+            200,
+            Way("by hand: two flushes", windows.two_flushes),
+            Way("by hand: one flush", windows.one_flush),
+            Way("bind_step, SqliteJournal", windows.eager),
+            Way("bind_step, SqliteJournal(lazy_commits=True)", windows.lazy),
+            Way("bind_step, no journal", windows.unjournaled),
+        )
+        print("\nrecovery")
+        seconds = min(asyncio.run(recovery(disk, 1000)) for _ in range(3))
+        show("1,000 orphaned sagas of one action", seconds, "s")
+        if given.postgres:
+            asyncio.run(postgres(given.postgres, disk))
+
+
+if __name__ == "__main__":
+    main()
