@@ -39,13 +39,19 @@ async def takes_any(journal: Journal, intent: Intent) -> None:
     CompensationScope("a", journal=journal)
     StepContext("a", journal=journal)
     await journal.record(intent)
+    assert_type(await journal.flush(), None)
+    await journal.flush("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    scope = CompensationScope("a", journal=journal)
+    assert_type(await scope.flush(), None)
+    await scope.flush("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.record("intent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     CompensationScope("a", journal="j.db")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def check(path: Path, registry: CompensationRegistry) -> None:
     """A journal is one, and recovery tells what it did."""
-    async with SqliteJournal(path, retention=3600.0) as journal:
+    SqliteJournal(path, lazy_commits="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async with SqliteJournal(path, retention=3600.0, lazy_commits=True) as journal:
         await takes_any(journal, Intent("i", "s", "n", "p", "p", "k", registry["undo"], (), {}))
         reports = await recover(journal, registry)
         assert_type(reports, list[RecoveryReport])
@@ -56,6 +62,10 @@ async def check(path: Path, registry: CompensationRegistry) -> None:
         await recover(registry, journal)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         assert_type(await journal.retry("saga"), int)
         assert_type(await journal.discard("saga", "done by hand"), int)
+        assert_type(await journal.flush(), None)
+        await journal.flush("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        assert_type(reports[0].error, JournalError | None)
+        await recover(journal, registry, timeout=60.0)
         assert_type(await journal.close(), None)
         await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
