@@ -25,7 +25,7 @@ from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
 from returns_pipeline.journal.owners import forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 __all__ = ["COMPANY", "GroupCommit", "Store"]
 
@@ -350,7 +350,7 @@ class GroupCommit:
         return result, failed
 
     @contextlib.contextmanager
-    def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
+    def _transaction(self, db: sqlite3.Connection) -> Generator[None, None, None]:
         _ = db.execute("BEGIN IMMEDIATE")
         try:
             self._store.begin(db)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from returns_pipeline.compensation import Compensation, CompensationRegistry
@@ -254,6 +254,7 @@ KINDS: dict[str, st.SearchStrategy[object]] = {
 }
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional=KINDS))
 def test_one_of_each_kind_comes_back_equal_and_of_its_type(kwargs: dict[str, Any]) -> None:
     back_args, back = decode(all_kinds, 1, encode(all_kinds, (), kwargs))
@@ -264,6 +265,7 @@ def test_one_of_each_kind_comes_back_equal_and_of_its_type(kwargs: dict[str, Any
         assert repr(back[name]) == repr(value) or isinstance(value, set | frozenset | datetime)
 
 
+@settings(deadline=None)
 @given(st.datetimes(timezones=zones))
 def test_an_aware_datetime_comes_back_as_the_same_instant_or_is_refused(when: datetime) -> None:
     try:
@@ -275,6 +277,7 @@ def test_an_aware_datetime_comes_back_as_the_same_instant_or_is_refused(when: da
     assert back["when"] == when
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.recursive(st.none() | st.floats() | text | st.binary(), lambda inner: st.lists(inner)))
 def test_whatever_is_given_it_is_equal_or_a_typed_error(value: Any) -> None:
     for name in KINDS:

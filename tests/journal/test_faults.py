@@ -284,6 +284,9 @@ def test_what_is_no_database_is_left_alone(path: Path, content: bytes, why: str)
             with pytest.raises(JournalCorrupt, match=why):
                 await journal.sagas()
         await journal.close()
+        with pytest.raises(JournalCorrupt, match=why):
+            async with journal:
+                pytest.fail("it was opened")  # and it leaves no thread: see `_afresh`
 
     asyncio.run(main())
     assert path.read_bytes() == content

@@ -136,7 +136,7 @@ def test_a_policy_that_fails_leaves_the_action_stuck_and_the_others_go_on(path: 
     async def main() -> None:
         async with SqliteJournal(path) as journal:
             b, a = await recover(journal, odd)
-            assert isinstance(b.stuck[0].error, OSError)
+            assert isinstance(b.stuck[0].error, ZeroDivisionError)
             assert len(a.done) == 1
 
     asyncio.run(main())
@@ -380,5 +380,32 @@ def test_a_saga_may_be_used_again_when_all_in_it_was_committed_or_undone(path: P
                 await recover(journal, registry)  # which tidies
                 assert await listed(path) == {}
             assert undone == ["y", "y"]
+
+    asyncio.run(main())
+
+
+def test_an_undo_that_cannot_be_marked_as_done_is_not_taken_for_failed(path: Path) -> None:
+    """It stays as it was, and comes again: that is why it must be idempotent."""
+    leave_open(path, a="x")
+    once = patient(0.0, attempts=1)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            change = journal.change
+
+            async def fails(action: str, what: str, *values: object) -> None:
+                if what.startswith("state = 'done'"):
+                    raise JournalUnavailable("test", "full")
+                await change(action, what, *values)
+
+            journal.change = fails  # type: ignore[method-assign]
+            (report,) = await recover(journal, once)
+            assert report.error == JournalUnavailable("test", "full")
+            assert report.stuck == ()
+            assert await listed(path) == {"a": "pending"}
+            journal.change = change  # type: ignore[method-assign]
+            (report,) = await recover(journal, once)
+            assert [entry.attempts for entry in report.done] == [2]
+            assert undone == ["x", "x"]
 
     asyncio.run(main())
