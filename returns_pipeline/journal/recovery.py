@@ -226,7 +226,9 @@ class _Recovery:
                 else:
                     await self._advance(case)
         finally:
-            cancelled = await wait_through(asyncio.ensure_future(self._release_all()))
+            release = asyncio.ensure_future(self._release_all())
+            cancelled = await wait_through(release)
+            release.result()
         if cancelled is not None:
             raise cancelled
         return [case.report() for case in self._cases]
