@@ -1,5 +1,6 @@
 """Durable compensation: journals of undo actions, and their recovery after a crash."""
 
+from returns_pipeline.journal.postgres import PostgresJournal
 from returns_pipeline.journal.recovery import (
     RecoveryReport,
     StoredAction,
@@ -8,4 +9,11 @@ from returns_pipeline.journal.recovery import (
 )
 from returns_pipeline.journal.sqlite import SqliteJournal
 
-__all__ = ["RecoveryReport", "SqliteJournal", "StoredAction", "StoredSaga", "recover"]
+__all__ = [
+    "PostgresJournal",
+    "RecoveryReport",
+    "SqliteJournal",
+    "StoredAction",
+    "StoredSaga",
+    "recover",
+]

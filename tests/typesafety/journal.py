@@ -23,6 +23,7 @@ from returns_pipeline.errors import (
     UnregisteredCompensation,
 )
 from returns_pipeline.journal import (
+    PostgresJournal,
     RecoveryReport,
     SqliteJournal,
     StoredAction,
@@ -72,6 +73,21 @@ async def check(path: Path, registry: CompensationRegistry) -> None:
         await journal.sagas("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     SqliteJournal(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def check_postgres(registry: CompensationRegistry) -> None:
+    """One in a database is used in the same way."""
+    async with PostgresJournal("postgresql://host/db", liveness="lease", lease=9.0) as journal:
+        await takes_any(journal, Intent("i", "s", "n", "p", "p", "k", registry["undo"], (), {}))
+        assert_type(await recover(journal, registry), list[RecoveryReport])
+        assert_type(await journal.sagas(), list[StoredSaga])
+        assert_type(await journal.retry("saga"), int)
+        assert_type(await journal.discard("saga", "done by hand"), int)
+        assert_type(await journal.flush(), None)
+        await journal.flush("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        await journal.record("i")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    PostgresJournal(dsn=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    PostgresJournal("", liveness="clock")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def tell(error: JournalError) -> str:

@@ -1,0 +1,848 @@
+"""`PostgresJournal`: undo actions in PostgreSQL, durable before their effects.
+
+One connection writes. Requests that come while it is at work go into its next transaction
+together, in one round trip, each checked by itself: many scopes share one flush to the disk. The
+transaction's own account stands in `postgres_schema`.
+
+Who has a saga open holds an advisory lock in the session that writes. The server lets go of it
+when the session ends, and only then may another process take the saga over: no clock is involved,
+and nothing of a former owner can arrive after that. Behind a transaction pooler, where there is no
+session, a row with an end in the time of the server does the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import contextvars
+import logging
+import math
+import os
+import re
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from returns_pipeline.errors import (
+    ArgumentsNotRecordable,
+    InvalidArgument,
+    JournalCorrupt,
+    JournalError,
+    JournalUnavailable,
+    LeaseLost,
+)
+from returns_pipeline.journal.arguments import encode
+from returns_pipeline.journal.recovery import StoredAction, StoredSaga
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
+    from types import TracebackType
+
+    from asyncpg import Record
+
+    from returns_pipeline.compensation import Intent
+
+__all__ = ["Liveness", "PostgresJournal"]
+
+T = TypeVar("T")
+
+Liveness: TypeAlias = Literal["session", "lease"]
+# A step of a batch, as the server reads it, and the places of the requests in it.
+_Step: TypeAlias = tuple[dict[str, object], list[int]]
+
+_log = logging.getLogger("returns_pipeline")
+
+# Seconds, a hundred years: what the server can subtract from a time.
+_LONGEST: Final = 100 * 365.25 * 86_400.0
+# Requests in a transaction: with the longest arguments, 16 MiB.
+_MOST: Final = 256
+# Seconds before the next attempt to connect: doubled each time, up to the second.
+_BACK_OFF: Final = (0.01, 1.0)
+# Requests of these kinds are carried out together, in this order; each other by itself.
+_JOINED: Final = ("record", "change", "forget")
+# And each of these in a transaction of its own.
+_ALONE: Final = ("claim", "leave")
+
+_SAGAS: Final = """
+SELECT s.id, s.name, extract(epoch FROM s.began)::float8 AS began, s.owner,
+    l.id IS NOT NULL AS alive, a.id AS action, a.place, a.path, a.key, a.name AS undo, a.version,
+    a.arguments, a.state, a.attempts, a.next_attempt, a.error
+FROM {schema}.saga AS s
+LEFT JOIN {schema}.living AS l ON l.id = s.owner
+LEFT JOIN {schema}.action AS a ON a.saga = s.id
+"""
+
+
+# The columns of that query which make a `StoredAction`.
+_ACTION: Final = (
+    *("action", "place", "path", "key", "undo", "version", "arguments"),
+    *("state", "attempts", "next_attempt", "error"),
+)
+
+
+@dataclass(slots=True)
+class _Saga:
+    """One that is open here."""
+
+    epoch: int
+    actions: int = 0  # still open, and not about to be forgotten
+    stuck: bool = False
+
+
+@dataclass(slots=True)
+class _Action:
+    """One that this process has on record."""
+
+    saga: str
+    place: str
+    attempts: int = 0
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """Something to be done, and what it means here when it is done."""
+
+    do: str
+    # What it says; of those carried out together, one for each action.
+    rows: list[dict[str, object]]
+    future: asyncio.Future[Any]
+    done: Callable[[Any], Any] = _as_it_is  # from the server's answer to the caller's
+    failed: Callable[[], None] = field(default=lambda: None)
+    unheard: Callable[[Any], None] = lambda _: None  # done, for a caller that has been cancelled
+    saga: str = ""  # for errors
+
+
+class PostgresJournal:
+    """Keeps undo actions in a PostgreSQL database, for any number of processes and machines.
+
+    What `CompensationScope.register` has put on record survives the end of the process and of the
+    server: ``synchronous_commit`` is on for the journal's transactions, whatever the default.
+
+    The tables are made by the first who comes, in a schema of their own.
+
+    - ``liveness="session"``: an owner lives as long as its connection. When the process ends, in
+      whatever way, or the connection does, others may take over at once; a stopped process keeps
+      what it has; a machine that is gone is noticed after half a minute. A connection that is lost
+      is made anew at once, and what nobody has taken meanwhile goes on as if nothing had happened.
+    - ``liveness="lease"``: for connections through a transaction pooler. An owner lives until
+      ``lease`` seconds after its last sign of life, by the server's clock; a task of the journal's
+      gives one every third of that while it has something open. A process that is stopped longer
+      than that is taken for dead.
+
+    In both ways an owner that was robbed gets `LeaseLost` for whatever it does about those sagas.
+
+    A request whose connection is lost is carried out once, by a later connection. What cannot be
+    done within ``patience`` seconds raises `JournalUnavailable`, and is not on record.
+
+    ``async with PostgresJournal(dsn) as journal`` opens it at once and closes it; without, it is
+    opened by the first request and closed with the process. It belongs to the event loop that
+    opened it, until it is closed; a process made by fork may not use it.
+
+    Args:
+        dsn: As "postgresql://user@host/database".
+        schema: Where the tables are: letters, digits and underscores.
+        liveness: How others tell whether an owner is there, "session" or "lease".
+        lease: Seconds, above 0, that a lease is good for.
+        retention: Seconds that an action which was undone stays listed.
+        patience: Seconds, above 0, to wait for a connection or for another process that writes.
+
+    Raises:
+        InvalidArgument: At the call, if an argument is out of range.
+        MissingExtra: At the call, if asyncpg is not installed.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str = "returns_pipeline",
+        liveness: Liveness = "session",
+        lease: float = 30.0,
+        retention: float = 30 * 86_400.0,
+        patience: float = 10.0,
+    ) -> None:
+        _check(dsn, schema, liveness)
+        for name, seconds in (("lease", lease), ("patience", patience)):
+            if not 0 < seconds < math.inf:
+                raise InvalidArgument(f"{name} must be above 0 seconds, not {seconds!r}")
+        if not retention >= 0:
+            raise InvalidArgument(f"retention must be at least 0 seconds, not {retention!r}")
+        # Only here: without a journal in PostgreSQL, nobody needs asyncpg.
+        from returns_pipeline.journal import postgres_session as driver  # noqa: PLC0415
+
+        self._driver = driver
+        self._name = _without_secrets(dsn)
+        self._schema = f'"{schema}"'
+        self._lease = lease if liveness == "lease" else 0.0
+        self._retention = min(retention, _LONGEST)
+        self._patience = patience
+        self._session = driver.Session(
+            dsn,
+            self._name,
+            schema=schema,
+            pooled=liveness == "lease",
+            patience=patience,
+            on_lost=self._hold_on,
+        )
+        self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._requests: collections.deque[_Request] = collections.deque()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be a new owner, with nothing open."""
+        self._owner = uuid4().hex
+        self._batch = 0
+        self._sagas: dict[str, _Saga] = {}
+        self._actions: dict[str, _Action] = {}
+        self._renewed = -math.inf
+        self._in_doubt = False  # the last batch was sent, and no answer has come
+        # What the next batch has to clear up: actions of which nobody knows whether they are on
+        # record; sagas claimed for nobody; moves that could not be made yet.
+        self._doubtful: list[str] = []
+        self._unheard = False
+        self._kept: list[_Request] = []
+        self._moving: set[asyncio.Future[Any]] = set()
+
+    def __str__(self) -> str:
+        return self._name
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._ask("nothing")
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Write what is waiting, let go of everything and end the connection.
+
+        What this journal has open may from then on be recovered by others. It can be used again,
+        as another owner.
+        """
+        if self._loop is None:
+            return
+        await self._ask("leave")
+
+    async def flush(self) -> None:
+        """Wait until every commit that has returned is durable, and every move under way made.
+
+        Here a commit is durable when it returns.
+        """
+        _ = self._check_place()
+        if self._moving:
+            _ = await asyncio.wait(set(self._moving))
+
+    # For scopes.
+
+    async def record(self, intent: Intent, /) -> None:
+        """Put an action on record: see `Journal`."""
+        if _text(intent.undo.name) != intent.undo.name:
+            raise ArgumentsNotRecordable(str(self), f"{intent.undo.name!r} cannot be stored")
+        row: dict[str, object] = {
+            "id": intent.id,
+            "saga": intent.saga,
+            "saga_name": _text(intent.saga_name),
+            "place": intent.place,
+            "path": _text(intent.path),
+            "key": intent.key,
+            "name": intent.undo.name,
+            "version": intent.undo.version,
+            "arguments": encode(intent.undo, intent.args, dict(intent.kwargs)),
+        }
+
+        def recorded(_: object) -> None:
+            self._actions[intent.id] = _Action(intent.saga, intent.place)
+            self._sagas.setdefault(intent.saga, _Saga(1)).actions += 1
+
+        def unheard(_: object) -> None:
+            # Whoever registers takes a cancellation for a refusal: its effect will not begin.
+            if self._actions.pop(intent.id, None) is not None:
+                self._sagas[intent.saga].actions -= 1
+                self._drop_if_empty(intent.saga)
+            self._doubtful.append(intent.id)
+            self._hold_on()
+
+        await self._ask("record", [row], recorded, unheard=unheard, saga=intent.saga)
+
+    async def forget(self, ids: Sequence[str], /) -> None:
+        """Commit: see `Journal`."""
+        rows = [self._row(action) for action in ids]
+        if not rows:
+            return
+        known = [self._actions[action] for action in ids]
+
+        def count(step: int) -> None:
+            for action in known:
+                if action.saga in self._sagas:
+                    self._sagas[action.saga].actions += step
+
+        def forgotten(_: object) -> None:
+            for action in ids:
+                _ = self._actions.pop(action, None)
+            for saga in {action.saga for action in known}:
+                self._drop_if_empty(saga)
+
+        # From now on nobody counts on them: a saga with no others may be gone at any time.
+        count(-1)
+        await self._ask("forget", rows, forgotten, lambda: count(1), saga=known[0].saga)
+
+    def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
+        """Put actions into another saga: see `Journal`."""
+        rows: list[dict[str, object]] = []
+        for action in ids:
+            known = self._actions.get(action)
+            if known is None:
+                continue  # it was taken over: the commit will say so
+            if known.saga in self._sagas:
+                self._sagas[known.saga].actions -= 1
+                self._drop_if_empty(known.saga)
+            known.saga, known.place = saga, prefix + known.place
+            self._sagas.setdefault(saga, _Saga(1)).actions += 1
+            rows.append({"id": action, "place": known.place})
+        if rows:
+            step: dict[str, object] = {"to": saga, "name": _text(name), "rows": rows}
+            future = self._send("move", [step], _as_it_is, saga=saga).future
+            future.add_done_callback(_seen)
+            future.add_done_callback(self._moving.discard)
+            self._moving.add(future)
+
+    def _drop_if_empty(self, saga: str) -> None:
+        known = self._sagas.get(saga)
+        if known is not None and known.actions <= 0 and not known.stuck:
+            del self._sagas[saga]
+
+    def mark(self, action: str, /) -> _Mark:
+        """Give the record of an action."""
+        return _Mark(self, action)
+
+    # For recovery.
+
+    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+        """Take over the newest saga of a dead owner: see `recover`.
+
+        Cancel safety: a saga that was claimed for somebody who does not wait any more is let go.
+        """
+        # Those that are held here are not claimed anyway.
+        others = sorted(saga for saga in besides if saga not in self._sagas)
+        row: dict[str, object] = {"besides": others, "retention": self._retention}
+        stored: StoredSaga | None = await self._ask(
+            "claim", [row], self._claimed, unheard=self._let_go
+        )
+        return stored
+
+    def _claimed(self, answer: dict[str, Any]) -> StoredSaga | None:
+        for saga in answer["dropped"]:
+            _ = self._sagas.pop(saga, None)
+        if answer["found"] is None:
+            return None
+        stored: StoredSaga = answer["stored"]
+        held = self._sagas[stored.id] = _Saga(answer["found"][1])
+        held.stuck = any(action.state == "stuck" for action in stored.actions)
+        for action in stored.actions:
+            if action.state in {"pending", "deferred"}:
+                held.actions += 1
+                self._actions[action.id] = _Action(stored.id, action.place, action.attempts)
+        return stored
+
+    def _let_go(self, stored: StoredSaga | None) -> None:
+        """Give back what was claimed for somebody who will not hear of it."""
+        if stored is not None:
+            self._dismiss(stored.id)
+            self._unheard = True
+            self._hold_on()
+
+    def _dismiss(self, saga: str) -> None:
+        """Forget, here alone, what this process has to do with a saga."""
+        _ = self._sagas.pop(saga, None)
+        for action in [id_ for id_, it in self._actions.items() if it.saga == saga]:
+            del self._actions[action]
+
+    async def release(self, saga: str) -> None:
+        """Let go of a saga."""
+
+        def released(found: object) -> None:
+            if not found:
+                raise self._lost(saga)
+            self._dismiss(saga)
+
+        known = self._sagas.get(saga)
+        if known is None:
+            raise self._lost(saga)
+        await self._ask("release", [{"saga": saga, "epoch": known.epoch}], released)
+
+    async def defer(self, action: str, reason: str) -> None:
+        """Note that an action waits for a process that knows it."""
+        await self.change(action, state="deferred", error=_text(reason))
+
+    async def postpone(self, action: str, error: object, until: float) -> None:
+        """Note that an attempt failed, and when the next may begin."""
+        await self.change(action, error=_brief(error), next_attempt=until)
+
+    async def change(self, action: str, **columns: object) -> None:
+        """Change a few columns of an action, if this process has it."""
+        row = self._row(action) | columns
+        await self._ask("change", [row], lambda _: self._changed(action, columns))
+
+    def _changed(self, action: str, columns: dict[str, object]) -> None:
+        known = self._actions.get(action)
+        if known is None:
+            return
+        known.attempts = cast("int", columns.get("attempts", known.attempts))
+        held = self._sagas.get(known.saga)
+        if held is not None and columns.get("state") in {"done", "stuck"}:
+            del self._actions[action]
+            held.actions -= 1
+            held.stuck = held.stuck or columns["state"] == "stuck"
+            self._drop_if_empty(known.saga)
+
+    def attempts(self, action: str) -> int:
+        """Say how often an action was begun."""
+        return self._actions[action].attempts if action in self._actions else 0
+
+    def _row(self, action: str) -> dict[str, object]:
+        known = self._actions.get(action)
+        held = None if known is None else self._sagas.get(known.saga)
+        if known is None or held is None:
+            raise LeaseLost(str(self), "actions are gone: another process took them over")
+        return {"id": action, "saga": known.saga, "epoch": held.epoch}
+
+    # For people.
+
+    async def sagas(self) -> list[StoredSaga]:
+        """List what is on record, the newest first. It takes no lock and changes nothing.
+
+        It has a connection of its own, and waits for no other process.
+        """
+        await self.flush()
+        query = _SAGAS.format(schema=self._schema) + "ORDER BY s.number DESC, s.id, a.place DESC"
+        rows = await self._persist(lambda: self._session.look(query))
+        return _stored(rows)
+
+    async def retry(self, saga: str) -> int:
+        """Let actions of a saga that are stuck or deferred be tried again; give how many."""
+        return int(await self._ask("retry", [{"saga": _text(saga)}]))
+
+    async def discard(self, saga: str, reason: str) -> int:
+        """Give up the actions of a saga that are stuck or deferred; give how many.
+
+        They stay listed as done, with the reason.
+        """
+        row: dict[str, object] = {"saga": _text(saga), "error": _text(f"discarded: {reason}")}
+        return int(await self._ask("discard", [row]))
+
+    # Requests, and the task that carries them out.
+
+    def _check_place(self) -> asyncio.AbstractEventLoop:
+        if os.getpid() != self._process:
+            raise JournalError(str(self), "it belongs to the process that this one was forked from")
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            raise JournalError(str(self), "it was opened in another event loop: close it there")
+        return loop
+
+    # Any: what a request gives is known to who makes it.
+
+    async def _ask(
+        self,
+        do: str,
+        rows: Iterable[dict[str, object]] = (),
+        done: Callable[[Any], Any] = _as_it_is,
+        failed: Callable[[], None] = lambda: None,
+        *,
+        unheard: Callable[[Any], None] = lambda _: None,
+        saga: str = "",
+    ) -> Any:
+        request = self._send(do, rows, done, failed, saga=saga)
+        request.unheard = unheard
+        future = request.future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                unheard(future.result())
+            raise
+
+    def _send(
+        self,
+        do: str,
+        rows: Iterable[dict[str, object]],
+        done: Callable[[Any], Any],
+        failed: Callable[[], None] = lambda: None,
+        *,
+        saga: str = "",
+    ) -> _Request:
+        self._loop = self._check_place()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        request = _Request(do, list(rows), future, done, failed, saga=saga)
+        self._requests.append(request)
+        self._start()
+        return request
+
+    def _start(self) -> None:
+        if self._worker is None and self._requests:
+            # In a context of its own: it works for all who ask.
+            self._worker = asyncio.create_task(
+                self._run(), name=f"journal {self._name}", context=contextvars.Context()
+            )
+            self._worker.add_done_callback(self._stopped)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        # It goes on through cancellations from its first step on. One may have come before.
+        if self._worker is task:
+            self._worker = None
+        if task.cancelled() or task.exception() is None:
+            self._start()
+
+    def _hold_on(self) -> None:
+        """The connection has ended: make it anew, before somebody takes over what is open."""
+        if (self._sagas or self._unheard or self._doubtful) and self._loop is not None:
+            self._send("nothing", (), _as_it_is).future.add_done_callback(_seen)
+
+    async def _run(self) -> None:
+        """Carry out requests until there are none, as many in a transaction as there are."""
+        while batch := self._next_batch():
+            if batch[0].do == "leave":
+                await self._leave(batch[0])
+            else:
+                await self._carry_out(batch)
+        if not self._session.is_open and not self._sagas:
+            self._loop = None  # nothing binds it to this loop
+        self._worker = None
+
+    def _next_batch(self) -> list[_Request]:
+        batch: list[_Request] = []
+        while self._requests and len(batch) < _MOST:
+            if self._requests[0].future.cancelled() and self._requests[0].do != "leave":
+                self._requests.popleft().failed()  # nobody wants it any more
+            elif self._requests[0].do not in _ALONE:
+                batch.append(self._requests.popleft())
+            elif batch:
+                break
+            else:
+                return [self._requests.popleft()]
+        kept, self._kept = self._kept, []
+        if not batch:
+            self._kept = kept  # until there is something else to do
+            return []
+        return kept + batch
+
+    async def _carry_out(self, batch: list[_Request]) -> None:
+        try:
+            outcomes = await self._commit(batch)
+            if batch[0].do == "claim" and outcomes[0]["found"] is not None:
+                outcomes[0]["stored"] = await self._read_claimed(outcomes[0]["found"][0])
+        except Exception as error:  # noqa: BLE001  # who waits is told, whatever it is
+            if not isinstance(error, self._driver.FAILURES):
+                self._session.drop()
+            if len(batch) > 1 and self._driver.spares_others(error):
+                for request in batch:
+                    await self._carry_out([request])
+            else:
+                self._fail(batch, error)
+            return
+        self._settle(batch, outcomes)
+        if self._lease and self._sagas and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.create_task(
+                self._renew(), name=f"lease of {self._name}", context=contextvars.Context()
+            )
+
+    async def _commit(self, batch: list[_Request]) -> list[Any]:
+        """Have requests carried out, and give the answer to each: for most, whether it was done."""
+        doubtful, unheard, self._doubtful, self._unheard = self._doubtful, self._unheard, [], False
+        cleaning: list[_Step] = []
+        if doubtful:
+            cleaning.append(({"do": "drop", "ids": doubtful}, []))
+        if unheard:
+            cleaning.append(({"do": "disown", "held": list(self._sagas)}, []))
+        try:
+            outcomes = await self._answers(cleaning + self._steps(batch), len(batch))
+        except BaseException:
+            self._doubtful, self._unheard = doubtful, unheard or self._unheard
+            raise
+        while self._lease and _clock() - self._renewed >= self._lease:
+            # The answer came so late that others may have taken over meanwhile: look again.
+            places = [
+                place
+                for place, request in enumerate(batch)
+                if outcomes[place] is True and request.do in {"record", "change"}
+            ]
+            step: dict[str, object] = {"do": "change", "rows": []}
+            step["rows"] = [
+                {"n": n, "epoch": 1} | _only(batch[n].rows[0], "id", "saga", "epoch")
+                for n in places
+            ]
+            again = await self._answers([(step, places)], len(batch))
+            for place in places:
+                outcomes[place] = again[place]
+        return outcomes
+
+    def _steps(self, batch: list[_Request]) -> list[_Step]:
+        """Put requests together: those of one kind, between others, make one step."""
+        steps: list[_Step] = []
+        joined: dict[str, _Step] = {}
+        changed: set[object] = set()
+        for n, request in enumerate(batch):
+            if request.do not in _JOINED:
+                steps += _in_order(joined)
+                joined, changed = {}, set()
+                if request.do != "nothing":
+                    steps.append(({"do": request.do} | request.rows[0], [n]))
+                continue
+            if request.do == "change":
+                if request.rows[0]["id"] in changed:  # a statement changes each action once
+                    steps += _in_order(joined)
+                    joined, changed = {}, set()
+                changed.add(request.rows[0]["id"])
+            body, places = joined.setdefault(request.do, ({"do": request.do, "rows": []}, []))
+            rows = cast("list[dict[str, object]]", body["rows"])
+            for row in request.rows:
+                rows.append(row | {"n": n})
+                if request.do == "record":
+                    held = self._sagas.get(request.saga)
+                    rows[-1]["known"] = held is not None and held.actions > 0
+            places.append(n)
+        return steps + _in_order(joined)
+
+    async def _answers(self, steps: list[_Step], n: int) -> list[Any]:
+        self._batch += 1
+        number, self._in_doubt = self._batch, False
+        bodies: list[object] = [body for body, _ in steps]
+
+        async def attempt() -> list[Any]:
+            await self._session.open(self._owner)
+            begun = _clock()
+            self._in_doubt = True
+            answers = await self._session.apply(self._owner, number, self._lease, bodies)
+            self._in_doubt = False
+            self._renewed = begun
+            return answers
+
+        outcomes: list[Any] = [None] * n
+        for (body, places), answer in zip(steps, await self._surely(attempt), strict=True):
+            for place in places:
+                outcomes[place] = place not in answer if body["do"] in _JOINED else answer
+        return outcomes
+
+    def _settle(self, batch: list[_Request], outcomes: list[Any]) -> None:
+        for request, outcome in zip(batch, outcomes, strict=True):
+            try:
+                if request.do in _JOINED and not outcome:
+                    raise self._lost(request.saga)
+                result = request.done(outcome)
+            except JournalError as error:
+                request.failed()
+                _refuse(request, error)
+            else:
+                if not request.future.done():
+                    request.future.set_result(result)
+                else:
+                    request.unheard(result)
+
+    def _fail(self, batch: list[_Request], error: Exception) -> None:
+        if isinstance(error, (*self._driver.FAILURES, JournalError)):
+            error = self._driver.explain(error, self._name)
+        for request in batch:
+            if self._in_doubt and request.do == "record":
+                self._doubtful += [cast("str", row["id"]) for row in request.rows]
+            if self._in_doubt and request.do == "claim":
+                self._unheard = True
+            if request.do == "move" and isinstance(error, JournalUnavailable):
+                # It is made with the next batch; who waits for it now does so no longer.
+                _refuse(request, error)
+                request.future = request.future.get_loop().create_future()
+                request.future.add_done_callback(_seen)
+                self._kept.append(request)
+                continue
+            request.failed()
+            _refuse(request, error)
+
+    def _lost(self, saga: str) -> LeaseLost:
+        return LeaseLost(str(self), f"saga {saga} was taken over by another process")
+
+    async def _read_claimed(self, saga: str) -> StoredSaga:
+        query = _SAGAS.format(schema=self._schema) + "WHERE s.id = $1 ORDER BY a.place DESC"
+
+        async def attempt() -> list[StoredSaga]:
+            await self._session.open(self._owner)
+            return _stored(await self._session.read(query, saga))
+
+        try:
+            found = await self._surely(attempt)
+        except BaseException:
+            self._unheard = True
+            raise
+        if not found:
+            raise JournalCorrupt(str(self), f"saga {saga} is gone, by no doing of ours")
+        return found[0]
+
+    async def _surely(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it is done, also through cancellations of this task."""
+
+        async def once() -> T:
+            try:
+                return await attempt()
+            except self._driver.FAILURES as error:
+                if self._driver.passes(error):
+                    self._session.drop()  # it may be broken, and not know it
+                raise
+
+        while True:
+            try:
+                return await self._persist(once)
+            except asyncio.CancelledError:
+                # In the middle of a statement: what it did is found out with another connection.
+                self._session.drop()
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it is done or the patience is at an end."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._patience
+        delay, longest = _BACK_OFF
+        while True:
+            try:
+                return await attempt()
+            except self._driver.FAILURES as error:
+                if not self._driver.passes(error):
+                    self._in_doubt = False  # it is an answer
+                    raise
+                if loop.time() + delay > due:
+                    raise
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, longest)
+
+    async def _leave(self, request: _Request) -> None:
+        """Let go of everything, as far as the server can be told."""
+        if self._renewal is not None:
+            _ = self._renewal.cancel()
+        self._batch += 1
+
+        async def leave() -> None:
+            if self._lease:  # or others would have to wait for its end
+                await self._session.open(self._owner)
+            if self._session.is_open:
+                steps: list[object] = [{"do": "leave"}]
+                _ = await self._session.apply(self._owner, self._batch, self._lease, steps)
+
+        with contextlib.suppress(*self._driver.FAILURES, JournalError):
+            if self._session.is_open or self._renewed > -math.inf:
+                await self._surely(leave)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._session.close()
+        self._session.drop()
+        self._begin()
+        if not request.future.done():
+            request.future.set_result(None)
+
+    async def _renew(self) -> None:
+        """Give a sign of life in time, as long as something is open."""
+        while self._sagas:
+            await asyncio.sleep(self._lease / 3)
+            # The lease runs on the server's time: a loop on virtual time asks too often.
+            if _clock() - self._renewed >= self._lease / 4:
+                with contextlib.suppress(JournalError):
+                    await self._ask("nothing")
+
+
+class _Mark:
+    """The record of one action, for a rollback."""
+
+    __slots__ = ("_action", "_journal")
+
+    def __init__(self, journal: PostgresJournal, action: str) -> None:
+        self._journal = journal
+        self._action = action
+
+    async def begin(self) -> None:
+        """Count the attempt; if it cannot be, it does not begin."""
+        attempts = self._journal.attempts(self._action) + 1
+        await self._journal.change(self._action, attempts=attempts)
+
+    async def done(self) -> None:
+        """Note that it is undone."""
+        await self._journal.change(self._action, state="done")
+
+    async def give_up(self, error: object) -> None:
+        """Park it until somebody says otherwise."""
+        await self._journal.change(self._action, state="stuck", error=_brief(error))
+
+
+def _in_order(joined: dict[str, _Step]) -> list[_Step]:
+    return [joined[kind] for kind in _JOINED if kind in joined]
+
+
+def _only(row: dict[str, object], *names: str) -> dict[str, object]:
+    return {name: row[name] for name in names if name in row}
+
+
+def _refuse(request: _Request, error: Exception) -> None:
+    if not request.future.done():
+        request.future.set_exception(error)
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for it: say at least what went wrong."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.error("%s", error)
+
+
+def _stored(rows: Iterable[Record]) -> list[StoredSaga]:
+    """Make sagas of rows, one for each action, in their order."""
+    sagas: dict[str, StoredSaga] = {}
+    actions: dict[str, list[StoredAction]] = {}
+    for row in rows:
+        saga = StoredSaga(row["id"], row["name"], row["began"], row["owner"], row["alive"], ())
+        _ = sagas.setdefault(saga.id, saga)
+        its = actions.setdefault(saga.id, [])
+        if row["action"] is not None:
+            its.append(StoredAction(*(row[name] for name in _ACTION)))
+    return [replace(saga, actions=tuple(actions[id_])) for id_, saga in sagas.items()]
+
+
+def _check(dsn: str, schema: str, liveness: str) -> None:
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise InvalidArgument("dsn must begin with postgresql://")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema):
+        raise InvalidArgument(f"schema must be letters, digits and underscores, not {schema!r}")
+    if liveness not in {"session", "lease"}:
+        raise InvalidArgument(f"liveness must be 'session' or 'lease', not {liveness!r}")
+
+
+def _without_secrets(dsn: str) -> str:
+    """Give the address alone: no password, and no options, which may hold one too."""
+    parts = urlsplit(dsn)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}"
+
+
+def _text(text: str) -> str:
+    """Give text that the server can store: no NUL, no half of a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _brief(error: object) -> str:
+    return _text(repr(error)[:1000])
+
+
+def _clock() -> float:
+    """Give real seconds, those in which the machine was suspended included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,0 +1,403 @@
+"""The tables and functions of `PostgresJournal`, version by version.
+
+A batch of requests is one call of ``apply``: one statement, one transaction, one round trip. It
+
+1. makes the commit durable, whatever the session's ``synchronous_commit`` is;
+2. locks the row of its owner, so that a batch of the same owner whose connection was lost has
+   ended before, one way or the other;
+3. knows by its number whether it has been carried out already, and then only repeats the answer:
+   it can be sent again until an answer comes. One that arrives after a later one does nothing;
+4. carries the requests out in order. Each checks that its saga is this owner's, under a lock on
+   the saga: ``claim`` passes by what is locked. One that is refused does not harm the others.
+
+Who has sagas open is alive as long as a session holds the advisory lock ``lock_key(owner)``, or
+its lease has not ended by the clock of the server.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MIGRATIONS", "VERSION"]
+
+_TABLES: Final = """
+CREATE TABLE {schema}.version (number integer NOT NULL);
+
+CREATE TABLE {schema}.owner (
+    id text PRIMARY KEY,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires timestamptz,
+    batch bigint NOT NULL DEFAULT 0,
+    answer jsonb NOT NULL DEFAULT '[]'
+);
+COMMENT ON TABLE {schema}.owner IS
+    'Who has sagas open. Without a time in "expires" its session holds an advisory lock.';
+
+CREATE TABLE {schema}.saga (
+    id text PRIMARY KEY,
+    name text NOT NULL,
+    began timestamptz NOT NULL DEFAULT clock_timestamp(),
+    number bigint NOT NULL,
+    owner text NOT NULL,
+    epoch bigint NOT NULL
+);
+CREATE SEQUENCE {schema}.saga_number OWNED BY {schema}.saga.number;
+CREATE INDEX saga_of_owner ON {schema}.saga (owner, number);
+COMMENT ON TABLE {schema}.saga IS 'Undo actions that are undone together.';
+
+CREATE TABLE {schema}.action (
+    id text PRIMARY KEY,
+    saga text NOT NULL,
+    place text COLLATE "C" NOT NULL,
+    path text NOT NULL,
+    key text NOT NULL,
+    name text NOT NULL,
+    version bigint NOT NULL,
+    arguments text NOT NULL,
+    state text NOT NULL DEFAULT 'pending'
+        CHECK (state IN ('pending', 'done', 'stuck', 'deferred')),
+    attempts bigint NOT NULL DEFAULT 0,
+    next_attempt double precision NOT NULL DEFAULT 0,
+    error text NOT NULL DEFAULT '',
+    ended timestamptz
+);
+CREATE INDEX action_of_saga ON {schema}.action (saga, place);
+CREATE INDEX action_ended ON {schema}.action (ended) WHERE state = 'done';
+COMMENT ON TABLE {schema}.action IS 'Undo actions: on record before their effects.';
+"""
+
+_LIVENESS: Final = """
+CREATE FUNCTION {schema}.lock_key(owner text) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('returns_pipeline {schema} owner ' || owner, 0)
+$$;
+
+CREATE VIEW {schema}.locks AS
+    SELECT pid, (classid::bigint << 32) | objid::bigint AS key FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND mode = 'ExclusiveLock'
+        AND database = (
+            SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()
+        );
+
+-- Whether an owner is gone. It cannot come back before the end of the transaction.
+CREATE FUNCTION {schema}.is_gone(other text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF other = '' THEN
+        RETURN true;
+    END IF;
+    IF EXISTS (SELECT FROM {schema}.owner WHERE id = other AND expires IS NOT NULL) THEN
+        -- One whose row is locked is at work, or another has found it gone.
+        PERFORM FROM {schema}.owner WHERE id = other AND expires <= clock_timestamp()
+            FOR SHARE SKIP LOCKED;
+        RETURN FOUND;
+    END IF;
+    -- Shared, so that those who look do not take one another for the owner.
+    RETURN pg_try_advisory_xact_lock_shared({schema}.lock_key(other));
+END
+$$;
+
+-- For the session that calls it: hold the lock of an owner. Who holds it is a session of the same
+-- owner whose connection was lost, which the server may not have noticed yet.
+CREATE FUNCTION {schema}.take(me text, wait text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', wait, true);
+    IF NOT pg_try_advisory_lock({schema}.lock_key(me)) THEN
+        PERFORM pg_terminate_backend(pid) FROM {schema}.locks
+            WHERE key = {schema}.lock_key(me) AND pid <> pg_backend_pid();
+        PERFORM pg_advisory_lock({schema}.lock_key(me));
+    END IF;
+END
+$$;
+
+-- The same as is_gone for people who look: it takes no lock, and may be wrong a moment later.
+CREATE VIEW {schema}.living AS
+    WITH held AS MATERIALIZED (SELECT key FROM {schema}.locks)
+    SELECT id FROM {schema}.owner WHERE CASE WHEN expires IS NULL
+        THEN EXISTS (SELECT FROM held WHERE key = {schema}.lock_key(owner.id))
+        ELSE expires > clock_timestamp() END;
+"""
+
+_REQUESTS: Final = """
+-- Lock sagas and give, as "id epoch", those that are an owner's.
+CREATE FUNCTION {schema}.held(me text, requests jsonb) RETURNS text[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    wanted text[] := ARRAY(SELECT DISTINCT x ->> 'saga' FROM jsonb_array_elements(requests) AS x);
+BEGIN
+    RETURN ARRAY(
+        SELECT id || ' ' || epoch FROM {schema}.saga
+        WHERE id = ANY(wanted) AND owner = me FOR NO KEY UPDATE
+    );
+END
+$$;
+
+CREATE FUNCTION {schema}.record(me text, rows jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    mine text[];
+BEGIN
+    -- Where the owner knows of other actions, a saga that is not there is one that was taken.
+    INSERT INTO {schema}.saga (id, name, number, owner, epoch)
+        SELECT id, name, nextval('{schema}.saga_number'), me, 1 FROM (
+            SELECT DISTINCT ON (x.saga) x.saga AS id, x.saga_name AS name, x.n
+            FROM jsonb_to_recordset(rows) AS x(n int, saga text, saga_name text, known boolean)
+            WHERE NOT x.known ORDER BY x.saga, x.n
+        ) AS made ORDER BY n
+        ON CONFLICT (id) DO NOTHING;
+    mine := {schema}.held(me, rows);
+    INSERT INTO {schema}.action (id, saga, place, path, key, name, version, arguments)
+        SELECT x.id, x.saga, x.place, x.path, x.key, x.name, x.version, x.arguments
+        FROM jsonb_to_recordset(rows) AS x(
+            id text, saga text, place text, path text, key text, name text, version bigint,
+            arguments text
+        ) WHERE x.saga || ' 1' = ANY(mine);
+    RETURN (
+        SELECT coalesce(jsonb_agg(x.n), '[]')
+        FROM jsonb_to_recordset(rows) AS x(n int, saga text) WHERE x.saga || ' 1' <> ALL(mine)
+    );
+END
+$$;
+
+CREATE FUNCTION {schema}.forget(me text, rows jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    mine text[] := {schema}.held(me, rows);
+    refused jsonb;
+    sagas text[];
+BEGIN
+    refused := (
+        SELECT coalesce(jsonb_agg(DISTINCT x.n), '[]')
+        FROM jsonb_to_recordset(rows) AS x(n int, id text, saga text, epoch bigint)
+        WHERE x.saga || ' ' || x.epoch <> ALL(mine)
+            OR NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.id = x.id AND a.saga = x.saga)
+    );
+    sagas := ARRAY(
+        SELECT DISTINCT x.saga FROM jsonb_to_recordset(rows) AS x(n int, saga text)
+        WHERE NOT refused @> to_jsonb(x.n)
+    );
+    DELETE FROM {schema}.action WHERE id IN (
+        SELECT x.id FROM jsonb_to_recordset(rows) AS x(n int, id text)
+        WHERE NOT refused @> to_jsonb(x.n)
+    );
+    PERFORM {schema}.drop_empty(sagas);
+    RETURN refused;
+END
+$$;
+
+-- Sagas that the caller has locked, if there is nothing in them any more.
+CREATE FUNCTION {schema}.drop_empty(sagas text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    dropped text[];
+BEGIN
+    WITH gone AS (
+        DELETE FROM {schema}.saga AS s WHERE id = ANY(sagas)
+            AND NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id)
+        RETURNING id
+    ) SELECT coalesce(array_agg(id), '{{}}') FROM gone INTO dropped;
+    RETURN dropped;
+END
+$$;
+
+CREATE FUNCTION {schema}.change(me text, rows jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    mine text[] := {schema}.held(me, rows);
+    changed jsonb;
+BEGIN
+    WITH found AS (
+        UPDATE {schema}.action AS a SET
+            state = coalesce(x.state, a.state),
+            attempts = coalesce(x.attempts, a.attempts),
+            next_attempt = coalesce(x.next_attempt, a.next_attempt),
+            error = coalesce(x.error, a.error),
+            ended = CASE WHEN x.state = 'done' THEN clock_timestamp() ELSE a.ended END
+        FROM jsonb_to_recordset(rows) AS x(
+            n int, id text, saga text, epoch bigint, state text, attempts bigint,
+            next_attempt double precision, error text
+        ) WHERE a.id = x.id AND a.saga = x.saga AND x.saga || ' ' || x.epoch = ANY(mine)
+        RETURNING x.n
+    ) SELECT coalesce(jsonb_agg(n), '[]') FROM found INTO changed;
+    RETURN (
+        SELECT coalesce(jsonb_agg(x.n), '[]') FROM jsonb_to_recordset(rows) AS x(n int)
+        WHERE NOT changed @> to_jsonb(x.n)
+    );
+END
+$$;
+
+-- To places that are given whole: doing it again changes nothing.
+CREATE FUNCTION {schema}.move(me text, request jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    moving text[] := ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(request -> 'rows') AS x);
+    target text := request ->> 'to';
+    sources text[];
+BEGIN
+    sources := ARRAY(
+        SELECT id FROM {schema}.saga AS s WHERE owner = me AND epoch = 1 AND EXISTS (
+            SELECT FROM {schema}.action AS a WHERE a.saga = s.id AND a.id = ANY(moving)
+        ) FOR NO KEY UPDATE
+    );
+    INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
+        SELECT target, request ->> 'name', began, number, me, 1 FROM {schema}.saga
+        WHERE id = ANY(sources) ORDER BY number LIMIT 1
+        ON CONFLICT (id) DO NOTHING;
+    PERFORM FROM {schema}.saga WHERE id = target AND owner = me AND epoch = 1 FOR NO KEY UPDATE;
+    IF FOUND THEN
+        UPDATE {schema}.action AS a SET saga = target, place = x.place
+            FROM jsonb_to_recordset(request -> 'rows') AS x(id text, place text)
+            WHERE a.id = x.id AND a.saga = ANY(sources);
+        PERFORM {schema}.drop_empty(sources);
+    END IF;
+END
+$$;
+"""
+
+_RECOVERY: Final = """
+-- Take over the newest saga of those that are gone. First, drop what nobody needs any more.
+CREATE FUNCTION {schema}.claim(me text, request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    besides text[] := ARRAY(SELECT jsonb_array_elements_text(request -> 'besides'));
+    gone text[] := '{{}}';
+    other text;
+    dropped text[];
+    found jsonb;
+BEGIN
+    DELETE FROM {schema}.action WHERE id IN (
+        SELECT id FROM {schema}.action WHERE state = 'done' AND ended
+            < clock_timestamp() - make_interval(secs => (request ->> 'retention')::float)
+        FOR UPDATE SKIP LOCKED
+    );
+    FOR other IN SELECT DISTINCT owner FROM {schema}.saga WHERE owner <> me LOOP
+        IF {schema}.is_gone(other) THEN
+            gone := gone || other;
+        END IF;
+    END LOOP;
+    dropped := {schema}.drop_empty(ARRAY(
+        SELECT id FROM {schema}.saga AS s WHERE (owner = me OR owner = ANY(gone))
+            AND NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id)
+        FOR UPDATE SKIP LOCKED
+    ));
+    FOR other IN
+        SELECT id FROM {schema}.owner AS o WHERE id <> me
+            AND seen < clock_timestamp() - interval '1 day'
+            AND NOT EXISTS (SELECT FROM {schema}.saga AS s WHERE s.owner = o.id)
+        FOR UPDATE SKIP LOCKED
+    LOOP
+        IF {schema}.is_gone(other) THEN
+            DELETE FROM {schema}.owner WHERE id = other;
+        END IF;
+    END LOOP;
+    UPDATE {schema}.saga SET owner = me, epoch = epoch + 1 WHERE id = (
+        SELECT id FROM {schema}.saga AS s WHERE owner = ANY(gone) AND id <> ALL(besides)
+            AND EXISTS (
+                SELECT FROM {schema}.action AS a
+                WHERE a.saga = s.id AND a.state IN ('pending', 'deferred')
+            )
+        ORDER BY number DESC LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) RETURNING jsonb_build_array(id, epoch) INTO found;
+    RETURN jsonb_build_object('found', found, 'dropped', dropped);
+END
+$$;
+
+CREATE FUNCTION {schema}.leave(me text) RETURNS void LANGUAGE sql AS $$
+    UPDATE {schema}.saga SET owner = '', epoch = epoch + 1 WHERE owner = me;
+    DELETE FROM {schema}.owner WHERE id = me;
+$$;
+
+CREATE FUNCTION {schema}.resume(kind text, request jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    changed bigint;
+BEGIN
+    IF kind = 'retry' THEN
+        UPDATE {schema}.action SET state = 'pending', attempts = 0, next_attempt = 0
+            WHERE saga = request ->> 'saga' AND state IN ('stuck', 'deferred');
+    ELSE
+        UPDATE {schema}.action SET state = 'done', error = request ->> 'error',
+                ended = clock_timestamp()
+            WHERE saga = request ->> 'saga' AND state IN ('stuck', 'deferred');
+    END IF;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END
+$$;
+"""
+
+_APPLY: Final = """
+CREATE FUNCTION {schema}.carry_out(me text, kind text, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    mine text[];
+BEGIN
+    CASE kind
+    WHEN 'record' THEN
+        RETURN {schema}.record(me, request -> 'rows');
+    WHEN 'forget' THEN
+        RETURN {schema}.forget(me, request -> 'rows');
+    WHEN 'change' THEN
+        RETURN {schema}.change(me, request -> 'rows');
+    WHEN 'move' THEN
+        PERFORM {schema}.move(me, request);
+    WHEN 'claim' THEN
+        RETURN {schema}.claim(me, request);
+    WHEN 'release' THEN
+        mine := {schema}.held(me, jsonb_build_array(request));
+        UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
+            WHERE id || ' ' || epoch = ANY(mine) AND epoch = (request ->> 'epoch')::bigint;
+        RETURN to_jsonb(FOUND);
+    WHEN 'retry', 'discard' THEN
+        RETURN to_jsonb({schema}.resume(kind, request));
+    WHEN 'drop' THEN  -- recorded or not, its effect did not begin
+        mine := ARRAY(SELECT id FROM {schema}.saga WHERE owner = me AND epoch = 1 AND id IN (
+            SELECT saga FROM {schema}.action WHERE id IN (
+                SELECT jsonb_array_elements_text(request -> 'ids'))) FOR UPDATE);
+        DELETE FROM {schema}.action WHERE saga = ANY(mine)
+            AND id IN (SELECT jsonb_array_elements_text(request -> 'ids'));
+        PERFORM {schema}.drop_empty(mine);
+    WHEN 'disown' THEN  -- claimed, but its claimer was not told
+        UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
+            WHERE owner = me AND epoch > 1
+                AND id NOT IN (SELECT jsonb_array_elements_text(request -> 'held'));
+    WHEN 'leave' THEN
+        PERFORM {schema}.leave(me);
+    END CASE;
+    RETURN 'null';
+END
+$$;
+
+CREATE FUNCTION {schema}.apply(
+    me text, this bigint, lease double precision, wait text, requests jsonb
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    last bigint;
+    said jsonb;
+    request jsonb;
+    until timestamptz;
+BEGIN
+    IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    PERFORM set_config('lock_timeout', wait, true);
+    SELECT batch, answer INTO last, said FROM {schema}.owner WHERE id = me FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO {schema}.owner (id) VALUES (me)
+            ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp()
+            RETURNING batch, answer INTO last, said;
+    END IF;
+    IF this < last THEN
+        RAISE EXCEPTION 'batch % comes after batch %', this, last;
+    END IF;
+    IF this > last THEN
+        said := '[]';
+        FOR request IN SELECT jsonb_array_elements(requests) LOOP
+            said := said
+                || jsonb_build_array({schema}.carry_out(me, request ->> 'do', request));
+        END LOOP;
+    END IF;
+    until := CASE WHEN lease > 0 THEN clock_timestamp() + make_interval(secs => lease) END;
+    UPDATE {schema}.owner SET batch = this, answer = said, seen = clock_timestamp(),
+        expires = until WHERE id = me;
+    RETURN said;
+END
+$$;
+"""
+
+# Each brings a schema up by one version. What was released is never changed, only added to.
+MIGRATIONS: Final = (_TABLES + _LIVENESS + _REQUESTS + _RECOVERY + _APPLY,)
+VERSION: Final = len(MIGRATIONS)
