@@ -162,10 +162,12 @@ class GroupCommit:
         Raises:
             JournalError: What was owed could not be written.
         """
-        thread = self._thread
-        if thread is None or self._born != forks():
+        if self._born != forks():
             return
+        # First: what was asked for in this turn of the loop may be what begins the thread.
         self._hand_over(asyncio.get_running_loop())
+        if (thread := self._thread) is None:
+            return
         with self._guard:
             if not self._stopping:
                 self._stopping = True

@@ -439,7 +439,12 @@ class PostgresJournal:
         return _stored(rows)
 
     async def retry(self, saga: str) -> int:
-        """Let actions of a saga that are stuck or deferred be tried again; give how many."""
+        """Let actions of a saga that are stuck or deferred be tried again; give how many.
+
+        The next `recover` takes them, also while their owner lives, which has given up those that
+        are stuck: they become a saga of their own then. What a living owner has pending or
+        deferred is its own business, and is left alone.
+        """
         return int(await self._ask("retry", [{"saga": _text(saga)}]))
 
     async def discard(self, saga: str, reason: str) -> int:
@@ -840,7 +845,12 @@ def _text(text: str) -> str:
 
 
 def _brief(error: object) -> str:
-    return _text(repr(error)[:1000])
+    """Show an error in so many words, whatever its own ``repr()`` does."""
+    try:
+        text = repr(error)
+    except Exception:  # noqa: BLE001
+        text = object.__repr__(error)
+    return _text(text[:1000])
 
 
 def _clock() -> float:

@@ -301,19 +301,38 @@ CREATE FUNCTION {schema}.leave(me text) RETURNS void LANGUAGE sql AS $$
     DELETE FROM {schema}.owner WHERE id = me;
 $$;
 
-CREATE FUNCTION {schema}.resume(kind text, request jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+-- Try again, or never again, what was given up. Where its owner lives, that is only what is stuck,
+-- which it does not touch again: what is retried becomes a saga of its own, for whoever comes.
+CREATE FUNCTION {schema}.resume(me text, kind text, request jsonb) RETURNS bigint
+LANGUAGE plpgsql AS $$
 DECLARE
+    holder text;
+    given_up text[] := '{{stuck,deferred}}';
+    target text := request ->> 'saga';
     changed bigint;
 BEGIN
+    SELECT owner INTO holder FROM {schema}.saga WHERE id = target FOR NO KEY UPDATE;
+    IF holder = me OR NOT {schema}.is_gone(holder) THEN
+        given_up := '{{stuck}}';
+        IF kind = 'retry' THEN
+            target := md5(random()::text || clock_timestamp() || target);
+        END IF;
+    END IF;
     IF kind = 'retry' THEN
-        UPDATE {schema}.action SET state = 'pending', attempts = 0, next_attempt = 0
-            WHERE saga = request ->> 'saga' AND state IN ('stuck', 'deferred');
+        UPDATE {schema}.action
+            SET state = 'pending', attempts = 0, next_attempt = 0, saga = target
+            WHERE saga = request ->> 'saga' AND state = ANY(given_up);
     ELSE
         UPDATE {schema}.action SET state = 'done', error = request ->> 'error',
                 ended = clock_timestamp()
-            WHERE saga = request ->> 'saga' AND state IN ('stuck', 'deferred');
+            WHERE saga = target AND state = ANY(given_up);
     END IF;
     GET DIAGNOSTICS changed = ROW_COUNT;
+    IF changed > 0 AND target <> request ->> 'saga' THEN
+        INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
+            SELECT target, name, began, nextval('{schema}.saga_number'), '', 1 FROM {schema}.saga
+            WHERE id = request ->> 'saga';
+    END IF;
     RETURN changed;
 END
 $$;
@@ -342,7 +361,7 @@ BEGIN
             WHERE id || ' ' || epoch = ANY(mine) AND epoch = (request ->> 'epoch')::bigint;
         RETURN to_jsonb(FOUND);
     WHEN 'retry', 'discard' THEN
-        RETURN to_jsonb({schema}.resume(kind, request));
+        RETURN to_jsonb({schema}.resume(me, kind, request));
     WHEN 'drop' THEN  -- recorded or not, its effect did not begin
         mine := ARRAY(SELECT id FROM {schema}.saga WHERE owner = me AND epoch = 1 AND id IN (
             SELECT saga FROM {schema}.action WHERE id IN (

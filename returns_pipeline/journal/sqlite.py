@@ -188,7 +188,7 @@ class SqliteJournal:
 
     async def defer(self, action: str, reason: str) -> None:
         """Note that an action waits for a process that knows it."""
-        await self.change(action, "state = 'deferred', error = ?", reason)
+        await self.change(action, "state = 'deferred', error = ?", _brief_text(reason))
 
     async def postpone(self, action: str, error: object, until: float) -> None:
         """Note that an attempt failed, and when the next may begin."""
@@ -264,6 +264,10 @@ def _brief(error: object) -> str:
         text = repr(error)
     except Exception:  # noqa: BLE001
         text = object.__repr__(error)
+    return _brief_text(text)
+
+
+def _brief_text(text: str) -> str:
     return text[:1000].encode(errors="backslashreplace").decode()
 
 
