@@ -43,11 +43,13 @@ open sockets get the same time to say something.
 
 from returns_pipeline.testing.clock import Deadlock, VirtualTimeLoop, advance, hold_clock
 from returns_pipeline.testing.faults import FaultInjector, inject_everywhere
+from returns_pipeline.testing.journals import DurableJournal, check_journal
 from returns_pipeline.testing.runner import LeakedTasks, run
 from returns_pipeline.testing.sources import Scripted, ScriptError, Wait, script, timed, timeline
 
 __all__ = [
     "Deadlock",
+    "DurableJournal",
     "FaultInjector",
     "LeakedTasks",
     "ScriptError",
@@ -55,6 +57,7 @@ __all__ = [
     "VirtualTimeLoop",
     "Wait",
     "advance",
+    "check_journal",
     "hold_clock",
     "inject_everywhere",
     "run",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, assert_type
 
 from returns.io import IOResult
 
+from returns_pipeline.journal import SqliteJournal, StoredSaga
 from returns_pipeline.testing import (
     Deadlock,
+    DurableJournal,
     FaultInjector,
     LeakedTasks,
     Scripted,
@@ -19,6 +21,7 @@ from returns_pipeline.testing import (
     VirtualTimeLoop,
     Wait,
     advance,
+    check_journal,
     hold_clock,
     inject_everywhere,
     run,
@@ -100,3 +103,32 @@ def faults() -> None:
     FaultInjector(1, "no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     FaultInjector.every(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     inject_everywhere(work)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class HalfAJournal:
+    """Lacks most of what a journal must have."""
+
+    async def sagas(self) -> list[StoredSaga]:
+        return []
+
+
+async def journals() -> None:
+    """A factory of anything that has the methods will do, and ``silence`` is for what it makes."""
+
+    async def silence(journal: SqliteJournal) -> str:
+        return str(journal)
+
+    journal: DurableJournal = SqliteJournal("journal.db")
+    assert_type(await journal.sagas(), list[StoredSaga])
+    assert_type(await journal.retry("saga"), int)
+    assert_type(await journal.discard("saga", "by hand"), int)
+    assert_type(await journal.close(), None)
+    await check_journal(lambda: SqliteJournal("journal.db"), silence=silence, timeout=5)
+    await check_journal(lambda: journal)
+    wrong: DurableJournal = HalfAJournal()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await check_journal(HalfAJournal)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    await check_journal(lambda: journal, silence=silence)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await journal.retry(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.sagas(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

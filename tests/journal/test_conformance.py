@@ -1,0 +1,758 @@
+"""`check_journal`: our journals pass it, and one that breaks a promise is told which."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost
+from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga
+from returns_pipeline.journal.arguments import encode
+from returns_pipeline.testing import check_journal, journal_promises, run
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from returns_pipeline.compensation import Intent
+    from returns_pipeline.journal import PostgresJournal
+    from returns_pipeline.testing import DurableJournal
+
+
+# The shortest journal that keeps all promises, to be broken below.
+
+
+@dataclass
+class Saga:
+    id: str
+    name: str
+    number: int
+    owner: str
+    epoch: int = 1
+    began: float = field(default_factory=time.time)
+    actions: dict[str, StoredAction] = field(default_factory=dict)
+
+
+@dataclass
+class Store:
+    sagas: dict[str, Saga] = field(default_factory=dict)
+    alive: set[str] = field(default_factory=set)
+    numbers: Iterable[int] = field(default_factory=itertools.count)
+
+
+class MemoryJournal:
+    """One owner's way to a store. Its methods are small, so that each can be broken by itself."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.open()
+
+    def open(self) -> None:
+        self.owner = uuid4().hex
+        self.store.alive.add(self.owner)
+        self.held: dict[str, int] = {}
+
+    async def turn(self) -> None:
+        """Let others have a turn, as real journals do."""
+        await asyncio.sleep(0)
+
+    # What a journal decides.
+
+    def check(self, saga: Saga) -> None:
+        if saga.owner != self.owner or self.held.get(saga.id) != saga.epoch:
+            raise LeaseLost("memory", f"saga {saga.id} was taken over")
+
+    def is_alive(self, owner: str) -> bool:
+        return owner in self.store.alive
+
+    def text(self, text: str) -> str:
+        return text[:1000].encode(errors="backslashreplace").decode()
+
+    def words(self, error: object) -> str:
+        try:
+            return self.text(repr(error))
+        except Exception:
+            return object.__repr__(error)
+
+    def saga_of(self, action: str) -> Saga:
+        for saga in self.store.sagas.values():
+            if action in saga.actions:
+                self.check(saga)
+                return saga
+        raise LeaseLost("memory", f"action {action} is gone")
+
+    def opened(self, saga: str, name: str) -> Saga:
+        if saga not in self.store.sagas:
+            if saga in self.held:
+                raise LeaseLost("memory", f"saga {saga} is gone")
+            number = next(iter(self.store.numbers))
+            self.store.sagas[saga] = Saga(saga, self.text(name), number, self.owner)
+            self.held[saga] = 1
+        found = self.store.sagas[saga]
+        self.check(found)
+        return found
+
+    def drop(self, saga: Saga) -> None:
+        if not saga.actions:
+            del self.store.sagas[saga.id]
+            del self.held[saga.id]
+
+    def change(self, action: str, **columns: object) -> None:
+        saga = self.saga_of(action)
+        saga.actions[action] = replace(saga.actions[action], **columns)  # type: ignore[arg-type]
+
+    # For scopes.
+
+    def stored(self, intent: Intent) -> StoredAction:
+        arguments = encode(intent.undo, intent.args, dict(intent.kwargs))
+        names = (self.text(intent.path), intent.key, intent.undo.name, intent.undo.version)
+        return StoredAction(intent.id, intent.place, *names, arguments, "pending", 0, 0.0, "")
+
+    async def record(self, intent: Intent, /) -> None:
+        stored = self.stored(intent)
+        if any(intent.id in saga.actions for saga in self.store.sagas.values()):
+            raise JournalError("memory", "this id is taken")
+        self.opened(intent.saga, intent.saga_name).actions[intent.id] = stored
+        await self.turn()
+
+    async def forget(self, ids: Sequence[str], /) -> None:
+        found = [(self.saga_of(action), action) for action in ids]
+        for saga, action in found:
+            del saga.actions[action]
+        for saga in {id(saga): saga for saga, _ in found}.values():
+            self.drop(saga)
+        await self.turn()
+
+    async def flush(self) -> None:
+        await self.turn()
+
+    def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
+        try:
+            found = [(self.saga_of(action), action) for action in ids]
+        except LeaseLost:
+            return
+        target = self.opened(saga, name)
+        for old, action in found:
+            moved = old.actions.pop(action)
+            target.actions[action] = replace(moved, place=self.placed(moved, prefix))
+        for old in {id(old): old for old, _ in found}.values():
+            self.drop(old)
+
+    def placed(self, action: StoredAction, prefix: str) -> str:
+        return prefix + action.place
+
+    def mark(self, action: str, /) -> Mark:
+        return Mark(self, action)
+
+    # For recovery.
+
+    def claimable(self, besides: AbstractSet[str]) -> list[Saga]:
+        """Give what may be claimed, the best first."""
+        found = [
+            saga
+            for saga in self.store.sagas.values()
+            if saga.id not in besides and not self.is_alive(saga.owner) and self.has_work(saga)
+        ]
+        return sorted(found, key=lambda saga: -saga.number)
+
+    def has_work(self, saga: Saga) -> bool:
+        return any(action.state in {"pending", "deferred"} for action in saga.actions.values())
+
+    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+        found = self.claimable(besides)
+        given = self.take(found[0]) if found else None
+        await self.turn()
+        return given
+
+    def take(self, saga: Saga) -> StoredSaga:
+        saga.owner = self.owner
+        saga.epoch += 1
+        self.held[saga.id] = saga.epoch
+        return self.seen(saga)
+
+    async def release(self, saga: str) -> None:
+        if saga not in self.store.sagas:
+            raise LeaseLost("memory", f"saga {saga} is gone")
+        self.check(self.store.sagas[saga])
+        self.store.sagas[saga].owner = ""
+        await self.turn()
+
+    async def defer(self, action: str, reason: str) -> None:
+        self.change(action, state="deferred", error=self.text(reason))
+        await self.turn()
+
+    async def postpone(self, action: str, error: object, until: float) -> None:
+        self.change(action, error=self.words(error), next_attempt=until)
+        await self.turn()
+
+    # For people.
+
+    def sorted(self, actions: Iterable[StoredAction]) -> list[StoredAction]:
+        return sorted(actions, key=lambda action: action.place, reverse=True)
+
+    def seen(self, saga: Saga) -> StoredSaga:
+        alive = self.is_alive(saga.owner)
+        actions = tuple(self.sorted(saga.actions.values()))
+        return StoredSaga(saga.id, saga.name, saga.began, saga.owner, alive, actions)
+
+    async def sagas(self) -> list[StoredSaga]:
+        await self.turn()
+        sagas = sorted(self.store.sagas.values(), key=lambda saga: -saga.number)
+        return [self.seen(saga) for saga in sagas]
+
+    def given_up(self, saga: str) -> list[StoredAction]:
+        if saga not in self.store.sagas:
+            return []
+        found = self.store.sagas[saga]
+        states = {"stuck"} if self.is_alive(found.owner) else {"stuck", "deferred"}
+        return [action for action in found.actions.values() if action.state in states]
+
+    async def retry(self, saga: str) -> int:
+        found = self.given_up(saga)
+        for action in found:
+            again = replace(action, state="pending", attempts=0, next_attempt=0.0)
+            self.retried(self.store.sagas[saga], action.id)[action.id] = again
+        await self.turn()
+        return len(found)
+
+    def retried(self, saga: Saga, action: str) -> dict[str, StoredAction]:
+        if not self.is_alive(saga.owner):
+            return saga.actions
+        del saga.actions[action]
+        made = Saga(uuid4().hex, saga.name, next(iter(self.store.numbers)), "")
+        self.store.sagas[made.id] = made
+        return made.actions
+
+    async def discard(self, saga: str, reason: str) -> int:
+        found = self.given_up(saga)
+        for action in found:
+            over = replace(action, state="done", error=f"discarded: {self.text(reason)}")
+            self.store.sagas[saga].actions[action.id] = over
+        await self.turn()
+        return len(found)
+
+    async def close(self) -> None:
+        self.store.alive.discard(self.owner)
+        await self.turn()
+        self.open()
+
+
+@dataclass
+class Mark:
+    journal: MemoryJournal
+    action: str
+
+    async def begin(self) -> None:
+        attempts = self.journal.saga_of(self.action).actions[self.action].attempts
+        self.journal.change(self.action, attempts=attempts + 1)
+        await self.journal.turn()
+
+    async def done(self) -> None:
+        self.journal.change(self.action, state="done")
+        await self.journal.turn()
+
+    async def give_up(self, error: object) -> None:
+        self.journal.change(self.action, state="stuck", error=self.journal.words(error))
+        await self.journal.turn()
+
+
+async def silence(journal: MemoryJournal) -> None:
+    journal.store.alive.discard(journal.owner)
+
+
+# Journals that break one promise each, by the promise.
+
+BROKEN: dict[str, type[MemoryJournal]] = {}
+
+
+def breaks(words: str) -> Callable[[type[MemoryJournal]], type[MemoryJournal]]:
+    """Say which promise it is, by a few of its words."""
+    (promise,) = [promise for promise in journal_promises.PROMISES if words in promise]
+
+    def register(broken: type[MemoryJournal]) -> type[MemoryJournal]:
+        BROKEN[f"{promise} #{broken.__name__}"] = broken
+        return broken
+
+    return register
+
+
+@breaks("on record, with all it has")
+class Late(MemoryJournal):
+    """Records behind the scenes, when it has returned."""
+
+    async def record(self, intent: Intent, /) -> None:
+        self.task = asyncio.ensure_future(self.later(intent))
+
+    async def later(self, intent: Intent) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await super().record(intent)
+
+
+@breaks("on record, with all it has")
+class Keyless(MemoryJournal):
+    def stored(self, intent: Intent) -> StoredAction:
+        return replace(super().stored(intent), key="")
+
+
+@breaks("an id is recorded once")
+class Overwriting(MemoryJournal):
+    async def record(self, intent: Intent, /) -> None:
+        with suppress(LeaseLost):
+            await self.forget([intent.id])
+        await super().record(intent)
+
+
+@breaks("what was committed is gone")
+class Hoarding(MemoryJournal):
+    """Keeps sagas with nothing in them."""
+
+    def drop(self, saga: Saga) -> None:
+        pass
+
+
+@breaks("what was committed is gone")
+class Once(MemoryJournal):
+    """Takes a saga that it had itself for one that it has lost."""
+
+    def drop(self, saga: Saga) -> None:
+        if not saga.actions:
+            del self.store.sagas[saga.id]
+
+
+@breaks("a commit is all or nothing")
+class Piecemeal(MemoryJournal):
+    async def forget(self, ids: Sequence[str], /) -> None:
+        for action in ids:
+            await super().forget([action])
+
+
+@breaks("an id that does not exist")
+class Indifferent(MemoryJournal):
+    async def forget(self, ids: Sequence[str], /) -> None:
+        with suppress(LeaseLost):
+            await super().forget(ids)
+
+
+@breaks("requests that come together")
+class OneForAll(MemoryJournal):
+    """Carries out what comes in one turn of the loop together, and refuses it together."""
+
+    batch: list[Intent]
+
+    def open(self) -> None:
+        super().open()
+        self.batch = []
+        self.failed: dict[int, Exception] = {}
+
+    async def record(self, intent: Intent, /) -> None:
+        batch = self.batch
+        batch.append(intent)
+        await asyncio.sleep(0)
+        if batch is self.batch:
+            self.batch = []
+            try:
+                for each in batch:
+                    await super().record(each)
+            except JournalError as error:
+                self.failed[id(batch)] = error
+        await asyncio.sleep(0)
+        if id(batch) in self.failed:
+            raise self.failed[id(batch)]
+
+
+@breaks("a saga may be big")
+class Small(MemoryJournal):
+    """Has a statement with so many variables and no more."""
+
+    async def forget(self, ids: Sequence[str], /) -> None:
+        if len(ids) > 999:
+            raise JournalError("memory", "too many variables")
+        await super().forget(ids)
+
+
+@breaks("names are any text")
+class English(MemoryJournal):
+    def text(self, text: str) -> str:
+        return super().text(text).encode("ascii", "replace").decode()
+
+
+@breaks("names are any text")
+class Strict(MemoryJournal):
+    """Fails, and not as journals do, on what cannot be stored."""
+
+    async def record(self, intent: Intent, /) -> None:
+        _ = (intent.saga_name + intent.path).encode()
+        await super().record(intent)
+
+
+@breaks("an undo is called with arguments equal")
+class Rounding(MemoryJournal):
+    """Keeps arguments as other JSON than it was given."""
+
+    def stored(self, intent: Intent) -> StoredAction:
+        made = super().stored(intent)
+        return replace(made, arguments=json.dumps(json.loads(made.arguments, parse_int=float)))
+
+
+@breaks("an undo is called with arguments equal")
+class Forgetful(MemoryJournal):
+    def stored(self, intent: Intent) -> StoredAction:
+        return replace(super().stored(intent), key=uuid4().hex)
+
+
+@breaks("the last registered first, whatever order")
+class AsTheyCame(MemoryJournal):
+    def sorted(self, actions: Iterable[StoredAction]) -> list[StoredAction]:
+        return list(actions)[::-1]
+
+
+@breaks("what scopes absorb")
+class Placeless(MemoryJournal):
+    def placed(self, action: StoredAction, prefix: str) -> str:
+        return action.place
+
+
+@breaks("a move takes its turn")
+class Copying(MemoryJournal):
+    """Leaves the saga there that all was taken out of."""
+
+    def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
+        super().move(ids, saga=saga, name="", prefix=prefix)
+
+
+@breaks("an owner that lives is not robbed")
+class Robber(MemoryJournal):
+    def is_alive(self, owner: str) -> bool:
+        return owner == self.owner
+
+
+@breaks("an owner that lives is not robbed")
+class RobsItself(MemoryJournal):
+    def is_alive(self, owner: str) -> bool:
+        return owner != self.owner and super().is_alive(owner)
+
+
+@breaks("the newest saga first")
+class OldestFirst(MemoryJournal):
+    def claimable(self, besides: AbstractSet[str]) -> list[Saga]:
+        return super().claimable(besides)[::-1]
+
+
+@breaks("are taken over in their turn")
+class Grasping(MemoryJournal):
+    """What it has claimed, it keeps beyond its end."""
+
+    async def close(self) -> None:
+        for saga in self.store.sagas.values():
+            if saga.owner == self.owner and saga.epoch > 1:
+                saga.owner = "nobody"
+        self.store.alive.add("nobody")
+        await super().close()
+
+
+@breaks("several recoverers share the work")
+class Greedy(MemoryJournal):
+    """Takes all over at once."""
+
+    def take(self, saga: Saga) -> StoredSaga:
+        for other in self.claimable({saga.id}):
+            other.owner = self.owner
+        return super().take(saga)
+
+
+@breaks("no two recoverers run an action")
+class Shared(MemoryJournal):
+    """Takes over what another has just taken over."""
+
+    def take(self, saga: Saga) -> StoredSaga:
+        before = saga.owner
+        given = super().take(saga)
+        asyncio.get_running_loop().call_soon(setattr, saga, "owner", before)
+        return given
+
+
+@breaks("a saga that was let go of can be claimed")
+class Clinging(MemoryJournal):
+    async def release(self, saga: str) -> None:
+        pass
+
+
+@breaks("who let go of a saga")
+class Unfenced(MemoryJournal):
+    def check(self, saga: Saga) -> None:
+        pass
+
+
+@breaks("who let go of a saga")
+class Thief(MemoryJournal):
+    """Moves what is not its own any more."""
+
+    def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
+        for old in list(self.store.sagas.values()):
+            if set(ids) & old.actions.keys():
+                old.owner, self.held[old.id] = self.owner, old.epoch
+        super().move(ids, saga=saga, name=name, prefix=prefix)
+
+
+@breaks("who was robbed without knowing")
+class Trusting(MemoryJournal):
+    """Believes that it has what it once had."""
+
+    def check(self, saga: Saga) -> None:
+        if saga.id not in self.held:
+            raise LeaseLost("memory", f"saga {saga.id} was taken over")
+
+    async def release(self, saga: str) -> None:
+        await super().release(saga)
+        del self.held[saga]
+
+
+@breaks("what became of an action")
+class Reset(MemoryJournal):
+    """Forgets attempts with the process."""
+
+    async def close(self) -> None:
+        for saga in self.store.sagas.values():
+            for id_, action in saga.actions.items():
+                saga.actions[id_] = replace(action, next_attempt=0.0)
+        await super().close()
+
+
+@breaks("as long as something in it is pending or deferred")
+class Impatient(MemoryJournal):
+    def has_work(self, saga: Saga) -> bool:
+        return any(action.state == "pending" for action in saga.actions.values())
+
+
+@breaks("as long as something in it is pending or deferred")
+class Restless(MemoryJournal):
+    def has_work(self, saga: Saga) -> bool:
+        return True
+
+
+@breaks("what is stuck or deferred can be retried")
+class Generous(MemoryJournal):
+    """Retries what is done, too."""
+
+    def given_up(self, saga: str) -> list[StoredAction]:
+        found = self.store.sagas.get(saga)
+        return [] if found is None else [it for it in found.actions.values() if it.attempts]
+
+
+@breaks("any error can be put on record")
+class Literal(MemoryJournal):
+    def words(self, error: object) -> str:
+        return repr(error)
+
+
+@breaks("any error can be put on record")
+class Encoding(MemoryJournal):
+    async def defer(self, action: str, reason: str) -> None:
+        _ = reason.encode()
+        await super().defer(action, reason)
+
+
+@breaks("attempts and waits count on")
+class FreshStart(MemoryJournal):
+    def take(self, saga: Saga) -> StoredSaga:
+        for id_, action in saga.actions.items():
+            if action.state == "pending":
+                saga.actions[id_] = replace(action, attempts=0)
+        return super().take(saga)
+
+
+@breaks("a caller that is cancelled")
+class Locking(MemoryJournal):
+    """Keeps its lock when a caller is cancelled who holds it."""
+
+    def open(self) -> None:
+        super().open()
+        self.lock = asyncio.Lock()
+
+    async def record(self, intent: Intent, /) -> None:
+        await self.lock.acquire()
+        await asyncio.sleep(0)
+        await super().record(intent)
+        self.lock.release()
+
+
+@breaks("a recovery that is cancelled")
+class Silent(MemoryJournal):
+    """Does not let go of what it has worked on."""
+
+    async def release(self, saga: str) -> None:
+        if any(action.attempts for action in self.store.sagas[saga].actions.values()):
+            raise JournalError("memory", "no")
+        await super().release(saga)
+
+    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+        found = await super().claim(besides=besides)
+        for action in found.actions if found else ():
+            if action.state == "pending":
+                self.change(action.id, attempts=action.attempts + 1)
+        return found
+
+
+@breaks("can be retried while its owner lives")
+class Patient(MemoryJournal):
+    """What is retried waits until its owner is gone."""
+
+    def retried(self, saga: Saga, action: str) -> dict[str, StoredAction]:
+        return saga.actions
+
+
+@breaks("closing twice")
+class Fragile(MemoryJournal):
+    closed = False
+
+    async def close(self) -> None:
+        if self.closed:
+            raise JournalError("memory", "closed already")
+        self.closed = True
+        await super().close()
+
+
+@breaks("what waits when a journal is closed")
+class Careless(MemoryJournal):
+    """Says that it is recorded, and is closed before it is."""
+
+    shut = False
+
+    async def record(self, intent: Intent, /) -> None:
+        await asyncio.sleep(0)
+        if not self.shut:
+            await super().record(intent)
+
+    async def close(self) -> None:
+        self.shut = True
+        await super().close()
+        self.shut = False
+
+
+def found(make: Callable[[], MemoryJournal]) -> list[str]:
+    """Give the promises that a journal is told to break."""
+    try:
+        run(check_journal(make, silence=silence, timeout=20.0))
+    except ExceptionGroup as group:
+        told = re.findall(r"^  - (.*?): ", group.message, flags=re.MULTILINE)
+        assert len(told) == len(group.exceptions)
+        promises = [p for line in told for p in journal_promises.PROMISES if p.startswith(line)]
+        notes = [error.__notes__[0] for error in group.exceptions]
+        assert notes == [f"broken promise: {promise}" for promise in promises]
+        return promises
+    return []
+
+
+@pytest.fixture
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_promises, "MANY", 1_000)
+
+
+def test_a_journal_in_memory_keeps_all_promises() -> None:
+    store = Store()
+    assert found(lambda: MemoryJournal(store)) == []
+
+
+@pytest.mark.usefixtures("_few")
+@pytest.mark.parametrize("promise", BROKEN)
+def test_a_broken_promise_is_told(promise: str) -> None:
+    store = Store()
+    assert promise.partition(" #")[0] in found(lambda: BROKEN[promise](store))
+
+
+def test_each_promise_is_one_that_can_be_found_broken() -> None:
+    assert {promise.partition(" #")[0] for promise in BROKEN} == set(journal_promises.PROMISES)
+
+
+@pytest.mark.usefixtures("_few")
+def test_what_was_seen_is_told_with_the_promise_and_all_that_are_broken_are() -> None:
+    store = Store()
+    with pytest.raises(ExceptionGroup) as caught:
+        run(check_journal(lambda: Keyless(store)))
+    assert "are broken:\n  - an action is on record" in caught.value.message
+    assert "the action: expected {" in caught.value.message
+    assert len(caught.value.exceptions) > 1
+
+
+@pytest.mark.usefixtures("_few")
+def test_one_that_hangs_is_told_too() -> None:
+    class Hanging(MemoryJournal):
+        async def retry(self, saga: str) -> int:
+            await asyncio.sleep(1e9)
+            return 0
+
+    store = Store()
+    with pytest.raises(ExceptionGroup, match=r"retried or discarded.*: TimeoutError"):
+        run(check_journal(lambda: Hanging(store), timeout=5.0))
+
+
+@pytest.mark.usefixtures("_few")
+def test_without_a_way_to_silence_one_that_was_robbed_is_not_looked_at() -> None:
+    store = Store()
+    run(check_journal(lambda: Trusting(store)))
+
+
+def test_bad_arguments_are_refused() -> None:
+    store = Store()
+    one = MemoryJournal(store)
+    with pytest.raises(InvalidArgument, match="new journal each time"):
+        run(check_journal(lambda: one))
+    with pytest.raises(InvalidArgument, match="above 0 seconds"):
+        run(check_journal(lambda: MemoryJournal(store), timeout=0))
+
+
+# Ours.
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, run], ids=["real", "virtual"])
+def test_the_sqlite_journal_keeps_all_promises(
+    tmp_path: Path, runner: Callable[..., None]
+) -> None:
+    def make() -> SqliteJournal:
+        return SqliteJournal(tmp_path / "journal.db")
+
+    async def silence(journal: SqliteJournal) -> None:
+        journal._store.closed()  # which gives the lock back
+
+    runner(check_journal(make, silence=silence))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("journal")]
+
+
+@pytest.mark.parametrize(
+    ("liveness", "runner"), [("session", run), ("lease", asyncio.run)], ids=["session", "lease"]
+)
+def test_the_postgres_journal_keeps_all_promises(
+    postgres_dsn: str, liveness: Any, runner: Callable[..., None]
+) -> None:
+    asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
+    from returns_pipeline.journal import PostgresJournal
+
+    (schema,) = re.findall(r"test_\w+", postgres_dsn)
+
+    def make() -> PostgresJournal:
+        return PostgresJournal(postgres_dsn, schema=schema, liveness=liveness)
+
+    async def silence(journal: PostgresJournal) -> None:
+        if liveness == "session":
+            journal._hold_on = lambda: None  # type: ignore[method-assign]
+            journal._session._on_lost = lambda: None
+            await journal._session.close()
+            return
+        connection = await asyncpg.connect(postgres_dsn)
+        ended = "UPDATE owner SET expires = now() - interval '1 hour' WHERE id = $1"
+        await connection.execute(ended, journal._owner)
+        await connection.close()
+
+    runner(check_journal(make, silence=silence))
