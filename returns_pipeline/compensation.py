@@ -558,6 +558,7 @@ class CompensationScope:
         Raises:
             ScopeClosed: One of the two is settled.
             InvalidArgument: It is this scope itself, or one that this scope is inside of.
+            JournalError: The journal refuses; nothing has changed.
         """
         self._check_absorb(child)
         taken, kept = [child], list(child._children or ())
@@ -565,20 +566,20 @@ class CompensationScope:
             inside = child._family()[1:]
             taken += [scope for scope in inside if not scope._settled]
             kept = [scope for scope in inside if scope._settled]
+        records = [record for scope in taken for record in scope._records]
+        if self._manner.journal is not None and records:
+            # First: if the journal refuses, nothing has changed, and the other is rolled back.
+            prefix = f"{_place(child._started)}." if as_one else ""
+            root = self._root()
+            self._manner.journal.move(_ids(records), saga=root.saga, name=root.path, prefix=prefix)
         for scope in kept:
             scope.parent = self
             scope._reopens = scope._reopens and not as_one
             self._adopt(scope)
-        records: list[_Record] = []
         for scope in taken:
             for record in scope._records:
                 record.owner = record.owner or scope
-            records += scope._records
             scope._close(_ABSORBED)
-        if self._manner.journal is not None and records:
-            prefix = f"{_place(child._started)}." if as_one else ""
-            root = self._root()
-            self._manner.journal.move(_ids(records), saga=root.saga, name=root.path, prefix=prefix)
         if as_one and records:
             self._records.append(_Block(child._started, records))
         else:

@@ -110,7 +110,7 @@ class StepContext:
     __slots__ = (
         "__weakref__",
         "_children",
-        "_has_run",
+        "_key_is_spent",
         "_mishaps",
         "_observer",
         "_owns_scope",
@@ -152,7 +152,7 @@ class StepContext:
         self.deadline: float = deadline
         self._observer = observer
         self._owns_scope = True
-        self._has_run = False
+        self._key_is_spent = False  # by a run that is over
         self._children = itertools.count()
         self._mishaps: list[CompensationReport] = []  # of steps that could not be undone
         self._running: dict[StepContext, None] | None = None  # steps inside, the oldest first
@@ -172,7 +172,7 @@ class StepContext:
         """The idempotency key of this step: unique to it, and the same while it is undone.
 
         An undo reads it by `returns_pipeline.compensation.current_key`. Each `run` is a step of
-        its own: the second and every later one begins with a new key.
+        its own, with what is registered before it and after the last: it has a key of its own.
         """
         return self.scope.key
 
@@ -198,7 +198,14 @@ class StepContext:
         self, undo: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[object, object, None]:
         """Put an undo action on record, before its effect: see `CompensationScope.register`."""
+        self._renew_key()
         return self.scope.register(undo, *args, **kwargs)
+
+    def _renew_key(self) -> None:
+        """Begin the next step, if the last is over: what is registered between two is its part."""
+        if self._key_is_spent:
+            self._key_is_spent = False
+            self.scope.renew_key()
 
     def child(self, name: str, *, deadline: float = math.inf) -> StepContext:
         """Open a context inside this one, for a part that may succeed or fail on its own.
@@ -246,9 +253,7 @@ class StepContext:
                 raise ScopeBusy(self.path)
             raise ScopeClosed(self.path, scope.how)
         scope.busy = True
-        if self._has_run:
-            scope.renew_key()
-        self._has_run = True
+        self._renew_key()
         self._mishaps.clear()
         scope.report = _NOTHING
         try:
@@ -257,6 +262,7 @@ class StepContext:
                 await scope.flush()  # steps inside it may have succeeded
         finally:
             scope.busy = False
+            self._key_is_spent = True
         return result
 
     def in_own_step(

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from returns.result import Failure
 
-from returns_pipeline.errors import CompensationFailed, PipelineError, StepTimeout
+from returns_pipeline.errors import (
+    CompensationFailed,
+    JournalError,
+    LeaseLost,
+    PipelineError,
+    StepTimeout,
+)
 from returns_pipeline.outcomes import unpacked
 from returns_pipeline.waiting import leave_behind, wait_through
 
@@ -289,6 +295,10 @@ class Replay:
             error: object = outcomes[index].error if index < len(outcomes) else "not run"
             if action.mark is None or error is None:
                 continue
+            if isinstance(error, JournalError):
+                # The journal failed, not the undo: it stays open, not to be looked at by somebody
+                # but for `recover`, when this process has ended.
+                continue
             try:
                 await action.mark.give_up(error)
             except PipelineError as failed:
@@ -364,6 +374,8 @@ class _Undo:
                 error = None if self._error is _NO_ERROR else self._error
                 if self._late or self._unmarked or not policy.retries(error, default=True):
                     return
+                if isinstance(error, LeaseLost):
+                    return  # it is another process's now
                 delay = policy.next_delay(self._attempts, error, now=loop.time(), due=due)
                 if delay is None:
                     return

@@ -619,6 +619,28 @@ def test_the_key_of_a_step_is_the_same_in_its_undo_and_new_in_the_next_run() -> 
     run(main())
 
 
+def test_what_is_registered_between_two_runs_has_the_key_of_the_second() -> None:
+    keys: list[str] = []
+
+    async def undo() -> None:
+        keys.append(current_key())
+
+    async def fail() -> Result[int, str]:
+        keys.append(ctx.key)
+        return Failure("no")
+
+    async def main() -> None:
+        await ctx.run(fail())
+        await ctx.register(undo)
+        keys.append(ctx.key)  # of its effect
+        await ctx.run(fail())
+
+    ctx = StepContext("job")
+    run(main())
+    first, between, second, undone = keys
+    assert between == second == undone != first
+
+
 # Steps in contexts of their own
 
 
