@@ -6,6 +6,8 @@ await advance(5.0)               let time pass; all that is due until then has r
 script("ab--c|"), timed(...)     sources that play items at given times
 await timeline(source)           read a source back as [(time, item), ...]
 FaultInjector, inject_everywhere fail or cancel at the n-th await point, for every n
+FaultyJournal(journal, faults)   the same for a journal: before and behind each request
+await check_journal(factory)     see whether a journal keeps its promises
 @pytest.mark.virtual_time        the same clock for a test of pytest-asyncio
 ```
 
@@ -43,6 +45,7 @@ open sockets get the same time to say something.
 
 from returns_pipeline.testing.clock import Deadlock, VirtualTimeLoop, advance, hold_clock
 from returns_pipeline.testing.faults import FaultInjector, inject_everywhere
+from returns_pipeline.testing.journal_faults import FaultyJournal
 from returns_pipeline.testing.journals import DurableJournal, check_journal
 from returns_pipeline.testing.runner import LeakedTasks, run
 from returns_pipeline.testing.sources import Scripted, ScriptError, Wait, script, timed, timeline
@@ -51,6 +54,7 @@ __all__ = [
     "Deadlock",
     "DurableJournal",
     "FaultInjector",
+    "FaultyJournal",
     "LeakedTasks",
     "ScriptError",
     "Scripted",

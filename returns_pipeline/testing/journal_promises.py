@@ -146,8 +146,8 @@ async def _unknown(trial: Trial) -> None:
     mark = journal.mark(nobody)
     requests: dict[str, Callable[[], Awaitable[object]]] = {
         "forget()": lambda: journal.forget([nobody]),
-        "mark().begin()": lambda: mark.begin(),
-        "mark().done()": lambda: mark.done(),
+        "mark().begin()": mark.begin,
+        "mark().done()": mark.done,
         "mark().give_up()": lambda: mark.give_up(OSError("no")),
         "defer()": lambda: journal.defer(nobody, "no"),
         "postpone()": lambda: journal.postpone(nobody, OSError("no"), 1.0),
@@ -519,8 +519,8 @@ async def _check_fenced(
     requests: dict[str, Callable[[], Awaitable[object]]] = {
         "record()": lambda: zombie.record(trial.intent(saga, "late")),
         "forget()": lambda: zombie.forget(ids),
-        "mark().begin()": lambda: mark.begin(),
-        "mark().done()": lambda: mark.done(),
+        "mark().begin()": mark.begin,
+        "mark().done()": mark.done,
         "mark().give_up()": lambda: mark.give_up(OSError("no")),
         "defer()": lambda: zombie.defer(ids[0], "no"),
         "postpone()": lambda: zombie.postpone(ids[0], OSError("no"), 1.0),

@@ -21,13 +21,12 @@ from returns_pipeline.journal.arguments import encode
 from returns_pipeline.testing import check_journal, journal_promises, run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from returns_pipeline.compensation import Intent
     from returns_pipeline.journal import PostgresJournal
-    from returns_pipeline.testing import DurableJournal
 
 
 # The shortest journal that keeps all promises, to be broken below.
@@ -643,16 +642,19 @@ class Careless(MemoryJournal):
 
 def found(make: Callable[[], MemoryJournal]) -> list[str]:
     """Give the promises that a journal is told to break."""
+    group: ExceptionGroup[Exception] | None = None
     try:
         run(check_journal(make, silence=silence, timeout=20.0))
-    except ExceptionGroup as group:
-        told = re.findall(r"^  - (.*?): ", group.message, flags=re.MULTILINE)
-        assert len(told) == len(group.exceptions)
-        promises = [p for line in told for p in journal_promises.PROMISES if p.startswith(line)]
-        notes = [error.__notes__[0] for error in group.exceptions]
-        assert notes == [f"broken promise: {promise}" for promise in promises]
-        return promises
-    return []
+    except ExceptionGroup as error:
+        group = error
+    if group is None:
+        return []
+    told = re.findall(r"^  - (.*?): ", group.message, flags=re.MULTILINE)
+    assert len(told) == len(group.exceptions)
+    promises = [p for line in told for p in journal_promises.PROMISES if p.startswith(line)]
+    notes = [error.__notes__[0] for error in group.exceptions]
+    assert notes == [f"broken promise: {promise}" for promise in promises]
+    return promises
 
 
 @pytest.fixture
@@ -717,9 +719,7 @@ def test_bad_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, run], ids=["real", "virtual"])
-def test_the_sqlite_journal_keeps_all_promises(
-    tmp_path: Path, runner: Callable[..., None]
-) -> None:
+def test_the_sqlite_journal_keeps_all_promises(tmp_path: Path, runner: Callable[..., None]) -> None:
     def make() -> SqliteJournal:
         return SqliteJournal(tmp_path / "journal.db")
 

@@ -15,6 +15,7 @@ from returns_pipeline.testing import (
     Deadlock,
     DurableJournal,
     FaultInjector,
+    FaultyJournal,
     LeakedTasks,
     Scripted,
     ScriptError,
@@ -125,10 +126,14 @@ async def journals() -> None:
     assert_type(await journal.close(), None)
     await check_journal(lambda: SqliteJournal("journal.db"), silence=silence, timeout=5)
     await check_journal(lambda: journal)
-    wrong: DurableJournal = HalfAJournal()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    journal = HalfAJournal()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     await check_journal(HalfAJournal)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     await check_journal(lambda: journal, silence=silence)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await journal.retry(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.sagas(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    faulty = FaultyJournal(journal, FaultInjector(3, OSError))
+    assert_type(FaultyJournal(faulty, print), FaultyJournal)
+    FaultyJournal(journal)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    FaultyJournal(HalfAJournal(), print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
