@@ -48,14 +48,16 @@ class FaultyJournal:
     >>> async def main(path: str) -> None:
     ...     faults = FaultInjector(3, lambda: JournalUnavailable("journal", "out of reach"))
     ...     async with SqliteJournal(path) as real:
-    ...         async with CompensationScope("job", journal=FaultyJournal(real, faults)) as scope:
-    ...             await scope.register(remove, "a")
-    ...             await scope.register(remove, "b")
+    ...         try:
+    ...             async with CompensationScope("job", journal=FaultyJournal(real, faults)) as job:
+    ...                 await job.register(remove, "a")
+    ...                 await job.register(remove, "b")
+    ...         except JournalUnavailable:
+    ...             print(faults)
     >>> with tempfile.TemporaryDirectory() as place:
     ...     run(main(f"{place}/journal.db"))
-    Traceback (most recent call last):
-    returns_pipeline.errors.JournalUnavailable: journal journal: out of reach
     removed a
+    <FaultInjector: JournalUnavailable('journal', 'out of reach') at point 3 in before record()>
     """
 
     def __init__(self, journal: DurableJournal, strike: Callable[[str], object]) -> None:

@@ -61,8 +61,8 @@ class Trial:
         self._recorded = 0
         self.sagas: set[str] = set()  # of this check
         self.undone: list[str] = []
-        self.registry = CompensationRegistry()
-        self.undo = self.registry.compensation("note")(self._note)
+        self.registry: CompensationRegistry = CompensationRegistry()
+        self.undo: Compensation[[str]] = self.registry.compensation("note")(self._note)
 
     async def _note(self, name: str) -> None:
         self.undone.append(name)

@@ -124,11 +124,22 @@ async def journals() -> None:
     assert_type(await journal.retry("saga"), int)
     assert_type(await journal.discard("saga", "by hand"), int)
     assert_type(await journal.close(), None)
+    assert_type(await journal.claim(besides={"saga"}), StoredSaga | None)
+    assert_type(await journal.release("saga"), None)
+    assert_type(await journal.defer("action", "unknown name"), None)
+    assert_type(await journal.postpone("action", OSError("no"), 1.5), None)
+    assert_type(await journal.mark("action").begin(), None)
+    await journal.claim(besides="saga")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await journal.release()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.defer("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.postpone("action", OSError("no"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    journal.mark(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await check_journal(lambda: SqliteJournal("journal.db"), silence=silence, timeout=5)
     await check_journal(lambda: journal)
-    journal = HalfAJournal()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    wrong: DurableJournal = HalfAJournal()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(wrong)
     await check_journal(HalfAJournal)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
-    await check_journal(lambda: journal, silence=silence)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await check_journal(lambda: journal, silence=silence)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     await journal.retry(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
