@@ -116,7 +116,9 @@ class SqliteStore:
         db.text_factory = _readable
         self._owner = uuid4().hex
         try:
+            _ = db.execute("BEGIN")  # one state of the file: another process may be making it
             _ = _version(db, str(self))
+            _ = db.execute("COMMIT")
             self._use_wal(db)
             _ = db.execute("PRAGMA synchronous = FULL")
             _ = db.execute("BEGIN IMMEDIATE")

@@ -9,8 +9,8 @@ import os
 import sqlite3
 import stat
 import threading
-from contextlib import closing
-from typing import TYPE_CHECKING
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from returns.result import Failure, Result, Success
@@ -578,6 +578,34 @@ def test_a_newer_journal_is_left_alone(path: Path) -> None:
         await journal.close()
 
     asyncio.run(main())
+
+
+def test_a_file_that_another_process_is_making_is_not_taken_for_another_program_s(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at the version first, and then at the tables: between the two they may be made."""
+
+    class Racing(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if "sqlite_schema" in sql and others:
+                # It may have to wait for us; then it comes too late to be in between.
+                with closing(others.pop()) as other, suppress(sqlite3.OperationalError):
+                    other.executescript("CREATE TABLE owner (id)")
+            return super().execute(sql, *parameters)
+
+    others = [sqlite3.connect(path, timeout=0.0, check_same_thread=False)]
+    connect = sqlite3.connect
+
+    def racing(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*arguments, **options, factory=Racing)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            assert await journal.sagas() == []
+
+    monkeypatch.setattr(sqlite3, "connect", racing)
+    asyncio.run(main())
+    assert others == []
 
 
 def test_it_is_for_its_owner_only_and_shows_its_path(path: Path) -> None:
