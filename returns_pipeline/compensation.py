@@ -430,9 +430,9 @@ class CompensationScope:
             self._key = os.urandom(16).hex()
         return self._key
 
-    def renew_key(self) -> None:
-        """Begin another step: its key is not that of the one before."""
-        self._key = None
+    def renew_key(self, key: str | None = None) -> None:
+        """Begin another step: its key is this, or not that of the one before."""
+        self._key = key
 
     @property
     def closed(self) -> bool:

@@ -11,7 +11,7 @@ from returns.result import Result, Success
 
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.context import StepContext
-from returns_pipeline.errors import InvalidArgument, ScopeClosed
+from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
 from returns_pipeline.outcomes import settled
 from returns_pipeline.retry import RetryPolicy, Timeout
 from returns_pipeline.running import Call, timed, tried
@@ -71,11 +71,14 @@ class _Step:
     ) -> None:
         try:
             await own.register(undo, output)
-        except ScopeClosed:
-            # It was left behind, and has succeeded all the same: the saga did without it.
-            late = CompensationScope(own.path, journal=own.scope.journal)
-            await late.register(undo, output)
-            _ = await late.compensate()
+        except PipelineError as error:
+            # It was left behind, and has succeeded all the same: the saga did without it. Or the
+            # journal refuses it: then its effect is on no record but in this process.
+            kept = own.scope.journal if isinstance(error, ScopeClosed) else None
+            alone = CompensationScope(own.path, timeout=own.scope.timeout, journal=kept)
+            alone.renew_key(own.key)
+            await alone.register(undo, output)
+            await alone.roll_back_after(error, close=True)
             raise
 
 

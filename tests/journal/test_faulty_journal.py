@@ -22,6 +22,7 @@ from returns_pipeline.journal import SqliteJournal, recover
 from returns_pipeline.outcomes import settled
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.saga import Saga
 from returns_pipeline.testing import (
     FaultInjector,
     FaultyJournal,
@@ -260,6 +261,39 @@ def test_a_scope_whose_absorption_the_journal_refuses_is_as_it_was(tmp_path: Pat
             await other.compensate()
             assert [name for name, _ in world.undone] == ["x"]
         await world.journal.close()
+
+    run(main())
+
+
+def test_a_saga_s_step_whose_undo_the_journal_refuses_is_undone_at_once(tmp_path: Path) -> None:
+    """Its undo is made of its output: the effect is there already."""
+    keys: list[str] = []
+
+    class Keys(FaultyJournal):
+        async def record(self, intent: Intent, /) -> None:
+            keys.append(intent.key)
+            await super().record(intent)
+
+    def second(where: str) -> None:
+        if where == "before record()" and len(keys) == 2:
+            raise JournalUnavailable("journal", "out of reach")
+
+    async def main() -> None:
+        world = World(tmp_path / "journal.db")
+
+        async def step(name: str) -> Result[str, str]:
+            name = "b" if name == "a" else "a"
+            world.effects.add(name)
+            return Success(name)
+
+        saga = Saga("two").step("a", step, undo=world.delete).step("b", step, undo=world.delete)
+        journal = Keys(world.journal, second)
+        async with StepContext("job", journal=journal) as ctx:
+            with pytest.raises(JournalUnavailable):
+                await ctx.run(saga.run("", ctx))
+        assert world.effects == set()
+        assert world.undone == [("b", keys[1]), ("a", keys[0])]
+        await world.recovered()
 
     run(main())
 
