@@ -364,7 +364,6 @@ def test_poison_is_parked_and_attempts_count_on_over_restarts(make: Place) -> No
             assert await recover(journal, registry) == []
             poison.clear()
             assert await journal.retry(report.saga) == 1
-            await journal.release(report.saga)
             assert len(await recover(journal, registry)) == 1
             assert undone == ["y", "x", "y"]
 
