@@ -27,12 +27,7 @@ def postgres_dsn() -> Iterator[str]:
     skipped; where `CI` is set it fails.
     """
     schema = f"test_{uuid4().hex}"
-    try:
-        _execute(f"CREATE SCHEMA {schema}")
-    except OSError as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"no PostgreSQL at {POSTGRES}: {error}")
-        pytest.skip(f"needs PostgreSQL at {POSTGRES}: {error}")
+    _reach(f"CREATE SCHEMA {schema}")
     try:
         parts = urlsplit(POSTGRES)
         options = f"options={quote(f'-csearch_path={schema}')}"
@@ -40,6 +35,25 @@ def postgres_dsn() -> Iterator[str]:
         yield urlunsplit(parts._replace(query=query))
     finally:
         _execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def _reach(statement: str = "SELECT 1") -> None:
+    """Run a statement; without a server, skip or fail."""
+    try:
+        _execute(statement)
+    except OSError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"no PostgreSQL at {POSTGRES}: {error}")
+        pytest.skip(f"needs PostgreSQL at {POSTGRES}: {error}")
+
+
+@pytest.fixture(scope="session")
+def journal_schema() -> Iterator[tuple[str, str]]:
+    """Give a DSN and the name of a schema for the journals of this run."""
+    schema = f"test_{uuid4().hex}"
+    _reach()
+    yield POSTGRES, schema
+    _execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
 def _execute(statement: str) -> None:

@@ -7,27 +7,29 @@ promises is the same on a journal; a test that is about memory alone says `memor
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
 from returns_pipeline.compensation import Compensation, CompensationScope
-from returns_pipeline.journal import SqliteJournal, sqlite
+from returns_pipeline.journal import PostgresJournal, SqliteJournal, postgres, sqlite
 from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from returns_pipeline.compensation import Journal
 
+T = TypeVar("T")
+
 everywhere = pytest.mark.usefixtures("kept_in")
 memory_only = pytest.mark.memory_only
 
-KINDS = ("memory", "sqlite")
+KINDS = ("memory", "sqlite", "postgres")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -46,12 +48,29 @@ def kept_in(
     if kind == "memory":
         yield kind
         return
-    journal = SqliteJournal(tmp_path / "journal.db")
+    journal: SqliteJournal | PostgresJournal
+    if kind == "sqlite":
+        journal = SqliteJournal(tmp_path / "journal.db")
+    else:
+        dsn, schema = cast("tuple[str, str]", request.getfixturevalue("journal_schema"))
+        journal = PostgresJournal(dsn, schema=schema)
     _keep_in(journal, monkeypatch)
     # Tests register whatever they like, also what only this process can hold.
-    monkeypatch.setattr(sqlite, "encode", lambda undo, args, kwargs: json.dumps(repr(args)))
+    for module in sqlite, postgres:
+        monkeypatch.setattr(module, "encode", lambda undo, args, kwargs: json.dumps(repr(args)))
+
+    # Where it is used it is closed: a connection belongs to its loop, and a task is a leak.
+    def run_and_close(main: Awaitable[T], /) -> T:
+        async def whole() -> T:
+            try:
+                return await main
+            finally:
+                await journal.close()
+
+        return run(whole())
+
+    monkeypatch.setattr(request.module, "run", run_and_close)
     yield kind
-    asyncio.run(journal.close())
 
 
 def _keep_in(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
