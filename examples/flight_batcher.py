@@ -26,7 +26,7 @@ from rich.console import Console
 
 from flight_chart import show_departures
 from flight_records import Source, SourceError, departures, json_lines
-from flight_stores import Batch, Store, StoreError, open_journal, open_store
+from flight_stores import Batch, KeptJournal, Store, StoreError, open_journal, open_store
 from flight_tally import Tally, Window, show_progress, summary
 from flight_windows import By, Windows, windowed
 from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext
@@ -204,7 +204,7 @@ async def run(options: Options) -> int:
     async with AsyncExitStack() as opened:
         keeping = open_store(options.database, durable=options.journal is not None)
         store = await opened.enter_async_context(keeping)
-        journal: Journal | None = None
+        journal: KeptJournal | None = None
         left: list[str] = []
         if options.journal is not None:
             journal = await opened.enter_async_context(open_journal(options.journal))
@@ -310,7 +310,7 @@ is a dead letter, "late". The hours in a window are written with their flights, 
 the sum of departures.flights is the number of flights. A chart is shown at the end. The months of
 2013 are then read in the order of the calendar; those of the file are in that of their names.
 
-With --journal, what is to be rolled back stands in that file before it is written. If the program
+With --journal, what is to be rolled back stands there before it is written. If the program
 is killed, or the machine fails, the next run with the same journal and database deletes the window
 that was not complete, and says so. The lines of it are for you to read again.
 
@@ -407,7 +407,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         "--database", metavar="FILE|URL", help="a file for SQLite, or postgresql://... (flights.db)"
     )
     add("--input", metavar="FILE.jsonl", help="read this file, or - for the standard input")
-    add("--journal", metavar="FILE", help="keep on record there what to undo if it is killed")
+    add("--journal", metavar="FILE|URL", help="keep on record there what to undo if it is killed")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument(
         "--by", choices=get_args(By), help="a window for each carrier or airport at a time"

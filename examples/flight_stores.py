@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -18,7 +18,9 @@ import aiosqlite
 import asyncpg
 
 from flight_records import Flight, Rejected
-from returns_pipeline.journal import SqliteJournal
+from returns_pipeline.compensation import Journal
+from returns_pipeline.journal import PostgresJournal, SqliteJournal, StoredSaga
+from returns_pipeline.journal.recovery import RecoverableJournal
 
 Row: TypeAlias = tuple[object, ...]
 
@@ -195,13 +197,23 @@ async def open_store(database: str, *, durable: bool = False) -> AsyncGenerator[
             await connection.close()
 
 
-def open_journal(url: str) -> SqliteJournal:
-    """Give the journal in a file, to be opened with ``async with``.
+class KeptJournal(Journal, RecoverableJournal, Protocol):
+    """A journal to work with, to recover from, and to look at."""
+
+    async def sagas(self) -> list[StoredSaga]:
+        """List what is on record, the newest first."""
+        ...
+
+
+def open_journal(url: str) -> AbstractAsyncContextManager[KeptJournal]:
+    """Give the journal in a file or a PostgreSQL database, to be opened with ``async with``.
 
     Raises:
         StoreError: It is another kind of address.
     """
     scheme, found, path = url.partition("://")
+    if found and scheme in {"postgres", "postgresql"}:
+        return PostgresJournal(url)
     if found and scheme != "sqlite":
         raise StoreError(f"cannot keep a journal at a {scheme}:// address")
     return SqliteJournal(path.removeprefix("/") if found else url)

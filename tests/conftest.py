@@ -37,6 +37,17 @@ def postgres_dsn() -> Iterator[str]:
         _execute(f"DROP SCHEMA {schema} CASCADE")
 
 
+@pytest.fixture
+def postgres_database() -> Iterator[str]:
+    """Give the DSN of a database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    _reach(f"CREATE DATABASE {name}")
+    try:
+        yield urlunsplit(urlsplit(POSTGRES)._replace(path=f"/{name}"))
+    finally:
+        _execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def _reach(statement: str = "SELECT 1") -> None:
     """Run a statement; without a server, skip or fail."""
     try:

@@ -22,7 +22,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 from urllib.parse import unquote
 
 from returns_pipeline import journal as journals
@@ -154,14 +154,10 @@ def open_journal(
     """
     scheme, colon, rest = url.partition(":")
     given = {"schema": schema, "liveness": liveness}
-    options = {name: value for name, value in given.items() if value is not None}
+    # Any: the journal itself says what they may be.
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if colon and scheme in {"postgres", "postgresql"}:
-        make: Callable[..., OperableJournal] | None
-        make = getattr(journals, "PostgresJournal", None)  # looked up late: it may need an extra
-        if make is None:
-            raise InvalidArgument("this version has no journal in PostgreSQL")
-        made: OperableJournal = make(url, retention=_FOR_EVER, **options)
-        return made
+        return journals.PostgresJournal(url, retention=_FOR_EVER, **options)
     if options:
         raise InvalidArgument(f"--{next(iter(options))} is for journals in PostgreSQL")
     path = url

@@ -149,8 +149,7 @@ def _action_facts(order: int, action: StoredAction) -> dict[str, object]:
 
 def report_error(report: RecoveryReport) -> str | None:
     """Say why the journal did not let a recovery go on with a saga, if it did not."""
-    error: object = getattr(report, "error", None)  # not all recoveries have it
-    return None if error is None else str(error)
+    return None if report.error is None else str(report.error)
 
 
 def report_facts(report: RecoveryReport) -> dict[str, object]:

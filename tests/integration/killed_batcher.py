@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import flight_batcher
 from flight_stores import PostgresStore, SqliteStore
-from returns_pipeline.journal import SqliteJournal
+from returns_pipeline.journal import PostgresJournal, SqliteJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,6 +63,7 @@ for store in (SqliteStore, PostgresStore):
     watch_transaction(store)
 if call in {"record", "forget"}:
     watch(SqliteJournal, call)
+    watch(PostgresJournal, call)
 if call == "delete":
     left = 1
 sys.exit(flight_batcher.main(arguments))

@@ -67,7 +67,7 @@ def pending(journal: str) -> list[StoredSaga]:
     """Give what is on record and not undone."""
 
     async def look() -> list[StoredSaga]:
-        async with SqliteJournal(journal) as opened:
+        async with open_journal(journal) as opened:
             return [
                 saga
                 for saga in await opened.sagas()
@@ -132,6 +132,15 @@ def test_killed_while_it_writes_to_a_server_it_leaves_only_complete_windows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     check_killed(point, complete, left, postgres_dsn, f"{tmp_path}/journal", capsys)
+
+
+@pytest.mark.parametrize(
+    ("point", "complete", "left"), [p for p in POINTS if p[0] in {"write after", "forget before"}]
+)
+def test_killed_with_its_journal_in_the_database_it_leaves_only_complete_windows(
+    point: str, complete: int, left: int, postgres_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_killed(point, complete, left, postgres_database, postgres_database, capsys)
 
 
 def check_killed(
@@ -277,20 +286,13 @@ def test_a_window_that_is_rolled_back_is_off_the_record(
     assert stored(path) == (0, 2)
 
 
-def test_the_journal_may_be_in_the_file_of_the_database(path: str) -> None:
-    options = ["--database", path, "--journal", path]
-    killed("write after", *options)
-    assert len(windows(path)) == 3
-    assert run_again(*options) == 0
-    assert len(windows(path)) == 2
-
-
 @pytest.mark.parametrize(
     ("journal", "said"),
     [
         ("/no/such/folder/journal", "/no/such/folder/journal"),
         (__file__, "not a database"),
         ("", "unable to open"),
+        ("postgresql://me:secret@127.0.0.1:1/test", "127.0.0.1:1/test"),
         ("mysql://me:secret@host/test", "mysql://"),
     ],
 )
@@ -306,7 +308,15 @@ def test_a_journal_that_cannot_be_opened_is_one_line_and_status_2(
     assert stored(path) == (0, 0)
 
 
+def test_the_file_of_the_database_is_no_journal(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_again("--database", path, "--journal", path) == 2
+    assert "database of another program" in capsys.readouterr().err
+
+
 def test_an_address_of_a_file_is_its_path(tmp_path: Path) -> None:
+    assert str(open_journal("postgres://me:secret@host/test")) == "postgres://me@host/test"
     assert str(open_journal(f"sqlite:///{tmp_path}/j")) == f"{tmp_path}/j"
     assert str(open_journal(f"{tmp_path}/j")) == f"{tmp_path}/j"
 
