@@ -400,8 +400,11 @@ class PostgresJournal:
 
     async def change(self, action: str, **columns: object) -> None:
         """Change a few columns of an action, if this process has it."""
-        row = self._row(action) | columns
-        await self._ask("change", [row], lambda _: self._changed(action, columns))
+        row = self._row(action)
+        saga = cast("str", row["saga"])
+        await self._ask(
+            "change", [row | columns], lambda _: self._changed(action, columns), saga=saga
+        )
 
     def _changed(self, action: str, columns: dict[str, object]) -> None:
         known = self._actions.get(action)
@@ -432,6 +435,9 @@ class PostgresJournal:
         """List what is on record, the newest first. It takes no lock and changes nothing.
 
         It has a connection of its own, and waits for no other process.
+
+        Raises:
+            JournalUnavailable: The server cannot be reached, or there are no tables of a journal.
         """
         await self.flush()
         query = _SAGAS.format(schema=self._schema) + "ORDER BY s.number DESC, s.id, a.place DESC"

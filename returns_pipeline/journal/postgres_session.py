@@ -141,11 +141,15 @@ class Session:
         return await self._bounded(self._open_connection(), statement, *args)
 
     async def look(self, statement: str) -> list[Record]:
-        """Read with a connection of its own, that locks nothing and makes nothing."""
+        """Read with a connection of its own, that locks nothing and makes nothing.
+
+        Raises:
+            JournalUnavailable: There are no tables to look at.
+        """
         connection = await self._connect()
         try:
             if await self._version(connection) == 0:
-                return []
+                raise JournalUnavailable(self._name, f"there is no journal in schema {self._bare}")
             return await self._bounded(connection, statement)
         finally:
             connection.terminate()
