@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.everywhere"]
+pytest_plugins = ["pytester", "everywhere"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from everywhere import everywhere
 from returns.future import FutureFailure, FutureResult, FutureSuccess, future_safe
 from returns.io import IO, IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
@@ -18,7 +19,6 @@ from returns_pipeline import ResultStream, StepContext, pipe, results
 from returns_pipeline.compensation import current_key
 from returns_pipeline.errors import InvalidArgument, ScopeClosed, StreamEmpty
 from returns_pipeline.testing import inject_everywhere, run
-from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import tenacity
+from everywhere import everywhere, memory_only
 
 from returns_pipeline.compensation import (
     Compensation,
@@ -25,7 +26,6 @@ from returns_pipeline.compensation import (
 from returns_pipeline.errors import InvalidArgument, ScopeClosed
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import run
-from tests.everywhere import everywhere, memory_only
 
 pytestmark = everywhere
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from everywhere import everywhere
 from returns.future import FutureFailure, FutureResult, FutureSuccess, future_safe
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
@@ -20,7 +21,6 @@ from returns_pipeline.context import StepContext, StepEvent
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
 from returns_pipeline.outcomes import settled
 from returns_pipeline.testing import inject_everywhere, run
-from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

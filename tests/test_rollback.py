@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import pytest
 import tenacity
+from everywhere import everywhere, memory_only
 from returns.future import Future, FutureFailure, FutureResult, FutureSuccess, future_safe
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Success
@@ -25,7 +26,6 @@ from returns_pipeline.errors import CompensationFailed, StepTimeout
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.rollback import CompensationEntry, CompensationReport
 from returns_pipeline.testing import VirtualTimeLoop, run
-from tests.everywhere import everywhere, memory_only
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Coroutine, Generator

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from everywhere import everywhere
 from hypothesis import given
 from hypothesis import strategies as st
 from returns.io import IOFailure, IOSuccess
@@ -19,7 +20,6 @@ from returns_pipeline.outcomes import settled
 from returns_pipeline.retry import RetryEvent, RetryPolicy, Timeout
 from returns_pipeline.saga import Saga
 from returns_pipeline.testing import run
-from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -1233,13 +1233,16 @@ def test_aiosqlite_works_on_virtual_time() -> None:
 def test_the_public_names_are_those_of_the_modules() -> None:
     assert sorted(returns_pipeline.testing.__all__) == [
         "Deadlock",
+        "DurableJournal",
         "FaultInjector",
+        "FaultyJournal",
         "LeakedTasks",
         "ScriptError",
         "Scripted",
         "VirtualTimeLoop",
         "Wait",
         "advance",
+        "check_journal",
         "hold_clock",
         "inject_everywhere",
         "run",

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from everywhere import everywhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
 from returns_pipeline.testing import FaultInjector, run
-from tests.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
