@@ -243,6 +243,8 @@ def test_it_belongs_to_the_loop_that_opened_it_until_it_is_closed(place: Place) 
 
 def test_the_end_of_a_loop_that_cancels_all_tasks_waits_for_the_rollback(place: Place) -> None:
     async def main() -> None:
+        async with place():
+            pass  # the tables are there to be looked at
         journal = place()
         scopes = [CompensationScope(name, journal=journal) for name in "abc"]
 
@@ -502,7 +504,7 @@ def test_what_cannot_be_known_is_not_guessed(make: Place, wire: type[Wire], deli
 
 def test_a_move_that_could_not_be_made_is_made_with_the_next_request(make: Place) -> None:
     async def main() -> None:
-        async with make(patience=0.1) as journal, make.database() as database:
+        async with make(patience=0.5) as journal, make.database() as database:
             outer = CompensationScope("outer", journal=journal)
             await outer.register(undo, "1")
             inner = outer.detached("inner")
