@@ -31,7 +31,7 @@ from returns_pipeline.errors import (  # noqa: E402
     ScopeClosed,
     UnregisteredCompensation,
 )
-from returns_pipeline.journal import PostgresJournal, recover  # noqa: E402
+from returns_pipeline.journal import PostgresJournal, RecoveryReport, recover  # noqa: E402
 from returns_pipeline.outcomes import settled  # noqa: E402
 from returns_pipeline.retry import RetryPolicy  # noqa: E402
 from returns_pipeline.saga import Saga  # noqa: E402
@@ -59,13 +59,6 @@ async def note_key(name: str) -> None:
     """Take note of the key as well."""
     undone.append(name)
     keys.append(current_key())
-
-
-@registry.compensation("slowly")
-async def slowly(name: str) -> None:
-    """Let others have a turn."""
-    await asyncio.sleep(0)
-    undone.append(name)
 
 
 @pytest.fixture(autouse=True)
@@ -410,15 +403,40 @@ def test_what_was_undone_is_forgotten_after_its_time(make: Place) -> None:
 
 
 def test_several_recoverers_share_the_work_and_each_undo_runs_once(make: Place) -> None:
+    together = CompensationRegistry()
+    at_work: list[str] = []
+    all_at_work = asyncio.Event()
+
+    @together.compensation("together")
+    async def wait_for_four(name: str) -> None:
+        at_work.append(name)
+        if len(at_work) == 4:  # one of each: a recoverer carries out one at a time
+            all_at_work.set()
+        await all_at_work.wait()
+        undone.append(name)
+
+    async def recovered(journal: PostgresJournal) -> list[RecoveryReport]:
+        found: list[RecoveryReport] = []
+
+        async def any_dead() -> bool:
+            found.extend(await recover(journal, together))
+            return bool(found)
+
+        await make.until(any_dead)
+        return found
+
     async def dead(_: Child) -> None:
         journal = make()
         for number in range(20):
             scope = CompensationScope(str(number), journal=journal)
-            await scope.register(slowly, str(number))
+            await scope.register(wait_for_four, str(number))
 
     async def main() -> None:
+        await make.execute(
+            "UPDATE {schema}.owner SET expires = clock_timestamp() WHERE expires IS NOT NULL"
+        )
         journals = [make() for _ in range(4)]
-        reports = await asyncio.gather(*(make.recovered(journal, registry) for journal in journals))
+        reports = await asyncio.gather(*(recovered(journal) for journal in journals))
         assert sum(map(len, reports)) == 20
         assert all(reports)
         assert sorted(undone, key=int) == [str(number) for number in range(20)]
