@@ -267,9 +267,9 @@ class SqliteStore:
 
     def _drop_if_empty(self, db: sqlite3.Connection, saga: str) -> None:
         dropped = db.execute(
-            "DELETE FROM saga WHERE id = ?1 AND owner = ?2 AND epoch = ?3 "
-            "AND NOT EXISTS (SELECT 1 FROM action WHERE saga = ?1)",
-            (saga, self._owner, self._sagas.get(saga)),
+            "DELETE FROM saga WHERE id = ? AND owner = ? AND epoch = ? "
+            "AND NOT EXISTS (SELECT 1 FROM action WHERE saga = ?)",
+            (saga, self._owner, self._sagas.get(saga), saga),
         )
         if dropped.rowcount:
             self._drop(saga)

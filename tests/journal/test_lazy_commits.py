@@ -128,8 +128,9 @@ def test_a_commit_without_company_is_written_by_itself(
             scope = CompensationScope("a", journal=journal)
             await scope.register(note, "x")
             await scope.commit()
-            while await listed(path):  # real input and output, in another thread
-                pass
+            async with asyncio.timeout(10):
+                while await listed(path):  # real input and output, in another thread
+                    pass
             assert len(commits) == 2
 
     asyncio.run(main())
