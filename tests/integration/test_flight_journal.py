@@ -202,7 +202,8 @@ def test_killed_in_full_flight_it_leaves_whole_windows(
     if not mode:
         runs = [batch_id.partition("/")[0] for batch_id, _ in counts]
         ends = {run: count for run, (_, count) in zip(runs, counts, strict=True)}
-        assert sorted(ends.values()) == [10, 20, 20, 20]  # the tail of the run that ended
+        # The first run may have been killed inside its first window; ten are the tail of the last.
+        assert sorted(ends.values()) in ([10, 20, 20, 20], [10, 20, 20])
     [(flights,)] = query(database, "SELECT coalesce(sum(flights), 0) FROM departures")
     assert flights == (stored(database)[0] if mode[:1] == ("--event-time",) else 0)
 
