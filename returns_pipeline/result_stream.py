@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, Literal, Never, cast, overload
 
 from aiostream import Stream
-from returns.future import FutureResult
 from typing_extensions import TypeVar
 
 from returns_pipeline import combine, stages
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 
     from aiostream.core import Streamer
+    from returns.future import FutureResult
     from returns.result import Result
 
     from returns_pipeline.context import StepContext
@@ -682,7 +682,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
             lambda part: passing_route(
                 part,
                 key,
-                _never_a_future(worker) if ctx is None else worker,
+                worker,
                 max_keys=max_keys,
                 buffer=buffer,
                 idle_after=idle_after,
@@ -826,16 +826,6 @@ def _awaiting_future(
 ) -> Callable[[T], Coroutine[Any, Any, Result[U, F]]]:
     async def call(value: T) -> Result[U, F]:
         return await settled(func(value))
-
-    return call
-
-
-def _never_a_future(worker: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a coroutine of a `FutureResult`, which would else be taken for an async iterable."""
-
-    def call(key: object, items: object) -> Any:
-        made = worker(key, items)
-        return settled(made) if made.__class__ is FutureResult else made
 
     return call
 

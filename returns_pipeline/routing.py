@@ -9,16 +9,18 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
+from returns.future import FutureResult
+
 from returns_pipeline.errors import InvalidArgument, ItemsRefused
 from returns_pipeline.lanes import BUFFER, Lane, LaneReader, Merging, check_at_least, check_source
 from returns_pipeline.operators import Operator, operator, plain_iterator
+from returns_pipeline.outcomes import settled
 from returns_pipeline.pump import wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 
     from aiostream import Stream
-    from returns.future import FutureResult
     from returns.result import Result
 
     from returns_pipeline.context import StepContext
@@ -282,7 +284,8 @@ def _route(
 
     A worker is called with its key and an async iterator of the key's items, in order. It is an
     async generator, whose items come out as they are made; or a coroutine, whose result comes out
-    when it is done. What several workers make comes out as `returns_pipeline.combine.merge` says.
+    when it is done; or it gives a `FutureResult`, whose `Result` comes out, be it a failure. What
+    several workers make comes out as `returns_pipeline.combine.merge` says.
 
     A worker is hired when an item comes whose key has none. Its items end, so that it can come to
     its own end,
@@ -423,7 +426,9 @@ def passing_route(
 def _working(worker: Callable[..., Any]) -> Callable[[_Inbox[Any, Any]], AsyncIterator[Any]]:
     async def work(inbox: _Inbox[Any, Any]) -> AsyncGenerator[Any, None]:
         made = worker(inbox.key, inbox)
-        if hasattr(made, "__aiter__"):
+        if _is_future_result(made):
+            yield await settled(made)
+        elif hasattr(made, "__aiter__"):
             async with plain_iterator(made) as items:
                 async for item in items:
                     yield item
@@ -433,6 +438,11 @@ def _working(worker: Callable[..., Any]) -> Callable[[_Inbox[Any, Any]], AsyncIt
             raise TypeError(f"a worker must be asynchronous, not give a {type(made).__name__!r}")
 
     return work
+
+
+def _is_future_result(made: object) -> bool:
+    """Tell a `FutureResult`, which can be iterated too: that gives the bare value or raises."""
+    return isinstance(made, FutureResult)
 
 
 def _in_own_step(
@@ -450,6 +460,32 @@ def _in_own_step(
 class _RouteCall(Protocol):
     """The sources' items to what the workers make."""
 
+    @overload
+    def __call__(
+        self,
+        source: AsyncIterable[T],
+        /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> Stream[Result[U, F]]: ...
+    @overload
+    def __call__(
+        self,
+        source: AsyncIterable[T],
+        /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["isolate"],
+    ) -> Stream[Result[U, F] | KeyFailed[K, T]]: ...
     @overload
     def __call__(
         self,
@@ -547,6 +583,32 @@ class _RouteRaw(Protocol):
         source: AsyncIterable[T],
         /,
         key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> AsyncIterator[Result[U, F]]: ...
+    @overload
+    def __call__(
+        self,
+        source: AsyncIterable[T],
+        /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["isolate"],
+    ) -> AsyncIterator[Result[U, F] | KeyFailed[K, T]]: ...
+    @overload
+    def __call__(
+        self,
+        source: AsyncIterable[T],
+        /,
+        key: Callable[[T], K],
         worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U]],
         *,
         max_keys: int = 1000,
@@ -632,6 +694,28 @@ class _RouteRaw(Protocol):
 class _RoutePipe(Protocol):
     """The same, the source coming through ``|``."""
 
+    @overload
+    def __call__(
+        self,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> Callable[[AsyncIterable[T]], Stream[Result[U, F]]]: ...
+    @overload
+    def __call__(
+        self,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["isolate"],
+    ) -> Callable[[AsyncIterable[T]], Stream[Result[U, F] | KeyFailed[K, T]]]: ...
     @overload
     def __call__(
         self,

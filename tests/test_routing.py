@@ -11,11 +11,19 @@ import pytest
 from aiostream import stream
 from hypothesis import given
 from hypothesis import strategies as st
+from returns.future import FutureResult
+from returns.io import IO
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import InvalidArgument, StepContext, chunks_or_timeout
+from returns_pipeline import (
+    InvalidArgument,
+    ResultStream,
+    StepContext,
+    chunks_or_timeout,
+)
 from returns_pipeline.combine import KeyFailed, route
 from returns_pipeline.errors import ItemsRefused
+from returns_pipeline.policies import Timeout, with_policy
 from returns_pipeline.testing import Wait, inject_everywhere, run, script, timed, timeline
 
 if TYPE_CHECKING:
@@ -335,6 +343,36 @@ def test_a_worker_that_is_not_asynchronous_is_told_so() -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match="'list'"):
             await collect(route.raw(timed("a"), first, lambda key, _: [key]))  # type: ignore[arg-type, return-value]
+
+    run(main())
+
+
+async def letters(key: str, items: AsyncIterator[str]) -> Result[str, str]:
+    found = "".join([item async for item in items])
+    if key == "x":
+        raise ZeroDivisionError
+    return Failure(found) if key == "b" else Success(found)
+
+
+def future_letters(key: str, items: AsyncIterator[str]) -> FutureResult[str, str]:
+    return FutureResult(letters(key, items))
+
+
+@pytest.mark.parametrize(
+    "worker", [future_letters, with_policy(letters, Timeout(9.0))], ids=["made", "with_policy"]
+)
+def test_a_worker_s_future_result_comes_out_as_a_result_a_failure_too(
+    worker: Callable[[str, AsyncIterator[str]], FutureResult[str, str]],
+) -> None:
+    async def main() -> None:
+        made = route(timed("a", "b", "a"), first, worker)
+        assert Counter(await stream.list(made)) == Counter([Success("aa"), Failure("b")])
+        values = ResultStream.of(timed("a", "b", "a"))
+        assert await values.route(first, worker).partition() == IO((["aa"], ["b"]))
+        isolated = await stream.list(route(timed("x", "a"), first, worker, failing="isolate"))
+        assert Success("a") in isolated
+        [failed] = [item for item in isolated if isinstance(item, KeyFailed)]
+        assert failed.items == ("x",)
 
     run(main())
 

@@ -32,11 +32,14 @@ from returns_pipeline.combine import (
     throttle,
     zip_results,
 )
-from returns_pipeline.errors import BufferOverflow, ItemsRefused, UnevenSources
+from returns_pipeline.errors import BufferOverflow, ItemsRefused, StepTimeout, UnevenSources
+from returns_pipeline.policies import Timeout, with_policy
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterable
+
+    from returns.future import FutureResult
 
     from returns_pipeline import StepContext
 
@@ -176,6 +179,10 @@ async def total_of(key: str, items: AsyncIterator[int]) -> bytes:
     return b"".join([key.encode() async for _ in items])
 
 
+def booked(key: str, items: AsyncIterator[int]) -> FutureResult[bytes, OSError]:
+    return write(key, items)
+
+
 async def persist(
     key: str, items: AsyncIterator[int], step: StepContext
 ) -> Result[list[int], OSError]:
@@ -194,11 +201,23 @@ def routed(ints: Stream[int], failed: KeyFailed[str, int], ctx: StepContext) -> 
         route(ints, str, persist, ctx=ctx, hold=True, failing="isolate"),
         Stream[Result[list[int], OSError] | KeyFailed[str, int]],
     )
+    assert_type(route(ints, str, booked), Stream[Result[bytes, OSError]])
+    assert_type(
+        route(ints, lambda n: str(n), booked, failing="isolate"),
+        Stream[Result[bytes, OSError] | KeyFailed[str, int]],
+    )
+    assert_type(
+        route(ints, str, with_policy(write, Timeout(2.0))),
+        Stream[Result[bytes, OSError | StepTimeout]],
+    )
     assert_type(ints | route.pipe(str, doubles), Stream[float])
+    assert_type(ints | route.pipe(str, booked), Stream[Result[bytes, OSError]])
+    assert_type(ints | pipe.route(str, booked), Stream[Result[bytes, OSError]])
     assert_type(route.raw(ints, str, total_of), AsyncIterator[bytes])
+    assert_type(route.raw(ints, str, booked), AsyncIterator[Result[bytes, OSError]])
     assert_type((failed.key, failed.error, failed.items), tuple[str, Exception, tuple[int, ...]])
     assert_type(ItemsRefused("key").key, object)
-    route(ints, lambda n: n, doubles)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    route(ints, lambda n: n, doubles)  # type: ignore[arg-type, misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
     route(ints, str, persist)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     KeyFailed("key", OSError())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ItemsRefused()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
