@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
 from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least, check_source, relay
-from returns_pipeline.operators import Operator, operator
+from returns_pipeline.operators import Operator, operator, plain_iterator
 from returns_pipeline.pump import turn
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "differing",
     "distinct_until_changed",
+    "expand_in_turn",
     "folding",
     "prefetch",
     "scan",
@@ -28,7 +29,9 @@ __all__ = [
 ]
 
 A = TypeVar("A")
+F = TypeVar("F")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 # How many items in a row may be left out before other tasks get a turn.
@@ -62,6 +65,67 @@ class _Stepping(Merging[Any, Any]):
                 skipped += 1
                 if skipped % _STRIDE == 0:
                     await turn()
+
+
+class _Expanding(Merging[Any, Any]):
+    """One lane, whose items are replaced by those of streams, one stream after the other."""
+
+    def __init__(
+        self,
+        source: AsyncIterable[Any],
+        expand: Callable[[Any], AsyncIterable[Any]],
+        passing: type[Any],
+        unpack: Callable[[Any], Any],
+    ) -> None:
+        super().__init__([source], BUFFER)
+        self._expand = expand
+        self._passing = passing
+        self._unpack = unpack
+
+    async def _fill(self, lane: Lane[Any], source: AsyncIterator[Any]) -> None:
+        items = lane.items
+        empty = 0
+        async for item in source:
+            if item.__class__ is self._passing:
+                items.append(item)
+                if len(items) >= lane.mark and not await self._look_up(lane):
+                    break
+            elif not await self._fill_from(self._expand(item), lane):
+                empty += 1
+                if empty % _STRIDE == 0:
+                    await turn()
+            if self.over:
+                break
+
+    async def _fill_from(self, expanded: AsyncIterable[Any], lane: Lane[Any]) -> bool:
+        """Read one of the streams; say whether it gave anything."""
+        items, unpack = lane.items, self._unpack
+        gave = False
+        async with plain_iterator(expanded) as inner:
+            async for item in inner:
+                gave = True
+                items.append(unpack(item))
+                if len(items) >= lane.mark and not await self._look_up(lane):
+                    break
+        return gave
+
+
+def expand_in_turn(
+    source: AsyncIterable[A | F],
+    expand: Callable[[A], AsyncIterable[T]],
+    *,
+    passing: type[F],
+    unpack: Callable[[T], U],
+) -> AsyncIterator[U | F]:
+    """Replace each item by the items of a stream, reading one stream after the other.
+
+    Items of the class ``passing`` are not expanded; they come out as they are. ``unpack`` makes of
+    an item of a stream what comes out.
+
+    Order of events: the source and the streams run in one task, ahead of the reader by the bounds
+    of `returns_pipeline.combine.merge`. Cancel safety: as `scan`.
+    """
+    return LaneReader(_Expanding(source, expand, passing, unpack))
 
 
 @operator

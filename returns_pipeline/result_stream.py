@@ -22,7 +22,7 @@ from returns_pipeline.merging import zip_items
 from returns_pipeline.operators import QuickStreamer, plain_iterator
 from returns_pipeline.outcomes import result_of, settled
 from returns_pipeline.pacing import debounced, throttled
-from returns_pipeline.relaying import differing, folding
+from returns_pipeline.relaying import differing, expand_in_turn, folding
 from returns_pipeline.routing import KeyFailed, check_route, passing_route
 from returns_pipeline.sized import (
     check_sliding,
@@ -396,9 +396,15 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
     ) -> ResultStream[U, E_co | F]:
         """Replace each value by the items of the stream that ``func`` gives for it.
 
-        With a ``concurrency`` of 1, one stream after the other. With more, up to that many are
-        read at a time, each in a task of its own: items of one keep their order, those of several
-        come as they are ready, and each has at most one item waiting for the reader.
+        1. With a ``concurrency`` of 1, one stream after the other, all of them in one task, which
+           the steps before run in, too. It is ahead of a slow reader by one item, of one that
+           waits by those of `merge`.
+        2. With more, up to that many are read at a time, each in a task of its own: items of one
+           keep their order, those of several come as they are ready, and each has at most one
+           item waiting for the reader.
+
+        Cancel safety: a read that is cancelled loses nothing. Closing stops the streams that are
+        open, and awaits their clean-up.
 
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
@@ -408,12 +414,15 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         def expand(value: Any) -> AsyncIterable[Any]:
             source = func(value)
             _check_source(source)
-            return stages.read(Chain(None, Root(source, packed=True)))
+            return source
+
+        def expand_bare(value: Any) -> AsyncIterable[Any]:
+            return stages.read(Chain(None, Root(expand(value), packed=True)))
 
         def segment(part: AsyncIterable[Any]) -> AsyncIterable[Any]:
             if concurrency == 1:
-                return stages.expand(part, expand)
-            return expand_concurrently(part, expand, concurrency, passing=Failed)
+                return expand_in_turn(part, expand, passing=Failed, unpack=stages.split)
+            return expand_concurrently(part, expand_bare, concurrency, passing=Failed)
 
         return self._segment(segment)
 

@@ -38,7 +38,6 @@ __all__ = [
     "Segment",
     "Stateful",
     "Step",
-    "expand",
     "on_its_own",
     "open_results",
     "read",
@@ -439,20 +438,6 @@ def _error_of(result: object) -> Any:
     if isinstance(result, Failure):
         return result.failure()
     raise TypeError(f"expected a Success or a Failure, not {result!r}")
-
-
-async def expand(
-    part: AsyncIterable[Any], expanded: Callable[[Any], AsyncIterable[Any]]
-) -> AsyncGenerator[Any, None]:
-    """Segment: replace each value by the items of a stream, one stream after the other."""
-    async with plain_iterator(part) as items:
-        async for item in items:
-            if item.__class__ is Failed:
-                yield item
-                continue
-            async with plain_iterator(expanded(item)) as inner:
-                async for given in inner:
-                    yield given
 
 
 def on_its_own(

@@ -307,6 +307,96 @@ def test_flat_map_refuses_what_is_no_stream() -> None:
             all_of(numbers().flat_map(lambda n: n, concurrency=concurrency))  # type: ignore[arg-type, return-value]
 
 
+def test_flat_map_goes_on_inside_a_stream_where_a_read_was_cancelled() -> None:
+    """Neither the stream nor a time limit inside it notices the reader's."""
+    entered: list[int] = []
+
+    async def slowly(n: int) -> AsyncIterator[Result[object, str]]:
+        entered.append(n)
+        async with asyncio.timeout(100):
+            yield Success(n)
+            await asyncio.sleep(1)
+            yield Success(-n)
+        try:
+            async with asyncio.timeout(1):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            yield Failure("slow")
+
+    async def main() -> None:
+        seen: list[object] = []
+        async with ResultStream.of(Source(3)).flat_map(slowly).stream() as items:
+            while True:
+                try:
+                    async with asyncio.timeout(0.3):
+                        seen.append(await anext(items))
+                except TimeoutError:
+                    continue
+                except StopAsyncIteration:
+                    break
+        every = [[Success(n), Success(-n), Failure("slow")] for n in range(3)]
+        assert seen == [item for items in every for item in items]
+        assert entered == [0, 1, 2]
+
+    run(main())
+
+
+def test_flat_map_is_ahead_of_a_slow_reader_by_one_item() -> None:
+    async def main() -> None:
+        inner = Source(100)
+        async with numbers().flat_map(lambda _: ResultStream.of(inner)).stream() as items:
+            for taken in range(1, 9):
+                await anext(items)
+                await asyncio.sleep(1)
+                assert inner.read <= taken + 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("where", ["source", "func", "stream", "no Result"])
+def test_flat_map_gives_what_came_before_an_error_and_closes_all(where: str) -> None:
+    async def main() -> None:
+        sources = [Source(3, error=ValueError() if where == "source" else None)]
+
+        def expand(n: int) -> Any:
+            if n == 2 and where == "func":
+                raise ValueError
+            sources.append(Source(2, error=ValueError() if n == 2 and where == "stream" else None))
+            return sources[-1] if n == 2 and where == "no Result" else ResultStream.of(sources[-1])
+
+        seen = []
+        with pytest.raises(TypeError if where == "no Result" else ValueError):
+            async with ResultStream.of(sources[0]).flat_map(expand).stream() as items:
+                async for item in items:
+                    seen.append(item.unwrap())
+        assert seen == [0, 1] * (3 if where in {"source", "stream"} else 2)
+        assert all(source.closed == 1 for source in sources)
+
+    run(main())
+
+
+def test_flat_map_lets_others_run_while_all_streams_are_empty() -> None:
+    async def nothing(_: int) -> AsyncIterator[Result[int, str]]:
+        return
+        yield
+
+    async def main() -> None:
+        stop = asyncio.Event()
+
+        async def another() -> None:
+            for _ in range(9):
+                await asyncio.sleep(0)
+            stop.set()
+
+        source = Source(10_000)
+        draining = asyncio.ensure_future(another())
+        await ResultStream.of(source).flat_map(nothing).until(stop).run()
+        await draining
+        assert source.read < 10_000
+
+    run(main())
+
+
 # Terminals.
 
 
@@ -625,9 +715,10 @@ async def each(n: int) -> AsyncIterator[Result[int, str]]:
     [
         lambda s: s.chunks_or_timeout(1, 60.0).map(lambda chunk: chunk[0]),
         lambda s: s.bind_async(even_async, concurrency=3).lash(lambda e: Success(int(e[0]))),
+        lambda s: s.flat_map(each),
         lambda s: s.flat_map(each, concurrency=2),
     ],
-    ids=["window", "bind_async", "flat_map"],
+    ids=["window", "bind_async", "flat_map", "flat_map side by side"],
 )
 @pytest.mark.parametrize(
     ("steps", "expected"),
