@@ -276,6 +276,7 @@ def _sessions(
     max_duration: float = math.inf,
     n: int | None = None,
     key: Callable[[T], object] | None = None,
+    max_keys: int | None = None,
 ) -> AsyncIterator[list[T]]:
     """Group items into lists that a silence ends.
 
@@ -283,8 +284,10 @@ def _sessions(
 
     1. ``gap`` seconds have passed without an item,
     2. ``max_duration`` seconds have passed since its first item,
-    3. it holds ``n`` items, if ``n`` is given, or
-    4. the source has ended (or failed): then all that are open, the oldest first.
+    3. it holds ``n`` items, if ``n`` is given,
+    4. a list for a new key is to be opened, ``max_keys`` are open, and it is the one silent for
+       longest, or
+    5. the source has ended (or failed): then all that are open, the oldest first.
 
     With a ``key`` each key has a list and a silence of its own; the key of a list is that of any
     of its items. An item that comes exactly ``gap`` seconds after the last one begins a new list.
@@ -297,8 +300,9 @@ def _sessions(
 
     Bounds: the source waits, with one item in hand, while a list that is due is not taken. Open
     lists are bounded by ``n``, and by ``max_duration`` as far as the source's rate is bounded;
-    a session without either is as long as its source talks. All keys together have one task and
-    one timer.
+    a session without either is as long as its source talks. At most ``max_keys`` are open; without
+    it, the number of keys that have an open list is not limited. All keys together have one task
+    and one timer.
 
     Order of events: ``key`` is called once for each item, in the order of the source, in the task
     that runs the source. If it raises, all open lists come out and then that exception; the source
@@ -318,12 +322,14 @@ def _sessions(
             ``math.inf`` for no limit.
         n: Items in a full list, at least 1; `None` for no limit.
         key: What an item belongs to, hashable; `None` if all belong together.
+        max_keys: How many lists may be open at a time, at least 1; `None` for no limit.
 
     Returns:
         A stream of lists.
 
     Raises:
-        InvalidArgument: At the call, if ``gap``, ``max_duration`` or ``n`` is out of range.
+        InvalidArgument: At the call, if ``gap``, ``max_duration``, ``n`` or ``max_keys`` is out of
+            range.
         TypeError: At the call, if ``source`` is not an async iterable. While reading, after all
             lists, if a key cannot be hashed.
         Exception: What the source or ``key`` raised, after the last list.
@@ -332,8 +338,8 @@ def _sessions(
     >>> run(timeline(sessions(script("ab-c-----d|"), 3.0)))
     [(6.0, ['a', 'b', 'c']), (10.0, ['d'])]
     """
-    check_sessions(gap, max_duration, n)
-    pump: _SessionPump[T, Never] = _SessionPump(source, gap, max_duration, n, key, None)
+    check_sessions(gap, max_duration, n, max_keys)
+    pump: _SessionPump[T, Never] = _SessionPump(source, gap, max_duration, n, key, max_keys, None)
     return Reader(pump)
 
 
@@ -350,6 +356,7 @@ def _sessions_pipe(
     max_duration: float = math.inf,
     n: int | None = None,
     key: Callable[[T], object] | None,
+    max_keys: int | None = None,
 ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]: ...
 
 
@@ -359,9 +366,10 @@ def _sessions_pipe(
     max_duration: float = math.inf,
     n: int | None = None,
     key: Callable[[T], object] | None = None,
+    max_keys: int | None = None,
 ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
     """Give what stands behind ``|``: see `sessions`."""
-    return _sessions.pipe(gap, max_duration=max_duration, n=n, key=key)
+    return _sessions.pipe(gap, max_duration=max_duration, n=n, key=key, max_keys=max_keys)
 
 
 sessions: Final = _sessions.with_pipe(_sessions_pipe)
@@ -374,20 +382,23 @@ def flushing_sessions(
     max_duration: float,
     n: int | None,
     key: Callable[[T], object] | None,
+    max_keys: int | None,
     flushed_by: type[F],
 ) -> AsyncIterator[list[T] | F]:
     """Do as `sessions`; an item of class ``flushed_by`` flushes all, and comes out as it is."""
-    check_sessions(gap, max_duration, n)
-    pump: _SessionPump[T, F] = _SessionPump(source, gap, max_duration, n, key, flushed_by)
+    check_sessions(gap, max_duration, n, max_keys)
+    pump: _SessionPump[T, F] = _SessionPump(source, gap, max_duration, n, key, max_keys, flushed_by)
     return Reader(pump)
 
 
-def check_sessions(gap: float, max_duration: float, n: int | None) -> None:
+def check_sessions(gap: float, max_duration: float, n: int | None, max_keys: int | None) -> None:
     """Refuse windows that could never hold anything, or have no time."""
     check_seconds("gap", gap)
     check_seconds("max_duration", max_duration)
     if n is not None:
         check_count("n", n)
+    if max_keys is not None:
+        check_count("max_keys", max_keys)
 
 
 def _no_key(_: object) -> None:
@@ -409,7 +420,17 @@ class _Session(list[T]):
 
 
 class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
-    __slots__ = ("_alone", "_by_age", "_gap", "_key", "_max_duration", "_n", "_opened", "_silent")
+    __slots__ = (
+        "_alone",
+        "_by_age",
+        "_gap",
+        "_key",
+        "_max_duration",
+        "_max_keys",
+        "_n",
+        "_opened",
+        "_silent",
+    )
 
     def __init__(
         self,
@@ -418,12 +439,14 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
         max_duration: float,
         n: int | None,
         key: Callable[[T], object] | None,
+        max_keys: int | None,
         alone: type[F] | None,
     ) -> None:
         super().__init__(source)
         self._gap = gap
         self._max_duration = max_duration
         self._n = math.inf if n is None else n
+        self._max_keys = math.inf if max_keys is None else max_keys
         self._key = _letting_alone(_no_key if key is None else key, alone)
         self._alone = alone
         self._opened = 0
@@ -485,6 +508,12 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
         del self._silent[window.key]
         del self._by_age[window.key]
 
+    async def _give_out(self, window: _Session[T]) -> None:
+        """Give one out before its time."""
+        self._close(window)
+        self.due.append(window)
+        await self.wait_with_clock_stopped()
+
     async def fill(self, source: AsyncIterator[Any]) -> None:
         # One flat loop: a call per item would double its cost.
         key_of = self._key
@@ -508,6 +537,9 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
                 soonest = self.next_deadline()
             window = silent.get(key)
             if window is None:
+                if len(silent) >= self._max_keys:
+                    await self._give_out(next(iter(silent.values())))
+                    looked = now = self.now()
                 window = self._open(key, now)
                 soonest = min(soonest, now + self._gap, window.end)
             else:
@@ -515,9 +547,7 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
                 silent.move_to_end(key)
             window.append(item)
             if len(window) >= n:
-                self._close(window)
-                self.due.append(window)
-                await self.wait_with_clock_stopped()
+                await self._give_out(window)
             elif now - looked > MAX_SLICE:
                 await asyncio.sleep(0)
                 looked = self.now()

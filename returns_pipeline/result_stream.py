@@ -511,6 +511,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         max_duration: float = math.inf,
         n: int | None = None,
         key: Callable[[T_co], object] | None = None,
+        max_keys: int | None = None,
     ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists that a silence of ``gap`` seconds ends.
 
@@ -518,12 +519,19 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         open lists given out, the oldest first, and then comes out in its place.
 
         Raises:
-            InvalidArgument: At the call, if ``gap``, ``max_duration`` or ``n`` is out of range.
+            InvalidArgument: At the call, if ``gap``, ``max_duration``, ``n`` or ``max_keys`` is out
+                of range.
         """
-        check_sessions(gap, max_duration, n)
+        check_sessions(gap, max_duration, n, max_keys)
         return self._segment(
             lambda part: flushing_sessions(
-                part, gap, max_duration=max_duration, n=n, key=key, flushed_by=Failed
+                part,
+                gap,
+                max_duration=max_duration,
+                n=n,
+                key=key,
+                max_keys=max_keys,
+                flushed_by=Failed,
             )
         )
 

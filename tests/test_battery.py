@@ -183,6 +183,10 @@ CASES = [
         key=third, lead=8,
     ),
     Case(
+        sessions, (2.0,), {"key": third, "max_keys": 2},
+        ((9.0,), {"max_duration": 0.05, "key": third, "max_keys": 2}), key=third, lead=4,
+    ),
+    Case(
         event_windows,
         (Tumbling(3),), {"timestamp": number}, ((Tumbling(3),), {"timestamp": number}),
         items=lambda given: flat(window.items for window in given), lead=4,

@@ -260,6 +260,38 @@ def test_a_reader_slow_for_one_key_cuts_no_session_of_another(pause: float) -> N
     ]  # fmt: skip
 
 
+def test_at_max_keys_the_session_silent_for_longest_makes_room() -> None:
+    source = timed("a1", Wait(1), "b1", Wait(1), "a2", "c1", Wait(1), "a3", "b2", Wait(9))
+    assert run(timeline(sessions(source, 5.0, key=first, max_keys=2))) == [
+        (2.0, ["b1"]),
+        (3.0, ["c1"]),
+        (8.0, ["a1", "a2", "a3"]),
+        (8.0, ["b2"]),
+    ]
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.5, 30.0])
+def test_a_session_that_has_to_make_room_waits_for_the_reader_and_cuts_no_other(
+    pause: float,
+) -> None:
+    source = timed("a1", "b1", "c1", "d1", Wait(1), "c2", "e1", Wait(2), "c3", Wait(9))
+    windows = sessions(source, 2.5, key=first, max_keys=2)
+    assert given(windows, pause=pause) == [["a1"], ["b1"], ["d1"], ["e1"], ["c1", "c2", "c3"]]
+
+
+def test_the_source_waits_until_a_session_that_made_room_is_taken() -> None:
+    async def main() -> None:
+        source = timed(*"abcdefgh")
+        reading: Any = sessions.raw(source, 99.0, key=first, max_keys=2)
+        for taken in range(1, 5):
+            assert await anext(reading) == ["abcdefgh"[taken - 1]]
+            await asyncio.sleep(9)
+            assert source.given == taken + 3  # two are open, and the next one has to wait
+        await reading.aclose()
+
+    run(main())
+
+
 def test_a_hundred_thousand_open_sessions_have_one_timer() -> None:
     async def main() -> None:
         async def source() -> AsyncIterator[int]:
@@ -391,6 +423,7 @@ refused: dict[str, Callable[[], object]] = {
     "gap nan": lambda: sessions(timed(1), math.nan),
     "max_duration": lambda: sessions(timed(1), 1.0, max_duration=0),
     "sessions n": lambda: sessions(timed(1), 1.0, n=0),
+    "sessions max_keys": lambda: sessions(timed(1), 1.0, key=str, max_keys=0),
     "piped": lambda: sessions.pipe(0.0)(timed(1)),
     "raw": lambda: sliding.raw(timed(1), 0),
     "method by weight": lambda: results().chunks_by_weight(0, 1.0, weight=float),

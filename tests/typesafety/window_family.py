@@ -91,12 +91,13 @@ def by_place_and_silence(flights: AsyncIterator[Flight], stream: Stream[Flight])
     assert_type(sliding.raw(flights, 3), AsyncIterator[list[Flight]])
     assert_type(sessions(flights, 2.0), Stream[list[Flight]])
     assert_type(
-        sessions(flights, 2.0, max_duration=60, n=100, key=lambda f: f.carrier),
+        sessions(flights, 2.0, max_duration=60, n=100, key=lambda f: f.carrier, max_keys=9),
         Stream[list[Flight]],
     )
     assert_type(sessions.raw(flights, 2.0), AsyncIterator[list[Flight]])
     assert_type(stream | sessions.pipe(2.0, key=carrier), Stream[list[Flight]])
     assert_type(stream | pipe.sessions(2.0), Stream[list[Flight]])
+    assert_type(stream | pipe.sessions(2.0, key=carrier, max_keys=9), Stream[list[Flight]])
     sliding(flights, 3, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     sliding(flights, "3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sessions(flights, 2.0, key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -115,7 +116,8 @@ def methods(flights: ResultStream[Flight, ValueError]) -> None:
     )
     assert_type(flights.sliding(3, step=2), ResultStream[list[Flight], ValueError])
     assert_type(
-        flights.sessions(2.0, key=lambda f: f.carrier), ResultStream[list[Flight], ValueError]
+        flights.sessions(2.0, key=lambda f: f.carrier, max_keys=9),
+        ResultStream[list[Flight], ValueError],
     )
     flights.keyed_chunks(10, 1.0, key=lambda f: f.carier)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     flights.sessions(2.0, key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
