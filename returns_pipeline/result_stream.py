@@ -19,7 +19,7 @@ from returns_pipeline.keyed import (
 )
 from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least
 from returns_pipeline.merging import zip_items
-from returns_pipeline.operators import QuickStreamer, plain_iterator
+from returns_pipeline.operators import QuickStreamer
 from returns_pipeline.outcomes import result_of, settled
 from returns_pipeline.pacing import debounced, throttled
 from returns_pipeline.relaying import differing, expand_in_turn, folding
@@ -792,11 +792,11 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
 
     def successes(self) -> Stream[T_co]:
         """Give the values alone; failures are left out."""
-        return Stream(lambda: _values(self._chain))
+        return Stream(lambda: stages.open_half(self._chain, failed=False))
 
     def failures(self) -> Stream[E_co]:
         """Give the errors alone; values are left out."""
-        return Stream(lambda: _errors(self._chain))
+        return Stream(lambda: stages.open_half(self._chain, failed=True))
 
     # How the chain grows. What comes out of the engine is untyped; the callers' signatures say it.
 
@@ -852,20 +852,6 @@ def _routed(made: Any) -> Any:
     if isinstance(made, KeyFailed):
         return Failed(cast("object", made))
     return stages.split(result_of(made))
-
-
-async def _values(chain: Chain) -> AsyncIterator[Any]:
-    async with plain_iterator(stages.read(chain)) as items:
-        async for item in items:
-            if item.__class__ is not Failed:
-                yield item
-
-
-async def _errors(chain: Chain) -> AsyncIterator[Any]:
-    async with plain_iterator(stages.read(chain)) as items:
-        async for item in items:
-            if item.__class__ is Failed:
-                yield item.error
 
 
 def _check_source(source: object) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "Stateful",
     "Step",
     "on_its_own",
+    "open_half",
     "open_results",
     "read",
     "read_results",
@@ -188,12 +189,28 @@ def open_results(chain: Chain) -> AsyncIterator[Result[Any, Any]]:
     If a part of the chain runs in tasks of its own, a read that is cancelled while it waits for
     that part loses nothing.
     """
+    return _Resumable(chain) if _has_segment(chain) else read_results(chain)
+
+
+def open_half(chain: Chain, *, failed: bool) -> AsyncIterator[Any]:
+    """Give the values of a chain alone, or its errors, as `open_results` gives both."""
+    return _Resumable(chain, half=failed) if _has_segment(chain) else _half(chain, failed=failed)
+
+
+def _has_segment(chain: Chain) -> bool:
     at: Chain | None = chain
     while at is not None:
         if callable(at.link) or isinstance(at.link, Joint):
-            return _Resumable(chain)
+            return True
         at = at.before
-    return read_results(chain)
+    return False
+
+
+async def _half(chain: Chain, *, failed: bool) -> AsyncGenerator[Any, None]:
+    async with plain_iterator(read(chain)) as items:
+        async for item in items:
+            if (item.__class__ is Failed) is failed:
+                yield item.error if failed else item
 
 
 class _Part:
@@ -255,10 +272,13 @@ class _Resumable:
     An async generator is over for good when a read of it is cancelled. So the one that runs the
     steps behind the last segment does not wait for items: it is handed one that is there already.
     Only a step that is itself cancelled ends it, as it ends any chain.
+
+    It gives Results; or, with ``half``, the values alone (False) or the errors alone (True).
     """
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, *, half: bool | None = None) -> None:
         self._chain = chain
+        self._half = half
         self._opened = contextlib.AsyncExitStack()
         self._items: AsyncIterator[Any] | None = None  # of the segment
         self._hand = _Hand()
@@ -269,7 +289,7 @@ class _Resumable:
     def __aiter__(self) -> _Resumable:
         return self
 
-    async def __anext__(self) -> Result[Any, Any]:
+    async def __anext__(self) -> Any:  # noqa: C901  # one flat loop, for the same reason
         if self._closed:
             raise StopAsyncIteration
         if self._items is None:
@@ -284,16 +304,19 @@ class _Resumable:
                 await self.aclose()
                 raise
             if self._steps is None:
-                self._steps = _fuse(lambda: (self._hand, self._fused), packed=True)
+                self._steps = _fuse(lambda: (self._hand, self._fused), packed=self._half is None)
             try:
-                result: Result[Any, Any] = await anext(self._steps)
+                result = await anext(self._steps)
             except StopAsyncIteration:
                 self._steps = None  # the item was dropped, and there was no other
             except BaseException:
                 await self.aclose()
                 raise
             else:
-                return result
+                if self._half is None:
+                    return result
+                if (result.__class__ is Failed) is self._half:
+                    return result.error if self._half else result
 
     async def aclose(self) -> None:
         """End the steps, then what is before them."""

@@ -757,6 +757,51 @@ def test_a_read_that_is_cancelled_loses_nothing(segment: Any, steps: Any, expect
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("half", "expected"),
+    [
+        (lambda s: s.successes(), [0, 2, 4]),
+        (lambda s: s.failures(), ["1 is odd", "3 is odd", "5 is odd"]),
+    ],
+    ids=["successes", "failures"],
+)
+def test_nor_does_one_of_a_half_of_the_stream(half: Any, expected: list[object]) -> None:
+    async def main() -> None:
+        source = Source(6, delay=1.0)
+        seen: list[object] = []
+        async with half(ResultStream.of(source).prefetch(1).bind(even)).stream() as items:
+            while True:
+                try:
+                    async with asyncio.timeout(0.3):
+                        seen.append(await anext(items))
+                except TimeoutError:
+                    continue
+                except StopAsyncIteration:
+                    break
+        assert seen == expected
+        assert source.closed == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "half", [lambda s: s.successes(), lambda s: s.failures()], ids=["successes", "failures"]
+)
+@pytest.mark.parametrize("segment", [lambda s: s, lambda s: s.prefetch(2)], ids=["plain", "task"])
+def test_a_half_that_is_closed_early_or_whose_reader_raises_closes_the_source(
+    half: Any, segment: Any
+) -> None:
+    async def main() -> None:
+        source = Source(6)
+        with pytest.raises(ZeroDivisionError):
+            async with half(segment(ResultStream.of(source)).bind(even)).stream() as items:
+                await anext(items)
+                raise ZeroDivisionError
+        assert source.closed == 1
+
+    run(main())
+
+
 @pytest.mark.parametrize("where", ["source", "step", "step after a cancelled read"])
 def test_an_error_behind_or_before_a_segment_closes_the_source(where: str) -> None:
     async def main() -> None:
