@@ -82,6 +82,11 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
     Sequential steps run in the reader's task, in one generator. An exception that a step did not
     declare is a bug: it propagates, after the source is closed.
 
+    Cancel safety: a read that is cancelled in a sequential step, or in a source that is read by
+    none but those, is over with the stream, as with any async generator. Behind a step with a task
+    of its own (a window, `prefetch`, `flat_map`, a ``concurrency`` above 1) a read that waits for
+    items loses nothing, and the next one goes on.
+
     >>> from aiostream import stream
     >>> from returns.result import Failure, Result, Success
     >>> from returns_pipeline.testing import run
