@@ -45,10 +45,10 @@ from returns_pipeline.rollback import (
     Replay,
     current_key,
 )
-from returns_pipeline.waiting import wait_through
+from returns_pipeline.waiting import finish
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
     from types import TracebackType
 
     from returns_pipeline.rollback import Mark
@@ -488,9 +488,14 @@ class CompensationScope:
             args,
             kwargs,
         )
-        cancelled = await _to_the_end(journal.record(intent))
+        _, cancelled = await finish(journal.record(intent))
         if self._settled:  # meanwhile: its effect must not begin, and nothing need be undone
-            _ = await _to_the_end(journal.forget([record.id]))
+            try:
+                _, late = await finish(journal.forget([record.id]))
+                cancelled = cancelled or late
+            finally:
+                if cancelled is not None:
+                    raise cancelled
             raise ScopeClosed(self.path, self._settled)
         if cancelled is not None:
             self._records.append(record)  # it is on record, so it is undone like the others
@@ -628,7 +633,7 @@ class CompensationScope:
             for scope in family:
                 scope._settled = _COMMITTED
             try:
-                cancelled = await _to_the_end(journal.forget(ids))
+                _, cancelled = await finish(journal.forget(ids))
             except BaseException:
                 for scope in family:
                     scope._settled = ""
@@ -653,7 +658,7 @@ class CompensationScope:
         """
         if self._manner.journal is None:
             return
-        cancelled = await _to_the_end(self._manner.journal.flush())
+        _, cancelled = await finish(self._manner.journal.flush())
         if cancelled is not None:
             raise cancelled
 
@@ -834,14 +839,6 @@ class CompensationScope:
                 source=self,
                 stacklevel=1,
             )
-
-
-async def _to_the_end(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
-    """Await what must not be left half-way; give the cancellation that came meanwhile."""
-    task = asyncio.ensure_future(work)
-    cancelled = await wait_through(task)
-    task.result()
-    return cancelled
 
 
 def _place(order: int) -> str:

@@ -7,13 +7,15 @@ import contextlib
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
-__all__ = ["done_within", "leave_behind", "shielded_from_anyio", "wait_through"]
+__all__ = ["done_within", "finish", "leave_behind", "shielded_from_anyio", "wait_through"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("returns_pipeline")
 _left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
@@ -32,6 +34,23 @@ async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | 
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
     return cancelled
+
+
+async def finish(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
+    """Await what must not be left half-way; give the first cancellation that came meanwhile, too.
+
+    The caller raises it, or it is lost.
+
+    Raises:
+        CancelledError: Of the caller, if the work failed as well: that it was cancelled is what it
+            must learn of, and the work's own error is the cause.
+        Exception: That of the work.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = await wait_through(task)
+    if cancelled is not None and not task.cancelled() and (error := task.exception()) is not None:
+        raise cancelled from error
+    return task.result(), cancelled
 
 
 def shielded_from_anyio() -> AbstractContextManager[object]:

@@ -15,7 +15,7 @@ from returns_pipeline.errors import InvalidArgument, JournalCorrupt, JournalErro
 from returns_pipeline.journal.arguments import decode
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.rollback import Action, Replay
-from returns_pipeline.waiting import wait_through
+from returns_pipeline.waiting import finish
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -226,11 +226,9 @@ class _Recovery:
                 else:
                     await self._advance(case)
         finally:
-            release = asyncio.ensure_future(self._release_all())
-            cancelled = await wait_through(release)
-            release.result()
-        if cancelled is not None:
-            raise cancelled
+            _, cancelled = await finish(self._release_all())
+            if cancelled is not None:
+                raise cancelled  # also in place of an error: see `finish`
         return [case.report() for case in self._cases]
 
     def _due(self, now: float) -> _Case | None:
@@ -239,11 +237,8 @@ class _Recovery:
 
     async def _claim(self) -> _Case | None:
         besides = {case.saga.id for case in self._cases}
-        task = asyncio.ensure_future(self._journal.claim(besides=besides))
-        cancelled = await wait_through(task)
-        if cancelled is not None and task.exception() is not None:
-            raise cancelled
-        if (saga := task.result()) is None:
+        saga, cancelled = await finish(self._journal.claim(besides=besides))
+        if saga is None:
             case = None
         else:
             case = _Case(saga)
@@ -258,9 +253,7 @@ class _Recovery:
         loop = asyncio.get_running_loop()
         try:
             while case.left and case.due <= loop.time() + 0.001:
-                step = asyncio.ensure_future(self._step(case))
-                cancelled = await wait_through(step)
-                step.result()
+                _, cancelled = await finish(self._step(case))
                 if cancelled is not None:
                     raise cancelled
             if case.left:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 How = Literal["each", "hold"]
 
-# One request fails; or all from one on; or the caller is cancelled there.
-FAULTS = {"once": 1, "from then on": 1000, "cancelled": 0}
+# One request fails; or all from one on; or the caller is cancelled there; or both at once.
+FAULTS = {"once": 1, "from then on": 1000, "cancelled": 0, "cancelled and once": -1}
 
 
 class Noting(SqliteJournal):
@@ -127,7 +127,7 @@ def failing(scenario: Callable[[FaultInjector], Awaitable[None]], times: int) ->
 
 
 def strike(injector: FaultInjector, times: int) -> Callable[[str], object]:
-    """Raise the injector's error, or, for none, cancel the task that this is called in."""
+    """Raise the injector's error, or cancel the task that this is called in, or do both."""
     task = asyncio.current_task()
     assert task is not None
 
@@ -136,8 +136,10 @@ def strike(injector: FaultInjector, times: int) -> Callable[[str], object]:
             injector(where)
         except JournalUnavailable:
             task.cancel()
+            if times:
+                raise
 
-    return injector if times else cancel
+    return injector if times > 0 else cancel
 
 
 def check_undone(world: World, injector: FaultInjector) -> None:
@@ -176,7 +178,7 @@ def test_a_pipeline_whose_journal_fails_at_any_request(
         places.add(injector.where)
         if not injector.fired:
             assert task.result() == Failure("no good")
-        elif not times:
+        elif times < 1:
             assert caught is None or isinstance(caught, asyncio.CancelledError)
         elif "mark" in injector.where:
             # The failure is what the user asked about; what could not be undone is in the report.
@@ -228,7 +230,7 @@ def test_a_recovery_whose_journal_fails_at_any_request(tmp_path: Path, times: in
         if not injector.fired:
             assert task.result() is False
             assert world.effects == set()
-        elif not times:
+        elif times < 1:
             assert task.cancelled()
         elif not task.exception():
             # Where one saga ended with an error its report says so.

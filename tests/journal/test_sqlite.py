@@ -243,6 +243,22 @@ def test_a_register_that_comes_too_late_leaves_nothing_on_record(path: Path) -> 
     asyncio.run(main())
 
 
+def test_a_register_that_comes_too_late_is_told_of_its_own_cancellation_first(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            late = asyncio.create_task(_register(scope, "x"))
+            await asyncio.sleep(0)
+            late.cancel()
+            await scope.compensate()
+            await asyncio.wait({late})
+            assert late.cancelled()
+            assert await states(journal) == {}
+            assert undone == []
+
+    asyncio.run(main())
+
+
 async def _register(scope: CompensationScope, name: str) -> None:
     await scope.register(undo, name)
 
