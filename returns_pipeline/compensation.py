@@ -311,7 +311,8 @@ class CompensationScope:
 
     ``async with scope:`` commits on a normal exit. An exception or a cancellation rolls back, and
     the *same* exception goes on when all is undone; what could not be undone is noted on it
-    (``__notes__``), logged, and kept on `report`.
+    (``__notes__``), logged, and kept on `report`. A commit that the journal refuses is such an
+    exception.
 
     A rollback
 
@@ -717,7 +718,12 @@ class CompensationScope:
         if self._settled == _ROLLED_BACK:
             _ = await self._end_of(self._replay)  # another task's, which may be under way
         if not self._settled:
-            await self.commit()
+            try:
+                await self.commit()
+            except BaseException as refused:
+                # It is not committed, and nobody else will see to it while this process lives.
+                await self.roll_back_after(refused, close=True)
+                raise
         if self._manner.journal is not None:
             await self.flush()  # who leaves it may tell the source
 

@@ -245,6 +245,34 @@ def test_a_recovery_whose_journal_fails_at_any_request(tmp_path: Path, times: in
     assert {place.rpartition(" ")[2] for place in places if place} >= requests
 
 
+@pytest.mark.parametrize("kind", [CompensationScope, StepContext])
+@pytest.mark.parametrize("where", ["before forget()", "behind forget()"])
+def test_a_block_whose_commit_the_journal_refuses_is_rolled_back(
+    tmp_path: Path, kind: type[CompensationScope | StepContext], where: str
+) -> None:
+    struck: list[str] = []
+
+    def once(at: str) -> None:
+        if at == where and not struck:
+            struck.append(at)
+            raise JournalUnavailable("journal", "out of reach")
+
+    async def main() -> None:
+        world = World(tmp_path / "journal.db")
+        journal = FaultyJournal(world.journal, once)
+        with pytest.raises(JournalUnavailable, match="out of reach") as caught:
+            async with kind("job", journal=journal) as block:
+                await block.register(world.delete, "x")
+                world.effects.add("x")
+                world.ever.add("x")
+        # Behind it, it is committed after all, and must not be undone: nobody can be told that.
+        assert ("LeaseLost" in str(caught.value.__notes__)) if "behind" in where else True
+        assert world.effects == ({"x"} if "behind" in where else set())
+        await world.recovered()
+
+    run(main())
+
+
 def test_a_scope_whose_absorption_the_journal_refuses_is_as_it_was(tmp_path: Path) -> None:
     def no_move(where: str) -> None:
         if where == "before move()":
