@@ -17,6 +17,7 @@ from returns_pipeline.errors import (
     MissingExtra,
 )
 from returns_pipeline.journal.postgres_schema import MIGRATIONS, VERSION
+from returns_pipeline.waiting import done_within, wait_through
 
 try:
     import asyncpg
@@ -54,6 +55,9 @@ _KEEP_ALIVE: Final = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+
+# Seconds that a connection which is being made has to be there, when nobody wants it any more.
+_MOMENT: Final = 1.0
 
 # A child made by fork has a copy of each socket: the server would take its parent for alive.
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -160,6 +164,25 @@ class Session:
         return self._connection
 
     async def _connect(self) -> Connection[Record]:
+        """Make a connection.
+
+        Cancel safety: the driver is left alone for a moment before it learns of it. When it is
+        cancelled while it gets hold of a server that answers, it leaves a future behind whose error
+        asyncio reports as never retrieved.
+        """
+        task = asyncio.create_task(self._connected(), name=f"connect to {self._name}")
+        try:
+            _ = await asyncio.wait({task})
+        except asyncio.CancelledError:
+            if not await done_within(task, _MOMENT):
+                _ = task.cancel()
+                _ = await wait_through(task)
+            if not task.cancelled() and task.exception() is None:
+                task.result().terminate()
+            raise
+        return task.result()
+
+    async def _connected(self) -> Connection[Record]:
         settings = {} if self._pooled else dict(_KEEP_ALIVE)
         connection: Connection[Record] = await asyncpg.connect(
             self._address,

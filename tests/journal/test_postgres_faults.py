@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from returns_pipeline.compensation import (  # noqa: E402
 )
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost  # noqa: E402
 from returns_pipeline.journal import PostgresJournal, recover  # noqa: E402
+from returns_pipeline.testing import run  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,6 +241,44 @@ def test_it_belongs_to_the_loop_that_opened_it_until_it_is_closed(place: Place) 
         with asyncio.Runner() as runner:
             runner.run(first())
             runner.run(journal.close())
+
+
+def test_who_is_cancelled_while_connecting_leaves_no_error_that_nobody_hears(place: Place) -> None:
+    """The driver does, if it is cancelled when it has got hold of the server."""
+    unheard: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: unheard.append(f"{context['message']}: {context.get('exception')}")
+        )
+        async with place() as journal:
+            for turns in range(40):
+                look = asyncio.create_task(journal.sagas())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                look.cancel()
+                await asyncio.wait({look})
+        gc.collect()  # a future tells when it goes
+
+    asyncio.run(main())
+    assert unheard == []
+
+
+def test_a_server_that_does_not_answer_holds_up_nobody_who_is_cancelled() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            journal = PostgresJournal(f"postgresql://postgres@127.0.0.1:{port}/x", patience=500.0)
+            look = asyncio.create_task(journal.sagas())
+            await asyncio.sleep(100)
+            look.cancel()
+            begun = loop.time()
+            await asyncio.wait({look})
+            assert look.cancelled()
+            assert loop.time() - begun <= 1.0
+
+    run(main())
 
 
 def test_the_end_of_a_loop_that_cancels_all_tasks_waits_for_the_rollback(place: Place) -> None:
