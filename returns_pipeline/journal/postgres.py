@@ -437,11 +437,15 @@ class PostgresJournal:
         It has a connection of its own, and waits for no other process.
 
         Raises:
-            JournalUnavailable: The server cannot be reached, or there are no tables of a journal.
+            JournalUnavailable: The server cannot be reached or does not let us in, or there are no
+                tables of a journal.
         """
         await self.flush()
         query = _SAGAS.format(schema=self._schema) + "ORDER BY s.number DESC, s.id, a.place DESC"
-        rows = await self._persist(lambda: self._session.look(query))
+        try:
+            rows = await self._persist(lambda: self._session.look(query))
+        except self._driver.FAILURES as error:
+            raise self._driver.explain(error, self._name) from error
         return _stored(rows)
 
     async def retry(self, saga: str) -> int:
@@ -840,7 +844,10 @@ def _check(dsn: str, schema: str, liveness: str) -> None:
 
 def _without_secrets(dsn: str) -> str:
     """Give the address alone: no password, and no options, which may hold one too."""
-    parts = urlsplit(dsn)
+    try:
+        parts = urlsplit(dsn)
+    except ValueError as error:
+        raise InvalidArgument(f"dsn is no address: {error}") from error
     user, at, hosts = parts.netloc.rpartition("@")
     return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}"
 

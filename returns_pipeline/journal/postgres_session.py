@@ -184,14 +184,19 @@ class Session:
 
     async def _connected(self) -> Connection[Record]:
         settings = {} if self._pooled else dict(_KEEP_ALIVE)
-        connection: Connection[Record] = await asyncpg.connect(
-            self._address,
-            timeout=self._patience,
-            # In a transaction pooler the next transaction may meet another server process.
-            statement_cache_size=0 if self._pooled else 100,
-            max_cached_statement_lifetime=0,  # or each statement has a timer
-            server_settings=settings,
-        )
+        connection: Connection[Record]
+        try:
+            connection = await asyncpg.connect(
+                self._address,
+                timeout=self._patience,
+                # In a transaction pooler the next transaction may meet another server process.
+                statement_cache_size=0 if self._pooled else 100,
+                max_cached_statement_lifetime=0,  # or each statement has a timer
+                server_settings=settings,
+            )
+        except (ValueError, OverflowError) as error:
+            # What it cannot read in an address is not always an error of its own.
+            raise JournalUnavailable(self._name, str(error)) from error
         with contextlib.suppress(OSError, AttributeError):
             self._socket_of(connection).setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection

@@ -653,13 +653,20 @@ def test_a_role_that_may_not_is_told_so(postgres_cluster: PostgresCluster) -> No
             with pytest.raises(JournalUnavailable, match=reason):
                 await scope.register(undo, "x")
             assert len(scope) == 0
-        for database, reason in ("none", "does not exist"), ("postgres", "refused|Connect call"):
+        for port, database, reason in (
+            (None, "none", "does not exist"),
+            ("1", "postgres", "refused|Connect call"),
+            ("no", "postgres", "'no'"),
+            ("99999", "postgres", "port must be"),
+        ):
             dsn = postgres_cluster.dsn.replace("/postgres", f"/{database}")
-            if database == "postgres":
-                dsn = re.sub(r":\d+/", ":1/", dsn)
+            if port is not None:
+                dsn = re.sub(r":\d+/", f":{port}/", dsn)
             with pytest.raises(JournalUnavailable, match=reason):
                 async with PostgresJournal(dsn, patience=2.0):
                     pass
+            with pytest.raises(JournalUnavailable, match=reason):
+                await PostgresJournal(dsn, patience=2.0).sagas()
 
     asyncio.run(main())
 
@@ -703,6 +710,7 @@ def test_a_database_that_turns_read_only_or_full_refuses_before_the_effect(make:
 def test_bad_arguments_are_refused_at_the_call(place: Place) -> None:
     for options in (
         {"dsn": "sqlite://"},
+        {"dsn": "postgresql://[::1/db"},
         {"schema": 'a"b'},
         {"schema": ""},
         {"liveness": "clock"},
