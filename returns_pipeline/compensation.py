@@ -40,6 +40,7 @@ from returns_pipeline.rollback import (
     Action,
     CompensationEntry,
     CompensationReport,
+    Mark,
     OnFailure,
     Order,
     Replay,
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
     from types import TracebackType
 
-    from returns_pipeline.rollback import Mark
-
 __all__ = [
     "Compensation",
     "CompensationEntry",
@@ -61,6 +60,7 @@ __all__ = [
     "CompensationScope",
     "Intent",
     "Journal",
+    "Mark",
     "Upcast",
     "current_key",
 ]
@@ -217,7 +217,10 @@ class Journal(Protocol):
     """
 
     async def record(self, intent: Intent, /) -> None:
-        """Put an action on record. It is durable when this returns, or not there if it raises."""
+        """Put an action on record. It is durable when this returns, or not there if it raises.
+
+        Its arguments are kept as `returns_pipeline.journal.encode_arguments` gives them.
+        """
 
     async def forget(self, ids: Sequence[str], /) -> None:
         """Commit: the actions need not be undone.

@@ -26,9 +26,9 @@ import msgspec
 from returns_pipeline.errors import ArgumentsNotRecordable, JournalCorrupt
 
 if TYPE_CHECKING:
-    from returns_pipeline.compensation import Compensation
+    from returns_pipeline.compensation import Compensation, Intent
 
-__all__ = ["MAX_SIZE", "decode", "encode"]
+__all__ = ["MAX_SIZE", "decode", "encode", "encode_arguments"]
 
 # Characters of text. A journal is for what identifies an effect, not for the effect's data.
 MAX_SIZE = 65_536
@@ -36,6 +36,19 @@ MAX_SIZE = 65_536
 _PLAIN: Final = frozenset({str, int, float, bool})
 _brief: Final = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 200
+
+
+def encode_arguments(intent: Intent, /) -> str:
+    """Give the arguments of an action as a journal keeps them, and `StoredAction` has them.
+
+    It is for journals of one's own: what `Journal.record` stores, `recover` can read back.
+
+    Raises:
+        ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
+            would not come back equal, or the text is longer than 65,536 characters. `record`
+            lets it through.
+    """
+    return encode(intent.undo, intent.args, dict(intent.kwargs))
 
 
 def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, object]) -> str:

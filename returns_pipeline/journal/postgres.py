@@ -34,7 +34,7 @@ from returns_pipeline.errors import (
     JournalUnavailable,
     LeaseLost,
 )
-from returns_pipeline.journal.arguments import encode
+from returns_pipeline.journal.arguments import encode_arguments
 from returns_pipeline.journal.recovery import StoredAction, StoredSaga
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class PostgresJournal:
             "key": intent.key,
             "name": intent.undo.name,
             "version": intent.undo.version,
-            "arguments": encode(intent.undo, intent.args, dict(intent.kwargs)),
+            "arguments": encode_arguments(intent),
         }
 
         def recorded(_: object) -> None:

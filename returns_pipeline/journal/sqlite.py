@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from returns_pipeline.errors import InvalidArgument, JournalError
-from returns_pipeline.journal.arguments import encode
+from returns_pipeline.journal.arguments import encode_arguments
 from returns_pipeline.journal.group_commit import GroupCommit
 from returns_pipeline.journal.sqlite_store import SagaUnreadable, SqliteStore, inspect
 
@@ -139,7 +139,7 @@ class SqliteJournal:
 
     async def record(self, intent: Intent, /) -> None:
         """Put an action on record: see `Journal`."""
-        arguments = encode(intent.undo, intent.args, dict(intent.kwargs))
+        arguments = encode_arguments(intent)
         await self._do(partial(self._store.insert, intent, arguments))
 
     async def forget(self, ids: Sequence[str], /) -> None:

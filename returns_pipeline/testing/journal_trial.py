@@ -27,7 +27,8 @@ class DurableJournal(Journal, RecoverableJournal, Protocol):
 
     Each object is an owner: what was recorded through it is its own until it is closed, or until
     its process ends. All of it raises `JournalError` and nothing else; `LeaseLost` where another
-    owner has taken over.
+    owner has taken over. Arguments are kept as `returns_pipeline.journal.encode_arguments` gives
+    them.
     """
 
     async def sagas(self) -> list[StoredSaga]:

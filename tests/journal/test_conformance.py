@@ -16,8 +16,7 @@ from uuid import uuid4
 import pytest
 
 from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost
-from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga
-from returns_pipeline.journal.arguments import encode
+from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga, encode_arguments
 from returns_pipeline.testing import check_journal, journal_promises, run
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class MemoryJournal:
     # For scopes.
 
     def stored(self, intent: Intent) -> StoredAction:
-        arguments = encode(intent.undo, intent.args, dict(intent.kwargs))
+        arguments = encode_arguments(intent)
         names = (self.text(intent.path), intent.key, intent.undo.name, intent.undo.version)
         return StoredAction(intent.id, intent.place, *names, arguments, "pending", 0, 0.0, "")
 

@@ -57,7 +57,9 @@ def kept_in(
     _keep_in(journal, monkeypatch)
     # Tests register whatever they like, also what only this process can hold.
     for module in sqlite, postgres:
-        monkeypatch.setattr(module, "encode", lambda undo, args, kwargs: json.dumps(repr(args)))
+        monkeypatch.setattr(
+            module, "encode_arguments", lambda intent: json.dumps(repr(intent.args))
+        )
 
     # Where it is used it is closed: a connection belongs to its loop, and a task is a leak.
     def run_and_close(main: Awaitable[T], /) -> T:

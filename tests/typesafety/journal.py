@@ -11,6 +11,7 @@ from returns_pipeline.compensation import (
     CompensationScope,
     Intent,
     Journal,
+    Mark,
     Upcast,
 )
 from returns_pipeline.context import StepContext
@@ -24,10 +25,12 @@ from returns_pipeline.errors import (
 )
 from returns_pipeline.journal import (
     PostgresJournal,
+    RecoverableJournal,
     RecoveryReport,
     SqliteJournal,
     StoredAction,
     StoredSaga,
+    encode_arguments,
     recover,
 )
 
@@ -47,6 +50,26 @@ async def takes_any(journal: Journal, intent: Intent) -> None:
     await scope.flush("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.record("intent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     CompensationScope("a", journal="j.db")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def of_ones_own(journal: RecoverableJournal, mark: Mark, intent: Intent) -> None:
+    """A journal of one's own has what it needs."""
+    assert_type(encode_arguments(intent), str)
+    encode_arguments(intent.args)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await journal.claim(besides={"saga"}), StoredSaga | None)
+    assert_type(journal.mark("action"), Mark)
+    assert_type(await journal.release("saga"), None)
+    assert_type(await journal.defer("action", "unknown name"), None)
+    assert_type(await journal.postpone("action", OSError(), 1.0), None)
+    assert_type(await mark.begin(), None)
+    assert_type(await mark.done(), None)
+    assert_type(await mark.give_up(OSError()), None)
+    other: RecoverableJournal = mark  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    none: Mark = journal  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await recover(other, CompensationRegistry())
+    await none.begin("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await none.done("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await none.give_up()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def check(path: Path, registry: CompensationRegistry) -> None:
