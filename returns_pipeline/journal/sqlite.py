@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,6 @@ from returns_pipeline.journal.group_commit import GroupCommit
 from returns_pipeline.journal.sqlite_store import SagaUnreadable, SqliteStore, inspect
 
 if TYPE_CHECKING:
-    import os
     import sqlite3
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
@@ -75,7 +75,7 @@ class SqliteJournal:
         lazy_commits: Whether a commit returns before it is durable.
 
     Raises:
-        InvalidArgument: At the call, if a time is out of range.
+        InvalidArgument: At the call, if a time is out of range, or ``path`` is ":memory:".
     """
 
     def __init__(
@@ -91,6 +91,9 @@ class SqliteJournal:
                 raise InvalidArgument(f"{name} must be 0 seconds or more, not {seconds!r}")
         if patience == math.inf:
             raise InvalidArgument("patience must be finite")
+        if os.fspath(path) == ":memory:":
+            # SQLite would take it for no file at all, and we for a file of this name.
+            raise InvalidArgument("a journal in memory would end with its process: give a file")
         self._path = Path(path).absolute()
         self._patience = patience
         self._lazy = lazy_commits

@@ -624,6 +624,12 @@ def test_a_file_that_another_process_is_making_is_not_taken_for_another_program_
     assert others == []
 
 
+def test_a_journal_in_memory_is_none(path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="give a file"):
+        SqliteJournal(":memory:")
+    assert not (path.parent / ":memory:").exists()
+
+
 def test_it_is_for_its_owner_only_and_shows_its_path(path: Path) -> None:
     async def main() -> None:
         async with SqliteJournal(path) as journal:
