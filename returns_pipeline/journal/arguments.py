@@ -2,7 +2,9 @@
 
 Never pickle: what is read from a journal is data, and only data of the hinted types. What would
 not come back equal is refused before it is stored. Equal is what ``==`` says, and NaN equals
-itself: an aware datetime comes back as the same instant, with an offset for its zone.
+itself: an aware datetime comes back as the same instant, with an offset for its zone. In the hour
+that a zone's clocks go through twice, or skip, ``==`` says no to every offset (PEP 495), and it is
+refused: give times in UTC.
 
 Parameters that were left to their defaults are not recorded: the undo has those of its own time. A
 method can be a compensation when it is bound (``registry.compensation("drop")(store.drop)``); the
