@@ -43,7 +43,9 @@ class SqliteJournal:
     Write-ahead logging with ``synchronous=FULL``: what `CompensationScope.register` has put on
     record survives the end of the process and of the machine. Requests that come together share
     one flush to the disk. The file may be shared by any number of processes on one machine; it
-    must not be on a network file system, and it must be a file of its own.
+    must not be on a network file system, and it must be a file of its own. When it is removed or
+    replaced, what was on record there is still undone by the processes that have it open, and they
+    accept nothing more until they open it anew.
 
     ``async with SqliteJournal(path) as journal`` opens it at once and closes it; without, it is
     opened by the first request and closed with the process. A child process made by fork may not

@@ -92,6 +92,7 @@ class SqliteStore:
         self._retention = retention
         self._patience = patience
         self._owner = ""  # a new one each time it is opened
+        self._file: tuple[int, int] | None = None  # which one is open, whatever has its name
         # Sagas that were opened here and the epoch of each. They stay when the journal is closed:
         # their scopes shall learn that the lease is lost.
         self._sagas: dict[str, int] = {}
@@ -128,6 +129,7 @@ class SqliteStore:
             owners.take(self._lock(self._owner))
             _ = db.execute("INSERT INTO owner VALUES (?, ?)", (self._owner, time.time()))
             _ = db.execute("COMMIT")
+            self._file = self._file_at_path()
         except BaseException:
             self.closed()
             db.close()
@@ -186,7 +188,13 @@ class SqliteStore:
     # For scopes.
 
     def insert(self, intent: Intent, arguments: str, db: sqlite3.Connection) -> None:
-        """Put an action on record, and its saga, if it is the first of it."""
+        """Put an action on record, and its saga, if it is the first of it.
+
+        Not in a file that has lost its name: it can be written to, and nobody will ever read it.
+        What is on record there can still be undone by this process.
+        """
+        if self._file_at_path() != self._file:
+            raise JournalUnavailable(str(self), "its file was removed or replaced")
         if intent.saga in self._sagas:
             self._check_lease(db, intent.saga)
         else:
@@ -205,6 +213,12 @@ class SqliteStore:
                 arguments,
             ),
         )
+
+    def _file_at_path(self) -> tuple[int, int] | None:
+        with contextlib.suppress(OSError):
+            found = self._path.stat()
+            return found.st_dev, found.st_ino
+        return None
 
     def _open_saga(self, db: sqlite3.Connection, saga: str, name: str) -> None:
         try:

@@ -524,6 +524,29 @@ def test_a_stopped_owner_keeps_its_saga_and_a_killed_one_loses_it_at_once(path: 
             process.kill()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_has_lost_its_name_takes_no_more_and_what_it_has_is_undone(
+    path: Path, *, replaced: bool
+) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(note, "x")
+            for file in path.parent.glob(f"{path.name}*"):
+                file.unlink()
+            if replaced:
+                async with SqliteJournal(path):
+                    pass
+            with pytest.raises(JournalUnavailable, match="removed or replaced"):
+                await scope.register(note, "y")
+            assert len((await scope.compensate()).done) == 1
+            assert undone == ["x"]
+        async with SqliteJournal(path):
+            pass
+
+    asyncio.run(main())
+
+
 def test_a_number_that_is_given_again_means_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
