@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Sel
 from typing_extensions import ParamSpec
 
 from returns_pipeline.errors import InvalidArgument, ScopeClosed, UnregisteredCompensation
+from returns_pipeline.notes import add_note
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.rollback import (
     Action,
@@ -741,7 +742,7 @@ class CompensationScope:
             return
         cancelled = await replay.wait()
         for note in replay.report.notes():
-            error.add_note(note)
+            add_note(error, note)
         if cancelled is not None and not isinstance(error, asyncio.CancelledError):
             raise cancelled
 

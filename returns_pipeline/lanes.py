@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.notes import add_note
 from returns_pipeline.operators import plain_iterator
 from returns_pipeline.pump import Pump, Reader, error_of, wake
 
@@ -164,7 +165,7 @@ class Lanes(Pump[U], Generic[T, U]):
         if not self.over:
             self.finish(error)
         elif self.error is not None and not isinstance(error, asyncio.CancelledError):
-            self.error.add_note(f"while its siblings were being cancelled, one raised {error!r}")
+            add_note(self.error, f"while its siblings were being cancelled, one raised {error!r}")
         elif not self.closed and not isinstance(error, asyncio.CancelledError):
             self.error = error  # of a clean-up, after a clean end
 
@@ -376,7 +377,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
         if first is None:
             first = raised
         else:
-            first.add_note(f"while its siblings were being cancelled, one raised {raised!r}")
+            add_note(first, f"while its siblings were being cancelled, one raised {raised!r}")
     if first is not None:
         raise first
     if cancelled is not None:

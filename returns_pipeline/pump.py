@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from returns_pipeline.notes import add_note
 from returns_pipeline.waiting import shielded_from_anyio
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Pump(ABC, Generic[T]):
             if self.error is None:
                 self.error = error
             elif self.error is not error and not isinstance(error, asyncio.CancelledError):
-                self.error.add_note(f"while this was being handled, {error!r} was raised")
+                add_note(self.error, f"while this was being handled, {error!r} was raised")
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:

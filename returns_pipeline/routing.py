@@ -13,6 +13,7 @@ from returns.future import FutureResult
 
 from returns_pipeline.errors import InvalidArgument, ItemsRefused
 from returns_pipeline.lanes import BUFFER, Lane, LaneReader, Merging, check_at_least, check_source
+from returns_pipeline.notes import add_note
 from returns_pipeline.operators import Operator, operator, plain_iterator
 from returns_pipeline.outcomes import settled
 from returns_pipeline.pump import wake
@@ -201,8 +202,9 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
             inbox.queue.clear()
             self._dismissed(inbox)
             if not self._isolated:
-                error.add_note(
-                    f"raised by the worker of key {inbox.key!r}; not done: {len(left)} items"
+                add_note(
+                    error,
+                    f"raised by the worker of key {inbox.key!r}; not done: {len(left)} items",
                 )
                 raise
             yield self._unpack(KeyFailed(inbox.key, error, left))

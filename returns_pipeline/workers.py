@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from returns_pipeline.notes import add_note
 from returns_pipeline.operators import plain_iterator
 from returns_pipeline.pump import Pump, Reader, wake
 
@@ -243,4 +244,4 @@ class _Crew(Pump[Any]):
 
 
 def _add_note(error: BaseException, later: BaseException) -> None:
-    error.add_note(f"while its siblings were being cancelled, one raised {later!r}")
+    add_note(error, f"while its siblings were being cancelled, one raised {later!r}")

@@ -10,6 +10,7 @@ import functools
 import gc
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -587,6 +588,26 @@ def test_failed_undos_are_noted_on_the_exception_and_kept() -> None:
         ]
         assert [entry.args for entry in scope.report.failures] == [(3,), (1,)]
         assert [entry.args for entry in scope.report.done] == [(2,)]
+
+    run(main())
+
+
+def test_an_exception_that_cannot_be_changed_goes_on_with_its_notes() -> None:
+    @dataclass(frozen=True)
+    class Refused(Exception):
+        code: int
+
+    async def undo() -> None:
+        raise OSError("still there")
+
+    async def main() -> None:
+        error = Refused(409)
+        with pytest.raises(Refused) as raised:
+            async with CompensationScope() as scope:
+                await scope.register(undo)
+                raise error
+        assert raised.value is error
+        assert [note[-22:] for note in error.__notes__] == ["OSError('still there')"]
 
     run(main())
 

@@ -57,6 +57,7 @@ ENGINE = {
     "returns_pipeline.lanes",
     "returns_pipeline.merging",
     "returns_pipeline.outcomes",
+    "returns_pipeline.notes",
     "returns_pipeline.pacing",
     "returns_pipeline.pump",
     "returns_pipeline.relaying",

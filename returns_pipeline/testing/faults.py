@@ -23,6 +23,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.notes import add_note
 from returns_pipeline.pump import wait_done
 from returns_pipeline.testing.clock import steering
 from returns_pipeline.testing.places import chain, is_asyncio, is_of_tasks
@@ -284,7 +285,7 @@ def inject_everywhere(
         try:
             run(scenario(injector))
         except BaseException as raised:
-            raised.add_note(f"during the run with {injector!r}")
+            add_note(raised, f"during the run with {injector!r}")
             raise
         rounds += 1
     return rounds - 1

@@ -8,6 +8,7 @@ import gc
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from returns_pipeline.notes import add_note
 from returns_pipeline.testing.clock import Deadlock, VirtualTimeLoop, virtual_loop
 from returns_pipeline.testing.places import chain, report
 
@@ -82,11 +83,11 @@ def run(main: Awaitable[T], *, patience: float = 10.0, debug: bool | None = None
         result = runner.run(_checked(main, logged))
     except BaseException as error:
         for note in logged:
-            error.add_note(note)
+            add_note(error, note)
         try:
             runner.close()
         except Deadlock as closing:
-            error.add_note(f"then, while the tasks were being cancelled: {closing}")
+            add_note(error, f"then, while the tasks were being cancelled: {closing}")
         raise
     runner.close()
     return result
