@@ -11,6 +11,8 @@ Such a stack reads from the outside in: each of the three attempts may take two 
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, overload
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, overloa
 from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tenacity import RetryCallState
     from tenacity.wait import wait_base
@@ -72,7 +74,8 @@ class RetryPolicy:
             above 0. An attempt under way is not cut off. The deadline of the context that a step
             runs in is such a time too, if it comes first.
         on_retry: Called with a `RetryEvent` when an attempt has failed and been undone, and before
-            the wait for the next. What it raises goes on.
+            the wait for the next; if it is a coroutine function, it is awaited, and the wait goes
+            on meanwhile. What it raises goes on.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -125,15 +128,22 @@ class RetryPolicy:
             return isinstance(error, self.retry_on)  # pyright: ignore[reportUnknownMemberType]
         return self.retry_on(error)
 
-    def next_delay(self, attempt: int, error: object, *, now: float, due: float) -> float | None:
-        """Give the seconds until the next attempt, or ``None`` if it would begin at ``due``."""
+    async def next_delay(
+        self, attempt: int, error: object, *, now: float, due: float
+    ) -> float | None:
+        """Give the seconds until the next attempt, or ``None`` if it would begin at ``due``.
+
+        If there is one, ``on_retry`` has been told.
+        """
         if attempt >= self.attempts:
             return None
         delay = self.delay(attempt, error)
         if now + delay >= due:
             return None
         if self.on_retry is not None:
-            _ = self.on_retry(RetryEvent(attempt, error, delay))
+            told = self.on_retry(RetryEvent(attempt, error, delay))
+            if inspect.isawaitable(told):
+                return await _left_after(told, delay, due - now)
         return delay
 
     def delay(self, attempt: int, outcome: object) -> float:
@@ -250,6 +260,15 @@ _STACKS = {
     (Timeout, RetryPolicy),
     (Timeout, RetryPolicy, Timeout),
 }
+
+
+async def _left_after(told: Awaitable[object], delay: float, most: float) -> float | None:
+    """Await within the delay, and give what is left of it; ``None`` if no time is left at all."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    _ = await told
+    passed = loop.time() - began
+    return max(0.0, delay - passed) if passed < most else None
 
 
 def _stack(outer: object, inner: object) -> Any:

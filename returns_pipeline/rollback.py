@@ -376,7 +376,7 @@ class _Undo:
                     return
                 if isinstance(error, LeaseLost):
                     return  # it is another process's now
-                delay = policy.next_delay(self._attempts, error, now=loop.time(), due=due)
+                delay = await policy.next_delay(self._attempts, error, now=loop.time(), due=due)
                 if delay is None:
                     return
                 await asyncio.sleep(delay)

@@ -139,7 +139,7 @@ async def tried(
         delay = None
         if policy.retries(error, default=True):
             now = asyncio.get_running_loop().time()
-            delay = policy.next_delay(len(errors), error, now=now, due=due)
+            delay = await policy.next_delay(len(errors), error, now=now, due=due)
         if delay is None:
             return last
         await asyncio.sleep(delay)

@@ -219,6 +219,29 @@ def test_on_retry_is_told_before_each_wait() -> None:
     assert told == [(0.0, RetryEvent(1, "no", 1.0)), (1.0, RetryEvent(2, "no", 2.0))]
 
 
+def test_on_retry_may_be_a_coroutine_function_and_is_cancelled_with_the_step() -> None:
+    world = World()
+    told: list[str] = []
+
+    async def tell(event: RetryEvent) -> None:
+        told.append(f"began {event.attempt}")
+        await asyncio.sleep(2)
+        told.append(f"ended {event.attempt}")
+
+    async def main() -> None:
+        ctx = StepContext("test")
+        policy = RetryPolicy(attempts=3, wait=3.0, on_retry=tell)
+        trying = asyncio.ensure_future(settled(with_retry(world.step("a", 0, "fail"), policy)(ctx)))
+        await asyncio.sleep(4)
+        trying.cancel()
+        await asyncio.wait({trying})
+        assert trying.cancelled()
+        assert told == ["began 1", "ended 1", "began 2"]
+        assert world.log == ["do a", "undo a"] * 2
+
+    run(main())
+
+
 def test_a_cancellation_in_the_back_off_leaves_nothing_to_undo_and_goes_on() -> None:
     world = World()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import math
 import pickle
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.retry import RetryEvent, RetryPolicy
+from returns_pipeline.testing import run
 
 
 def linear(state: tenacity.RetryCallState) -> float:
@@ -144,13 +146,34 @@ def test_a_next_attempt_has_to_fit_in() -> None:
     told: list[RetryEvent] = []
     policy = RetryPolicy(attempts=3, wait=2.0, total_timeout=10.0, on_retry=told.append)
     error = OSError("gone")
-    assert policy.next_delay(1, error, due=15.0, now=5.0) == 2.0
-    assert policy.next_delay(2, error, due=15.0, now=12.9) == 2.0
-    assert told == [RetryEvent(1, error, 2.0), RetryEvent(2, error, 2.0)]
-    # None is told of an attempt that will not be made.
-    assert policy.next_delay(2, error, due=15.0, now=13.0) is None
-    assert policy.next_delay(3, error, due=15.0, now=5.0) is None
-    assert len(told) == 2
+
+    async def main() -> None:
+        assert await policy.next_delay(1, error, due=15.0, now=5.0) == 2.0
+        assert await policy.next_delay(2, error, due=15.0, now=12.9) == 2.0
+        assert told == [RetryEvent(1, error, 2.0), RetryEvent(2, error, 2.0)]
+        # None is told of an attempt that will not be made.
+        assert await policy.next_delay(2, error, due=15.0, now=13.0) is None
+        assert await policy.next_delay(3, error, due=15.0, now=5.0) is None
+        assert len(told) == 2
+
+    run(main())
+
+
+def test_on_retry_may_take_its_time_and_the_wait_goes_on_meanwhile() -> None:
+    times = iter([0.0, 0.5, 3.0, 5.0])
+
+    async def tell(_: RetryEvent) -> None:
+        await asyncio.sleep(next(times))
+
+    async def main() -> None:
+        policy = RetryPolicy(attempts=9, wait=2.0, on_retry=tell)
+        left: list[float | None] = []
+        for _ in range(4):
+            left.append(await policy.next_delay(1, OSError(), now=0.0, due=5.0))
+        # None: it has taken so long that the next attempt would begin when all is over.
+        assert left == [2.0, 1.5, 0.0, None]
+
+    run(main())
 
 
 @pytest.mark.parametrize("default", [True, False])

@@ -128,6 +128,21 @@ def test_an_undo_is_tried_as_often_as_its_policy_says(way: Any) -> None:
 
 
 @both_ways
+def test_an_on_retry_that_is_a_coroutine_function_is_awaited(way: Any) -> None:
+    undo = Undo("a", "b")
+    told: list[object] = []
+
+    async def tell(event: RetryEvent) -> None:
+        await asyncio.sleep(0.5)
+        told.append(event.error)
+
+    entry = way(undo, RetryPolicy(attempts=3, wait=2.0, on_retry=tell))
+    assert entry.error is None
+    assert undo.times == [0.0, 2.0, 4.0]
+    assert told == ["a", "b"]
+
+
+@both_ways
 def test_when_its_attempts_are_used_up_the_last_error_counts(way: Any) -> None:
     undo = Undo("a", "b", "c", "d")
     entry = way(undo, RetryPolicy(attempts=3, wait=2.0))

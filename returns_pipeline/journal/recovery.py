@@ -338,7 +338,7 @@ class _Recovery:
             return
         if attempt.failed is not None:
             raise attempt.failed  # it did not begin, or it is not known that it is done
-        delay, error = _next_delay(undo.retry, case.attempts, entry.error, until)
+        delay, error = await _next_delay(undo.retry, case.attempts, entry.error, until)
         if delay is None:
             await mark.give_up(error)
             case.over(case.stuck, dataclasses.replace(entry, error=error))
@@ -351,7 +351,7 @@ def _refuse_another(attempts: int) -> None:
     raise JournalCorrupt("attempts", f"{attempts} have failed or ended with their process")
 
 
-def _next_delay(
+async def _next_delay(
     policy: RetryPolicy, attempts: int, error: object, due: float
 ) -> tuple[float | None, object]:
     """Give the seconds until the next attempt, if there is one, and what the last one failed of."""
@@ -359,7 +359,7 @@ def _next_delay(
         if not policy.retries(error, default=True):
             return None, error
         now = asyncio.get_running_loop().time()
-        return policy.next_delay(attempts, error, now=now, due=due), error
+        return await policy.next_delay(attempts, error, now=now, due=due), error
     except Exception as broken:  # noqa: BLE001  # what the policy calls has failed
         return None, broken
 

@@ -229,7 +229,11 @@ def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
     def told(event: RetryEvent) -> None:
         assert_type(event.attempt, int)
 
+    async def told_slowly(event: RetryEvent) -> None:
+        assert_type(event.delay, float)
+
     RetryPolicy(on_retry=told, retry_on=(KeyError, OSError))
+    RetryPolicy(on_retry=told_slowly)
     RetryPolicy(on_retry=lambda event: event.attempts)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
     RetryPolicy(retry_on="KeyError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     cron(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
