@@ -92,6 +92,7 @@ __all__ = [
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
+Us = TypeVarTuple("Us")
 T = TypeVar("T")
 E = TypeVar("E")
 T_co = TypeVar("T_co", covariant=True)
@@ -112,6 +113,10 @@ T7 = TypeVar("T7")
 E7 = TypeVar("E7")
 T8 = TypeVar("T8")
 E8 = TypeVar("E8")
+
+# Overloads for one step, two steps, and so on: mypy would join the types of `*steps` to a common
+# base class. No two of them fit the same call: if they did, a lambda among the steps, which mypy
+# first takes for a function of Any, would make all of it Any without a word.
 
 # Beyond this many steps `all_of` gives a list.
 _MOST_TYPED = 8
@@ -285,7 +290,15 @@ def race(
 ) -> Callable[[*Ts], FutureResult[T1 | T2 | T3 | T4 | T5, AllFailed[E1 | E2 | E3 | E4 | E5]]]: ...
 @overload
 def race(
-    *steps: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]], grace: float = 5.0
+    s1: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s2: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s3: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s4: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s5: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s6: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    /,
+    *steps: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    grace: float = 5.0,
 ) -> Callable[[*Ts], FutureResult[T, AllFailed[E]]]: ...
 def race(*steps: Callable[..., Any], grace: float = 5.0) -> Callable[..., Any]:
     """Run steps side by side; the first success wins.
@@ -581,6 +594,16 @@ def all_of(
 ]: ...
 @overload
 def all_of(
+    s1: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s2: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s3: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s4: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s5: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s6: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s7: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s8: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s9: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    /,
     *steps: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
     limit: int | None = None,
     fail_fast: Literal[True] = True,
@@ -588,6 +611,16 @@ def all_of(
 ) -> Callable[[*Ts], FutureResult[list[T], E]]: ...
 @overload
 def all_of(
+    s1: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s2: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s3: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s4: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s5: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s6: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s7: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s8: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    s9: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
+    /,
     *steps: Callable[[*Ts], FutureResult[T, E] | Awaitable[Result[T, E]]],
     limit: int | None = None,
     fail_fast: Literal[False],
@@ -602,7 +635,7 @@ def all_of(
     """Run steps side by side, and give all their values, or undo all of them.
 
     1. If all succeed, their values come as a tuple in the order of the steps (as a list, for more
-       than eight).
+       than eight; a checker cannot count those that ``*`` unpacks, and takes them for that many).
     2. With ``fail_fast`` the first failure cancels the others, awaits them and undoes all; then it
        is given as it is.
     3. Without, all are run to their end; then all are undone, and the failures come together as
@@ -670,12 +703,65 @@ class Tier(Generic[*Ts, T_co, E_co]):
 
     __slots__ = ("name", "strategies")
 
+    @overload
+    def __init__(
+        self: Tier[*Us, T1, E1],
+        name: str,
+        s1: Callable[[*Us], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Tier[*Us, T1 | T2, E1 | E2],
+        name: str,
+        s1: Callable[[*Us], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+        s2: Callable[[*Us], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Tier[*Us, T1 | T2 | T3, E1 | E2 | E3],
+        name: str,
+        s1: Callable[[*Us], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+        s2: Callable[[*Us], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+        s3: Callable[[*Us], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Tier[*Us, T1 | T2 | T3 | T4, E1 | E2 | E3 | E4],
+        name: str,
+        s1: Callable[[*Us], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+        s2: Callable[[*Us], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+        s3: Callable[[*Us], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+        s4: Callable[[*Us], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Tier[*Us, T1 | T2 | T3 | T4 | T5, E1 | E2 | E3 | E4 | E5],
+        name: str,
+        s1: Callable[[*Us], FutureResult[T1, E1] | Awaitable[Result[T1, E1]]],
+        s2: Callable[[*Us], FutureResult[T2, E2] | Awaitable[Result[T2, E2]]],
+        s3: Callable[[*Us], FutureResult[T3, E3] | Awaitable[Result[T3, E3]]],
+        s4: Callable[[*Us], FutureResult[T4, E4] | Awaitable[Result[T4, E4]]],
+        s5: Callable[[*Us], FutureResult[T5, E5] | Awaitable[Result[T5, E5]]],
+        /,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         name: str,
+        s1: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
+        s2: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
+        s3: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
+        s4: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
+        s5: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
+        s6: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
         /,
         *strategies: Callable[[*Ts], FutureResult[T_co, E_co] | Awaitable[Result[T_co, E_co]]],
-    ) -> None:
+    ) -> None: ...
+    def __init__(self, name: str, /, *strategies: Any) -> None:
         if not name or not strategies:
             raise InvalidArgument("a tier needs a name and at least one strategy")
         self.name: str = name
@@ -751,7 +837,15 @@ def fallback(
 ]: ...
 @overload
 def fallback(
-    *tiers: Tier[*Ts, T, E], grace: float = 5.0
+    t1: Tier[*Ts, T, E],
+    t2: Tier[*Ts, T, E],
+    t3: Tier[*Ts, T, E],
+    t4: Tier[*Ts, T, E],
+    t5: Tier[*Ts, T, E],
+    t6: Tier[*Ts, T, E],
+    /,
+    *tiers: Tier[*Ts, T, E],
+    grace: float = 5.0,
 ) -> Callable[[*Ts], FutureResult[T, AllFailed[TierFailure[E]]]]: ...
 def fallback(*tiers: Tier[*tuple[Any, ...], Any, Any], grace: float = 5.0) -> Callable[..., Any]:
     """Try tiers one after the other, until one succeeds.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_type
 from returns.future import FutureResult, future_safe
 from returns.result import Result, Success
 
+from returns_pipeline.context import StepContext
 from returns_pipeline.cron import CronWait, cron
 from returns_pipeline.errors import (
     AllFailed,
@@ -43,8 +44,6 @@ from returns_pipeline.saga import Saga
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
-
-    from returns_pipeline.context import StepContext
 
 
 @future_safe(exceptions=(KeyError,))
@@ -169,10 +168,41 @@ def check_several(ctx: StepContext) -> None:
         fallback(Tier("a", fetch), Tier("b", look_up, look_up))(1, ctx),
         FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
     )
+    assert_type(
+        Tier("a", fetch, look_up, fetch), Tier[int, StepContext, str | bytes, KeyError | OSError]
+    )
+    assert_type(Tier("a", *[simple] * 9), Tier[float, ValueError])
+    assert_type(
+        fallback(*[Tier("a", fetch, look_up)] * 9)(1, ctx),
+        FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
+    )
     race(fetch, simple)(1, ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     all_of(fetch, "look_up")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     fallback(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    Tier(fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Tier(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+def check_lambdas(ctx: StepContext) -> None:
+    """A lambda is read by the steps beside it, and does not make the rest Any."""
+    assert_type(
+        race(lambda key, step: fetch(key + 1, step), look_up)(1, ctx),
+        FutureResult[str | bytes, AllFailed[KeyError | OSError]],
+    )
+    assert_type(
+        all_of(fetch, lambda key, step: look_up(key + 1, step))(1, ctx),
+        FutureResult[tuple[str, bytes], KeyError | OSError],
+    )
+    assert_type(
+        all_of(fetch, lambda key, step: look_up(key + 1, step), fail_fast=False)(1, ctx),
+        FutureResult[tuple[str, bytes], AllFailed[KeyError | OSError]],
+    )
+    assert_type(
+        fallback(Tier("a", fetch), Tier("b", fetch, lambda key, step: look_up(key + 1, step)))(
+            1, ctx
+        ),
+        FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
+    )
+    race(lambda key, step: fetch(key.upper(), step), fetch)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def check_limits(ctx: StepContext) -> None:
