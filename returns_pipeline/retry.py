@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import sys
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, cast, overload
 
 from returns_pipeline.errors import InvalidArgument
 
@@ -57,9 +58,10 @@ class RetryEvent:
 class RetryPolicy:
     """How often something that fails is tried, and how long to wait before the next attempt.
 
-    It is a value: frozen, compared by its fields, shared freely, picklable if its parts are. It
-    goes to `returns_pipeline.policies.with_policy`, a saga's step, or a compensation. With a
-    `Timeout` behind ``|``, each attempt has that limit; behind a `Timeout`, all together have it.
+    It is a value: frozen, compared by its fields (a wait strategy of tenacity by what it was made
+    of, a function by being the same), shared freely, picklable if its parts are. It goes to
+    `returns_pipeline.policies.with_policy`, a saga's step, or a compensation. With a `Timeout`
+    behind ``|``, each attempt has that limit; behind a `Timeout`, all together have it.
 
     Attributes:
         attempts: How often it is tried at most, the first time included; at least 1.
@@ -106,13 +108,26 @@ class RetryPolicy:
         made: PolicyStack[RetryPolicy, Timeout] = _stack(self, inner)
         return made
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RetryPolicy):
+            return NotImplemented
+        return self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        # What a strategy is made of need not be hashable.
+        wait = type(self.wait) if _is_strategy(self.wait) else self.wait
+        return hash((self.attempts, wait, self.retry_on, self.total_timeout, self.on_retry))
+
+    def _facts(self) -> tuple[object, ...]:
+        return tuple(_facts(getattr(self, each.name)) for each in fields(self))
+
     def __repr__(self) -> str:
         """Show what is not as it is by default."""
         given = [f"attempts={self.attempts!r}"]
         for each in fields(self)[1:]:
             value: object = getattr(self, each.name)
             if value != each.default:
-                given.append(f"{each.name}={value!r}")
+                given.append(f"{each.name}={_shown(value)}")
         return f"RetryPolicy({', '.join(given)})"
 
     def retries(self, error: object, *, default: bool) -> bool:
@@ -260,6 +275,36 @@ _STACKS = {
     (Timeout, RetryPolicy),
     (Timeout, RetryPolicy, Timeout),
 }
+
+
+def _is_strategy(value: object) -> bool:
+    """Say whether it is a wait strategy of tenacity that is equal only to itself."""
+    loaded: Any = sys.modules.get("tenacity.wait")  # if it is not, there is none
+    kind: Any = type(value)
+    return (
+        loaded is not None and isinstance(value, loaded.wait_base) and kind.__eq__ is object.__eq__
+    )
+
+
+def _facts(value: object) -> object:
+    """Give what stands for a value when it is compared."""
+    if isinstance(value, list | tuple):
+        return [_facts(part) for part in cast("list[object] | tuple[object, ...]", value)]
+    if _is_strategy(value):
+        return type(value), {name: _facts(part) for name, part in vars(value).items()}
+    return value
+
+
+def _shown(value: object) -> str:
+    """Show classes and functions by name, and a strategy by what it is made of."""
+    if isinstance(value, tuple):
+        parts = [_shown(part) for part in cast("tuple[object, ...]", value)]
+        return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+    if _is_strategy(value):
+        made_of = [f"{name}={_shown(part)}" for name, part in vars(value).items()]
+        return f"{type(value).__name__}({', '.join(made_of)})"
+    name: object = getattr(value, "__qualname__", None)  # an instance has none
+    return name if isinstance(name, str) else repr(value)
 
 
 async def _left_after(told: Awaitable[object], delay: float, most: float) -> float | None:

@@ -8,7 +8,7 @@ import math
 import pickle
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tenacity
@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.retry import RetryEvent, RetryPolicy
 from returns_pipeline.testing import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def linear(state: tenacity.RetryCallState) -> float:
@@ -140,6 +143,60 @@ def test_policies_can_be_pickled_and_copied(policy: RetryPolicy) -> None:
     assert copy.deepcopy(policy) == policy
     policy = RetryPolicy(wait=tenacity.wait_fixed(2) + tenacity.wait_fixed(1))
     assert pickle.loads(pickle.dumps(policy)).delay(1, OSError()) == 3
+
+
+class Steady(tenacity.wait.wait_base):
+    """Is equal to others on its own terms."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.asked = 0
+
+    def __call__(self, _: tenacity.RetryCallState) -> float:
+        self.asked += 1
+        return self.seconds
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Steady) and self.seconds == other.seconds
+
+    def __hash__(self) -> int:
+        return hash(self.seconds)
+
+
+WAITS: list[Callable[[float], Any]] = [
+    tenacity.wait_fixed,
+    lambda s: tenacity.wait_fixed(s) + tenacity.wait_random(0, 1),
+    lambda s: tenacity.wait_fixed(1) + tenacity.wait_random(0, s),
+    lambda s: tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_exponential(s)),
+    lambda s: tenacity.wait_random_exponential(max=s),
+    Steady,
+]
+
+
+@pytest.mark.parametrize("made", WAITS, ids=range(len(WAITS)))
+def test_wait_strategies_count_by_what_they_are_made_of(made: Callable[[float], Any]) -> None:
+    policy = RetryPolicy(wait=made(2.0))
+    for same in RetryPolicy(wait=made(2.0)), pickle.loads(pickle.dumps(policy)):
+        assert same == policy
+        assert hash(same) == hash(policy)
+    policy.delay(1, OSError())
+    assert policy == RetryPolicy(wait=made(2.0))
+    others = [RetryPolicy(wait=each(3.0)) for each in WAITS] + [RetryPolicy(4, wait=made(2.0))]
+    assert policy not in others
+    assert policy != made(2.0)
+
+
+def test_a_policy_prints_what_it_is_made_of_and_not_where_it_is() -> None:
+    wait = tenacity.wait_fixed(1.5) + tenacity.wait_chain(tenacity.wait_fixed(0.5))
+    assert repr(RetryPolicy(2, wait, (OSError,), on_retry=print)) == (
+        "RetryPolicy(attempts=2, wait=wait_combine(wait_funcs=(wait_fixed(wait_fixed=1.5), "
+        "wait_chain(strategies=(wait_fixed(wait_fixed=0.5),)))), retry_on=(OSError,), "
+        "on_retry=print)"
+    )
+    assert repr(RetryPolicy(2, retry_on=is_timeout)) == (
+        "RetryPolicy(attempts=2, retry_on=is_timeout)"
+    )
+    assert repr(RetryPolicy(2, wait=Steady(1.0))).startswith("RetryPolicy(attempts=2, wait=<")
 
 
 def test_a_next_attempt_has_to_fit_in() -> None:
