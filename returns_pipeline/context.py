@@ -283,7 +283,7 @@ class StepContext:
 
         async def run(value: T) -> Result[U, E]:
             step = self.attempt(called)
-            return await step.conclude(lambda: func(value, step), hold=hold)
+            return await step.conclude(lambda: func(value, step), hold=hold, as_one=True)
 
         return run
 
@@ -303,6 +303,7 @@ class StepContext:
         call: Callable[[], FutureResult[T, E] | Awaitable[Result[T, E]]],
         *,
         hold: bool,
+        as_one: bool = False,
         wanted: Callable[[], bool] | None = None,
     ) -> Result[T, E]:
         """Run a step in this context, made by `attempt`, and settle it for good.
@@ -310,6 +311,8 @@ class StepContext:
         Args:
             call: Begins the step.
             hold: Whether a success hands its actions to the context around this one, or commits.
+            as_one: Whether they then stay together, in the place where the step was started, or
+                each has its place in the order of registration.
             wanted: Says whether a success is still of use; else it is undone, and counts as
                 cancelled.
         """
@@ -320,7 +323,7 @@ class StepContext:
             if self.scope.closed:
                 return  # by the step itself
             if hold and self.parent is not None:
-                self.parent.scope.absorb(self.scope, as_one=True)
+                self.parent.scope.absorb(self.scope, as_one=as_one)
             else:
                 await self.scope.commit()
 

@@ -34,9 +34,10 @@ with_retry(with_timeout(fetch, 2.0), RetryPolicy(attempts=3))
 
 The compensation rule: if there is a `StepContext` among the arguments, each attempt, copy or
 alternative gets a context of its own in that place. What it registered is handed to the one of the
-call if it succeeds; otherwise it is undone, and before anything else is tried. A step that is
-stopped is cancelled and awaited; one that ignores that is left behind after a ``grace`` time, with
-an error in the log, and can register nothing more.
+call if it succeeds, and keeps its place in the order of registration, also among steps that ran
+side by side; otherwise it is undone, and before anything else is tried. A step that is stopped is
+cancelled and awaited; one that ignores that is left behind after a ``grace`` time, with an error in
+the log, and can register nothing more.
 
 Steps that run side by side take their arguments by position.
 """

@@ -645,6 +645,38 @@ def test_the_first_failure_undoes_all_of_them_newest_first() -> None:
     run(main())
 
 
+def test_steps_that_ran_side_by_side_are_undone_by_the_order_of_registration() -> None:
+    world = World()
+
+    def twice(
+        name: str, first: float, second: float
+    ) -> Callable[[StepContext], Awaitable[Result[str, str]]]:
+        async def step(ctx: StepContext) -> Result[str, str]:
+            for seconds in first, second:
+                await asyncio.sleep(seconds)
+                await ctx.child("part").register(world.undo, f"{name} at {now():g}")
+            return Success(name)
+
+        return step
+
+    async def main() -> None:
+        ctx = StepContext("test")
+        a, b, c = twice("a", 2, 4), twice("b", 1, 2), twice("c", 0, 5)
+        both = all_of(with_retry(a, RetryPolicy(2)), with_timeout(b, 9.0))
+        after = all_of(both, race(c), world.step("d", 20, "fail"))
+        assert await settled(ctx.run(after(ctx))) == Failure("d failed")
+        assert world.log[2:] == [
+            "undo a at 6",
+            "undo c at 5",
+            "undo b at 3",
+            "undo a at 2",
+            "undo b at 1",
+            "undo c at 0",
+        ]
+
+    run(main())
+
+
 def test_without_fail_fast_all_are_run_and_all_are_undone() -> None:
     world = World()
 
