@@ -38,7 +38,7 @@ class CronWait:
 
 
 def cron(
-    expression: str, timezone: str = "UTC", *, now: Callable[[], datetime] | None = None
+    expression: str, timezone: str | ZoneInfo = "UTC", *, now: Callable[[], datetime] | None = None
 ) -> CronWait:
     """Wait until the next time that a cron expression names, for ``RetryPolicy(wait=...)``.
 
@@ -49,7 +49,7 @@ def cron(
 
     Args:
         expression: Five fields, as "0 3 * * MON-FRI".
-        timezone: The name of a time zone.
+        timezone: A time zone, or its name; one without a name, made from a file, is not enough.
         now: Gives the time, with a time zone; by default the system's clock.
 
     Raises:
@@ -60,12 +60,13 @@ def cron(
     >>> wait()
     5400.0
     """
+    name: str | None = timezone if isinstance(timezone, str) else timezone.key
     try:
-        zone = ZoneInfo(timezone)
+        zone = ZoneInfo(name or "")
     except (KeyError, ValueError, OSError) as error:  # what it raises depends on what is wrong
         raise InvalidArgument(f"there is no time zone {timezone!r}") from error
     try:
         _ = CronSim(expression, datetime(2000, 1, 1, tzinfo=zone))
     except CronSimError as error:
         raise InvalidArgument(f"{expression!r} is not a cron expression: {error}") from error
-    return CronWait(expression, timezone, now)
+    return CronWait(expression, zone.key, now)

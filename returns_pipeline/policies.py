@@ -178,7 +178,7 @@ def with_timeout(
         step: The step.
         seconds: From the call on, above 0.
         grace: Seconds that the step may take to heed its cancellation. It is then left behind,
-            with an error in the log.
+            with an error in the log and a note on the `StepTimeout`.
 
     Raises:
         InvalidArgument: At the call, if a time is out of range.

@@ -161,7 +161,10 @@ async def timed(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
     cancelled = await _stop_all([running], limit.grace)
     if cancelled is not None:
         raise cancelled
-    return Failure(StepTimeout(call.name, max(0.0, due - began)))
+    error = StepTimeout(call.name, max(0.0, due - began))
+    if running.left_behind:
+        error.add_note(f"{running.left_behind}: left running")
+    return Failure(error)
 
 
 class _Running(Generic[T, E]):
@@ -173,7 +176,7 @@ class _Running(Generic[T, E]):
         wanted: Says, once it has succeeded, whether that is still of use.
     """
 
-    __slots__ = ("_call", "_context", "_ended", "_stopping", "_wanted", "task")
+    __slots__ = ("_call", "_context", "_ended", "_stopping", "_wanted", "left_behind", "task")
 
     def __init__(
         self,
@@ -189,6 +192,7 @@ class _Running(Generic[T, E]):
         self._wanted = wanted
         self._stopping = False
         self._ended = False  # the step, not its rollback
+        self.left_behind = ""  # why
         self.task: asyncio.Task[Result[T, E]] = _start(self._run(), call.name)
 
     async def _run(self) -> Result[T, E]:
@@ -224,7 +228,8 @@ class _Running(Generic[T, E]):
         if await done_within(self.task, left) or self._ended:
             _ = await wait_through(self.task)  # its rollback, which has time limits of its own
             return
-        leave_behind(self.task, f"it ignored its cancellation for {grace:g} s")
+        self.left_behind = f"it ignored its cancellation for {grace:g} s"
+        leave_behind(self.task, self.left_behind)
         if self._context is not None:
             await self._context.give_up()  # before anything goes on
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -150,6 +151,14 @@ def test_it_is_a_value() -> None:
     wait = cron("0 3 * * *", "Europe/Berlin")
     assert pickle.loads(pickle.dumps(wait)) == wait
     assert 0 < wait() <= 86_400 + 3600
+
+
+def test_a_time_zone_may_be_given_as_itself() -> None:
+    assert cron("0 3 * * *", BERLIN) == cron("0 3 * * *", "Europe/Berlin")
+    with (files("tzdata") / "zoneinfo" / "Europe" / "Berlin").open("rb") as file:
+        nameless = ZoneInfo.from_file(file)
+    with pytest.raises(InvalidArgument, match="time zone"):
+        cron("0 3 * * *", nameless)
 
 
 @pytest.mark.parametrize(

@@ -354,6 +354,9 @@ def test_a_step_that_ignores_its_cancellation_is_left_behind_and_reported(
         step = with_timeout(world.step("a", 9.0, stubborn=60.0), 2.0, grace=3.0)
         result = await settled(step(ctx))
         assert result == Failure(StepTimeout("a", 2.0))
+        error = result.failure()
+        assert isinstance(error, StepTimeout)
+        assert error.__notes__ == ["it ignored its cancellation for 3 s: left running"]
         assert now() == 5.0
         assert world.log == ["do a", "undo a"]  # although it still runs
         assert "left behind" in caplog.text

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
+from zoneinfo import ZoneInfo
 
 from returns.future import FutureResult, future_safe
 from returns.result import Result, Success
@@ -275,6 +276,7 @@ async def check_objects(limit: RateLimit, breaker: CircuitBreaker, gate: Bulkhea
     assert_type(breaker.state, str)
     assert_type(gate.name, str)
     assert_type(cron("0 3 * * *"), CronWait)
+    assert_type(cron("0 3 * * *", ZoneInfo("Europe/Berlin")), CronWait)
     assert_type(CronWait("0 3 * * *", "UTC")(), float)
     limit.acquire(2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     RateLimit(10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
