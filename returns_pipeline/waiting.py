@@ -13,12 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
-__all__ = ["done_within", "finish", "leave_behind", "shielded_from_anyio", "wait_through"]
+__all__ = [
+    "Uncancellable",
+    "done_within",
+    "finish",
+    "leave_behind",
+    "shielded_from_anyio",
+    "wait_through",
+]
 
 T = TypeVar("T")
 
 _log = logging.getLogger("returns_pipeline")
 _left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
+
+
+class Uncancellable(asyncio.Future[T]):
+    """A future whose outcome nobody can prevent.
+
+    A task that awaits it and is cancelled hears of that when it is done: so says
+    `asyncio.Task.cancel` of what refuses to be cancelled. `wait_through` needs no waiter for it.
+    """
+
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002
+        """Refuse."""
+        return False
 
 
 async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -28,6 +47,13 @@ async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | 
     """
     cancelled: asyncio.CancelledError | None = None
     with shielded_from_anyio():
+        if isinstance(future, Uncancellable) and not future.done():
+            try:
+                _ = await future
+            except asyncio.CancelledError as error:
+                cancelled = error
+            except Exception:  # noqa: BLE001, S110  # the caller asks the future
+                pass
         while not future.done():
             try:
                 _ = await asyncio.wait({future})
@@ -39,7 +65,7 @@ async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | 
 async def finish(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
     """Await what must not be left half-way; give the first cancellation that came meanwhile, too.
 
-    The caller raises it, or it is lost.
+    A coroutine gets a task; a future needs none. The caller raises it, or it is lost.
 
     Raises:
         CancelledError: Of the caller, if the work failed as well: that it was cancelled is what it

@@ -23,7 +23,7 @@ from returns_pipeline.journal.sqlite_store import SagaUnreadable, SqliteStore, i
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from collections.abc import Set as AbstractSet
     from types import TracebackType
 
@@ -142,18 +142,20 @@ class SqliteJournal:
 
     # For scopes.
 
-    async def record(self, intent: Intent, /) -> None:
+    def record(self, intent: Intent, /) -> Awaitable[None]:
         """Put an action on record: see `Journal`."""
-        arguments = encode_arguments(intent)
-        await self._do(partial(self._store.insert, intent, arguments))
+        work = partial(self._store.insert, intent, encode_arguments(intent))
+        return self._writer.do(work, cancellable=False)
 
-    async def forget(self, ids: Sequence[str], /) -> None:
+    def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
         """Commit: see `Journal`, and `SqliteJournal` for when it is durable."""
         work = partial(self._store.delete, list(ids))
-        if self._lazy:
-            self._writer.owe(work)
-        else:
-            await self._do(work)
+        if not self._lazy:
+            return self._writer.do(work, cancellable=False)
+        self._writer.owe(work)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Put actions into another saga: see `Journal`."""
@@ -237,8 +239,8 @@ class SqliteJournal:
         """
         return await self._do(partial(self._store.discard, saga, reason))
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._writer.do(work)
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        return self._writer.do(work)
 
 
 class _Mark:
