@@ -64,27 +64,23 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
     def refuse(reason: str) -> ArgumentsNotRecordable:
         return ArgumentsNotRecordable("arguments", f"{undo.name}: {reason}")
 
-    signature, hints = _parameters(undo)
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise refuse(str(error)) from error
+    signature, hints, positional = _parameters(undo)
+    if positional is not None and not kwargs and len(args) == len(positional):
+        # What binding would come to, which takes longer than all the rest.
+        named = dict(zip(positional, args, strict=True))
+    else:
+        try:
+            named = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise refuse(str(error)) from error
     plain: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
+    for name, value in named.items():
         if name not in hints:
             raise refuse(f"parameter {name!r} has no type hint")
-        if type(value) is hints[name] and hints[name] in _PLAIN:
-            plain[name] = value
-            continue
         try:
-            plain[name] = msgspec.to_builtins(value, str_keys=True)
-            back: object = _convert(json.loads(json.dumps(plain[name])), hints[name])
-            same = _same(back, value)
-        except Exception as error:
-            # Also of a type's own code, such as its ``==``.
-            raise refuse(f"{name}={_show(value)} cannot be recorded: {error}") from error
-        if not same:
-            raise refuse(f"{name}={_show(value)} would come back as {_show(back)}")
+            plain[name] = _plain(value, hints[name])
+        except ValueError as error:
+            raise refuse(f"{name}={_show(value)} {error}") from error.__cause__
     try:
         text = json.dumps(plain)
     except ValueError as error:  # a number of too many digits
@@ -92,6 +88,26 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
     if len(text) > MAX_SIZE:
         raise refuse(f"{len(text)} characters are more than {MAX_SIZE}")
     return text
+
+
+def _plain(value: object, hint: Any) -> Any:
+    """Give what JSON has for a value.
+
+    Raises:
+        ValueError: It would not come back equal; says so.
+    """
+    if type(value) is hint and hint in _PLAIN:
+        return value
+    try:
+        plain = msgspec.to_builtins(value, str_keys=True)
+        back: object = _convert(json.loads(json.dumps(plain)), hint)
+        same = _same(back, value)
+    except Exception as error:
+        # Also of a type's own code, such as its ``==``.
+        raise ValueError(f"cannot be recorded: {error}") from error
+    if not same:
+        raise ValueError(f"would come back as {_show(back)}")
+    return plain
 
 
 def decode(
@@ -107,7 +123,7 @@ def decode(
         while version < undo.version:
             named = undo.upcast[version](named)
             version += 1
-        signature, hints = _parameters(undo)
+        signature, hints, _ = _parameters(undo)
         bound = signature.bind_partial()
         for name, value in named.items():
             bound.arguments[name] = _convert(value, hints[name])
@@ -119,7 +135,10 @@ def decode(
 
 
 @functools.lru_cache(maxsize=1024)
-def _parameters(undo: Compensation[...]) -> tuple[inspect.Signature, dict[str, Any]]:
+def _parameters(
+    undo: Compensation[...],
+) -> tuple[inspect.Signature, dict[str, Any], tuple[str, ...] | None]:
+    """Give the signature, the type hints, and the names, if all may be given by position."""
     signature = inspect.signature(undo.func)
     try:
         hints = typing.get_type_hints(undo.func)
@@ -133,7 +152,9 @@ def _parameters(undo: Compensation[...]) -> tuple[inspect.Signature, dict[str, A
         elif name in hints and parameter.kind is parameter.VAR_KEYWORD:
             # Made at run time, which a checker cannot follow.
             hints[name] = dict.__class_getitem__((str, hints[name]))
-    return signature, hints
+    plain = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    only_plain = all(parameter.kind in plain for parameter in signature.parameters.values())
+    return signature, hints, tuple(signature.parameters) if only_plain else None
 
 
 def _convert(plain: object, hint: Any) -> object:

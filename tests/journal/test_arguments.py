@@ -132,7 +132,14 @@ def test_a_call_that_does_not_fit_and_missing_hints_are_refused() -> None:
     async def wrong(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821
         """Have a type that is not there."""
 
+    @registry.compensation("named")
+    async def named(*, a: int) -> None:
+        """Have a parameter that is given by name only."""
+
+    assert encode(named, (), {"a": 1}) == '{"a": 1}'
     for undo, args, why in (
+        (named, (), "missing a required"),
+        (named, (1,), "too many positional"),
         (bare, (1,), "no type hint"),
         (bare, (), "missing a required"),
         (wrong, (1,), "type hints cannot be read"),
