@@ -217,8 +217,8 @@ class Journal(Protocol):
 
     What is on record and not forgotten is undone. All of it raises `JournalError`.
 
-    What is to be awaited may be the coroutine of an ``async def``, or a future, which is cheaper.
-    Scopes await it to its end, also when they are cancelled.
+    What its methods give may be a coroutine or any other awaitable. Scopes await it to its end,
+    also when they are cancelled.
     """
 
     def record(self, intent: Intent, /) -> Awaitable[None]:
@@ -483,7 +483,7 @@ class CompensationScope:
     async def _record(self, journal: Journal, record: _Registered) -> None:
         """Put an action into the journal, to the end whatever happens meanwhile."""
         undo, args, kwargs = _whole_call(record.undo, record.args, record.kwargs)
-        record.id = _new_id()
+        record.id = _action_id()
         if not isinstance(undo, Compensation):
             raise UnregisteredCompensation(
                 str(journal), f"{record.action(self).name} is not a compensation of a registry"
@@ -525,7 +525,7 @@ class CompensationScope:
         """What the scopes that are undone together have in common in a journal."""
         root = self._root()
         if root._saga is None:
-            root._saga = _new_id()
+            root._saga = os.urandom(16).hex()
         return root._saga
 
     def child(self, name: str = "") -> CompensationScope:
@@ -858,11 +858,12 @@ class CompensationScope:
             )
 
 
-def _new_id() -> str:
-    """Give a name that no other process gives.
+def _action_id() -> str:
+    """Give an action a name that no other has.
 
-    It begins with the time, as a UUID of version 7 does (RFC 9562): what is on record together
-    stands together in an index, and a transaction writes a few pages in place of one for each.
+    It begins with the time, as a UUID of version 7 does (RFC 9562): what is recorded together
+    stands together in an index, and a transaction writes a few pages of it, not one for each. The
+    names of sagas do not: people tell them apart by how they begin.
     """
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 

@@ -7,14 +7,14 @@ import contextlib
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
     from contextlib import AbstractContextManager
 
 __all__ = [
-    "Uncancellable",
+    "Whole",
     "done_within",
     "finish",
     "leave_behind",
@@ -28,18 +28,6 @@ _log = logging.getLogger("returns_pipeline")
 _left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
 
 
-class Uncancellable(asyncio.Future[T]):
-    """A future whose outcome nobody can prevent.
-
-    A task that awaits it and is cancelled hears of that when it is done: so says
-    `asyncio.Task.cancel` of what refuses to be cancelled. `wait_through` needs no waiter for it.
-    """
-
-    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002
-        """Refuse."""
-        return False
-
-
 async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     """Wait until a future is done, and give the first cancellation of the caller meanwhile.
 
@@ -47,13 +35,6 @@ async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | 
     """
     cancelled: asyncio.CancelledError | None = None
     with shielded_from_anyio():
-        if isinstance(future, Uncancellable) and not future.done():
-            try:
-                _ = await future
-            except asyncio.CancelledError as error:
-                cancelled = error
-            except Exception:  # noqa: BLE001, S110  # the caller asks the future
-                pass
         while not future.done():
             try:
                 _ = await asyncio.wait({future})
@@ -62,21 +43,63 @@ async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | 
     return cancelled
 
 
+class _Settling(asyncio.Future[T]):
+    """A future that refuses to be cancelled.
+
+    A task that awaits it hears of a cancellation when it is done: see `asyncio.Task.cancel`.
+    """
+
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002
+        return False
+
+
+class Whole(Generic[T]):
+    """Awaits what is carried out whole: a cancellation of who awaits it is raised when it is done.
+
+    It must be made in a running loop.
+
+    Attributes:
+        future: Takes the outcome.
+    """
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[T] = _Settling(loop=asyncio.get_running_loop())
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._outcome().__await__()
+
+    async def _outcome(self) -> T:
+        # A place of its own: by it the loop of tests knows that a thread answers.
+        return await self.future
+
+
 async def finish(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
     """Await what must not be left half-way; give the first cancellation that came meanwhile, too.
 
-    A coroutine gets a task; a future needs none. The caller raises it, or it is lost.
+    The caller raises it, or it is lost. `Whole` is awaited here; anything else needs a task.
 
     Raises:
         CancelledError: Of the caller, if the work failed as well: that it was cancelled is what it
             must learn of, and the work's own error is the cause.
         Exception: That of the work.
     """
-    task = asyncio.ensure_future(work)
-    cancelled = await wait_through(task)
-    if cancelled is not None and not task.cancelled() and (error := task.exception()) is not None:
-        raise cancelled from error
-    return task.result(), cancelled
+    if isinstance(work, Whole):
+        whole: Whole[T] = work
+        future = whole.future
+        try:
+            with shielded_from_anyio():
+                return await whole, None
+        except asyncio.CancelledError as error:
+            cancelled: asyncio.CancelledError | None = error
+            _ = await wait_through(future)  # what steps a coroutine by hand does not cancel so
+    else:
+        future = asyncio.ensure_future(work)
+        cancelled = await wait_through(future)
+    if cancelled is None or future.cancelled() or (failed := future.exception()) is None:
+        return future.result(), cancelled
+    raise cancelled from failed
 
 
 def shielded_from_anyio() -> AbstractContextManager[object]:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["OperableJournal", "hide_passwords", "load_registries", "main", "open_journal"]
 
 FINE: Final = 0
-WAITING: Final = 1  # something is stuck or deferred, or there was nothing to change
+WAITING: Final = 1  # what was asked about is stuck or deferred, or there was nothing to change
 CANNOT: Final = 2  # as argparse has it
 INTERRUPTED: Final = 130  # as a shell has it
 
@@ -78,13 +78,14 @@ processes). SAGA is the id of a saga, or so much of its beginning that no other 
 
 exit status:
   0    fine
-  1    list and recover: something is stuck or deferred; retry and discard: nothing was
+  1    recover and list --check: something is stuck or deferred; retry and discard: nothing was
   2    it cannot be done: wrong usage, no such saga, a journal that is absent or cannot be read
   130  interrupted: the undo that was under way has been finished, nothing is left half done
 
 examples:
   %(prog)s list orders.db
   %(prog)s list orders.db --state stuck --json
+  %(prog)s list orders.db --check || page somebody
   %(prog)s show orders.db 3f2a
   %(prog)s recover orders.db --registry shop.orders:registry
   %(prog)s retry orders.db 3f2a
@@ -261,6 +262,7 @@ class _Asked(argparse.Namespace):
     saga: str = ""
     states: list[str] | None = None
     all: bool = False
+    check: bool = False
     registries: list[str]
     reason: str = ""
 
@@ -308,6 +310,9 @@ def _parser() -> argparse.ArgumentParser:
         help="only sagas with an action in this state; may be given several times",
     )
     _ = listing.add_argument("--all", action="store_true", help="also sagas that are all done")
+    _ = listing.add_argument(
+        "--check", action="store_true", help="end with status 1 if one of them is stuck or deferred"
+    )
     showing = verb("show", "Show all that is known of a saga.", _SHOW_JSON)
     _ = showing.add_argument("saga", metavar="SAGA")
     recovering = verb("recover", "Undo what dead processes left open.", _RECOVER_JSON)
@@ -402,7 +407,7 @@ async def _list(journal: OperableJournal, url: str, asked: _Asked) -> _Answer:
     return _Answer(
         list_as_text(shown, short, now=time.time(), width=_width()),
         {"journal": url, "sagas": [saga_facts(saga, actions=False) for saga in shown]},
-        WAITING if every["stuck"] or every["deferred"] else FINE,
+        WAITING if asked.check and (every["stuck"] or every["deferred"]) else FINE,
     )
 
 

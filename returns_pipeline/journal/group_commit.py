@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, T
 
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
 from returns_pipeline.journal.owners import forks
-from returns_pipeline.waiting import Uncancellable
+from returns_pipeline.waiting import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -115,31 +115,33 @@ class GroupCommit:
 
     # For event loops.
 
-    def do(
-        self, work: Callable[[sqlite3.Connection], T], *, cancellable: bool = True
-    ) -> asyncio.Future[T]:
+    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a transaction, and give its result when that is durable.
 
-        A wait that is cancelled does not take the request back: it may be done all the same.
-
-        Args:
-            work: What to do.
-            cancellable: Whether the wait can be cancelled; if not, it ends with the request.
+        Who is cancelled meanwhile does not learn what comes of it: it may be done all the same.
 
         Raises:
             JournalError: It is not there; or what was owed before can never be written.
         """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._ask(work, future)
+        return await future
+
+    def do_whole(self, work: Callable[[sqlite3.Connection], T]) -> Whole[T]:
+        """Do the same; who is cancelled meanwhile is told when it is done."""
+        whole: Whole[T] = Whole()
+        self._ask(work, whole.future)
+        return whole
+
+    def _ask(self, work: _Work, future: asyncio.Future[Any]) -> None:
         self._check()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T]
-        future = loop.create_future() if cancellable else Uncancellable(loop=loop)
+        loop = future.get_loop()
         turn = self._turns.get(loop)
         if turn is None:
             # What others ask for in this turn of the loop goes along.
             self._turns[loop] = turn = []
             _ = loop.call_soon(self._hand_over, loop)
         turn.append(_Request(work, future))
-        return future
 
     def owe(self, work: _Work) -> None:
         """Do this with the next transaction, before what is asked for there.

@@ -20,6 +20,7 @@ from returns_pipeline.errors import InvalidArgument, JournalError
 from returns_pipeline.journal.arguments import encode_arguments
 from returns_pipeline.journal.group_commit import GroupCommit
 from returns_pipeline.journal.sqlite_store import SagaUnreadable, SqliteStore, inspect
+from returns_pipeline.waiting import Whole
 
 if TYPE_CHECKING:
     import sqlite3
@@ -145,16 +146,16 @@ class SqliteJournal:
     def record(self, intent: Intent, /) -> Awaitable[None]:
         """Put an action on record: see `Journal`."""
         work = partial(self._store.insert, intent, encode_arguments(intent))
-        return self._writer.do(work, cancellable=False)
+        return self._writer.do_whole(work)
 
     def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
         """Commit: see `Journal`, and `SqliteJournal` for when it is durable."""
         work = partial(self._store.delete, list(ids))
         if not self._lazy:
-            return self._writer.do(work, cancellable=False)
+            return self._writer.do_whole(work)
         self._writer.owe(work)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
+        done: Whole[None] = Whole()
+        done.future.set_result(None)
         return done
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
@@ -239,8 +240,8 @@ class SqliteJournal:
         """
         return await self._do(partial(self._store.discard, saga, reason))
 
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        return self._writer.do(work)
+    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._writer.do(work)
 
 
 class _Mark:
