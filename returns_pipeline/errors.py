@@ -29,9 +29,12 @@ Facts are attributes, every error can be pickled, and two errors with the same f
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import TYPE_CHECKING, Generic, cast
 
 from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "AllFailed",
@@ -65,14 +68,39 @@ class PipelineError(Exception):
     """Base of every error that this library raises or gives."""
 
     def __eq__(self, other: object) -> bool:
-        """Equal by class and facts, so that tests can compare whole results."""
+        """Equal by class and facts, so that tests can compare whole results.
+
+        Exceptions among the facts are compared in the same way, whosever they are.
+        """
         if type(other) is not type(self):
             return NotImplemented
-        return self.args == other.args
+        return _same(self.args, other.args)
 
     def __hash__(self) -> int:
         """Agree with ``==`` even when a fact itself cannot be hashed."""
         return hash((type(self), len(self.args)))
+
+
+def _same(one: object, other: object) -> bool:
+    """Compare facts. Python itself tells two exceptions apart that say the same."""
+    if one == other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, BaseException) and isinstance(other, BaseException):
+        knows_better = type(one).__eq__ is not object.__eq__
+        return not knows_better and _same(_told_by(one), _told_by(other))
+    if isinstance(one, tuple | list):
+        # Both are: they are of one type.
+        mine, its = cast("Sequence[object]", one), cast("Sequence[object]", other)
+        return len(mine) == len(its) and all(map(_same, mine, its))
+    return False
+
+
+def _told_by(error: BaseException) -> tuple[object, ...]:
+    """Give all that an exception of any kind says; not where it was raised, nor its notes."""
+    state = sorted((name, fact) for name, fact in vars(error).items() if name != "__notes__")
+    return (str(error), error.args, *state)
 
 
 class InvalidArgument(PipelineError, ValueError):

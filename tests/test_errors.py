@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 
 import pytest
 
@@ -166,6 +167,50 @@ def test_facts_tell_errors_of_a_kind_apart() -> None:
     unhashable = RetriesExhausted(([1],))
     assert hash(unhashable) == hash(RetriesExhausted(([2],)))
     assert len({StepTimeout("a", 1), StepTimeout("a", 1), StepTimeout("b", 1)}) == 2
+
+
+class Refused(Exception):
+    """An error of a user's, whose facts are not among its arguments."""
+
+    def __init__(self, *, item: object = None) -> None:
+        super().__init__()
+        self.item = item
+
+
+def test_exceptions_of_others_among_the_facts_are_compared_by_what_they_say() -> None:
+    def failed() -> AllFailed[Exception]:
+        grouped = ExceptionGroup("both", [ValueError("a"), Refused(item=[1])])
+        return AllFailed((KeyError("k"), OSError(2, "no such file", "a.txt"), grouped))
+
+    assert failed() == failed()
+    assert hash(failed()) == hash(failed())
+    assert pickle.loads(pickle.dumps(failed())) == failed()
+    noted = failed()
+    noted.errors[0].add_note("in window 3")
+    assert noted == failed()
+
+    for told in (
+        (KeyError("k"),),
+        (KeyError("l"), *failed().errors[1:]),
+        (LookupError("k"), *failed().errors[1:]),
+        (KeyError("k"), OSError(2, "no such file", "b.txt"), failed().errors[2]),
+        (*failed().errors[:2], ExceptionGroup("both", [ValueError("a"), Refused(item=[2])])),
+        (*failed().errors[:2], ExceptionGroup("both", [ValueError("a")])),
+    ):
+        assert AllFailed(told) != failed()
+    assert RetriesExhausted(([ValueError("a")],)) != RetriesExhausted(((ValueError("a"),),))
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Exception):
+    """An error of a user's, which says itself what it is equal to, and shows nothing else."""
+
+    item: int
+
+
+def test_exceptions_that_say_themselves_what_they_are_equal_to_are_believed() -> None:
+    assert AllFailed((Rejected(item=1),)) == AllFailed((Rejected(item=1),))
+    assert AllFailed((Rejected(item=1),)) != AllFailed((Rejected(item=2),))
 
 
 def test_errors_are_what_a_caller_catches() -> None:
