@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import deque
-from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.operators import plain_iterator
+from returns_pipeline.operators import check_at_least, plain_iterator
 from returns_pipeline.pump import Pump, turn, wake
 
 if TYPE_CHECKING:
@@ -220,15 +219,14 @@ class DuePump(Pump[T]):
 
 def check_count(name: str, value: int) -> None:
     """Refuse a number of items, or of keys, that is not whole or below 1."""
-    try:
-        count = index(value)
-    except TypeError:
-        raise InvalidArgument(f"{name} must be a whole number, not {value!r}") from None
-    if count < 1:
-        raise InvalidArgument(f"{name} must be at least 1, not {value!r}")
+    check_at_least(name, value, 1)
 
 
 def check_seconds(name: str, value: float) -> None:
     """Refuse a time in seconds that is not above 0; infinity is."""
     if not value > 0:
         raise InvalidArgument(f"{name} must be above 0 seconds, not {value!r}")
+    try:
+        _ = float(value)  # what deadlines are made of
+    except OverflowError:
+        raise InvalidArgument(f"{name} is too large: math.inf means no limit") from None

@@ -16,7 +16,6 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.notes import add_note
 from returns_pipeline.operators import plain_iterator
 from returns_pipeline.pump import Pump, Reader, error_of, wake
@@ -30,7 +29,6 @@ __all__ = [
     "LaneReader",
     "Lanes",
     "Merging",
-    "check_at_least",
     "check_source",
     "end_tasks",
     "relay",
@@ -388,9 +386,3 @@ def check_source(source: object) -> None:
     """Refuse what cannot be read, at the call."""
     if not hasattr(source, "__aiter__"):
         raise TypeError(f"expected an async iterable, not {type(source).__name__!r}")
-
-
-def check_at_least(name: str, value: int, least: int) -> None:
-    """Refuse a count below its least, at the call."""
-    if value < least:
-        raise InvalidArgument(f"{name} must be at least {least}, not {value!r}")

@@ -13,17 +13,8 @@ from aiostream.core import sources_operator
 from returns.result import Failure, Result, Success
 
 from returns_pipeline.errors import InvalidArgument, UnevenSources
-from returns_pipeline.lanes import (
-    BUFFER,
-    Lane,
-    LaneReader,
-    Lanes,
-    Merging,
-    check_at_least,
-    check_source,
-    relay,
-)
-from returns_pipeline.operators import Combiner, Operator, plain_iterator
+from returns_pipeline.lanes import BUFFER, Lane, LaneReader, Lanes, Merging, check_source, relay
+from returns_pipeline.operators import Combiner, Operator, check_at_least, plain_iterator
 from returns_pipeline.outcomes import cases
 from returns_pipeline.pump import Reader
 

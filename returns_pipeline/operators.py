@@ -7,12 +7,16 @@ an operator keeps them, in mypy and in pyright, without a plugin.
 
 from __future__ import annotations
 
+import functools
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from operator import index
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from aiostream import pipable_operator, streamcontext
 from aiostream.core import Streamer
 from typing_extensions import ParamSpec
+
+from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -20,7 +24,15 @@ if TYPE_CHECKING:
 
     from aiostream import Stream
 
-__all__ = ["Combiner", "Operator", "QuickStreamer", "operator", "plain_iterator"]
+__all__ = [
+    "NO_SOURCE",
+    "Combiner",
+    "Operator",
+    "QuickStreamer",
+    "check_at_least",
+    "operator",
+    "plain_iterator",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,13 +131,39 @@ def operator(
     refused at the call. The iterator must do nothing before its first item is asked for.
     """
     made = pipable_operator(func)
+
+    @functools.wraps(made.pipe)
+    def pipe(*args: P.args, **kwargs: P.kwargs) -> Callable[[AsyncIterable[T]], Stream[U]]:
+        _ = func(NO_SOURCE, *args, **kwargs)  # a bad argument is refused here, too
+        return made.pipe(*args, **kwargs)
+
     # aiostream types the source parameter as positional-only; it is the same callable.
     return Operator(
         cast("Callable[Concatenate[AsyncIterable[T], P], Stream[U]]", made),
-        made.pipe,
+        pipe,
         made.raw,
         of=func,
     )
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Refuse a number that is not whole, or below its least, at the call."""
+    try:
+        count = index(value)
+    except TypeError:
+        raise InvalidArgument(f"{name} must be a whole number, not {value!r}") from None
+    if count < least:
+        raise InvalidArgument(f"{name} must be at least {least}, not {value!r}")
+
+
+class _NoSource:
+    """What an operator is tried on before its source has come."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        raise NotImplementedError("it is never read")
+
+
+NO_SOURCE: Final[AsyncIterable[Any]] = _NoSource()
 
 
 class QuickStreamer(Streamer[T]):
@@ -152,6 +190,8 @@ async def plain_iterator(source: AsyncIterable[T]) -> AsyncGenerator[AsyncIterat
     try:
         # The attribute is aiostream's own; without it the guarded way is merely slower.
         inner: AsyncIterator[T] = getattr(streamer, "_aiterator", streamer)
-        yield inner
+        # An iterator with nothing but ``__anext__`` is enough for a source, but not for who loops
+        # over it here.
+        yield inner if hasattr(inner, "__aiter__") else streamer
     finally:
         await streamer.aclose()

@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.lanes import Lanes, check_at_least
-from returns_pipeline.operators import operator, plain_iterator
+from returns_pipeline.lanes import Lanes
+from returns_pipeline.operators import check_at_least, operator, plain_iterator
 from returns_pipeline.pump import Pump, Reader, wake
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
-from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least, check_source, relay
-from returns_pipeline.operators import Operator, operator, plain_iterator
+from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_source, relay
+from returns_pipeline.operators import Operator, check_at_least, operator, plain_iterator
 from returns_pipeline.pump import turn
 
 if TYPE_CHECKING:

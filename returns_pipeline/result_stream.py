@@ -17,9 +17,9 @@ from returns_pipeline.keyed import (
     flushing_keyed_chunks,
     flushing_sessions,
 )
-from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_at_least
+from returns_pipeline.lanes import BUFFER, LaneReader, Merging
 from returns_pipeline.merging import zip_items
-from returns_pipeline.operators import QuickStreamer
+from returns_pipeline.operators import QuickStreamer, check_at_least
 from returns_pipeline.outcomes import result_of, settled
 from returns_pipeline.pacing import debounced, throttled
 from returns_pipeline.relaying import differing, expand_in_turn, folding
@@ -414,7 +414,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
         """
-        _check_concurrency(concurrency)
+        check_at_least("concurrency", concurrency, 1)
 
         def expand(value: Any) -> AsyncIterable[Any]:
             source = func(value)
@@ -832,7 +832,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         concurrency: int,
         ordered: bool,  # handed on
     ) -> ResultStream[Any, Any]:
-        _check_concurrency(concurrency)
+        check_at_least("concurrency", concurrency, 1)
         if concurrency == 1:
             return self._step(code, func, extra)
         work, after = stages.on_its_own(code, func, extra)
@@ -862,11 +862,6 @@ def _routed(made: Any) -> Any:
 def _check_source(source: object) -> None:
     if not hasattr(source, "__aiter__"):
         raise TypeError(f"expected an async iterable, not {type(source).__name__!r}")
-
-
-def _check_concurrency(concurrency: int) -> None:
-    if concurrency < 1:
-        raise InvalidArgument(f"concurrency must be at least 1, not {concurrency!r}")
 
 
 def _check_exceptions(exceptions: tuple[object, ...]) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 from returns.future import FutureResult
 
 from returns_pipeline.errors import InvalidArgument, ItemsRefused
-from returns_pipeline.lanes import BUFFER, Lane, LaneReader, Merging, check_at_least, check_source
+from returns_pipeline.lanes import BUFFER, Lane, LaneReader, Merging, check_source
 from returns_pipeline.notes import add_note
-from returns_pipeline.operators import Operator, operator, plain_iterator
+from returns_pipeline.operators import Operator, check_at_least, operator, plain_iterator
 from returns_pipeline.outcomes import settled
 from returns_pipeline.pump import wake
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overloa
 from aiostream import Stream, stream
 
 from returns_pipeline.errors import BufferOverflow, InvalidArgument
-from returns_pipeline.lanes import BUFFER, check_at_least, check_source
-from returns_pipeline.operators import QuickStreamer, plain_iterator
+from returns_pipeline.lanes import BUFFER, check_source
+from returns_pipeline.operators import QuickStreamer, check_at_least, plain_iterator
 from returns_pipeline.pump import Pump, Reader, error_of, wait_done, wake
 
 if TYPE_CHECKING:

@@ -126,7 +126,7 @@ class _Weighed(list[T]):
     def __init__(self, deadline: float) -> None:
         super().__init__()
         self.deadline = deadline
-        self.weight = 0.0
+        self.weight: float = 0  # whole, so that a Decimal or Fraction can be added to it
 
 
 class _WeightPump(DuePump["list[T] | F"], Generic[T, F]):

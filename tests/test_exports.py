@@ -77,7 +77,9 @@ ENGINE = {
 # Names of the engine in modules that users see, which need no type test.
 OF_THE_ENGINE = {
     "Combiner",
+    "NO_SOURCE",
     "QuickStreamer",
+    "check_at_least",
     "check_window",
     "flushing_chunks",
     "plain_iterator",

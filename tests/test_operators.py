@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from aiostream import Stream, stream, streamcontext
 
 from returns_pipeline import operators
-from returns_pipeline.operators import Combiner, Operator, QuickStreamer, operator, plain_iterator
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.operators import (
+    Combiner,
+    Operator,
+    QuickStreamer,
+    check_at_least,
+    operator,
+    plain_iterator,
+)
 from returns_pipeline.testing import FaultInjector, inject_everywhere, run
 
 if TYPE_CHECKING:
@@ -72,6 +80,7 @@ def test_a_bad_argument_is_refused_at_the_call_in_each_form() -> None:
         lambda: every(Watched(), 0),
         lambda: every.raw(Watched(), 0),
         lambda: stream.range(3) | every.pipe(0),
+        lambda: every.pipe(0),  # its source has not come yet
     )
     for call in calls:
         with pytest.raises(ValueError, match="step must be at least 1"):
@@ -239,6 +248,34 @@ def test_an_iterator_without_a_way_to_close_it_will_do() -> None:
             assert await anext(items) == 7
 
     run(main())
+
+
+def test_an_iterator_that_has_nothing_but_its_next_item_will_do() -> None:
+    class Bare:
+        def __init__(self) -> None:
+            self.left = [1, 2]
+
+        async def __anext__(self) -> int:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    class Source:
+        def __aiter__(self) -> AsyncIterator[int]:
+            return Bare()  # type: ignore[return-value]  # Python asks for no more
+
+    async def main() -> None:
+        async with plain_iterator(Source()) as items:
+            assert [item async for item in items] == [1, 2]
+
+    run(main())
+
+
+@pytest.mark.parametrize("value", [1, 0, 1.5, 2.0, math.nan, math.inf, "2", None])
+def test_a_count_that_is_below_its_least_or_not_whole_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidArgument, match="burst must be"):
+        check_at_least("burst", value, 2)
+    check_at_least("burst", 2, 2)
 
 
 def test_without_the_attribute_that_is_aiostreams_own_the_guarded_way_is_taken(

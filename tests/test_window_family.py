@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+from decimal import Decimal
+from fractions import Fraction
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import InvalidArgument, ResultStream
+from returns_pipeline import InvalidArgument, ResultStream, pipe
 from returns_pipeline.testing import VirtualTimeLoop, Wait, run, script, timed, timeline
 from returns_pipeline.windows import (
+    Tumbling,
     chunks_by_weight,
     chunks_or_timeout,
     keyed_chunks,
@@ -68,6 +71,12 @@ def test_a_late_reader_gets_what_has_gathered_up_to_the_weight() -> None:
     source = timed(1, Wait(3), 2, Wait(3), 3, Wait(3), 9, Wait(30))
     windows = chunks_by_weight(source, 10, 1.0, weight=float)
     assert run(timeline(windows, pause=8.5)) == [(1, [1]), (9.5, [2, 3]), (18, [9])]
+
+
+@pytest.mark.parametrize("weight", [Decimal, Fraction, lambda price: int(price) * 10**400])
+def test_weights_may_be_any_numbers_that_add_up(weight: Callable[[str], Any]) -> None:
+    windows = chunks_by_weight(timed("1", "2", "3"), weight("3"), 1.0, weight=weight)
+    assert run(timeline(windows)) == [(0.0, ["1", "2"]), (0.0, ["3"])]
 
 
 def test_weight_without_a_limit_closes_by_age_and_count_alone() -> None:
@@ -424,7 +433,14 @@ refused: dict[str, Callable[[], object]] = {
     "max_duration": lambda: sessions(timed(1), 1.0, max_duration=0),
     "sessions n": lambda: sessions(timed(1), 1.0, n=0),
     "sessions max_keys": lambda: sessions(timed(1), 1.0, key=str, max_keys=0),
-    "piped": lambda: sessions.pipe(0.0)(timed(1)),
+    "gap too large": lambda: sessions(timed(1), 10**400),
+    "piped": lambda: sessions.pipe(0.0),
+    "piped by weight": lambda: pipe.chunks_by_weight(0, 1.0, weight=float),
+    "piped by key": lambda: pipe.keyed_chunks(0, 1.0, key=str),
+    "piped sliding": lambda: pipe.sliding(0),
+    "piped event time": lambda: pipe.event_windows(
+        Tumbling(1), timestamp=float, allowed_lateness=-1
+    ),
     "raw": lambda: sliding.raw(timed(1), 0),
     "method by weight": lambda: results().chunks_by_weight(0, 1.0, weight=float),
     "method by key": lambda: results().keyed_chunks(0, 1.0, key=str),

@@ -313,7 +313,8 @@ def every_form(n: Any, timeout: Any) -> list[Callable[[], object]]:
         lambda: chunks_or_timeout(timed("a"), n, timeout),
         lambda: chunks_or_timeout.raw(timed("a"), n, timeout),
         lambda: stream.range(3) | chunks_or_timeout.pipe(n, timeout),
-        lambda: stream.range(3) | pipe.chunks_or_timeout(n, timeout),
+        lambda: chunks_or_timeout.pipe(n, timeout),
+        lambda: pipe.chunks_or_timeout(n, timeout),
         lambda: ResultStream.of(timed("a")).chunks_or_timeout(n, timeout),
     ]
 
@@ -329,6 +330,12 @@ def test_a_size_that_is_below_one_or_not_whole_is_refused_at_the_call(n: object)
 def test_a_time_that_is_not_above_zero_is_refused_at_the_call(timeout: float) -> None:
     for call in every_form(1, timeout):
         with pytest.raises(InvalidArgument, match="timeout must be above 0 seconds"):
+            call()
+
+
+def test_a_time_beyond_all_floats_is_refused_at_the_call() -> None:
+    for call in every_form(1, 10**400):
+        with pytest.raises(InvalidArgument, match=r"timeout is too large: math\.inf"):
             call()
 
 
