@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from returns_pipeline import combine, windows
 from returns_pipeline.lanes import BUFFER
+from returns_pipeline.operators import NO_SOURCE
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.sharing import PARTITION_BUFFER
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterable, Awaitable, Callable
 
+    from aiostream import Stream
     from returns.future import FutureResult
     from returns.result import Result
 
@@ -54,6 +56,7 @@ __all__ = [
     "distinct_until_changed",
     "ensure",
     "event_windows",
+    "failures",
     "filter_result",
     "flat_map",
     "keyed_chunks",
@@ -68,6 +71,7 @@ __all__ = [
     "scan",
     "sessions",
     "sliding",
+    "successes",
     "take_until",
     "tap",
     "tap_async",
@@ -86,6 +90,10 @@ X1 = TypeVar("X1", bound=Exception)
 X2 = TypeVar("X2", bound=Exception)
 X3 = TypeVar("X3", bound=Exception)
 X4 = TypeVar("X4", bound=Exception)
+S = TypeVar("S")
+
+# What a step is tried on, so that a bad argument is refused before the source has come.
+_NOTHING: Final[ResultStream[Any, Any]] = ResultStream.from_results(NO_SOURCE)
 
 chunks_by_weight: Final = windows.chunks_by_weight.pipe
 chunks_or_timeout: Final = windows.chunks_or_timeout.pipe
@@ -113,6 +121,7 @@ def broadcast(
     on_drop: Callable[[int, int], object] | None = None,
 ) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], ...]]:
     """Give every item of the source to each of ``n`` branches."""
+    _ = combine.broadcast(NO_SOURCE, n, buffer=buffer, slow=slow, on_drop=on_drop)
     return lambda source: combine.broadcast(source, n, buffer=buffer, slow=slow, on_drop=on_drop)
 
 
@@ -123,6 +132,7 @@ def partition(
     slow: Literal["wait", "fail"] = "wait",
 ) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], combine.Branch[A]]]:
     """Give the items for which ``predicate`` is true to one branch, the others to another."""
+    _ = combine.partition(NO_SOURCE, predicate, buffer=buffer, slow=slow)
     return lambda source: combine.partition(source, predicate, buffer=buffer, slow=slow)
 
 
@@ -130,38 +140,36 @@ def map_result(
     func: Callable[[A], B], /
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E]]:
     """Replace each value by ``func`` of it."""
-    return lambda source: ResultStream.from_results(source).map(func)
+    return _behind(lambda source: source.map(func))
 
 
 def filter_result(
     predicate: Callable[[A], object], /
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
     """Keep the values for which ``predicate`` is true, and every failure."""
-    return lambda source: ResultStream.from_results(source).filter(predicate)
+    return _behind(lambda source: source.filter(predicate))
 
 
 def bind_result(
     func: Callable[[A], Result[B, F]], /
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
     """Replace each value by the Result that ``func`` gives for it."""
-    return lambda source: ResultStream.from_results(source).bind(func)
+    return _behind(lambda source: source.bind(func))
 
 
 def bind_async_result(
     func: Callable[[A], Awaitable[Result[B, F]]], /, *, concurrency: int = 1, ordered: bool = True
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
     """Replace each value by the Result that ``func`` of it gives when awaited."""
-    return lambda source: ResultStream.from_results(source).bind_async(
-        func, concurrency=concurrency, ordered=ordered
-    )
+    return _behind(lambda source: source.bind_async(func, concurrency=concurrency, ordered=ordered))
 
 
 def bind_future_result(
     func: Callable[[A], FutureResult[B, F]], /, *, concurrency: int = 1, ordered: bool = True
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
     """Do as `bind_async_result`, for functions that give a `FutureResult`."""
-    return lambda source: ResultStream.from_results(source).bind_future_result(
-        func, concurrency=concurrency, ordered=ordered
+    return _behind(
+        lambda source: source.bind_future_result(func, concurrency=concurrency, ordered=ordered)
     )
 
 
@@ -175,8 +183,10 @@ def bind_step(
     hold: bool = False,
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
     """Replace each value by what a step makes of it, in a context of the step's own."""
-    return lambda source: ResultStream.from_results(source).bind_step(
-        func, ctx, concurrency=concurrency, ordered=ordered, hold=hold
+    return _behind(
+        lambda source: source.bind_step(
+            func, ctx, concurrency=concurrency, ordered=ordered, hold=hold
+        )
     )
 
 
@@ -184,9 +194,7 @@ def map_async(
     func: Callable[[A], Awaitable[B]], /, *, concurrency: int = 1, ordered: bool = True
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E]]:
     """Replace each value by what ``func`` of it gives when awaited."""
-    return lambda source: ResultStream.from_results(source).map_async(
-        func, concurrency=concurrency, ordered=ordered
-    )
+    return _behind(lambda source: source.map_async(func, concurrency=concurrency, ordered=ordered))
 
 
 @overload
@@ -217,7 +225,7 @@ def attempt(
     func: Callable[[A], B], /, *exceptions: type[Exception]
 ) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[B, Any]]:
     """Replace each value by ``func`` of it; a listed exception becomes the failure."""
-    return lambda source: ResultStream.from_results(source).attempt(func, *exceptions)
+    return _behind(lambda source: source.attempt(func, *exceptions))
 
 
 @overload
@@ -277,8 +285,10 @@ def attempt_async(
     ordered: bool = True,
 ) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[B, Any]]:
     """Do as `attempt`, awaiting ``func``."""
-    return lambda source: ResultStream.from_results(source).attempt_async(
-        func, *exceptions, concurrency=concurrency, ordered=ordered
+    return _behind(
+        lambda source: source.attempt_async(
+            func, *exceptions, concurrency=concurrency, ordered=ordered
+        )
     )
 
 
@@ -286,72 +296,90 @@ def flat_map(
     func: Callable[[A], AsyncIterable[Result[B, F]]], /, *, concurrency: int = 1
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
     """Replace each value by the items of the stream that ``func`` gives for it."""
-    return lambda source: ResultStream.from_results(source).flat_map(func, concurrency=concurrency)
+    return _behind(lambda source: source.flat_map(func, concurrency=concurrency))
 
 
 def ensure(
-    predicate: Callable[[A], object], error: Callable[[A], F], /
+    predicate: Callable[[A], object], /, error: Callable[[A], F]
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E | F]]:
     """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
-    return lambda source: ResultStream.from_results(source).ensure(predicate, error)
+    return _behind(lambda source: source.ensure(predicate, error))
 
 
 def tap(
     func: Callable[[A], object], /
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
     """Call ``func`` with each value for its effect; the item is unchanged."""
-    return lambda source: ResultStream.from_results(source).tap(func)
+    return _behind(lambda source: source.tap(func))
 
 
 def tap_async(
-    func: Callable[[A], Awaitable[object]], /
+    func: Callable[[A], Awaitable[object]], /, *, concurrency: int = 1, ordered: bool = True
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
     """Await ``func`` of each value for its effect; the item is unchanged."""
-    return lambda source: ResultStream.from_results(source).tap_async(func)
+    return _behind(lambda source: source.tap_async(func, concurrency=concurrency, ordered=ordered))
 
 
 def alt(func: Callable[[E], F], /) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, F]]:
     """Replace each error by ``func`` of it."""
-    return lambda source: ResultStream.from_results(source).alt(func)
+    return _behind(lambda source: source.alt(func))
 
 
 def bimap(
     func: Callable[[A], B], error: Callable[[E], F], /
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, F]]:
     """Replace each value by ``func`` of it, and each error by ``error`` of it."""
-    return lambda source: ResultStream.from_results(source).bimap(func, error)
+    return _behind(lambda source: source.bimap(func, error))
 
 
 def lash(
     func: Callable[[E], Result[B, F]], /
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A | B, F]]:
     """Replace each failure by the Result that ``func`` gives for its error."""
-    return lambda source: ResultStream.from_results(source).lash(func)
+    return _behind(lambda source: source.lash(func))
 
 
 def lash_async(
-    func: Callable[[E], Awaitable[Result[B, F]]], /
+    func: Callable[[E], Awaitable[Result[B, F]]], /, *, concurrency: int = 1, ordered: bool = True
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A | B, F]]:
     """Do as `lash`, awaiting ``func``."""
-    return lambda source: ResultStream.from_results(source).lash_async(func)
+    return _behind(lambda source: source.lash_async(func, concurrency=concurrency, ordered=ordered))
 
 
 def tap_failure(
     func: Callable[[E], object], /
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
     """Call ``func`` with each error for its effect; the item is unchanged."""
-    return lambda source: ResultStream.from_results(source).tap_failure(func)
+    return _behind(lambda source: source.tap_failure(func))
 
 
 def tap_failure_async(
-    func: Callable[[E], Awaitable[object]], /
+    func: Callable[[E], Awaitable[object]], /, *, concurrency: int = 1, ordered: bool = True
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
     """Await ``func`` of each error for its effect; the item is unchanged."""
-    return lambda source: ResultStream.from_results(source).tap_failure_async(func)
+    return _behind(
+        lambda source: source.tap_failure_async(func, concurrency=concurrency, ordered=ordered)
+    )
 
 
 def until_result(
-    stop: asyncio.Event, /
+    stop: asyncio.Event,
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
     """End the stream when ``stop`` is set; what was read before comes out."""
-    return lambda source: ResultStream.from_results(source).until(stop)
+    return _behind(lambda source: source.until(stop))
+
+
+def successes() -> Callable[[AsyncIterable[Result[A, Any]]], Stream[A]]:
+    """Give the values alone; failures are left out."""
+    return _behind(lambda source: source.successes())
+
+
+def failures() -> Callable[[AsyncIterable[Result[Any, E]]], Stream[E]]:
+    """Give the errors alone; values are left out."""
+    return _behind(lambda source: source.failures())
+
+
+def _behind(apply: Callable[[ResultStream[Any, Any]], S]) -> Callable[[AsyncIterable[Any]], S]:
+    """Give a step the form that stands behind ``|``; refuse a bad argument right away."""
+    _ = apply(_NOTHING)
+    return lambda source: apply(ResultStream.from_results(source))

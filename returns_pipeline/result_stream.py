@@ -33,7 +33,11 @@ from returns_pipeline.sized import (
 from returns_pipeline.stages import Chain, Failed, Joint, Root, Stateful
 from returns_pipeline.terminals import FailedItems, Terminals
 from returns_pipeline.windows import check_window, flushing_chunks
-from returns_pipeline.workers import expand_concurrently, map_concurrently
+from returns_pipeline.workers import (
+    expand_concurrently,
+    map_concurrently,
+    map_only_concurrently,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -72,7 +76,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
     when its source may.
 
     It is an `aiostream.Stream` of Results: ``|``, slices, ``+``, ``async with s.stream()`` and
-    ``await s`` work as there.
+    ``await s`` work as there. A slice, and what ``+`` makes of two, is a `ResultStream` again.
 
     Where no stream comes first there is no method: ``combine.merge_prioritized((9, a), (1, b))``
     and ``combine.select({"a": a, "b": b})`` read streams of Results as they are, as does
@@ -107,6 +111,17 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
 
     def __aiter__(self) -> Streamer[Result[T_co, E_co]]:
         return self.stream()
+
+    def __getitem__(self, value: int | slice) -> ResultStream[T_co, E_co]:
+        return ResultStream.from_results(super().__getitem__(value))
+
+    @overload
+    def __add__(self, value: ResultStream[U, F]) -> ResultStream[T_co | U, E_co | F]: ...
+    @overload
+    def __add__(self, value: AsyncIterable[U]) -> Stream[Result[T_co, E_co] | U]: ...
+    def __add__(self, value: AsyncIterable[Any]) -> Stream[Any]:
+        chained = super().__add__(value)
+        return ResultStream.from_results(chained) if isinstance(value, ResultStream) else chained
 
     # Where streams come from.
 
@@ -161,7 +176,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
             raise InvalidArgument("or_failure() must come right after of() or from_results()")
         return ResultStream(Chain(None, Root(root.source, root.packed, root.folded + exceptions)))
 
-    def until(self, stop: asyncio.Event, /) -> ResultStream[T_co, E_co]:
+    def until(self, stop: asyncio.Event) -> ResultStream[T_co, E_co]:
         """Drain when ``stop`` is set: read the source no further, let everything out.
 
         It may stand anywhere in the chain; what stops is the source. A read of the source that
@@ -187,7 +202,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         return self._step(stages.FILTER, predicate)
 
     def ensure(
-        self, predicate: Callable[[T_co], object], error: Callable[[T_co], F], /
+        self, predicate: Callable[[T_co], object], /, error: Callable[[T_co], F]
     ) -> ResultStream[T_co, E_co | F]:
         """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
         return self._step(stages.ENSURE, predicate, error)
@@ -196,9 +211,19 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         """Call ``func`` with each value for its effect; the item is unchanged."""
         return self._step(stages.TAP, func)
 
-    def tap_async(self, func: Callable[[T_co], Awaitable[object]], /) -> ResultStream[T_co, E_co]:
-        """Await ``func`` of each value for its effect; the item is unchanged, and waits for it."""
-        return self._step(stages.TAP_ASYNC, func)
+    def tap_async(
+        self,
+        func: Callable[[T_co], Awaitable[object]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]:
+        """Await ``func`` of each value for its effect; the item is unchanged, and waits for it.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`.
+        """
+        return self._async_step(stages.TAP_ASYNC, func, None, concurrency, ordered)
 
     @overload
     def attempt(self, func: Callable[[T_co], U], x1: type[X1], /) -> ResultStream[U, E_co | X1]: ...
@@ -778,20 +803,36 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         return self._step(stages.LASH, func)
 
     def lash_async(
-        self, func: Callable[[E_co], Awaitable[Result[U, F]]], /
+        self,
+        func: Callable[[E_co], Awaitable[Result[U, F]]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
     ) -> ResultStream[T_co | U, F]:
-        """Do as `lash`, awaiting ``func``."""
-        return self._step(stages.LASH_ASYNC, func)
+        """Do as `lash`, awaiting ``func``.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
+        """
+        return self._async_step(stages.LASH_ASYNC, func, None, concurrency, ordered)
 
     def tap_failure(self, func: Callable[[E_co], object], /) -> ResultStream[T_co, E_co]:
         """Call ``func`` with each error for its effect; the item is unchanged."""
         return self._step(stages.TAP_FAILURE, func)
 
     def tap_failure_async(
-        self, func: Callable[[E_co], Awaitable[object]], /
+        self,
+        func: Callable[[E_co], Awaitable[object]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
     ) -> ResultStream[T_co, E_co]:
-        """Await ``func`` of each error for its effect; the item is unchanged."""
-        return self._step(stages.TAP_FAILURE_ASYNC, func)
+        """Await ``func`` of each error for its effect; the item is unchanged, and waits for it.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
+        """
+        return self._async_step(stages.TAP_FAILURE_ASYNC, func, None, concurrency, ordered)
 
     # The two halves, as plain streams.
 
@@ -836,6 +877,12 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         if concurrency == 1:
             return self._step(code, func, extra)
         work, after = stages.on_its_own(code, func, extra)
+        if code in {stages.LASH_ASYNC, stages.TAP_FAILURE_ASYNC}:
+            return self._segment(
+                lambda part: map_only_concurrently(
+                    part, work, concurrency, ordered=ordered, only=Failed, after=after
+                )
+            )
         return self._segment(
             lambda part: map_concurrently(
                 part, work, concurrency, ordered=ordered, passing=Failed, after=after

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterable, Awaitable, Callable
 
+    from aiostream import Stream
     from returns.future import FutureResult
     from returns.result import Result
 
@@ -39,12 +40,14 @@ __all__ = [
     "bind_result",
     "bind_step",
     "ensure",
+    "failures",
     "filter_result",
     "flat_map",
     "lash",
     "lash_async",
     "map_async",
     "map_result",
+    "successes",
     "tap",
     "tap_async",
     "tap_failure",
@@ -264,8 +267,8 @@ def flat_map(
 def ensure(
     source: AsyncIterable[Result[A, E]],
     predicate: Callable[[A], object],
-    error: Callable[[A], F],
     /,
+    error: Callable[[A], F],
 ) -> ResultStream[A, E | F]:
     """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
     return ResultStream.from_results(source).ensure(predicate, error)
@@ -277,10 +280,17 @@ def tap(source: AsyncIterable[Result[A, E]], func: Callable[[A], object], /) -> 
 
 
 def tap_async(
-    source: AsyncIterable[Result[A, E]], func: Callable[[A], Awaitable[object]], /
+    source: AsyncIterable[Result[A, E]],
+    func: Callable[[A], Awaitable[object]],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
 ) -> ResultStream[A, E]:
     """Await ``func`` of each value for its effect; the item is unchanged."""
-    return ResultStream.from_results(source).tap_async(func)
+    return ResultStream.from_results(source).tap_async(
+        func, concurrency=concurrency, ordered=ordered
+    )
 
 
 def alt(source: AsyncIterable[Result[A, E]], func: Callable[[E], F], /) -> ResultStream[A, F]:
@@ -303,10 +313,17 @@ def lash(
 
 
 def lash_async(
-    source: AsyncIterable[Result[A, E]], func: Callable[[E], Awaitable[Result[B, F]]], /
+    source: AsyncIterable[Result[A, E]],
+    func: Callable[[E], Awaitable[Result[B, F]]],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
 ) -> ResultStream[A | B, F]:
     """Do as `lash`, awaiting ``func``."""
-    return ResultStream.from_results(source).lash_async(func)
+    return ResultStream.from_results(source).lash_async(
+        func, concurrency=concurrency, ordered=ordered
+    )
 
 
 def tap_failure(
@@ -317,12 +334,29 @@ def tap_failure(
 
 
 def tap_failure_async(
-    source: AsyncIterable[Result[A, E]], func: Callable[[E], Awaitable[object]], /
+    source: AsyncIterable[Result[A, E]],
+    func: Callable[[E], Awaitable[object]],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
 ) -> ResultStream[A, E]:
     """Await ``func`` of each error for its effect; the item is unchanged."""
-    return ResultStream.from_results(source).tap_failure_async(func)
+    return ResultStream.from_results(source).tap_failure_async(
+        func, concurrency=concurrency, ordered=ordered
+    )
 
 
-def until_result(source: AsyncIterable[Result[A, E]], stop: asyncio.Event, /) -> ResultStream[A, E]:
+def until_result(source: AsyncIterable[Result[A, E]], /, stop: asyncio.Event) -> ResultStream[A, E]:
     """End the stream when ``stop`` is set; what was read before comes out."""
     return ResultStream.from_results(source).until(stop)
+
+
+def successes(source: AsyncIterable[Result[A, Any]], /) -> Stream[A]:
+    """Give the values alone; failures are left out."""
+    return ResultStream.from_results(source).successes()
+
+
+def failures(source: AsyncIterable[Result[Any, E]], /) -> Stream[E]:
+    """Give the errors alone; values are left out."""
+    return ResultStream.from_results(source).failures()

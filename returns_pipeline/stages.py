@@ -466,11 +466,23 @@ def _error_of(result: object) -> Any:
 def on_its_own(
     code: int, func: Callable[[Any], Awaitable[Any]], extra: Any
 ) -> tuple[Callable[[Any], Awaitable[Any]], Callable[[Any], Any]]:
-    """Give an asynchronous step in two parts: what is awaited, and what is then made of it."""
+    """Give an asynchronous step in two parts: what is awaited, and what is then made of it.
+
+    The first takes a bare value, or, of a step about failures, a `Failed`.
+    """
     if code == MAP_ASYNC:
         return func, _same
     if code == BIND_ASYNC:
         return func, split
+    if code == LASH_ASYNC:
+        return (lambda failed: func(failed.error)), split
+    if code in {TAP_ASYNC, TAP_FAILURE_ASYNC}:
+
+        async def tap(item: Any) -> Any:
+            await func(item if code == TAP_ASYNC else item.error)
+            return item
+
+        return tap, _same
 
     async def attempt(value: Any) -> Any:
         try:
@@ -489,9 +501,12 @@ async def _fold_in(
     source: AsyncIterable[Any], folded: tuple[type[Exception], ...], *, packed: bool
 ) -> AsyncGenerator[Any, None]:
     """Give one failure, the last item, for a listed exception of the source."""
-    async with plain_iterator(source) as items:
+    async with contextlib.AsyncExitStack() as opened:
+        items: AsyncIterator[Any] | None = None
         while True:
             try:
+                if items is None:
+                    items = await opened.enter_async_context(plain_iterator(source))
                 item = await anext(items)
             except StopAsyncIteration:
                 return

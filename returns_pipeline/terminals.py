@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from aiostream import Stream
 from returns.future import Future, FutureResult
@@ -16,7 +17,7 @@ from returns_pipeline.operators import plain_iterator
 from returns_pipeline.stages import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from returns_pipeline.stages import Chain
 
@@ -109,20 +110,28 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
                 handled += 1
         return Success(handled)
 
-    def fold(self, initial: A, func: Callable[[A, T_co], A], /) -> FutureResult[A, E_co]:
+    @overload
+    def fold(self, initial: A, func: Callable[[A, T_co], A], /) -> FutureResult[A, E_co]: ...
+    @overload
+    def fold(
+        self, initial: A, func: Callable[[A, T_co], Coroutine[Any, Any, A]], /
+    ) -> FutureResult[A, E_co]: ...
+    def fold(self, initial: A, func: Callable[[A, T_co], Any], /) -> FutureResult[A, E_co]:
         """Combine all values into one: ``func`` of what there is so far and the next value.
 
-        Stops at the first failure, closes the source and gives it.
+        A ``func`` that is a coroutine function is awaited, one value at a time. Stops at the first
+        failure, closes the source and gives it.
         """
         return FutureResult(self._fold(initial, func))
 
-    async def _fold(self, initial: A, func: Callable[[A, T_co], A]) -> Result[A, E_co]:
+    async def _fold(self, initial: A, func: Callable[[A, T_co], Any]) -> Result[A, E_co]:
         folded = initial
         async with plain_iterator(stages.read(self._chain)) as items:
             async for item in items:
                 if item.__class__ is Failed:
                     return Failure(item.error)
-                folded = func(folded, item)
+                given = func(folded, item)
+                folded = await given if given.__class__ is CoroutineType else given
         return Success(folded)
 
     def first(self) -> FutureResult[T_co, E_co | StreamEmpty]:

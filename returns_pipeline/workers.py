@@ -13,7 +13,7 @@ from returns_pipeline.pump import Pump, Reader, wake
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
-__all__ = ["expand_concurrently", "map_concurrently"]
+__all__ = ["expand_concurrently", "map_concurrently", "map_only_concurrently"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -46,6 +46,21 @@ def map_concurrently(
     awaits it, and closes the source. The source runs in one task, each piece of work in its own.
     """
     return Reader(_Crew(source, limit, ordered=ordered, passing=passing, work=work, after=after))
+
+
+def map_only_concurrently(
+    source: AsyncIterable[A | F],
+    work: Callable[[F], Awaitable[B]],
+    limit: int,
+    *,
+    ordered: bool,
+    only: type[F],
+    after: Callable[[B], C],
+) -> AsyncIterator[A | C]:
+    """Do as `map_concurrently` with the items of one class; the others come out as they are."""
+    crew = _Crew(source, limit, ordered=ordered, passing=only, work=work, after=after)
+    crew.turn_round()
+    return Reader(crew)
 
 
 def expand_concurrently(
@@ -97,6 +112,7 @@ class _Crew(Pump[Any]):
         self._limit = limit
         self._ordered = ordered
         self._passing = passing
+        self._passes = True  # what is of that class; else, what is not
         self._work = work
         self._after = after
         self._expand = expand
@@ -108,6 +124,10 @@ class _Crew(Pump[Any]):
         self._busy = 0
         self._room: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
+
+    def turn_round(self) -> None:
+        """Work on what would pass, and let pass what would be worked on."""
+        self._passes = not self._passes
 
     def has_next(self) -> bool:
         """Say whether an item can be given out."""
@@ -155,7 +175,7 @@ class _Crew(Pump[Any]):
         cell = _Cell()
         if self._ordered:
             self._cells.append(cell)
-        if isinstance(item, self._passing):
+        if isinstance(item, self._passing) is self._passes:
             cell.outcome = item
             self._finish(cell)
             return

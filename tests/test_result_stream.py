@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -199,11 +201,12 @@ def test_wrong_arguments_are_refused_at_the_call() -> None:
             ResultStream.of(source)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="async iterable"):
             ResultStream.from_results(source)  # type: ignore[arg-type]
-    for concurrency in (0, -1):
-        with pytest.raises(InvalidArgument, match="concurrency"):
-            s.bind_async(even_async, concurrency=concurrency)
-        with pytest.raises(InvalidArgument, match="concurrency"):
-            s.flat_map(lambda n: numbers(n), concurrency=concurrency)
+    for concurrency in (0, -1, 1.5, math.nan, math.inf, "2"):
+        limit: Any = concurrency
+        with pytest.raises(InvalidArgument, match="concurrency must be"):
+            s.bind_async(even_async, concurrency=limit)
+        with pytest.raises(InvalidArgument, match="concurrency must be"):
+            s.flat_map(lambda n: numbers(n), concurrency=limit)
     with pytest.raises(InvalidArgument, match="n must"):
         s.chunks_or_timeout(0, 1.0)
     with pytest.raises(InvalidArgument, match="timeout"):
@@ -216,6 +219,11 @@ def test_wrong_arguments_are_refused_at_the_call() -> None:
         s.or_failure(asyncio.CancelledError)  # type: ignore[type-var]
     with pytest.raises(InvalidArgument, match="right after"):
         s.map(str).or_failure(OSError)
+
+
+def test_what_has_a_name_in_the_table_of_methods_can_be_given_by_it() -> None:
+    s = numbers().ensure(bool, error=str).until(stop=asyncio.Event())
+    assert all_of(s) == [Failure("0"), Success(1), Success(2), Success(3)]
 
 
 def test_a_step_that_gives_no_result_is_named_in_a_type_error() -> None:
@@ -238,6 +246,18 @@ def test_listed_exceptions_of_the_source_become_the_last_failure(packed: bool) -
     else:
         s = ResultStream.of(Source(2, error=error)).or_failure(OSError)
         assert all_of(s.map(str)) == [Success("0"), Success("1"), Failure(error)]
+
+
+def test_a_source_that_cannot_be_opened_fails_by_a_listed_exception_too() -> None:
+    error = OSError("refused")
+
+    class Broken:
+        def __aiter__(self) -> AsyncIterator[int]:
+            raise error
+
+    assert all_of(ResultStream.of(Broken()).or_failure(OSError)) == [Failure(error)]
+    with pytest.raises(OSError, match="refused"):
+        all_of(ResultStream.of(Broken()).or_failure(KeyError))
 
 
 def test_exceptions_of_steps_and_others_of_the_source_are_not_folded_in() -> None:
@@ -285,6 +305,26 @@ def test_it_is_a_stream_of_aiostream() -> None:
         assert await collect(s) == mixed  # and again
 
     run(main())
+
+
+def test_a_slice_and_a_sum_are_streams_of_results_with_all_their_methods() -> None:
+    async def main() -> None:
+        s = numbers().bind(even)
+        assert await s[1:3].alt(len).partition() == IO(([2], [8]))
+        assert await s[2].collect() == IOSuccess([2])
+        assert await (s + numbers(2)).partition() == IO(([0, 2, 0, 1], ["1 is odd", "3 is odd"]))
+        # What is added need not be Results: then there is nothing to do but read it.
+        plain = s[:1] + stream.just("end")
+        assert not isinstance(plain, ResultStream)
+        assert await collect(plain) == [Success(0), "end"]
+
+    run(main())
+
+
+def test_a_slice_closes_the_source_when_it_is_over() -> None:
+    source = Source()
+    assert run(ResultStream.of(source)[:2].collect().awaitable()) == IOSuccess([0, 1])
+    assert (source.read, source.closed) == (2, 1)
 
 
 def test_flat_map_replaces_each_value_by_the_items_of_its_stream() -> None:
@@ -463,6 +503,26 @@ def test_fold_first_last_and_run() -> None:
     assert run(ResultStream.of(source).first().awaitable()) == IOSuccess(0)
     assert (source.read, source.closed) == (1, 1)
     assert run(numbers().filter(bool).bind(even).first().awaitable()) == IOFailure("1 is odd")
+
+
+def test_fold_awaits_a_coroutine_function_one_value_at_a_time() -> None:
+    busy = 0
+
+    async def append(sofar: str, n: int) -> str:
+        nonlocal busy
+        assert not busy
+        busy += 1
+        await asyncio.sleep(1)
+        busy -= 1
+        return f"{sofar}{n}"
+
+    async def main() -> None:
+        for func in (append, partial(append), lambda sofar, n: append(sofar, n)):
+            assert await numbers().fold("", func) == IOSuccess("0123")
+            assert await numbers().bind(even).fold("", func) == IOFailure("1 is odd")
+        assert now() == 3 * (4 + 1)
+
+    run(main())
 
 
 def test_a_stream_without_items_has_no_first_nor_last() -> None:

@@ -7,15 +7,16 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiostream import stream
 from returns.future import FutureResult
 from returns.result import Failure, Result, Success
 
 import returns_pipeline.windows
-from returns_pipeline import ResultStream, pipe, results
+from returns_pipeline import InvalidArgument, ResultStream, StepContext, pipe, results
 from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiostream import Stream
 
@@ -43,6 +44,10 @@ async def positive_async(n: int) -> Result[int, KeyError]:
 
 def positive_future(n: int) -> FutureResult[int, KeyError]:
     return FutureResult(positive_async(n))
+
+
+def positive_step(n: int, _: StepContext) -> FutureResult[int, KeyError]:
+    return positive_future(n)
 
 
 async def one_over(n: int) -> float:
@@ -90,12 +95,15 @@ operators: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("ensure", "ensure", (bool, str), {}),
     ("tap", "tap", (seen.append,), {}),
     ("tap_async", "tap_async", (see,), {}),
+    ("tap_async", "tap_async", (see,), {"concurrency": 2, "ordered": False}),
     ("alt", "alt", (len,), {}),
     ("bimap", "bimap", (str, len), {}),
     ("lash", "lash", (recover,), {}),
     ("lash_async", "lash_async", (recover_async,), {}),
+    ("lash_async", "lash_async", (recover_async,), {"concurrency": 4, "ordered": False}),
     ("tap_failure", "tap_failure", (seen.append,), {}),
     ("tap_failure_async", "tap_failure_async", (see,), {}),
+    ("tap_failure_async", "tap_failure_async", (see,), {"concurrency": 4}),
 ]
 
 
@@ -139,6 +147,40 @@ def test_until_has_all_three_forms() -> None:
     run(main())
 
 
+def test_the_two_halves_have_all_three_forms() -> None:
+    async def main() -> None:
+        s = ResultStream.from_results(Repeatable())
+        for values in (s.successes(), results.successes(Repeatable()), s | pipe.successes()):
+            assert await stream.list(values) == [0, 2]
+        for errors in (s.failures(), results.failures(Repeatable()), s | pipe.failures()):
+            assert await stream.list(errors) == ["1 is odd", "3 is odd"]
+
+    run(main())
+
+
+piped_wrongly: dict[str, Callable[[], object]] = {
+    "bind_async": lambda: pipe.bind_async_result(positive_async, concurrency=0),
+    "bind_future_result": lambda: pipe.bind_future_result(positive_future, concurrency=0),
+    "bind_step": lambda: pipe.bind_step(positive_step, StepContext("job"), concurrency=0),
+    "map_async": lambda: pipe.map_async(double, concurrency=0),
+    "flat_map": lambda: pipe.flat_map(repeat, concurrency=0),
+    "attempt": lambda: pipe.attempt(str),  # type: ignore[call-overload]
+    "attempt_async": lambda: pipe.attempt_async(double, KeyError, concurrency=0),
+    "tap_async": lambda: pipe.tap_async(see, concurrency=0),
+    "lash_async": lambda: pipe.lash_async(recover_async, concurrency=0),
+    "tap_failure_async": lambda: pipe.tap_failure_async(see, concurrency=0),
+    "broadcast": lambda: pipe.broadcast(0),
+    "partition": lambda: pipe.partition(bool, buffer=0),
+    "throttle": lambda: pipe.throttle(0.0),
+}
+
+
+@pytest.mark.parametrize("make", piped_wrongly.values(), ids=piped_wrongly)
+def test_a_bad_argument_is_refused_before_the_source_has_come(make: Callable[[], object]) -> None:
+    with pytest.raises(InvalidArgument):
+        make()
+
+
 def test_every_step_of_the_class_has_an_operator_and_the_test_above_knows_it() -> None:
     windows = set(pipe.__all__) & set(returns_pipeline.windows.__all__)
     together = set(pipe.__all__) & set(returns_pipeline.combine.__all__)
@@ -151,7 +193,7 @@ def test_every_step_of_the_class_has_an_operator_and_the_test_above_knows_it() -
         and name not in {"or_failure", "bind_step", "zip"} | windows | together
     }
     assert steps == {method for method, *_ in operators} | {"until"}
-    names = {name for _, name, *_ in operators} | {"until_result"}
+    names = {name for _, name, *_ in operators} | {"until_result", "successes", "failures"}
     assert set(results.__all__) - {"bind_step"} == names
     assert set(pipe.__all__) - {"bind_step"} == names | windows | together
 

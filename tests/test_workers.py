@@ -296,6 +296,43 @@ def test_failures_pass_without_work_and_keep_their_place() -> None:
     assert work.started == [0, 1, 2]
 
 
+def odd_fails(n: int) -> Result[int, int]:
+    return Failure(n) if n % 2 else Success(n)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_steps_about_failures_work_on_them_alone_and_keep_every_item(ordered: bool) -> None:
+    async def main() -> None:
+        for name, made in ("tap_failure_async", Failure), ("lash_async", Success):
+            work = Work(5, 3, 1)
+
+            async def recover(n: int, work: Work = work) -> Result[int, int]:
+                await work(n // 2)
+                return Success(n)
+
+            step = getattr(ResultStream.of(count_up(6)).bind(odd_fails), name)
+            async with step(recover, concurrency=6, ordered=ordered).stream() as items:
+                seen = [item async for item in items]
+            expected = [Success(0), made(1), Success(2), made(3), Success(4), made(5)]
+            unordered = [*expected[::2], *expected[5:0:-2]]
+            assert seen == (expected if ordered else unordered)
+            assert work.started == [0, 1, 2]
+
+    run(main())
+
+
+def test_side_effects_run_side_by_side_and_leave_the_items_as_they_are() -> None:
+    work = Work(2, 1, 3)
+
+    async def main() -> None:
+        s = ResultStream.of(count_up(3)).tap_async(work, concurrency=3)
+        assert await s.collect() == IOSuccess([0, 1, 2])
+        assert asyncio.get_running_loop().time() == 3
+
+    run(main())
+    assert sorted(work.started) == [0, 1, 2]
+
+
 def test_a_failure_stops_a_terminal_and_the_work_under_way() -> None:
     work = Work(2, 1, 30, 40)
 

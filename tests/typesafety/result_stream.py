@@ -56,6 +56,10 @@ async def note(value: object) -> None:
     print(value)
 
 
+async def append(text: str, n: int) -> str:
+    return text + str(n)
+
+
 def of(source: AsyncIterable[int], results: AsyncIterable[Result[int, NoStock]]) -> None:
     """Plain values cannot fail; Results are taken as they are."""
     assert_type(ResultStream.of(source), ResultStream[int, Never])
@@ -87,10 +91,13 @@ def values(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
         s.ensure(lambda n: n > 1, lambda n: KeyError(n)), ResultStream[int, ValueError | KeyError]
     )
     assert_type(s.tap(lambda n: print(n + 1)), ResultStream[int, ValueError])
+    assert_type(s.ensure(bool, error=str), ResultStream[int, ValueError | str])
     assert_type(s.tap_async(note), ResultStream[int, ValueError])
+    assert_type(s.tap_async(note, concurrency=2, ordered=False), ResultStream[int, ValueError])
     assert_type(s.flat_map(many, concurrency=2), ResultStream[bytes, ValueError | KeyError])
     assert_type(s.chunks_or_timeout(500, 2.0), ResultStream[list[int], ValueError])
     assert_type(s.until(stop), ResultStream[int, ValueError])
+    assert_type(s.until(stop=stop), ResultStream[int, ValueError])
     assert_type(s.successes(), Stream[int])
     s.map(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.bind(str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -133,8 +140,10 @@ def failures(s: ResultStream[int, NoStock]) -> None:
     assert_type(s.bimap(str, lambda error: len(error.args)), ResultStream[str, int])
     assert_type(s.lash(recover), ResultStream[int | bool, Refused])
     assert_type(s.lash_async(recover_async), ResultStream[int | bool, Refused])
+    assert_type(s.lash_async(recover_async, concurrency=2), ResultStream[int | bool, Refused])
     assert_type(s.tap_failure(print), ResultStream[int, NoStock])
     assert_type(s.tap_failure_async(note), ResultStream[int, NoStock])
+    assert_type(s.tap_failure_async(note, concurrency=2), ResultStream[int, NoStock])
     assert_type(s.failures(), Stream[NoStock])
     s.alt(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.bimap(str.upper, str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -152,6 +161,8 @@ def terminals(s: ResultStream[int, NoStock]) -> None:
     assert_type(s.for_each(print), FutureResult[int, NoStock])
     assert_type(s.for_each(note), FutureResult[int, NoStock])
     assert_type(s.fold("", lambda text, n: text + str(n)), FutureResult[str, NoStock])
+    assert_type(s.fold("", append), FutureResult[str, NoStock])
+    assert_type(s.fold("", lambda text, n: append(text, n)), FutureResult[str, NoStock])
     assert_type(s.first(), FutureResult[int, NoStock | StreamEmpty])
     assert_type(s.last(), FutureResult[int, NoStock | StreamEmpty])
     assert_type(s.run(), FutureResult[int, NoStock])
@@ -166,10 +177,13 @@ def terminals(s: ResultStream[int, NoStock]) -> None:
     s.stream(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     cases(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.for_each(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.fold(0, append)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.fold("", lambda n, text: n + text)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnknownLambdaType, reportArgumentType]
 
 
-async def as_stream(s: ResultStream[int, NoStock]) -> None:
+async def as_stream(
+    s: ResultStream[int, NoStock], other: ResultStream[str, Refused], plain: Stream[bytes]
+) -> None:
     """It is an aiostream stream of Results."""
     async with s.stream() as items:
         async for item in items:
@@ -180,7 +194,12 @@ async def as_stream(s: ResultStream[int, NoStock]) -> None:
                 case Failure(error):
                     assert_type(error, NoStock)
     assert_type(await s, Result[int, NoStock])
-    assert_type(s[1:3], Stream[Result[int, NoStock]])
+    assert_type(s[1:3], ResultStream[int, NoStock])
+    assert_type(s[1], ResultStream[int, NoStock])
+    assert_type(s + other, ResultStream[int | str, NoStock | Refused])
+    assert_type(s + plain, Stream[Result[int, NoStock] | bytes])
+    _ = s["1"]  # type: ignore[index]  # pyright: ignore[reportArgumentType]
+    _ = s + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 
 
 def variance(s: ResultStream[bool, NoStock]) -> ResultStream[int, Exception]:
