@@ -134,6 +134,11 @@ class Reader(Generic[T]):
                     raise StopAsyncIteration
                 error, pump.error = pump.error, None
                 try:
+                    if isinstance(error, StopAsyncIteration):
+                        # Of a step, not of the source: to the reader it would be a clean end.
+                        raise RuntimeError(  # noqa: TRY004  # no argument has a wrong type
+                            "a step raised StopAsyncIteration"
+                        ) from error
                     raise error
                 finally:
                     del error  # its traceback holds this frame

@@ -197,6 +197,26 @@ class Noting(Through[int]):
         raise then
 
 
+def test_what_would_look_like_a_clean_end_is_an_error_that_names_it() -> None:
+    """As in an async generator: only the source itself ends by `StopAsyncIteration`."""
+
+    class Stepping(Through[int]):
+        async def pump(self) -> None:
+            await super().pump()
+            raise StopAsyncIteration
+
+    async def main() -> None:
+        reader = Reader(Stepping(numbers(2)))
+        assert [await anext(reader), await anext(reader)] == [0, 1]
+        with pytest.raises(RuntimeError, match="a step raised StopAsyncIteration") as caught:
+            await anext(reader)
+        assert isinstance(caught.value.__cause__, StopAsyncIteration)
+        with pytest.raises(StopAsyncIteration):
+            await anext(reader)
+
+    run(main())
+
+
 def test_a_second_error_is_noted_on_the_first() -> None:
     async def main() -> None:
         reader = Reader(Noting(KeyError("first"), OSError("then")))

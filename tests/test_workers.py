@@ -324,13 +324,30 @@ def test_steps_about_failures_work_on_them_alone_and_keep_every_item(ordered: bo
 def test_side_effects_run_side_by_side_and_leave_the_items_as_they_are() -> None:
     work = Work(2, 1, 3)
 
+    async def see(n: int) -> str:
+        return f"{await work(n)} was seen"
+
     async def main() -> None:
-        s = ResultStream.of(count_up(3)).tap_async(work, concurrency=3)
+        s = ResultStream.of(count_up(3)).tap_async(see, concurrency=3)
         assert await s.collect() == IOSuccess([0, 1, 2])
         assert asyncio.get_running_loop().time() == 3
 
     run(main())
     assert sorted(work.started) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_step_that_runs_into_the_end_of_another_iterator_does_not_end_the_stream(
+    concurrency: int,
+) -> None:
+    async def main() -> None:
+        others = count_up(2)
+        s = ResultStream.of(count_up(4)).map_async(lambda _: anext(others), concurrency=concurrency)
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+            await s.collect()
+        await others.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+    run(main())
 
 
 def test_a_failure_stops_a_terminal_and_the_work_under_way() -> None:
