@@ -12,6 +12,7 @@ from aiostream import Stream, stream, streamcontext
 from returns_pipeline import operators
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.operators import (
+    NO_SOURCE,
     Combiner,
     Operator,
     QuickStreamer,
@@ -85,6 +86,11 @@ def test_a_bad_argument_is_refused_at_the_call_in_each_form() -> None:
     for call in calls:
         with pytest.raises(ValueError, match="step must be at least 1"):
             call()
+
+
+def test_the_source_that_an_operator_is_tried_on_is_never_read() -> None:
+    with pytest.raises(NotImplementedError):
+        aiter(NO_SOURCE)
 
 
 def test_a_source_that_is_not_async_is_a_type_error_at_the_call_in_each_form() -> None:
