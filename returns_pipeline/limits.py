@@ -135,12 +135,12 @@ class RateLimit(_Shared):
             self._timer.cancel()
             self._timer = None
         if self._waiting:
-            self._timer = loop.call_at(self._next - self._allowance, self._on_timer, loop)
+            due = self._next - self._allowance
+            self._timer = loop.call_at(due, self._on_timer, loop, due)
 
-    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        # By the timer's own time: some loops fire a little early.
-        assert self._timer is not None
-        now = max(loop.time(), self._timer.when())
+    def _on_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        # By the time it was set for: some loops fire a little early.
+        now = max(loop.time(), when)
         self._timer = None
         while self._waiting:
             if self._waiting[0].cancelled():

@@ -343,7 +343,7 @@ class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
             if self.loop.time() >= self._deadline:
                 self._silent = True
             else:
-                self._timer = self.loop.call_at(self._deadline, self._on_timer)
+                self._timer = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
         return self._silent
 
     def take(self) -> tuple[K, T] | TimedOut:
@@ -354,16 +354,14 @@ class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
         self._silent = False
         return TimedOut(self._timeout)
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, when: float) -> None:
         # One handle serves all reads: it is moved on when it fires for a silence that has ended.
-        assert self._timer is not None
-        when = self._timer.when()
         self._timer = None
         if self._deadline <= when:
             self._silent = True
             self.wake_reader()
         elif self.ready is not None:
-            self._timer = self.loop.call_at(self._deadline, self._on_timer)
+            self._timer = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
 
     def dismiss(self) -> None:
         super().dismiss()

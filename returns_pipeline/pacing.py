@@ -52,7 +52,7 @@ class _Throttling(Lanes[T, T]):
         if due <= self.loop.time() or due <= self._reached:
             return True
         if self._timer is None:
-            self._timer = self.loop.call_at(due, self._on_timer)
+            self._timer = self.loop.call_at(due, self._on_timer, due)
         return False
 
     def take(self) -> T:
@@ -64,9 +64,8 @@ class _Throttling(Lanes[T, T]):
             self._expected = max(self._expected, self.loop.time()) + self._interval
         return item
 
-    def _on_timer(self) -> None:
-        assert self._timer is not None
-        self._reached = self._timer.when()
+    def _on_timer(self, when: float) -> None:
+        self._reached = when
         self._timer = None
         self.wake_reader()
 
@@ -211,17 +210,15 @@ class _Debouncing(Pump[T]):
         self._last[:] = [item]
         self._deadline = self.loop.time() + self._quiet
         if self._timer is None and self._deadline != math.inf:
-            self._timer = self.loop.call_at(self._deadline, self._on_timer)
+            self._timer = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, when: float) -> None:
         # One handle serves item after item: it is moved on when it fires for one that was replaced.
-        assert self._timer is not None
-        when = self._timer.when()
         self._timer = None
         if not self._last:
             return
         if when < self._deadline:
-            self._timer = self.loop.call_at(self._deadline, self._on_timer)
+            self._timer = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
         else:
             self._on_silence()
 

@@ -231,20 +231,21 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
         self._idle[inbox.key] = now
         wake(self.room)
         if self._timer is None and self._idle_after != math.inf:
-            self._timer = self.loop.call_at(now + self._idle_after, self._on_timer)
+            self._arm(now + self._idle_after)
 
     def works(self, inbox: _Inbox[K, T]) -> None:
         """Take note of one that has an item, or does not wait for one any more."""
         self._idle.pop(inbox.key, None)
 
-    def _on_timer(self) -> None:
-        assert self._timer is not None
-        now = self._timer.when()
+    def _arm(self, due: float) -> None:
+        self._timer = self.loop.call_at(due, self._on_timer, due)
+
+    def _on_timer(self, now: float) -> None:
         self._timer = None
         while self._idle:
             key, since = next(iter(self._idle.items()))
             if since + self._idle_after > now:
-                self._timer = self.loop.call_at(since + self._idle_after, self._on_timer)
+                self._arm(since + self._idle_after)
                 return
             del self._idle[key]
             self._inboxes[key].close()

@@ -230,7 +230,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         if held == 1:
             self._deadline = now + self._timeout
             if self._armed is None and self._deadline != math.inf:
-                self._armed = self.loop.call_at(self._deadline, self._on_timer)
+                self._armed = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
         else:
             if now - self._looked > MAX_SLICE:
                 self._stride = 1
@@ -246,12 +246,11 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         self._mark = min(held + self._stride, self._n)
         return pause
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, when: float) -> None:
         # One handle serves list after list: it is moved on when it fires for one that has been
         # handed out, so that a list closed by its size costs no timer. Deadlines are compared to
-        # the handle's own time, not to the clock: some loops fire a little early.
-        assert self._armed is not None
-        when = self._armed.when()
+        # the time it was set for, not to the clock: some loops fire a little early. The handle
+        # itself need not know that time: uvloop's rounds it, and has none if it is due at once.
         self._armed = None
         if not self._items:
             return
@@ -259,4 +258,4 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
             self._due = True
             self.wake_reader()
         else:
-            self._armed = self.loop.call_at(self._deadline, self._on_timer)
+            self._armed = self.loop.call_at(self._deadline, self._on_timer, self._deadline)

@@ -13,7 +13,7 @@ import math
 import weakref
 from dataclasses import dataclass
 from itertools import chain, cycle
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, TypeVar, TypeVarTuple, cast
 
 import pytest
 from aiostream import Stream, stream
@@ -21,7 +21,9 @@ from returns.result import Result, Success
 
 from returns_pipeline import ResultStream, combine, windows
 from returns_pipeline.operators import Operator
-from returns_pipeline.testing import FaultInjector, VirtualTimeLoop, Wait, run, timed
+from returns_pipeline.outcomes import settled
+from returns_pipeline.policies import rate_limit
+from returns_pipeline.testing import FaultInjector, VirtualTimeLoop, Wait, run, timed, timeline
 from returns_pipeline.windows import (
     Session,
     Tumbling,
@@ -34,7 +36,12 @@ from returns_pipeline.windows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    import contextvars
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Item:
@@ -296,6 +303,72 @@ def test_every_item_comes_out_once_in_order_whatever_the_reader_takes(
         check_complete(case, given, only_items(steps))
 
     run(main())
+
+
+class BareTimer:
+    """All that a loop promises of a timer: it can be cancelled."""
+
+    _source_traceback = None
+
+    def __init__(self, handle: asyncio.TimerHandle) -> None:
+        self.cancel = handle.cancel
+        self.cancelled = handle.cancelled
+
+
+class BareTimers(VirtualTimeLoop):
+    """Its timers do not know when they are due: as uvloop's, if they are due at once."""
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        made: Any = BareTimer(super().call_at(when, callback, *args, context=context))
+        return cast("asyncio.TimerHandle", made)
+
+
+def on_bare_timers(main: Coroutine[Any, Any, T]) -> T:
+    """Run it, and fail if a callback does."""
+    failed: list[dict[str, Any]] = []
+    with asyncio.Runner(loop_factory=BareTimers) as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: failed.append(context))
+        given = runner.run(main)
+    assert failed == []
+    return given
+
+
+@every_case
+def test_a_timer_need_not_know_when_it_is_due(case: Case) -> None:
+    async def main() -> list[Any]:
+        async with case.operator(timed(*steps), *case.args, **case.kwargs).stream() as opened:
+            return [window async for window in opened]
+
+    steps = items_and_pauses()
+    check_complete(case, on_bare_timers(main()), only_items(steps))
+
+
+def test_nor_need_those_that_tell_of_silence_retire_workers_or_space_steps() -> None:
+    async def echo_all(_: int, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for item in items:
+            yield item
+
+    async def note() -> Result[float, Never]:
+        return Success(asyncio.get_running_loop().time())
+
+    async def main() -> None:
+        pauses = timed(1, Wait(5), 2, Wait(1), 3, Wait(9), 4)
+        told = combine.select({"x": pauses}, timeout=4.0)
+        assert [at for at, _ in await timeline(told)] == [0, 4, 5, 6, 10, 14, 15]
+        routed = combine.route(pauses, abs, echo_all, idle_after=3.0)
+        assert await timeline(routed) == [(0, 1), (5, 2), (6, 3), (15, 4)]
+        limited = rate_limit(1, per=2.0)(note)
+        started = asyncio.get_running_loop().time()
+        given = await asyncio.gather(*[settled(limited()) for _ in range(3)])
+        assert [result.unwrap() - started for result in given] == [0, 2, 4]
+
+    on_bare_timers(main())
 
 
 @every_case
