@@ -158,7 +158,11 @@ def bind_result(
 
 
 def bind_async_result(
-    func: Callable[[A], Awaitable[Result[B, F]]], /, *, concurrency: int = 1, ordered: bool = True
+    func: Callable[[A], FutureResult[B, F] | Awaitable[Result[B, F]]],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]:
     """Replace each value by the Result that ``func`` of it gives when awaited."""
     return _behind(lambda source: source.bind_async(func, concurrency=concurrency, ordered=ordered))
@@ -340,7 +344,11 @@ def lash(
 
 
 def lash_async(
-    func: Callable[[E], Awaitable[Result[B, F]]], /, *, concurrency: int = 1, ordered: bool = True
+    func: Callable[[E], FutureResult[B, F] | Awaitable[Result[B, F]]],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A | B, F]]:
     """Do as `lash`, awaiting ``func``."""
     return _behind(lambda source: source.lash_async(func, concurrency=concurrency, ordered=ordered))

@@ -274,13 +274,15 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
 
     def bind_async(
         self,
-        func: Callable[[T_co], Awaitable[Result[U, F]]],
+        func: Callable[[T_co], FutureResult[U, F] | Awaitable[Result[U, F]]],
         /,
         *,
         concurrency: int = 1,
         ordered: bool = True,
     ) -> ResultStream[U, E_co | F]:
         """Replace each value by the Result that ``func`` of it gives when awaited.
+
+        It is a coroutine function, or gives a `FutureResult`, as what a policy makes of one does.
 
         With a ``concurrency`` of 1, one at a time, in the reader's task, and only when the reader
         asks for an item. With more, up to that many at a time, each in a task of its own; then
@@ -305,7 +307,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         concurrency: int = 1,
         ordered: bool = True,
     ) -> ResultStream[U, E_co | F]:
-        """Do as `bind_async`, for functions that give a `FutureResult`."""
+        """Do as `bind_async`, for functions that give a `FutureResult` and nothing else."""
         return self._async_step(
             stages.BIND_ASYNC, _awaiting_future(func), None, concurrency, ordered
         )
@@ -804,7 +806,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
 
     def lash_async(
         self,
-        func: Callable[[E_co], Awaitable[Result[U, F]]],
+        func: Callable[[E_co], FutureResult[U, F] | Awaitable[Result[U, F]]],
         /,
         *,
         concurrency: int = 1,

@@ -88,7 +88,7 @@ def bind_result(
 
 def bind_async_result(
     source: AsyncIterable[Result[A, E]],
-    func: Callable[[A], Awaitable[Result[B, F]]],
+    func: Callable[[A], FutureResult[B, F] | Awaitable[Result[B, F]]],
     /,
     *,
     concurrency: int = 1,
@@ -314,7 +314,7 @@ def lash(
 
 def lash_async(
     source: AsyncIterable[Result[A, E]],
-    func: Callable[[E], Awaitable[Result[B, F]]],
+    func: Callable[[E], FutureResult[B, F] | Awaitable[Result[B, F]]],
     /,
     *,
     concurrency: int = 1,

@@ -25,6 +25,7 @@ from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
 from returns_pipeline.operators import plain_iterator
+from returns_pipeline.outcomes import unpacked
 from returns_pipeline.pump import wait_done
 
 if TYPE_CHECKING:
@@ -171,6 +172,12 @@ def split(result: Result[Any, Any]) -> Any:
     if isinstance(result, Success):
         return result.unwrap()
     return Failed(_error_of(result))
+
+
+def _split_awaited(given: object) -> Any:
+    """Do the same with what awaiting a coroutine or a `FutureResult` gave."""
+    result: Any = unpacked(given)
+    return split(result)
 
 
 def read(chain: Chain) -> AsyncGenerator[Any, None]:
@@ -405,7 +412,9 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                             break
                     elif code == BIND_ASYNC:
                         value = await func(value)
-                        if isinstance(value, Success):
+                        if isinstance(value, Success) or isinstance(
+                            value := unpacked(value), Success
+                        ):
                             value = value.unwrap()
                         else:
                             failed, error = True, _error_of(value)
@@ -446,7 +455,7 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                     elif code == TAP_FAILURE_ASYNC:
                         await func(error)
                     else:  # LASH, LASH_ASYNC
-                        value = func(error) if code == LASH else await func(error)
+                        value = func(error) if code == LASH else unpacked(await func(error))
                         if isinstance(value, Success):
                             value = value.unwrap()
                             break
@@ -473,9 +482,9 @@ def on_its_own(
     if code == MAP_ASYNC:
         return func, _same
     if code == BIND_ASYNC:
-        return func, split
+        return func, _split_awaited
     if code == LASH_ASYNC:
-        return (lambda failed: func(failed.error)), split
+        return (lambda failed: func(failed.error)), _split_awaited
     if code in {TAP_ASYNC, TAP_FAILURE_ASYNC}:
 
         async def tap(item: Any) -> Any:

@@ -17,6 +17,7 @@ from returns.io import IO, IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
 from returns_pipeline import FailedItems, InvalidArgument, ResultStream, StreamEmpty
+from returns_pipeline.policies import RetryPolicy, with_retry
 from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
@@ -118,15 +119,20 @@ def test_asynchronous_steps_do_the_same_as_their_synchronous_forms(concurrency: 
     assert all_of(s.bind_async(even_async, concurrency=concurrency)) == mixed
     futures = s.bind_future_result(lambda n: FutureResult(even_async(n)), concurrency=concurrency)
     assert all_of(futures) == mixed
+    either = s.bind_async(lambda n: FutureResult(even_async(n)), concurrency=concurrency)
+    assert all_of(either) == mixed
+    retried = s.bind_async(with_retry(even_async, RetryPolicy(1)), concurrency=concurrency)
+    assert all_of(retried.alt(lambda exhausted: exhausted.errors[0])) == mixed
     attempted = s.attempt_async(one_over, ZeroDivisionError, concurrency=concurrency)
     assert all_of(attempted.alt(type)) == [
         Failure(ZeroDivisionError), Success(1.0), Success(0.5), Success(1 / 3),
     ]  # fmt: skip
     later = s.filter(bool).map_async(one_over, concurrency=concurrency)
     assert all_of(later) == [Success(1.0), Success(0.5), Success(1 / 3)]
-    assert all_of(s.bind(even).lash_async(shout)) == [
-        Success(0), Success("1 IS ODD"), Success(2), Failure("3 IS ODD"),
-    ]  # fmt: skip
+    for shouting in (shout, lambda error: FutureResult(shout(error))):
+        assert all_of(s.bind(even).lash_async(shouting, concurrency=concurrency)) == [
+            Success(0), Success("1 IS ODD"), Success(2), Failure("3 IS ODD"),
+        ]  # fmt: skip
 
 
 def test_side_effects_see_their_side_alone_and_in_order() -> None:
@@ -229,6 +235,13 @@ def test_what_has_a_name_in_the_table_of_methods_can_be_given_by_it() -> None:
 def test_a_step_that_gives_no_result_is_named_in_a_type_error() -> None:
     with pytest.raises(TypeError, match="expected a Success or a Failure, not 0"):
         all_of(numbers().bind(lambda n: n))  # type: ignore[arg-type, return-value]
+
+    async def same(n: int) -> int:
+        return n
+
+    for concurrency in (1, 3):
+        with pytest.raises(TypeError, match="expected a Success or a Failure, not 0"):
+            all_of(numbers().bind_async(same, concurrency=concurrency))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("packed", [False, True])

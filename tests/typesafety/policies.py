@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from returns.future import FutureResult, future_safe
 from returns.result import Result, Success
 
+from returns_pipeline import pipe
 from returns_pipeline.context import StepContext
 from returns_pipeline.cron import CronWait, cron
 from returns_pipeline.errors import (
@@ -255,7 +256,19 @@ def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
         ResultStream[bytes, RetriesExhausted[KeyError | StepTimeout] | OSError | StepTimeout],
     )
     texts.bind_future_result(with_policy(look_up, each))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    texts.bind_async(with_policy(convert, each))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(
+        texts.bind_async(with_policy(convert, each), concurrency=8),
+        ResultStream[int, RetriesExhausted[ValueError | StepTimeout]],
+    )
+    assert_type(
+        texts.bind_async(lambda text: with_policy(convert, each)(text.strip())),
+        ResultStream[int, RetriesExhausted[ValueError | StepTimeout]],
+    )
+    assert_type(
+        texts | pipe.bind_async_result(with_policy(convert, each)),
+        ResultStream[int, RetriesExhausted[ValueError | StepTimeout]],
+    )
+    texts.bind_async(with_policy(look_up, each))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def told(event: RetryEvent) -> None:
         assert_type(event.attempt, int)
