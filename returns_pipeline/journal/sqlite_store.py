@@ -66,6 +66,8 @@ PRAGMA user_version = {_VERSION};
 _COLUMNS: Final = (
     "id, place, path, key, name, version, arguments, state, attempts, next_attempt, error"
 )
+# Seconds between two attempts where SQLite itself does not wait.
+_PAUSE: Final = 0.005
 # STRICT tables came with 3.37.
 _OLDEST: Final = (3, 37, 0)
 
@@ -138,7 +140,21 @@ class SqliteStore:
         return db
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
-        (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+        """Write ahead.
+
+        The first change of the mode reads before it writes: if another process makes the same file
+        meanwhile, SQLite refuses at once, for who has read and waits could be in a deadlock. Here
+        nothing is held between two attempts.
+        """
+        until = time.monotonic() + self._patience
+        mode = ""
+        while not mode:
+            try:
+                (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE)
         if mode != "wal":
             raise JournalUnavailable(str(self), f"no write-ahead log here, but {mode!r}")
 

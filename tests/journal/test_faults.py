@@ -198,6 +198,30 @@ def test_looking_takes_part_in_nothing(path: Path) -> None:
     assert missing.read_bytes() == b""
 
 
+@pytest.mark.parametrize("patience", [0.1, 10.0])
+def test_a_file_that_another_process_is_making_is_waited_for(path: Path, patience: float) -> None:
+    """SQLite refuses at once to change the mode of a file that is locked, whatever its timeout."""
+
+    async def main() -> None:
+        journal = SqliteJournal(path, patience=patience)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            recovering = asyncio.create_task(recover(journal, registry))
+            done, _ = await asyncio.wait({recovering}, timeout=0.3)
+            other.execute("COMMIT")
+        if patience == 0.1:
+            assert done
+            with pytest.raises(JournalUnavailable, match="locked"):
+                await recovering
+        assert await recover(journal, registry) == []
+        if patience == 10.0:
+            assert not done
+            assert await recovering == []
+        await journal.close()
+
+    asyncio.run(main())
+
+
 def test_a_file_locked_for_longer_than_patience_is_said_to_be(path: Path) -> None:
     leave_open(path, a="x")
 
