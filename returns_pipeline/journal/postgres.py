@@ -207,6 +207,7 @@ class PostgresJournal:
         self._actions: dict[str, _Action] = {}
         self._renewed = -math.inf
         self._in_doubt = False  # the last batch was sent, and no answer has come
+        self._repeated = False  # it was sent before, perhaps with another connection
         # What the next batch has to clear up: actions of which nobody knows whether they are on
         # record; sagas claimed for nobody; moves that could not be made yet.
         self._doubtful: list[str] = []
@@ -594,22 +595,34 @@ class PostgresJournal:
         except BaseException:
             self._doubtful, self._unheard = doubtful, unheard or self._unheard
             raise
-        while self._lease and _clock() - self._renewed >= self._lease:
-            # The answer came so late that others may have taken over meanwhile: look again.
-            places = [
-                place
-                for place, request in enumerate(batch)
-                if outcomes[place] is True and request.do in {"record", "change"}
-            ]
-            step: dict[str, object] = {"do": "change", "rows": []}
-            step["rows"] = [
-                {"n": n, "epoch": 1} | _only(batch[n].rows[0], "id", "saga", "epoch")
-                for n in places
-            ]
-            again = await self._answers([(step, places)], len(batch))
+        await self._confirm(batch, outcomes)
+        return outcomes
+
+    async def _confirm(self, batch: list[_Request], outcomes: list[Any]) -> None:
+        """Look whether what was granted is so still, where others may have taken over meanwhile.
+
+        They may while an answer is late for the lease. They also may when the connection has ended
+        before the answer came: what the next connection brings is the answer of then.
+        """
+        places = [
+            place
+            for place, request in enumerate(batch)
+            if outcomes[place] is True and request.do in {"record", "change"}
+        ]
+        step: dict[str, object] = {"do": "change", "rows": []}
+        step["rows"] = [
+            {"n": n, "epoch": 1} | _only(batch[n].rows[0], "id", "saga", "epoch") for n in places
+        ]
+        while places and (
+            self._repeated or (self._lease and _clock() - self._renewed >= self._lease)
+        ):
+            try:
+                again = await self._answers([(step, places)], len(batch))
+            except BaseException:
+                self._in_doubt = True  # it is on record, and will not be known to be
+                raise
             for place in places:
                 outcomes[place] = again[place]
-        return outcomes
 
     def _steps(self, batch: list[_Request]) -> list[_Step]:
         """Put requests together: those of one kind, between others, make one step."""
@@ -646,7 +659,7 @@ class PostgresJournal:
         async def attempt() -> list[Any]:
             await self._session.open(self._owner)
             begun = _clock()
-            self._in_doubt = True
+            self._repeated, self._in_doubt = self._in_doubt, True
             answers = await self._session.apply(self._owner, number, self._lease, bodies)
             self._in_doubt = False
             self._renewed = begun

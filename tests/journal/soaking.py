@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from returns_pipeline.journal import PostgresJournal, SqliteJournal, recover
 from returns_pipeline.outcomes import settled
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.retry import RetryPolicy
-from returns_pipeline.testing import timed
+from returns_pipeline.testing import FaultyJournal, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,16 +41,17 @@ CREATE TABLE effect (name TEXT PRIMARY KEY, key TEXT NOT NULL);
 CREATE TABLE written (name TEXT PRIMARY KEY);
 CREATE TABLE tombstone (name TEXT PRIMARY KEY);
 CREATE TABLE undone (name TEXT PRIMARY KEY, by TEXT NOT NULL);
-CREATE TABLE running (name TEXT PRIMARY KEY, pid INTEGER NOT NULL, began REAL NOT NULL);
+CREATE TABLE running (name TEXT PRIMARY KEY, pid INTEGER NOT NULL, asked REAL NOT NULL);
 CREATE TABLE committed (name TEXT PRIMARY KEY);
 CREATE TABLE journal_error (what TEXT);
-CREATE TABLE violation (what TEXT, began REAL NOT NULL DEFAULT 0);
+CREATE TABLE violation (what TEXT, asked REAL NOT NULL DEFAULT 0);
 """
 
 registry = CompensationRegistry()
 place = Path()
 me = ""  # what this process does: "work" or "recover"
 dice = random.Random()
+asked: ContextVar[float] = ContextVar("asked")  # when the journal was asked whether it may begin
 
 
 class Planned(Exception):
@@ -78,6 +80,11 @@ def note(table: str, what: str) -> None:
         db.execute(f"INSERT INTO {table} VALUES (?)", (what,))
 
 
+def note_time(place: str) -> None:
+    if place == "before mark.begin()":
+        _ = asked.set(time.time())
+
+
 def lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -90,11 +97,10 @@ def lives(pid: int) -> bool:
 async def take_back(name: str) -> None:
     """Take an effect back. One attempt in ten fails, before it has worked or behind that."""
     with sink() as db:
-        row = db.execute("SELECT pid, began FROM running WHERE name = ?", (name,)).fetchone()
+        row = db.execute("SELECT pid, asked FROM running WHERE name = ?", (name,)).fetchone()
         if row is not None and row[0] != os.getpid() and lives(row[0]):
             db.execute("INSERT INTO violation VALUES (?, ?)", (f"two undo {name}", row[1]))
-        now = time.time()
-        db.execute("REPLACE INTO running VALUES (?, ?, ?)", (name, os.getpid(), now))
+        db.execute("REPLACE INTO running VALUES (?, ?, ?)", (name, os.getpid(), asked.get()))
     try:
         if dice.random() < 0.05:
             raise OSError("not now")
@@ -207,6 +213,7 @@ async def main(what: str, store: str, who: str) -> None:
         journal = SqliteJournal(place / "journal.db", lazy_commits=lazy, patience=30.0)
     else:
         journal = PostgresJournal(store, patience=20.0)
+    journal = FaultyJournal(journal, note_time)
     await (work(journal, who, lazy=lazy) if what == "work" else undo_all(journal))
     await journal.close()
 

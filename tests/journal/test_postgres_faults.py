@@ -542,6 +542,88 @@ def test_what_cannot_be_known_is_not_guessed(make: Place, wire: type[Wire], deli
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("asks", ["record", "begin"])
+def test_an_answer_from_before_the_saga_was_taken_over_counts_for_nothing(
+    make: Place, wire: type[Wire], asks: str
+) -> None:
+    """The request is carried out, its answer lost, and the owner back only when it was robbed."""
+
+    async def main() -> None:
+        async with wire(make.dsn) as way, make() as other:
+            way.closes = True
+            async with make(dsn=way.dsn) as journal:
+                scope = CompensationScope("a", journal=journal)
+                await scope.register(undo, "x")
+                other_scope = CompensationScope("b", journal=journal)
+                await other_scope.register(undo, "y")
+                await other_scope.compensate()  # each statement is known to the server by now
+                undone.clear()
+                # The request and the answer; behind a pooler, the statement is sent each time.
+                way.left = 4 if make.options["liveness"] == "lease" else 2
+                asking = asyncio.create_task(
+                    register(scope, "z") if asks == "record" else roll_back(scope)
+                )
+                await make.until(lambda: is_closed(way))
+                robbed = await make.recovered(other, registry)
+                assert [len(report.done) for report in robbed] == [1 + (asks == "record")]
+                assert [it.attempts for it in robbed[0].done][-1] == 1 + (asks == "begin")
+                way.closed = False
+                with pytest.raises(LeaseLost):
+                    await asking
+                assert undone == ["z", "x"][asks == "begin" :]
+                scope._records = []  # or it says so when it is dropped
+
+    async def register(scope: CompensationScope, name: str) -> None:
+        await scope.register(undo, name)
+
+    async def roll_back(scope: CompensationScope) -> None:
+        report = await scope.compensate()
+        (error,) = (entry.error for entry in report.failures)
+        assert isinstance(error, LeaseLost)
+        raise error
+
+    async def is_closed(way: Wire) -> bool:
+        return way.closed
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("connections", [0, 1, 2])
+def test_what_is_refused_after_its_answer_was_lost_is_not_on_record(
+    place: Place, wire: type[Wire], connections: int
+) -> None:
+    """The answer is asked for again, then whether it still holds; before one, the way is gone."""
+
+    async def main() -> None:
+        async with wire(place.dsn) as way, place() as watcher, place(dsn=way.dsn) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo, "x")
+            session, left = journal._session, connections
+
+            async def open_(owner: str) -> None:
+                nonlocal left
+                if way.left <= 0:
+                    left -= 1
+                    if left < 0:
+                        raise ConnectionError("no way")
+                await type(session).open(session, owner)
+
+            journal._patience, session.open = 0.5, open_  # type: ignore[method-assign]
+            way.left = 2  # the request, and the answer
+            if connections < 2:
+                with pytest.raises(JournalUnavailable, match="no way"):
+                    await scope.register(undo, "y")
+            else:
+                await scope.register(undo, "y")
+            del session.open
+            assert len(scope) == 1 + (connections == 2)
+            await scope.register(undo, "z")
+            assert len((await place.states(watcher))["a"]) == len(scope)
+            await scope.commit()
+
+    asyncio.run(main())
+
+
 def test_a_move_that_could_not_be_made_is_made_with_the_next_request(make: Place) -> None:
     async def main() -> None:
         async with make(patience=0.5) as journal, make.database() as database:
