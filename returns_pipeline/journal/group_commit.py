@@ -63,6 +63,9 @@ class Store(Protocol):
         """Open the file."""
         ...
 
+    def lock(self, db: sqlite3.Connection) -> None:
+        """Begin a transaction that writes."""
+
     def begin(self, db: sqlite3.Connection) -> None:
         """Check, at the beginning of a transaction, that it may be written to at all."""
 
@@ -365,7 +368,7 @@ class GroupCommit:
 
     @contextlib.contextmanager
     def _transaction(self, db: sqlite3.Connection) -> Generator[None, None, None]:
-        _ = db.execute("BEGIN IMMEDIATE")
+        self._store.lock(db)
         try:
             self._store.begin(db)
             yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import math
+import random
 import shutil
 import sqlite3
 import tempfile
@@ -66,8 +67,8 @@ PRAGMA user_version = {_VERSION};
 _COLUMNS: Final = (
     "id, place, path, key, name, version, arguments, state, attempts, next_attempt, error"
 )
-# Seconds between two attempts where SQLite itself does not wait.
-_PAUSE: Final = 0.005
+# Seconds between two attempts to get a lock; of various lengths, or those of two processes meet.
+_PAUSE: Final = (0.0005, 0.0015)
 # STRICT tables came with 3.37.
 _OLDEST: Final = (3, 37, 0)
 
@@ -123,9 +124,10 @@ class SqliteStore:
             _ = db.execute("BEGIN")  # one state of the file: another process may be making it
             _ = _version(db, str(self))
             _ = db.execute("COMMIT")
+            _ = db.execute("PRAGMA busy_timeout = 0")  # see `_patiently`
             self._use_wal(db)
             _ = db.execute("PRAGMA synchronous = FULL")
-            _ = db.execute("BEGIN IMMEDIATE")
+            self.lock(db)
             if not _version(db, str(self)):  # another process may have been quicker
                 for statement in _SCHEMA.split(";\n")[:-1]:
                     _ = db.execute(statement)
@@ -140,23 +142,30 @@ class SqliteStore:
         return db
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
-        """Write ahead.
-
-        The first change of the mode reads before it writes: if another process makes the same file
-        meanwhile, SQLite refuses at once, for who has read and waits could be in a deadlock. Here
-        nothing is held between two attempts.
-        """
-        until = time.monotonic() + self._patience
-        mode = ""
-        while not mode:
-            try:
-                (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                    raise
-                time.sleep(_PAUSE)
+        (mode,) = self._patiently(db, "PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise JournalUnavailable(str(self), f"no write-ahead log here, but {mode!r}")
+
+    def lock(self, db: sqlite3.Connection) -> None:
+        """Begin a transaction that writes, when no other process is in one."""
+        _ = self._patiently(db, "BEGIN IMMEDIATE")
+
+    def _patiently(self, db: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
+        """Ask for a lock until it is given or the patience is at an end.
+
+        Not with SQLite's own timeout. It asks ten times a second in the end: beside a process that
+        writes without a pause, when the lock is free for a moment only, it never meets one. And
+        it does not hold for the first change of the mode, which reads before it writes and is
+        refused at once while another process makes the same file.
+        """
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return db.execute(statement)
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                    raise
+            time.sleep(random.uniform(*_PAUSE))  # noqa: S311
 
     def closed(self) -> None:
         """Give the lock back."""

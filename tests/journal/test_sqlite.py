@@ -582,6 +582,32 @@ def test_a_journal_that_is_locked_or_full_says_so_and_loses_nothing(path: Path) 
     asyncio.run(main())
 
 
+def test_who_writes_without_a_pause_does_not_keep_others_from_writing(path: Path) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=5.0)) as other:
+            while not done.is_set():
+                other.execute("BEGIN IMMEDIATE")
+                done.wait(0.05)
+                other.execute("COMMIT")
+                done.wait(0.0003)
+
+    async def main() -> None:
+        async with SqliteJournal(path, patience=2.0) as journal:
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                for number in range(5):
+                    async with CompensationScope(str(number), journal=journal) as scope:
+                        await scope.register(undo, "x")
+            finally:
+                done.set()
+                writer.join()
+
+    asyncio.run(main())
+
+
 def test_a_newer_journal_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
