@@ -156,15 +156,25 @@ class _Whole:
 
 
 class Chain:
-    """One link, and the chain before it. An event is a link that ends the source when set."""
+    """One link, and the chain before it. An event is a link that ends the source when set.
 
-    __slots__ = ("before", "link")
+    Attributes:
+        before: The chain before it.
+        link: What it adds.
+        segmented: Whether a part of it runs in tasks of its own.
+    """
+
+    __slots__ = ("before", "link", "segmented")
 
     def __init__(
         self, before: Chain | None, link: Root | Step | Stateful | Segment | Joint | asyncio.Event
     ) -> None:
         self.before: Chain | None = before
         self.link: Root | Step | Stateful | Segment | Joint | asyncio.Event = link
+        # Kept, or building a chain of n links, which is opened link by link, would take n * n.
+        self.segmented: bool = (
+            (before is not None and before.segmented) or callable(link) or isinstance(link, Joint)
+        )
 
 
 def split(result: Result[Any, Any]) -> Any:
@@ -196,21 +206,12 @@ def open_results(chain: Chain) -> AsyncIterator[Result[Any, Any]]:
     If a part of the chain runs in tasks of its own, a read that is cancelled while it waits for
     that part loses nothing.
     """
-    return _Resumable(chain) if _has_segment(chain) else read_results(chain)
+    return _Resumable(chain) if chain.segmented else read_results(chain)
 
 
 def open_half(chain: Chain, *, failed: bool) -> AsyncIterator[Any]:
     """Give the values of a chain alone, or its errors, as `open_results` gives both."""
-    return _Resumable(chain, half=failed) if _has_segment(chain) else _half(chain, failed=failed)
-
-
-def _has_segment(chain: Chain) -> bool:
-    at: Chain | None = chain
-    while at is not None:
-        if callable(at.link) or isinstance(at.link, Joint):
-            return True
-        at = at.before
-    return False
+    return _Resumable(chain, half=failed) if chain.segmented else _half(chain, failed=failed)
 
 
 async def _half(chain: Chain, *, failed: bool) -> AsyncGenerator[Any, None]:
