@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns_pipeline.notes import add_note
 from returns_pipeline.operators import plain_iterator
-from returns_pipeline.pump import Pump, Reader, error_of, wake
+from returns_pipeline.pump import NOTHING, Pump, Reader, error_of, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BUFFER",
     "Lane",
-    "LaneReader",
     "Lanes",
     "Merging",
     "check_source",
@@ -80,8 +79,10 @@ class Lanes(Pump[U], Generic[T, U]):
 
     grows = False  # whether lanes are added while it runs
 
-    def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int) -> None:
-        super().__init__()
+    def __init__(
+        self, sources: Iterable[AsyncIterable[T]], buffer: int, out: deque[U] = NOTHING
+    ) -> None:
+        super().__init__(out)
         self.buffer: int = buffer
         self.lanes: list[Lane[T]] = [Lane(source, index) for index, source in enumerate(sources)]
         self.over: bool = False  # nothing more is to be read
@@ -186,8 +187,7 @@ class Lanes(Pump[U], Generic[T, U]):
                     # is slower than the reader.
                     lane.mark = room
                     self.arrived(lane)
-                    if self.ready is not None:
-                        self.wake_reader()
+                    wake(self.ready)
                 elif not await self._look_up(lane):
                     break
 
@@ -228,9 +228,11 @@ class Lanes(Pump[U], Generic[T, U]):
 class Merging(Lanes[T, U], Generic[T, U]):
     """Gives the items of all lanes out, in turn where several have some."""
 
+    tags = False  # whether what is given out is more than the items
+
     def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int = BUFFER) -> None:
-        super().__init__(sources, buffer)
-        self.out: deque[U] = deque()  # drawn, to be given out next: all but the last of them,
+        # Drawn and to be given out next is all but the last of them,
+        super().__init__(sources, buffer, deque())
         self._last: list[U] = []  # with which the sources go on
         self._drawn: list[Lane[T]] = []  # the lanes they are from
         self._ready: list[Lane[T]] = []  # with items, the longest waiting first
@@ -251,11 +253,11 @@ class Merging(Lanes[T, U], Generic[T, U]):
             lane = self._ready[0]
             if len(lane.items) == 1:  # as with a source that is slower than the reader
                 del self._ready[0]
-                item = lane.items.pop()
+                item: Any = lane.items.pop()
                 lane.mark = 1
                 if lane.room is not None:
                     wake(lane.room)
-                return self.tagged(lane, item)
+                return self.tagged(lane, item) if self.tags else item
             if lane.fixed:  # its source is to be ahead by so many all the time
                 item = lane.items.pop(0)
                 lane.mark = min(lane.mark, lane.limit)
@@ -279,7 +281,7 @@ class Merging(Lanes[T, U], Generic[T, U]):
 
     def tagged(self, lane: Lane[T], item: T) -> U:  # noqa: ARG002
         """Make of a lane's item what is given out."""
-        return cast("U", item)  # they are the same unless this and the next are overridden
+        return cast("U", item)
 
     def all_tagged(self, lane: Lane[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
         """Do the same to many at once."""
@@ -317,24 +319,6 @@ class Merging(Lanes[T, U], Generic[T, U]):
         self._ready = left
 
 
-class LaneReader(Reader[U]):
-    """A reader that finds most items drawn already."""
-
-    __slots__ = ("_out",)
-
-    def __init__(self, pump: Merging[Any, U]) -> None:
-        super().__init__(pump)
-        self._out = pump.out
-
-    async def __anext__(self) -> U:
-        if self._out:
-            return self._out.popleft()
-        pump = self._pump
-        if pump.has_next():
-            return pump.take()
-        return await super().__anext__()
-
-
 def relay(
     source: AsyncIterable[T], *, buffer: int = BUFFER, fixed: bool = False
 ) -> AsyncIterator[T]:
@@ -349,7 +333,7 @@ def relay(
     if fixed:
         pump.lanes[0].limit = buffer
         pump.lanes[0].fixed = True
-    return LaneReader(pump)
+    return Reader(pump)
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -13,7 +13,7 @@ from aiostream.core import sources_operator
 from returns.result import Failure, Result, Success
 
 from returns_pipeline.errors import InvalidArgument, UnevenSources
-from returns_pipeline.lanes import BUFFER, Lane, LaneReader, Lanes, Merging, check_source, relay
+from returns_pipeline.lanes import BUFFER, Lane, Lanes, Merging, check_source, relay
 from returns_pipeline.operators import Combiner, Operator, check_at_least, plain_iterator
 from returns_pipeline.outcomes import cases
 from returns_pipeline.pump import Reader
@@ -87,7 +87,7 @@ def _merge(*sources: AsyncIterable[T], buffer: int = BUFFER) -> AsyncIterator[T]
     """
     check_at_least("buffer", buffer, 1)
     pump: Merging[T, T] = Merging(sources, buffer)
-    return LaneReader(pump)
+    return Reader(pump)
 
 
 def _operator(func: Callable[..., AsyncIterator[Any]]) -> Operator[Any, Any, Any]:
@@ -316,6 +316,8 @@ class TimedOut:
 
 
 class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
+    tags = True
+
     def __init__(self, sources: Mapping[K, AsyncIterable[T]], timeout: float, buffer: int) -> None:
         super().__init__(sources.values(), buffer)
         self._keys = list(sources)
@@ -422,7 +424,7 @@ def _select(
         check_source(source)
     limit = math.inf if timeout is None else timeout
     pump: _Selecting[K, T] = _Selecting(sources, limit, buffer)
-    return LaneReader(pump)
+    return Reader(pump)
 
 
 class _SelectCall(Protocol):

@@ -14,18 +14,23 @@ import sys
 import types
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from returns_pipeline.notes import add_note
 from returns_pipeline.waiting import shielded_from_anyio
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Generator
     from contextvars import Context
 
-__all__ = ["Pump", "Reader", "error_of", "turn", "wait_done", "wake"]
+__all__ = ["NOTHING", "Pump", "Reader", "error_of", "turn", "wait_done", "wake"]
 
 T = TypeVar("T")
+
+# For those who have nothing to give out without being asked: a deque of each would be half a
+# kilobyte.
+NOTHING: Final[deque[Any]] = cast("deque[Any]", ())
 
 
 class Pump(ABC, Generic[T]):
@@ -35,12 +40,13 @@ class Pump(ABC, Generic[T]):
     the task.
     """
 
-    __slots__ = ("closed", "ended", "error", "loop", "reading", "ready", "task", "turning")
+    __slots__ = ("closed", "ended", "error", "loop", "out", "reading", "ready", "task", "turning")
 
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[None]
 
-    def __init__(self) -> None:
+    def __init__(self, out: deque[T] = NOTHING) -> None:
+        self.out: deque[T] = out  # what is given out next, without asking
         self.closed: bool = False  # nothing more is wanted
         self.ended: bool = False  # nothing more will come from the source
         self.error: BaseException | None = None
@@ -108,10 +114,11 @@ class Pump(ABC, Generic[T]):
 class Reader(Generic[T]):
     """The reader's side. Not an async generator: one that is cancelled once is over for good."""
 
-    __slots__ = ("__weakref__", "_closed", "_pump", "_started")
+    __slots__ = ("__weakref__", "_closed", "_out", "_pump", "_started")
 
     def __init__(self, pump: Pump[T]) -> None:
         self._pump = pump
+        self._out = pump.out
         self._started = False
         self._closed = False
 
@@ -119,6 +126,8 @@ class Reader(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        if self._out:
+            return self._out.popleft()
         pump = self._pump
         if self._closed:
             raise StopAsyncIteration

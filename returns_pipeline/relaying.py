@@ -7,9 +7,9 @@ import inspect
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
-from returns_pipeline.lanes import BUFFER, LaneReader, Merging, check_source, relay
+from returns_pipeline.lanes import BUFFER, Merging, check_source, relay
 from returns_pipeline.operators import Operator, check_at_least, operator, plain_iterator
-from returns_pipeline.pump import turn
+from returns_pipeline.pump import Reader, turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -125,7 +125,7 @@ def expand_in_turn(
     Order of events: the source and the streams run in one task, ahead of the reader by the bounds
     of `returns_pipeline.combine.merge`. Cancel safety: as `scan`.
     """
-    return LaneReader(_Expanding(source, expand, passing, unpack))
+    return Reader(_Expanding(source, expand, passing, unpack))
 
 
 @operator
@@ -167,7 +167,7 @@ def scan(source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]) -> Asy
     [(0.0, 3), (0.0, 4), (0.0, 6)]
     """
     check_source(source)
-    return LaneReader(_Stepping(source, lambda: folding(initial, func)))
+    return Reader(_Stepping(source, lambda: folding(initial, func)))
 
 
 def folding(initial: A, func: Callable[[A, T], A]) -> Callable[[T], A]:
@@ -221,7 +221,7 @@ def _distinct_until_changed(
         differs = differing(key)
         return lambda item: item if differs(item) else _SKIPPED
 
-    return LaneReader(_Stepping(source, make_step))
+    return Reader(_Stepping(source, make_step))
 
 
 def differing(key: Callable[[T], object] | None) -> Callable[[T], bool]:
@@ -376,7 +376,7 @@ def take_until(
     else:
         raise TypeError(f"cannot wait for a {type(stop).__name__!r} to stop the stream")
     pump: _Stoppable[T] = _Stoppable(source, signal)
-    return LaneReader(pump)
+    return Reader(pump)
 
 
 async def _once(happening: Callable[[], Awaitable[object]]) -> AsyncGenerator[None, None]:

@@ -17,11 +17,12 @@ from returns_pipeline.keyed import (
     flushing_keyed_chunks,
     flushing_sessions,
 )
-from returns_pipeline.lanes import BUFFER, LaneReader, Merging
+from returns_pipeline.lanes import BUFFER, Merging
 from returns_pipeline.merging import zip_items
 from returns_pipeline.operators import QuickStreamer, check_at_least
 from returns_pipeline.outcomes import result_of, settled
 from returns_pipeline.pacing import debounced, throttled
+from returns_pipeline.pump import Reader
 from returns_pipeline.relaying import differing, expand_in_turn, folding
 from returns_pipeline.routing import KeyFailed, check_route, passing_route
 from returns_pipeline.sized import (
@@ -613,7 +614,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         As `combine.merge`. Streams of different types are merged one after the other.
         """
         check_at_least("buffer", buffer, 1)
-        return self._joint(others, lambda parts: LaneReader(Merging(parts, buffer)))
+        return self._joint(others, lambda parts: Reader(Merging(parts, buffer)))
 
     def concat(self, *others: AsyncIterable[Result[U, F]]) -> ResultStream[T_co | U, E_co | F]:
         """Give the items of other streams of Results when those before have ended."""

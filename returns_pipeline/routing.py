@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 from returns.future import FutureResult
 
 from returns_pipeline.errors import InvalidArgument, ItemsRefused
-from returns_pipeline.lanes import BUFFER, Lane, LaneReader, Merging, check_source
+from returns_pipeline.lanes import BUFFER, Lane, Merging, check_source
 from returns_pipeline.notes import add_note
 from returns_pipeline.operators import Operator, check_at_least, operator, plain_iterator
 from returns_pipeline.outcomes import settled
-from returns_pipeline.pump import wake
+from returns_pipeline.pump import Reader, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -423,7 +423,7 @@ def passing_route(
         passing=passing,
         unpack=unpack,
     )
-    return LaneReader(pump)
+    return Reader(pump)
 
 
 def _working(worker: Callable[..., Any]) -> Callable[[_Inbox[Any, Any]], AsyncIterator[Any]]:

@@ -27,7 +27,8 @@ from returns_pipeline.combine import (
     zip_results,
 )
 from returns_pipeline.errors import UnevenSources
-from returns_pipeline.lanes import BUFFER, LaneReader, Merging
+from returns_pipeline.lanes import BUFFER, Merging
+from returns_pipeline.pump import Reader
 from returns_pipeline.testing import (
     Wait,
     inject_everywhere,
@@ -481,7 +482,7 @@ def test_a_source_with_many_items_waiting_takes_turns_with_one_that_has_few() ->
         pump: Merging[str, str] = Merging([timed(*"abcde"), timed("x"), timed(*"yz")])
         for lane in pump.lanes:
             lane.limit = 8
-        assert "".join([item async for item in LaneReader(pump)]) == "axybzcde"
+        assert "".join([item async for item in Reader(pump)]) == "axybzcde"
 
     run(main())
 
@@ -491,7 +492,7 @@ def test_what_is_drawn_and_not_given_out_counts_as_held() -> None:
         source = timed(*"abc", Wait(1), *"defghijk")
         pump: Merging[str, str] = Merging([source])
         pump.lanes[0].limit = 4
-        made = LaneReader(pump)
+        made = Reader(pump)
         assert await anext(made) == "a"
         await asyncio.sleep(5)
         assert source.given <= 5
