@@ -92,6 +92,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, retention: float, patience: float) -> None:
         self._path = path
+        self._real = path  # without symbolic links, once it is open
         self._retention = retention
         self._patience = patience
         self._owner = ""  # a new one each time it is opened
@@ -115,9 +116,12 @@ class SqliteStore:
         """Open the file, make its tables, and take the lock of a new owner."""
         if sqlite3.sqlite_version_info < _OLDEST:
             raise JournalUnavailable(str(self), f"SQLite {sqlite3.sqlite_version} is too old")
+        # Owners are known by files beside the file itself, whatever link it is opened by.
+        self._real = self._path.resolve()
         db = sqlite3.connect(
-            self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
+            self._real, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
+        self._file = self._file_at_path()  # at once: it may be replaced while we wait for others
         db.text_factory = _readable
         self._owner = uuid4().hex
         try:
@@ -134,7 +138,6 @@ class SqliteStore:
             owners.take(self._lock(self._owner))
             _ = db.execute("INSERT INTO owner VALUES (?, ?)", (self._owner, time.time()))
             _ = db.execute("COMMIT")
-            self._file = self._file_at_path()
         except BaseException:
             self.closed()
             db.close()
@@ -481,7 +484,7 @@ class SqliteStore:
     # Liveness.
 
     def _lock(self, owner: str) -> Path:
-        return lock_of(self._path, owner)
+        return lock_of(self._real, owner)
 
     def _lives(self, owner: str) -> bool:
         return bool(owner) and owners.lives(self._lock(owner))
@@ -500,13 +503,14 @@ def inspect(path: Path, patience: float) -> list[StoredSaga]:
     if not path.is_file():
         raise JournalUnavailable(str(path), "there is no such file")
     try:
+        real = path.resolve()  # its log and the locks of owners are beside that
         try:
-            return _inspect(path, path, patience)
+            return _inspect(real, real, patience)
         except sqlite3.OperationalError as error:
             # A write-ahead log cannot be read where its index cannot be made.
             if _code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
                 raise
-            return _inspect_copy(path, patience)
+            return _inspect_copy(real, patience)
     except (sqlite3.Error, OSError) as error:
         raise explained(error, str(path)) from error
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from undoing import in_child, leave_open, listed, note, registry, undone
@@ -568,6 +568,60 @@ def test_a_file_that_has_lost_its_name_takes_no_more_and_what_it_has_is_undone(
         async with SqliteJournal(path):
             pass
 
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("link", ["file", "directory"])
+def test_who_opens_the_file_by_a_link_robs_nobody(path: Path, link: str) -> None:
+    """Owners are known by files beside the file itself, not beside the name it was opened by."""
+    place = path.parent / "real"
+    place.mkdir()
+    real, linked = place / "journal.db", path.parent / "links" / "journal.db"
+    if link == "file":
+        linked.parent.mkdir()
+        linked.symlink_to(real)
+    else:
+        linked.parent.symlink_to(place)
+
+    async def main() -> None:
+        async with SqliteJournal(real) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(note, "x")
+            async with SqliteJournal(linked) as other:
+                (saga,) = await other.sagas()
+                assert saga.alive
+                assert await recover(other, registry) == []
+            await scope.register(note, "y")
+            await scope.commit()
+
+    asyncio.run(main())
+    assert undone == []
+    assert [file.name for file in place.iterdir()] == ["journal.db"]
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_takes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waiting(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "BEGIN IMMEDIATE" and not old.exists():
+                path.rename(old)
+                path.touch()
+            return super().execute(sql, *parameters)
+
+    old = path.with_name("old.db")
+    connect = sqlite3.connect
+
+    def waiting(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*arguments, **options, factory=Waiting)
+
+    async def main() -> None:
+        journal = SqliteJournal(path)
+        with pytest.raises(JournalUnavailable, match="removed or replaced"):
+            await CompensationScope("a", journal=journal).register(note, "x")
+        await journal.close()
+
+    monkeypatch.setattr(sqlite3, "connect", waiting)
     asyncio.run(main())
 
 
