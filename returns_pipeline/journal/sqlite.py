@@ -50,7 +50,8 @@ class SqliteJournal:
 
     ``async with SqliteJournal(path) as journal`` opens it at once and closes it; without, it is
     opened by the first request and closed with the process. A child process made by fork may not
-    use it, and does not keep it open.
+    use it, and does not keep it open; nor may the child open the file anew if it was open when it
+    was forked, because SQLite would take the locks of its parent for its own.
 
     When is a commit durable?
 

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from returns_pipeline.errors import JournalCorrupt, JournalError, JournalUnavailable, LeaseLost
-from returns_pipeline.journal import owners
+from returns_pipeline.journal import open_files, owners
 from returns_pipeline.journal.recovery import StoredAction, StoredSaga
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from returns_pipeline.compensation import Intent
+    from returns_pipeline.journal.open_files import FileId
 
 __all__ = ["TIDY_AT_ONCE", "TIDY_EVERY", "SagaUnreadable", "SqliteStore", "inspect"]
 
@@ -96,7 +97,7 @@ class SqliteStore:
         self._retention = retention
         self._patience = patience
         self._owner = ""  # a new one each time it is opened
-        self._file: tuple[int, int] | None = None  # which one is open, whatever has its name
+        self._file: FileId | None = None  # which one is open, whatever has its name
         # Sagas that were opened here and the epoch of each. They stay when the journal is closed:
         # their scopes shall learn that the lease is lost.
         self._sagas: dict[str, int] = {}
@@ -121,10 +122,13 @@ class SqliteStore:
         db = sqlite3.connect(
             self._real, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
-        self._file = self._file_at_path()  # at once: it may be replaced while we wait for others
+        # At once: it may be replaced while we wait for others.
+        self._file = open_files.file_at(self._path)
+        open_files.opened(self._file)
         db.text_factory = _readable
         self._owner = uuid4().hex
         try:
+            self._refuse_inherited()
             _ = db.execute("BEGIN")  # one state of the file: another process may be making it
             _ = _version(db, str(self))
             _ = db.execute("COMMIT")
@@ -139,10 +143,16 @@ class SqliteStore:
             _ = db.execute("INSERT INTO owner VALUES (?, ?)", (self._owner, time.time()))
             _ = db.execute("COMMIT")
         except BaseException:
-            self.closed()
             db.close()
+            self.closed()
             raise
         return db
+
+    def _refuse_inherited(self) -> None:
+        if open_files.is_inherited(self._file):
+            raise JournalUnavailable(
+                str(self), "it was open when this process was forked off: fork before opening it"
+            )
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
         (mode,) = self._patiently(db, "PRAGMA journal_mode = WAL").fetchone()
@@ -172,6 +182,8 @@ class SqliteStore:
 
     def closed(self) -> None:
         """Give the lock back."""
+        open_files.was_closed(self._file)
+        self._file = None
         owners.give_back(self._lock(self._owner))
 
     def begin(self, db: sqlite3.Connection) -> None:
@@ -224,7 +236,8 @@ class SqliteStore:
         What is on record there can still be undone by this process.
         """
         if self._is_named is None:
-            self._is_named = self._file_at_path() == self._file
+            named = open_files.file_at(self._path)
+            self._is_named = named is not None and named == self._file
         if not self._is_named:
             raise JournalUnavailable(str(self), "its file was removed or replaced")
         saga = intent.saga
@@ -251,12 +264,6 @@ class SqliteStore:
         )
         if inserted.rowcount != 1:
             raise self._taken_over(saga)
-
-    def _file_at_path(self) -> tuple[int, int] | None:
-        with contextlib.suppress(OSError):
-            found = self._path.stat()
-            return found.st_dev, found.st_ino
-        return None
 
     def _open_saga(self, db: sqlite3.Connection, saga: str, name: str) -> None:
         try:
@@ -510,6 +517,10 @@ def inspect(path: Path, patience: float) -> list[StoredSaga]:
             # A write-ahead log cannot be read where its index cannot be made.
             if _code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
                 raise
+            # Nor may it be copied if it is open here: with the first descriptor of a file that
+            # a process closes, it lets go of all locks on it (POSIX), those of SQLite too.
+            if open_files.is_open(open_files.file_at(real)):
+                raise
             return _inspect_copy(real, patience)
     except (sqlite3.Error, OSError) as error:
         raise explained(error, str(path)) from error
@@ -528,9 +539,12 @@ def _inspect_copy(path: Path, patience: float) -> list[StoredSaga]:
 
 def _inspect(file: Path, path: Path, patience: float) -> list[StoredSaga]:
     uri = f"{file.as_uri()}?mode=ro"
-    with contextlib.closing(
-        sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
-    ) as db:
+    with (
+        contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
+        ) as db,
+        open_files.noted(file),
+    ):
         db.text_factory = _readable
         _ = db.execute("BEGIN")  # one state of the file for all that is read
         if not _version(db, str(path)):

@@ -599,12 +599,13 @@ def test_who_opens_the_file_by_a_link_robs_nobody(path: Path, link: str) -> None
     assert [file.name for file in place.iterdir()] == ["journal.db"]
 
 
+@pytest.mark.parametrize("when", ["at once", "waiting"])
 def test_a_file_that_is_replaced_while_it_is_opened_takes_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     class Waiting(sqlite3.Connection):
         def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-            if sql == "BEGIN IMMEDIATE" and not old.exists():
+            if sql == "BEGIN IMMEDIATE" and path.exists() and not old.exists():
                 path.rename(old)
                 path.touch()
             return super().execute(sql, *parameters)
@@ -613,11 +614,14 @@ def test_a_file_that_is_replaced_while_it_is_opened_takes_nothing(
     connect = sqlite3.connect
 
     def waiting(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        return connect(*arguments, **options, factory=Waiting)
+        made = connect(*arguments, **options, factory=Waiting)
+        if when == "at once":
+            path.unlink()
+        return made
 
     async def main() -> None:
         journal = SqliteJournal(path)
-        with pytest.raises(JournalUnavailable, match="removed or replaced"):
+        with pytest.raises(JournalUnavailable, match=r"removed or replaced|I/O"):
             await CompensationScope("a", journal=journal).register(note, "x")
         await journal.close()
 
@@ -690,7 +694,7 @@ def test_an_owner_that_was_taken_for_dead_does_nothing_more(path: Path, lazy: bo
             lock.unlink()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owners, "_held", {})
-            assert await asyncio.to_thread(in_child, takes_all) == 0
+            await takes_all()
         undone.clear()
         with pytest.raises(LeaseLost):
             await scope.register(note, "y")
@@ -743,6 +747,84 @@ def test_a_move_of_what_was_taken_over_is_told_at_the_commit(path: Path) -> None
         assert {type(entry.error) for entry in report.failures} == {LeaseLost}
         assert undone == []
         await journal.close()
+
+    asyncio.run(main())
+
+
+def spawned(path: Path, work: str) -> None:
+    """Let a process that was not forked off open the journal, do this, and close it."""
+    program = (
+        "import asyncio\n"
+        "from undoing import *\n"
+        "from returns_pipeline.journal import SqliteJournal, recover\n"
+        "async def main():\n"
+        f"    async with SqliteJournal({str(path)!r}) as journal:\n"
+        f"        {work}\n"
+        "asyncio.run(main())\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parents[1] / "support"), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of what fork() may break
+def test_a_child_may_not_open_what_was_open_when_it_was_forked(path: Path) -> None:
+    """Its SQLite believes that it holds the parent's locks: its log is removed under it."""
+    read, write = os.pipe()
+
+    async def child() -> None:
+        scope = CompensationScope("a", journal=SqliteJournal(path))
+        with pytest.raises(JournalUnavailable, match="forked off"):
+            await scope.register(note, "x")
+        async with SqliteJournal(path.with_name("another.db")) as another:
+            other = CompensationScope("b", journal=another)
+            await other.register(note, "y")
+            await other.commit()
+        os.write(write, b".")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            await journal.sagas()
+            assert await asyncio.to_thread(in_child, child) == 0
+        assert in_child(opens) == 0  # now it is closed
+
+    async def opens() -> None:
+        async with SqliteJournal(path):
+            os.write(write, b".")
+
+    try:
+        asyncio.run(main())
+        assert os.read(read, 3) == b".."
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_looking_at_what_this_process_has_open_does_not_let_go_of_its_locks(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite cannot open it a second time, for want of descriptors say: a copy is no way out."""
+    connect = sqlite3.connect
+
+    def refuses(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        if f"{path}?" in str(arguments[0]):
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+        made: sqlite3.Connection = connect(*arguments, **options)
+        return made
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(note, "x")
+            monkeypatch.setattr(sqlite3, "connect", refuses)
+            with pytest.raises(JournalUnavailable, match="unable to open"):
+                await journal.sagas()
+            monkeypatch.undo()
+            spawned(path, "pass")
+            assert path.with_name("journal.db-wal").exists()  # nobody has taken it for the last
+            await scope.commit()
 
     asyncio.run(main())
 
