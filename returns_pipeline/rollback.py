@@ -25,7 +25,7 @@ from returns_pipeline.errors import (
     StepTimeout,
 )
 from returns_pipeline.outcomes import unpacked
-from returns_pipeline.waiting import leave_behind, wait_through
+from returns_pipeline.waiting import finish, leave_behind, wait_through
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -157,8 +157,9 @@ class Mark(Protocol):
     async def begin(self) -> None:
         """Note that an attempt begins. If this fails, it does not."""
 
-    async def done(self) -> None:
-        """Note that it is undone."""
+    def done(self) -> Awaitable[None]:
+        """Note that it is undone. This is awaited to its end: see `finish`."""
+        ...
 
     async def give_up(self, error: object) -> None:
         """Note that it is not, and not tried again without being told to."""
@@ -395,7 +396,7 @@ class _Undo:
                 given = unpacked(await given)
             if action.mark is not None and not isinstance(given, Failure):
                 self._unmarked = True  # it is undone: whatever comes, it is not undone again here
-                await action.mark.done()
+                _ = await finish(action.mark.done())  # it has kept its time: see `_cut_off`
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self._error = error
             raise  # to the loop, which ends on it; the other actions are run all the same
@@ -421,8 +422,8 @@ class _Undo:
         self._finish(self._timeout() if self._late else self._error)
 
     def _cut_off(self) -> None:
-        """Its time is over: cancel what is running."""
-        if self._task.done():
+        """Its time is over: cancel what is running, unless it is undone and only to be noted."""
+        if self._task.done() or self._unmarked:
             return
         self._late = True
         self._before = self._error
@@ -431,7 +432,7 @@ class _Undo:
 
     def _leave_behind(self) -> None:
         """It does not heed its cancellation: go on without it."""
-        if self._task.done():
+        if self._task.done() or self._unmarked:
             return
         error, why = self._timeout(), f"it ignored its cancellation for {_GRACE:g} s"
         error.add_note(f"{why}: left running")

@@ -18,7 +18,7 @@ from returns_pipeline.rollback import Action, Replay
 from returns_pipeline.waiting import finish
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Generator
     from collections.abc import Set as AbstractSet
 
     from returns_pipeline.compensation import Compensation, CompensationRegistry
@@ -251,6 +251,7 @@ class _Recovery:
     async def _advance(self, case: _Case) -> None:
         """Go on with a saga until it is finished or has to wait."""
         loop = asyncio.get_running_loop()
+        cancelled: asyncio.CancelledError | None = None
         try:
             while case.left and case.due <= loop.time() + 0.001:
                 _, cancelled = await finish(self._step(case))
@@ -259,16 +260,20 @@ class _Recovery:
             if case.left:
                 return
             if case.stuck or case.deferred:
-                await self._journal.release(case.saga.id)
+                # To its end: asked for again, it would take it from who has claimed it since.
+                _, cancelled = await finish(self._journal.release(case.saga.id))
         except JournalError as error:
             case.error = error
-            await self._give_up(case)
+            cancelled = await self._give_up(case)
         self._open.remove(case)
+        if cancelled is not None:
+            raise cancelled
 
-    async def _give_up(self, case: _Case) -> None:
+    async def _give_up(self, case: _Case) -> asyncio.CancelledError | None:
         _log.error("saga %s (%s) is left as it is: %s", case.saga.id, case.saga.name, case.error)
         with contextlib.suppress(JournalError):  # nothing can be done, or it is another's already
-            await self._journal.release(case.saga.id)
+            return (await finish(self._journal.release(case.saga.id)))[1]
+        return None
 
     async def _release_all(self) -> None:
         """Let others have what is not finished, because of a cancellation or an error."""
@@ -405,14 +410,17 @@ class _Attempt:
         self.failed: JournalError | None = None  # the journal did, and not the undo
 
     async def begin(self) -> None:
-        await self._watch(self._mark.begin())
+        with self._watched():
+            await self._mark.begin()
 
     async def done(self) -> None:
-        await self._watch(self._mark.done())
+        with self._watched():
+            _ = await finish(self._mark.done())  # a cancellation does not make it less done
 
-    async def _watch(self, work: Awaitable[None]) -> None:
+    @contextlib.contextmanager
+    def _watched(self) -> Generator[None, None, None]:
         try:
-            await work
+            yield
         except JournalError as error:
             self.failed = error
             raise

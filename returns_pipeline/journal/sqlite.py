@@ -207,6 +207,10 @@ class SqliteJournal:
         """Change a few columns of an action, if this process has it."""
         await self._do(partial(self._store.change, action, what, values))
 
+    def change_whole(self, action: str, what: str, *values: object) -> Whole[None]:
+        """Do so; who is cancelled meanwhile is told when it is done."""
+        return self._writer.do_whole(partial(self._store.change, action, what, values))
+
     # For people.
 
     async def sagas(self) -> list[StoredSaga]:
@@ -258,9 +262,9 @@ class _Mark:
         """Count the attempt; if it cannot be, it does not begin."""
         await self._journal.change(self._action, "attempts = attempts + 1")
 
-    async def done(self) -> None:
+    def done(self) -> Awaitable[None]:
         """Note that it is undone."""
-        await self._journal.change(self._action, "state = 'done', ended = ?", time.time())
+        return self._journal.change_whole(self._action, "state = 'done', ended = ?", time.time())
 
     async def give_up(self, error: object) -> None:
         """Park it until somebody says otherwise."""

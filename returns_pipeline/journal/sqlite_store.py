@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -24,7 +25,7 @@ from returns_pipeline.journal import open_files, owners
 from returns_pipeline.journal.recovery import StoredAction, StoredSaga
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from returns_pipeline.compensation import Intent
     from returns_pipeline.journal.open_files import FileId
@@ -101,7 +102,7 @@ class SqliteStore:
         # Sagas that were opened here and the epoch of each. They stay when the journal is closed:
         # their scopes shall learn that the lease is lost.
         self._sagas: dict[str, int] = {}
-        self._changes: list[tuple[str, int | None]] = []  # to `_sagas`, by this transaction
+        self._back: list[Callable[[], object]] = []  # takes back what this transaction has changed
         self._checked: set[str] = set()  # sagas whose lease this transaction has seen
         self._is_named: bool | None = None  # the file, once this transaction has looked
         self._next_tidy = -math.inf
@@ -188,7 +189,7 @@ class SqliteStore:
 
     def begin(self, db: sqlite3.Connection) -> None:
         """Refuse to write if this process was taken for dead."""
-        self._changes.clear()
+        self._back.clear()
         self._checked.clear()
         self._is_named = None
         if not db.execute("SELECT 1 FROM owner WHERE id = ?", (self._owner,)).fetchone():
@@ -196,25 +197,28 @@ class SqliteStore:
 
     def position(self) -> int:
         """Say how much this transaction has changed in memory."""
-        return len(self._changes)
+        return len(self._back)
 
     def take_back(self, to: int) -> None:
         """Take back in memory what was changed since."""
-        while len(self._changes) > to:
-            saga, epoch = self._changes.pop()
-            if epoch is None:
-                _ = self._sagas.pop(saga, None)
-            else:
-                self._sagas[saga] = epoch
+        while len(self._back) > to:
+            _ = self._back.pop()()
         self._checked.clear()
 
     def _keep(self, saga: str, epoch: int) -> None:
-        self._changes.append((saga, self._sagas.get(saga)))
+        self._back.append(partial(self._set, saga, self._sagas.get(saga)))
         self._sagas[saga] = epoch
         self._checked.add(saga)
 
     def _drop(self, saga: str) -> None:
-        self._changes.append((saga, self._sagas.pop(saga, None)))
+        self._back.append(partial(self._set, saga, self._sagas.pop(saga, None)))
+        self._checked.discard(saga)
+
+    def _set(self, saga: str, epoch: int | None) -> None:
+        if epoch is None:
+            _ = self._sagas.pop(saga, None)
+        else:
+            self._sagas[saga] = epoch
 
     def explain(self, error: Exception) -> JournalError:
         """Say what an error means for the caller."""
@@ -375,7 +379,9 @@ class SqliteStore:
             )
             self._strike_off(db, owner)
             self._keep(saga, epoch + 1)
-            self.abandoned.discard(saga)
+            if saga in self.abandoned:
+                self.abandoned.discard(saga)
+                self._back.append(partial(self.abandoned.add, saga))
             found = StoredSaga(saga, name, began, self._owner, True, actions)
             break
         if found is None and self._unreadable:

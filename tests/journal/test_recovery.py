@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from undoing import in_child, leave_open, listed, note, poison, registry, undone
 
+from returns_pipeline import rollback
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
 from returns_pipeline.errors import InvalidArgument, JournalUnavailable, StepTimeout
-from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.journal import SqliteJournal, StoredSaga, recover
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import run
 
@@ -391,21 +392,133 @@ def test_an_undo_that_cannot_be_marked_as_done_is_not_taken_for_failed(path: Pat
 
     async def main() -> None:
         async with SqliteJournal(path) as journal:
-            change = journal.change
+            change = journal.change_whole
 
-            async def fails(action: str, what: str, *values: object) -> None:
-                if what.startswith("state = 'done'"):
-                    raise JournalUnavailable("test", "full")
-                await change(action, what, *values)
+            async def fails(*_: object) -> None:
+                raise JournalUnavailable("test", "full")
 
-            journal.change = fails  # type: ignore[method-assign]
+            journal.change_whole = fails  # type: ignore[method-assign, assignment]
             (report,) = await recover(journal, once)
             assert report.error == JournalUnavailable("test", "full")
             assert report.stuck == ()
             assert await listed(path) == {"a": "pending"}
-            journal.change = change  # type: ignore[method-assign]
+            journal.change_whole = change  # type: ignore[method-assign]
             (report,) = await recover(journal, once)
             assert [entry.attempts for entry in report.done] == [2]
             assert undone == ["x", "x"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["recover", "compensate"])
+@pytest.mark.parametrize("what", ["its time is over", "all tasks are cancelled"])
+def test_what_is_undone_is_marked_whatever_comes_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch, what: str, way: str
+) -> None:
+    """Another process writes, so that the mark has to wait."""
+    known = CompensationRegistry()
+
+    @known.compensation("undo", retry=RetryPolicy(attempts=2, wait=0.0), timeout=0.02)
+    async def undo(name: str) -> None:
+        undone.append(name)
+        if len(undone) == 1:
+            loop = asyncio.get_running_loop()
+            other.append(db := sqlite3.connect(path, isolation_level=None))
+            db.execute("BEGIN IMMEDIATE")
+            if what == "all tasks are cancelled":
+                loop.call_later(0.005, cancel_all)
+            loop.call_later(0.1, db.execute, "ROLLBACK")
+
+    def cancel_all() -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name() != "test":
+                task.cancel()
+
+    async def dies() -> None:
+        await CompensationScope("a", journal=SqliteJournal(path)).register(undo, "x")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            if way == "recover":
+                work = asyncio.create_task(recover(journal, known))
+            else:
+                scope = CompensationScope("a", journal=journal)
+                await scope.register(undo, "x")
+                work = asyncio.create_task(scope.compensate())  # type: ignore[arg-type]
+            await asyncio.wait({work})
+            assert work.cancelled() or "done=(CompensationEntry" in repr(work.result())
+        assert await listed(path) == {"a": "done"}
+
+    async def named() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name("test")
+        await main()
+
+    other: list[sqlite3.Connection] = []
+    monkeypatch.setattr(rollback, "_GRACE", 0.02)
+    if way == "recover":
+        assert in_child(dies) == 0
+    asyncio.run(named())
+    other[0].close()
+    assert undone == ["x"]
+
+
+def test_a_release_is_finished_and_not_asked_for_twice(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asked for again, it would let go of what another recovery has claimed in between."""
+    leave_open(path, a="x")
+    others: list[asyncio.Task[object]] = []
+
+    class Journal(SqliteJournal):
+        async def release(self, saga: str) -> None:
+            if not others:  # the first
+                others.append(asyncio.create_task(self.claim(besides=set())))
+                others.append(asyncio.create_task(cancels()))
+            await super().release(saga)
+
+    async def cancels() -> None:
+        await asyncio.sleep(0)
+        recovering[0].cancel()
+
+    recovering: list[asyncio.Task[object]] = []
+
+    async def main() -> None:
+        async with Journal(path) as journal:
+            recovering.append(asyncio.create_task(recover(journal, CompensationRegistry())))
+            await asyncio.wait(recovering)
+            assert recovering[0].cancelled()
+            assert await others[0] is not None
+            (saga,) = await journal.sagas()
+            assert saga.alive  # the other recovery has it
+            assert not journal._store.abandoned
+
+    asyncio.run(main())
+    assert "cannot be released" not in caplog.text
+
+
+def test_a_saga_that_could_not_be_released_is_not_forgotten_by_a_claim_that_fails(
+    path: Path,
+) -> None:
+    leave_open(path, a="x")
+
+    def broken(_: sqlite3.Connection) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with SqliteJournal(path, patience=0.01) as journal:
+            saga = await journal.claim(besides=set())
+            assert saga is not None
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                with pytest.raises(JournalUnavailable):
+                    await journal.release(saga.id)
+            # All of a transaction is done again if one of its requests fails.
+            again, _ = await asyncio.gather(
+                journal.claim(besides=set()), journal._do(broken), return_exceptions=True
+            )
+            assert isinstance(again, StoredSaga)
+            assert not journal._store.abandoned
 
     asyncio.run(main())
