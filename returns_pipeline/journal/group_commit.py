@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, T
 
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
 from returns_pipeline.journal.owners import forks
-from returns_pipeline.waiting import Whole
+from returns_pipeline.waiting import Whole, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -155,10 +155,11 @@ class GroupCommit:
         self._check()
         with self._guard:
             self._refuse_when_stopping()
+            self._need_thread()
             first = not self._owed
             self._owed.append(work)
             if first:
-                self._wake(None)
+                self._hands.put(None)
 
     async def settle(self) -> None:
         """Return when all that is owed is durable.
@@ -174,6 +175,8 @@ class GroupCommit:
     async def stop(self) -> None:
         """Write what is asked for and owed, give up the rest, and end the thread.
 
+        Cancel safety: a cancellation is raised when the thread has ended.
+
         Raises:
             JournalError: What was owed could not be written.
         """
@@ -187,16 +190,21 @@ class GroupCommit:
             if not self._stopping:
                 self._stopping = True
                 self._hands.put(None)
-        await asyncio.to_thread(thread.join)
-        if self._thread is thread:
-            self._begin_anew()
+        _, cancelled = await finish(asyncio.to_thread(thread.join))
+        try:
+            if self._thread is thread:
+                self._begin_anew()
+        finally:
+            if cancelled is not None:
+                raise cancelled
 
     def _begin_anew(self) -> None:
         """Be as new, and say once what could not be written."""
-        self._thread, self._stopping = None, False
         broken = None if self._told else self._broken
-        self._broken, self._told, self._due = None, False, None
-        self._owed.clear()
+        with self._guard:  # what another loop owes from now on is not what is given up here
+            self._broken, self._told, self._due = None, False, None
+            self._owed.clear()
+            self._thread, self._stopping = None, False
         if broken is not None:
             raise broken
 
@@ -220,15 +228,20 @@ class GroupCommit:
         try:
             with self._guard:
                 self._refuse_when_stopping()
-                self._wake(turn)
+                self._need_thread()
+                self._hands.put(turn)
         except JournalError as error:
             _settle([_Outcome(request.future, None, error) for request in turn])
 
-    def _wake(self, hand: _Hand) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        self._hands.put(hand)
+    def _need_thread(self) -> None:
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # there are too many, or the interpreter shuts down
+            raise self._store.explain(error) from error
+        self._thread = thread
 
     # The thread.
 
@@ -282,7 +295,7 @@ class GroupCommit:
 
     def _fail(self, failed: JournalError, owed: int, *, ending: bool, told: bool) -> None:
         """Nothing was written: keep what is owed for later, if there is a later."""
-        self._due = time.monotonic() + _AGAIN
+        self._due = time.monotonic() + _AGAIN if owed else None
         if owed and ending:
             reason = f"{owed} commits were not written, and will be undone: {failed.reason}"
             self._break(type(failed)(failed.journal, reason), told=False)
@@ -303,12 +316,14 @@ class GroupCommit:
         ending: bool,
     ) -> list[_Outcome]:
         last: list[_Work] = [self._store.leave] if ending else []
+        self._store.lock(db)  # if it is not given, nobody has the patience to wait for it twice
         try:
             return self._at_once(db, owed, requests, last)
         except Exception as error:  # noqa: BLE001  # whoever waits must be told
             if not owed and not last and len(requests) == 1:
                 return [_Outcome(requests[0].future, None, self._store.explain(error))]
         # Which of them it was, the second turn tells.
+        self._store.lock(db)
         return self._one_by_one(db, owed, requests, last)
 
     def _at_once(
@@ -368,7 +383,7 @@ class GroupCommit:
 
     @contextlib.contextmanager
     def _transaction(self, db: sqlite3.Connection) -> Generator[None, None, None]:
-        self._store.lock(db)
+        """End what `Store.lock` has begun."""
         try:
             self._store.begin(db)
             yield
@@ -384,6 +399,7 @@ class GroupCommit:
         """Do the housekeeping that is due; what was asked for does not depend on it."""
         try:
             if self._store.is_untidy(db):
+                self._store.lock(db)
                 with self._transaction(db):
                     self._store.tidy(db)
         except Exception as error:  # noqa: BLE001  # it may go better the next time

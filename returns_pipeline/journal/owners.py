@@ -35,11 +35,16 @@ def take(path: Path) -> None:
     """Make the file and hold its lock until `give_back`, or until the process ends.
 
     Raises:
-        OSError: The file cannot be made.
+        OSError: The file cannot be made, or not be locked.
     """
     with _held_guard:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # the kernel is out of locks, perhaps
+            remove(path)
+            os.close(descriptor)
+            raise
         _held[str(path)] = descriptor
 
 

@@ -128,6 +128,7 @@ class SqliteStore:
         open_files.opened(self._file)
         db.text_factory = _readable
         self._owner = uuid4().hex
+        self.abandoned.clear()  # by the one before, which is no longer there
         try:
             self._refuse_inherited()
             _ = db.execute("BEGIN")  # one state of the file: another process may be making it
@@ -226,6 +227,13 @@ class SqliteStore:
 
     def leave(self, db: sqlite3.Connection) -> None:
         """Give up what is open, and strike this owner off."""
+        settled = db.execute(
+            "SELECT id FROM saga WHERE owner = ? AND NOT EXISTS "
+            "(SELECT 1 FROM action WHERE saga = saga.id AND state = 'pending')",
+            (self._owner,),
+        )
+        for (saga,) in settled.fetchall():
+            self._drop(saga)  # a scope that uses it again finds it taken over, or begins it anew
         _ = db.execute(
             "UPDATE saga SET owner = '', epoch = epoch + 1 WHERE owner = ?", (self._owner,)
         )
@@ -478,13 +486,16 @@ class SqliteStore:
 
     def _empty(self, db: sqlite3.Connection) -> list[str]:
         """Find sagas without actions that no other process may still put some into."""
-        rows = db.execute(
-            "SELECT id, owner FROM saga "
-            "WHERE NOT EXISTS (SELECT 1 FROM action WHERE saga = saga.id) LIMIT ?",
-            (TIDY_AT_ONCE,),
-        ).fetchall()
-        alive = {owner: self._lives(owner) for _, owner in rows}
-        return [saga for saga, owner in rows if owner == self._owner or not alive[owner]]
+        found: list[str] = []
+        for (owner,) in db.execute("SELECT DISTINCT owner FROM saga").fetchall():
+            if owner == self._owner or not self._lives(owner):
+                rows = db.execute(
+                    "SELECT id FROM saga WHERE owner = ? "
+                    "AND NOT EXISTS (SELECT 1 FROM action WHERE saga = saga.id) LIMIT ?",
+                    (owner, TIDY_AT_ONCE - len(found)),
+                )
+                found += [saga for (saga,) in rows]
+        return found
 
     def _dead_owners(self, db: sqlite3.Connection) -> list[str]:
         rows = db.execute(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import pickle
 import re
@@ -17,6 +19,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from collections import deque
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -917,3 +921,176 @@ def test_housekeeping_that_fails_disturbs_nobody(
 
     asyncio.run(main())
     assert "housekeeping failed: journal" in caplog.text
+
+
+def test_what_a_living_owner_leaves_empty_does_not_hide_what_others_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "TIDY_AT_ONCE", 3)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as idle, SqliteJournal(path) as journal:
+            for owner, names in (idle, "abcd"), (journal, "ef"):
+                for name in names:
+                    scope = CompensationScope(name, journal=owner)
+                    await scope.register(note, name)
+                    await scope.compensate()
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("DELETE FROM action")  # as a third process does, when it is old
+                db.commit()
+                journal._store._next_tidy = 0.0
+                await journal._do(lambda _: None)
+                await journal._do(lambda _: None)  # the thread has tidied up before
+                left = db.execute("SELECT name FROM saga ORDER BY number").fetchall()
+            assert "".join(name for (name,) in left) == "abcd"
+
+    asyncio.run(main())
+
+
+# The thread.
+
+
+def test_a_thread_that_cannot_be_started_is_told_and_started_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        journal = SqliteJournal(path, lazy_commits=True)
+        scope = CompensationScope("a", journal=journal)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fails)
+            with pytest.raises(JournalError, match="can't start"):
+                async with asyncio.timeout(5):
+                    await journal._do(lambda _: None)
+            with pytest.raises(JournalError, match="can't start"):
+                await journal.forget(["x"])
+            await journal.close()
+        await scope.register(note, "x")
+        await scope.commit()
+        await journal.close()
+        assert await listed(path) == {}
+
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asyncio.run(main())
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_an_owner_whose_lock_is_not_given_leaves_nothing_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    async def main() -> None:
+        journal = SqliteJournal(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "lockf", refuses)
+            before = 0
+            for _ in range(3):
+                with pytest.raises(JournalUnavailable, match="No locks"):
+                    await journal.claim(besides=set())
+                before = before or descriptors()
+            assert descriptors() == before
+            assert list(path.parent.glob("journal.db-owner-*")) == []
+            await journal.close()
+        assert await recover(journal, registry) == []
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_who_is_cancelled_while_it_closes_has_closed_it(path: Path) -> None:
+    async def main() -> None:
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
+        await scope.register(note, "x")
+        closing_it = asyncio.create_task(journal.close())
+        await asyncio.sleep(0)
+        closing_it.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing_it
+        assert len(await recover(journal, registry)) == 1  # it may be opened again at once
+        await journal.close()
+        scope._records.clear()
+
+    asyncio.run(main())
+
+
+def test_the_lock_is_waited_for_once_for_all_who_ask(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[object] = []
+    lock = sqlite_store.SqliteStore.lock
+
+    def counted(store: sqlite_store.SqliteStore, db: sqlite3.Connection) -> None:
+        waits.append(store)
+        lock(store, db)
+
+    async def main() -> None:
+        async with SqliteJournal(path, patience=0.01) as journal:
+            scope = CompensationScope("a", journal=journal)
+            monkeypatch.setattr(sqlite_store.SqliteStore, "lock", counted)
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                both = (scope.register(note, "x"), scope.register(note, "y"))
+                errors = await asyncio.gather(*both, return_exceptions=True)
+                assert {type(error) for error in errors} == {JournalUnavailable}
+            assert len(waits) == 1
+
+    asyncio.run(main())
+
+
+def test_what_is_owed_from_another_thread_while_it_ends_is_not_given_up(path: Path) -> None:
+    done: list[str] = []
+
+    class Interrupted(deque[Any]):
+        def clear(self) -> None:
+            threads.append(threading.Thread(target=journal._writer.owe, args=[work]))
+            threads[0].start()
+            threads[0].join(0.1)
+            super().clear()
+
+    def work(_: sqlite3.Connection) -> None:
+        done.append("written")
+
+    threads: list[threading.Thread] = []
+    journal = SqliteJournal(path)
+
+    async def main() -> None:
+        await journal._do(lambda _: None)
+        journal._writer._owed = Interrupted()
+        await journal.close()
+        threads[0].join()
+        journal._writer._owed = deque(journal._writer._owed)
+        await journal.flush()
+        assert done == ["written"]
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_journal_that_is_opened_again_and_again_keeps_only_what_was_left_open(path: Path) -> None:
+    async def main() -> None:
+        journal = SqliteJournal(path)
+        kept = CompensationScope("kept", journal=journal)
+        await kept.register(note, "kept")
+        await journal.close()
+        scopes = [CompensationScope(name, journal=journal) for name in "abc"]
+        for scope in scopes:
+            async with journal:
+                await scope.register(note, scope.name)
+                await scope.settle(keep=False)
+        assert set(journal._store._sagas) == {kept.saga}
+        async with SqliteJournal(path) as other:
+            assert len(await recover(other, registry)) == 1
+        async with journal:
+            for scope in kept, *scopes:
+                with pytest.raises(LeaseLost):
+                    await scope.register(note, "again")
+        kept._records.clear()
+
+    asyncio.run(main())
