@@ -381,6 +381,8 @@ class SqliteStore:
                 raise SagaUnreadable(str(self), f"saga {saga} cannot be read") from error
             if not any(action.state in {"pending", "deferred"} for action in actions):
                 continue
+            if saga in self._sagas and saga not in self.abandoned:
+                saga, actions = self._renamed(db, saga)  # noqa: PLW2901
             _ = db.execute(
                 "UPDATE saga SET owner = ?, epoch = ? WHERE number = ?",
                 (self._owner, epoch + 1, number),
@@ -399,6 +401,18 @@ class SqliteStore:
         if found is None:
             self.tidy(db)
         return found
+
+    def _renamed(self, db: sqlite3.Connection, saga: str) -> tuple[str, tuple[StoredAction, ...]]:
+        """Give a saga, and its actions, other names.
+
+        By the old ones a scope of this process may still have it, from before the journal was
+        closed: what is the recovery's from now on must not be the scope's again.
+        """
+        new = uuid4().hex
+        _ = db.execute("UPDATE saga SET id = ? WHERE id = ?", (new, saga))
+        what = "UPDATE action SET saga = ?, id = id || ? WHERE saga = ?"
+        _ = db.execute(what, (new, f".{new}", saga))
+        return new, _actions(db, new)
 
     def _of(
         self, db: sqlite3.Connection, dead: list[str]

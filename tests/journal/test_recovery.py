@@ -14,7 +14,12 @@ from undoing import in_child, leave_open, listed, note, poison, registry, undone
 
 from returns_pipeline import rollback
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
-from returns_pipeline.errors import InvalidArgument, JournalUnavailable, StepTimeout
+from returns_pipeline.errors import (
+    InvalidArgument,
+    JournalUnavailable,
+    LeaseLost,
+    StepTimeout,
+)
 from returns_pipeline.journal import SqliteJournal, StoredSaga, recover
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import run
@@ -520,5 +525,37 @@ def test_a_saga_that_could_not_be_released_is_not_forgotten_by_a_claim_that_fail
             )
             assert isinstance(again, StoredSaga)
             assert not journal._store.abandoned
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["register", "absorb", "commit", "compensate"])
+def test_what_a_journal_that_was_closed_recovers_itself_is_no_longer_its_scopes(
+    path: Path, what: str
+) -> None:
+    async def main() -> None:
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
+        for name in "xy":
+            await scope.register(note, name)
+        await journal.close()
+        (report,) = await recover(journal, registry)
+        assert len(report.done) == 2
+        if what == "compensate":
+            failures = (await scope.compensate()).failures
+            assert [type(entry.error) for entry in failures] == [LeaseLost] * 2
+        elif what == "absorb":
+            around = CompensationScope("around", journal=journal)
+            around.absorb(scope)
+            with pytest.raises(LeaseLost):
+                await around.commit()
+            around._records.clear()
+        else:
+            with pytest.raises(LeaseLost):
+                await (scope.commit() if what == "commit" else scope.register(note, "z"))
+            scope._records.clear()
+        assert undone == ["y", "x"]
+        assert await listed(path) == {"a": "done done"}
+        await journal.close()
 
     asyncio.run(main())
