@@ -20,7 +20,7 @@ from returns_pipeline.errors import InvalidArgument, JournalError
 from returns_pipeline.journal.arguments import encode_arguments
 from returns_pipeline.journal.group_commit import GroupCommit
 from returns_pipeline.journal.sqlite_store import SagaUnreadable, SqliteStore, inspect
-from returns_pipeline.waiting import Whole
+from returns_pipeline.waiting import Whole, finish
 
 if TYPE_CHECKING:
     import sqlite3
@@ -174,14 +174,24 @@ class SqliteJournal:
 
         One that cannot be read is passed over as long as there are others.
 
+        Cancel safety: what was taken over meanwhile is released.
+
         Raises:
             JournalCorrupt: Only such are left.
         """
+        work = partial(self._store.claim, frozenset(besides))
         while True:
             try:
-                return await self._do(partial(self._store.claim, frozenset(besides)))
+                saga, cancelled = await finish(self._writer.do_whole(work))
             except SagaUnreadable as error:
                 _log.error("%s", error)  # and those that can be read do not wait for it
+                continue
+            if cancelled is None:
+                return saga
+            if saga is not None:
+                with contextlib.suppress(JournalError):  # it is claimed again by this journal then
+                    await self.release(saga.id)
+            raise cancelled
 
     async def release(self, saga: str) -> None:
         """Let go of a saga.

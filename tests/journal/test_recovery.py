@@ -559,3 +559,30 @@ def test_what_a_journal_that_was_closed_recovers_itself_is_no_longer_its_scopes(
         await journal.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("by", ["recover", "claim"])
+def test_a_claim_that_is_cancelled_keeps_nothing(path: Path, by: str) -> None:
+    """All tasks are, as `asyncio.run` does it at its end; the journal may be used again."""
+    leave_open(path, a="x")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal, SqliteJournal(path) as another:
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                before = asyncio.all_tasks()
+                claims = journal.claim(besides=set()) if by == "claim" else None
+                task = asyncio.create_task(recover(journal, registry) if claims is None else claims)
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                for one in asyncio.all_tasks() - before:
+                    one.cancel()
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            await asyncio.wait({task})
+            assert task.cancelled()
+            await journal.flush()
+            await journal._do(lambda _: None)
+            assert len(await recover(another, registry)) == 1
+
+    asyncio.run(main())
