@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import math
 import random
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -71,6 +72,7 @@ _COLUMNS: Final = (
 )
 # Seconds between two attempts to get a lock; of various lengths, or those of two processes meet.
 _PAUSE: Final = (0.0005, 0.0015)
+_OWNER: Final = re.compile("[0-9a-f]{32}")
 # STRICT tables came with 3.37.
 _OLDEST: Final = (3, 37, 0)
 
@@ -141,6 +143,7 @@ class SqliteStore:
             if not _version(db, str(self)):  # another process may have been quicker
                 for statement in _SCHEMA.split(";\n")[:-1]:
                     _ = db.execute(statement)
+            self._remove_strays(db)
             owners.take(self._lock(self._owner))
             _ = db.execute("INSERT INTO owner VALUES (?, ?)", (self._owner, time.time()))
             _ = db.execute("COMMIT")
@@ -518,6 +521,18 @@ class SqliteStore:
             (TIDY_AT_ONCE,),
         )
         return [owner for (owner,) in rows.fetchall() if not self._lives(owner)]
+
+    def _remove_strays(self, db: sqlite3.Connection) -> None:
+        """Remove the locks of owners that died before they were on record, or after they left."""
+        known = {owner for (owner,) in db.execute("SELECT id FROM owner")}
+        prefix = self._lock("").name
+        with contextlib.suppress(OSError):  # a directory that may not be listed
+            for file in self._real.parent.iterdir():
+                of_us, _, owner = file.name.rpartition("-")
+                if f"{of_us}-" != prefix or not _OWNER.fullmatch(owner) or owner in known:
+                    continue
+                if not self._lives(owner):  # nor does one begin: it would be in a transaction
+                    owners.remove(file)
 
     # Liveness.
 

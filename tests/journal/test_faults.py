@@ -1094,3 +1094,41 @@ def test_a_journal_that_is_opened_again_and_again_keeps_only_what_was_left_open(
         kept._records.clear()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("when", ["opens", "closes"])
+def test_the_lock_of_an_owner_killed_while_it_opens_or_closes_is_removed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It is not on record: nobody would ever ask whether it lives."""
+
+    async def dies() -> None:
+        journal = SqliteJournal(path)
+        await journal.claim(besides=set())
+        monkeypatch.setattr(owners, "give_back", killed)
+        await journal.close()
+
+    def killed(*_: object) -> None:
+        signal.raise_signal(signal.SIGKILL)
+
+    take = owners.take
+
+    def takes_and_dies(lock: Path) -> None:
+        take(lock)
+        killed()
+
+    async def main() -> None:
+        async with SqliteJournal(path) as first, SqliteJournal(path):
+            assert len(locks()) == 2
+            await first.sagas()
+        assert locks() == []
+
+    def locks() -> list[Path]:
+        return list(path.parent.glob("journal.db-owner-*"))
+
+    with monkeypatch.context() as patch:
+        if when == "opens":
+            patch.setattr(owners, "take", takes_and_dies)
+        assert in_child(dies) == 0
+    assert len(locks()) == 1
+    asyncio.run(main())
