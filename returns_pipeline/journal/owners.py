@@ -60,7 +60,7 @@ def give_back(path: Path) -> None:
 def lives(path: Path) -> bool:
     """Say whether the owner of this file is there; if that cannot be seen, it is."""
     with _held_guard:
-        if str(path) in _held:
+        if _is_held(path):
             return True
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -74,6 +74,16 @@ def lives(path: Path) -> bool:
             return True
         finally:
             os.close(descriptor)
+    return False
+
+
+def _is_held(path: Path) -> bool:
+    """Say whether this process holds it, by this name or another: a directory may be moved."""
+    if str(path) in _held:
+        return True
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return any(os.path.samestat(found, os.fstat(held)) for held in _held.values())
     return False
 
 

@@ -603,6 +603,24 @@ def test_who_opens_the_file_by_a_link_robs_nobody(path: Path, link: str) -> None
     assert [file.name for file in place.iterdir()] == ["journal.db"]
 
 
+def test_who_opens_the_file_where_it_was_moved_robs_nobody(path: Path) -> None:
+    place, moved = path.parent / "place", path.parent / "moved"
+    place.mkdir()
+
+    async def main() -> None:
+        async with SqliteJournal(place / "journal.db") as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(note, "x")
+            place.rename(moved)
+            async with SqliteJournal(moved / "journal.db") as other:
+                assert await recover(other, registry) == []
+            spawned(moved / "journal.db", "assert await recover(journal, registry) == []")
+            await scope.commit()
+
+    asyncio.run(main())
+    assert undone == []
+
+
 @pytest.mark.parametrize("when", ["at once", "waiting"])
 def test_a_file_that_is_replaced_while_it_is_opened_takes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch, when: str

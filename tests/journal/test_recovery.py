@@ -586,3 +586,21 @@ def test_a_claim_that_is_cancelled_keeps_nothing(path: Path, by: str) -> None:
             assert len(await recover(another, registry)) == 1
 
     asyncio.run(main())
+
+
+def test_what_is_released_may_not_be_changed_in_the_same_transaction(path: Path) -> None:
+    leave_open(path, a="x")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            saga = await journal.claim(besides=set())
+            assert saga is not None
+            _, late = await asyncio.gather(
+                journal.release(saga.id),
+                journal.defer(saga.actions[0].id, "late"),
+                return_exceptions=True,
+            )
+            assert isinstance(late, LeaseLost)
+            assert await listed(path) == {"a": "pending"}
+
+    asyncio.run(main())
