@@ -128,6 +128,8 @@ class SqliteJournal:
 
         What this journal has open may from then on be recovered by others.
 
+        Cancel safety: a cancellation is raised when it is closed.
+
         Raises:
             JournalError: Commits that had returned could not be written, and nobody was told yet:
                 what they covered will be undone. It is closed all the same.
