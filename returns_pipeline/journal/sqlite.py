@@ -50,8 +50,8 @@ class SqliteJournal:
 
     ``async with SqliteJournal(path) as journal`` opens it at once and closes it; without, it is
     opened by the first request and closed with the process. A child process made by fork may not
-    use it, and does not keep it open; nor may the child open the file anew if it was open when it
-    was forked, because SQLite would take the locks of its parent for its own.
+    use it, and does not keep it open. It may open the file anew, unless the file was open when it
+    was forked and all others have closed it since: its SQLite takes it for open.
 
     When is a commit durable?
 

@@ -126,13 +126,12 @@ class SqliteStore:
             self._real, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
         # At once: it may be replaced while we wait for others.
-        self._file = open_files.file_at(self._path)
-        open_files.opened(self._file)
+        self._file = open_files.opened(self._real)
         db.text_factory = _readable
         self._owner = uuid4().hex
         self.abandoned.clear()  # by the one before, which is no longer there
         try:
-            self._refuse_inherited()
+            open_files.take_part(self._real)
             _ = db.execute("BEGIN")  # one state of the file: another process may be making it
             _ = _version(db, str(self))
             _ = db.execute("COMMIT")
@@ -152,12 +151,6 @@ class SqliteStore:
             self.closed()
             raise
         return db
-
-    def _refuse_inherited(self) -> None:
-        if open_files.is_inherited(self._file):
-            raise JournalUnavailable(
-                str(self), "it was open when this process was forked off: fork before opening it"
-            )
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
         (mode,) = self._patiently(db, "PRAGMA journal_mode = WAL").fetchone()
@@ -557,6 +550,10 @@ def inspect(path: Path, patience: float) -> list[StoredSaga]:
         raise JournalUnavailable(str(path), "there is no such file")
     try:
         real = path.resolve()  # its log and the locks of owners are beside that
+        try:
+            open_files.take_part(real)
+        except OSError:  # SQLite would read an index that is not in use any more
+            return _inspect_copy(real, patience)
         try:
             return _inspect(real, real, patience)
         except sqlite3.OperationalError as error:

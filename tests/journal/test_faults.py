@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -716,7 +716,7 @@ def test_an_owner_that_was_taken_for_dead_does_nothing_more(path: Path, lazy: bo
             lock.unlink()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owners, "_held", {})
-            await takes_all()
+            assert await asyncio.to_thread(in_child, takes_all) == 0
         undone.clear()
         with pytest.raises(LeaseLost):
             await scope.register(note, "y")
@@ -789,37 +789,79 @@ def spawned(path: Path, work: str) -> None:
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of what fork() may break
-def test_a_child_may_not_open_what_was_open_when_it_was_forked(path: Path) -> None:
-    """Its SQLite believes that it holds the parent's locks: its log is removed under it."""
-    read, write = os.pipe()
+forks = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of its dangers
+
+
+@forks
+@pytest.mark.parametrize("last", ["parent", "another"])
+def test_what_a_child_records_in_a_file_that_was_open_at_the_fork_stays(
+    path: Path, last: str
+) -> None:
+    """Its SQLite believes that it holds the parent's locks, and would hold none of its own."""
+    to_parent, to_child = os.pipe(), os.pipe()
 
     async def child() -> None:
-        scope = CompensationScope("a", journal=SqliteJournal(path))
-        with pytest.raises(JournalUnavailable, match="forked off"):
-            await scope.register(note, "x")
-        async with SqliteJournal(path.with_name("another.db")) as another:
-            other = CompensationScope("b", journal=another)
-            await other.register(note, "y")
-            await other.commit()
-        os.write(write, b".")
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
+        await scope.register(note, "before")
+        os.write(to_parent[1], b".")
+        os.read(to_child[0], 1)
+        await scope.register(note, "behind")
+        assert len(await journal.sagas()) == 1
 
-    async def main() -> None:
+    async def parent() -> int:
         async with SqliteJournal(path) as journal:
             await journal.sagas()
-            assert await asyncio.to_thread(in_child, child) == 0
-        assert in_child(opens) == 0  # now it is closed
+            working = asyncio.create_task(asyncio.to_thread(in_child, child))
+            await asyncio.to_thread(os.read, to_parent[0], 1)
+        if last == "another":
+            spawned(path, "assert await recover(journal, registry) == []")
+        os.write(to_child[1], b".")
+        return await working
 
-    async def opens() -> None:
-        async with SqliteJournal(path):
-            os.write(write, b".")
+    assert asyncio.run(parent()) == 0
+    spawned(path, "assert len((await recover(journal, registry))[0].done) == 2")
+    for end in (*to_parent, *to_child):
+        os.close(end)
 
-    try:
-        asyncio.run(main())
-        assert os.read(read, 3) == b".."
-    finally:
-        os.close(read)
-        os.close(write)
+
+@forks
+@pytest.mark.parametrize("opened", [False, True], ids=["closed", "opened anew"])
+def test_a_child_does_not_open_what_all_others_have_closed_since_the_fork(
+    path: Path, opened: bool
+) -> None:
+    """Its SQLite believes in an index that nobody else uses any more."""
+    to_parent, to_child = os.pipe(), os.pipe()
+
+    async def child() -> None:
+        os.write(to_parent[1], b".")
+        os.read(to_child[0], 1)
+        journal = SqliteJournal(path)
+        scope = CompensationScope("a", journal=journal)
+        with pytest.raises(JournalUnavailable, match="forked off"):
+            await scope.register(note, "x")
+        assert [saga.name for saga in await journal.sagas()] == ["b"]
+        async with SqliteJournal(path.with_name("another.db")) as another:
+            other = CompensationScope("c", journal=another)
+            await other.register(note, "y")
+            await other.commit()
+        os.write(to_parent[1], b".")
+
+    async def parent() -> int:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("b", journal=journal)
+            await scope.register(note, "z")
+            working = asyncio.create_task(asyncio.to_thread(in_child, child))
+            await asyncio.to_thread(os.read, to_parent[0], 1)
+            scope._records = []  # left open
+        async with SqliteJournal(path) if opened else nullcontext():
+            os.write(to_child[1], b".")
+            return await working
+
+    assert asyncio.run(parent()) == 0
+    assert os.read(to_parent[0], 1) == b"."
+    for end in (*to_parent, *to_child):
+        os.close(end)
 
 
 def test_looking_at_what_this_process_has_open_does_not_let_go_of_its_locks(
