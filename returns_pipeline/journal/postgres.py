@@ -90,6 +90,7 @@ class _Saga:
 
     epoch: int
     actions: int = 0  # still open, and not about to be forgotten
+    leaving: int = 0  # about to be forgotten; if that fails, they are open as before
     stuck: bool = False
 
 
@@ -291,17 +292,19 @@ class PostgresJournal:
         if not rows:
             return
         known = [self._actions[action] for action in ids]
+        held = [self._sagas[action.saga] for action in known]
 
         def count(step: int) -> None:
-            for action in known:
-                if action.saga in self._sagas:
-                    self._sagas[action.saga].actions += step
+            for saga in held:
+                saga.actions += step
+                saga.leaving -= step
 
         def forgotten(_: object) -> None:
-            for action in ids:
+            for action, saga in zip(ids, held, strict=True):
                 _ = self._actions.pop(action, None)
-            for saga in {action.saga for action in known}:
-                self._drop_if_empty(saga)
+                saga.leaving -= 1
+            for name in {action.saga for action in known}:
+                self._drop_if_empty(name)
 
         # From now on nobody counts on them: a saga with no others may be gone at any time.
         count(-1)
