@@ -270,6 +270,8 @@ class PostgresJournal:
             "name": intent.undo.name,
             "version": intent.undo.version,
             "arguments": encode_arguments(intent),
+            # Now: what is asked for later may be carried out in the same batch, but behind it.
+            "known": self._counts_on(intent.saga),
         }
 
         def recorded(_: object) -> None:
@@ -330,9 +332,14 @@ class PostgresJournal:
             future.add_done_callback(self._moving.discard)
             self._moving.add(future)
 
+    def _counts_on(self, saga: str) -> bool:
+        """Say whether a saga that is open here is not to vanish by anything asked for so far."""
+        held = self._sagas.get(saga)
+        return held is not None and held.actions > 0
+
     def _drop_if_empty(self, saga: str) -> None:
         known = self._sagas.get(saga)
-        if known is not None and known.actions <= 0 and not known.stuck:
+        if known is not None and known.actions + known.leaving <= 0 and not known.stuck:
             del self._sagas[saga]
 
     def mark(self, action: str, /) -> _Mark:
@@ -649,8 +656,7 @@ class PostgresJournal:
             for row in request.rows:
                 rows.append(row | {"n": n})
                 if request.do == "record":
-                    held = self._sagas.get(request.saga)
-                    rows[-1]["known"] = held is not None and held.actions > 0
+                    rows[-1]["known"] = row["known"] and self._counts_on(request.saga)
             places.append(n)
         return steps + _in_order(joined)
 

@@ -75,6 +75,31 @@ def forget_quietly(*scopes: CompensationScope) -> None:
         scope._records = []  # or it says so when it is dropped
 
 
+def test_a_record_before_a_move_into_its_saga_is_not_refused(make: Place) -> None:
+    """Both go in one batch, and the saga is made by the record."""
+
+    async def main() -> None:
+        async with make() as journal:
+            outer = CompensationScope("outer", journal=journal)
+            inner = outer.detached("inner")
+            await inner.register(undo, "1")
+            registering = asyncio.create_task(outer.register(undo, "2"))
+            for _ in range(9):
+                if not journal._requests:
+                    await asyncio.sleep(0)
+            outer.absorb(inner)
+            await registering
+            assert {name: len(it) for name, it in (await make.states(journal)).items()} == {
+                "outer": 2
+            }
+            await outer.commit()
+            assert await journal.sagas() == []
+            assert not journal._sagas
+            assert not journal._actions
+
+    asyncio.run(main())
+
+
 def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> None:
     """Another part of the saga has been settled meanwhile."""
 
