@@ -603,7 +603,8 @@ class PostgresJournal:
         try:
             outcomes = await self._answers(cleaning + self._steps(batch), len(batch))
         except BaseException:
-            self._doubtful, self._unheard = doubtful, unheard or self._unheard
+            # Callers that were cancelled meanwhile have brought more.
+            self._doubtful, self._unheard = doubtful + self._doubtful, unheard or self._unheard
             raise
         await self._confirm(batch, outcomes)
         return outcomes
@@ -669,7 +670,13 @@ class PostgresJournal:
             await self._session.open(self._owner)
             begun = _clock()
             self._repeated, self._in_doubt = self._in_doubt, True
-            answers = await self._session.apply(self._owner, number, self._lease, bodies)
+            try:
+                answers = await self._session.apply(self._owner, number, self._lease, bodies)
+            except self._driver.FAILURES as error:
+                if not self._driver.ends(error):
+                    # It is an answer, but not to what was sent before.
+                    self._in_doubt = self._repeated
+                raise
             self._in_doubt = False
             self._renewed = begun
             return answers
@@ -739,7 +746,7 @@ class PostgresJournal:
             try:
                 return await attempt()
             except self._driver.FAILURES as error:
-                if self._driver.passes(error):
+                if self._driver.ends(error):
                     self._session.drop()  # it may be broken, and not know it
                 raise
 
@@ -759,10 +766,7 @@ class PostgresJournal:
             try:
                 return await attempt()
             except self._driver.FAILURES as error:
-                if not self._driver.passes(error):
-                    self._in_doubt = False  # it is an answer
-                    raise
-                if loop.time() + delay > due:
+                if not self._driver.passes(error) or loop.time() + delay > due:
                     raise
             await asyncio.sleep(delay)
             delay = min(2 * delay, longest)

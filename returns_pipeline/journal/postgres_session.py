@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
-__all__ = ["FAILURES", "Session", "explain", "passes", "spares_others"]
+__all__ = ["FAILURES", "Session", "ends", "explain", "passes", "spares_others"]
 
 # What a call of asyncpg may raise when it is not the caller's mistake.
 # The last is not one of the bug it is named for: it comes when the server has said farewell.
@@ -41,8 +41,9 @@ FAILURES: Final = (
 )
 
 # Errors that another attempt may not meet: connections (08), the server's end and start (57P),
-# no connection free, and transactions that were in each other's way.
-_PASSING: Final = ("08", "57P", "53300", "40001", "40P01")
+# no connection free; and transactions that were in each other's way.
+_ENDS: Final = ("08", "57P", "53300")
+_CONFLICTS: Final = ("40001", "40P01")
 # The data's own, not those of the server or the whole table.
 _OF_ONE_REQUEST: Final = ("21", "22", "23", "54", "P0", "XX")
 # Damaged pages, and tables or functions that are not there.
@@ -317,8 +318,17 @@ def _state(error: BaseException) -> str:
 def passes(error: Exception) -> bool:
     """Say whether another attempt, perhaps with another connection, may do better."""
     if isinstance(error, asyncpg.PostgresError):
-        return _state(error).startswith(_PASSING)
+        return _state(error).startswith((*_ENDS, *_CONFLICTS))
     return not isinstance(error, JournalError | ValueError)
+
+
+def ends(error: Exception) -> bool:
+    """Say whether it is the connection's: it may be at its end, and who knows what was done.
+
+    Otherwise it is the server's answer: nothing was done. The session stays, with the lock in it,
+    by which others know that its owner lives.
+    """
+    return passes(error) and not _state(error).startswith(_CONFLICTS)
 
 
 def spares_others(error: Exception) -> bool:

@@ -100,6 +100,100 @@ def test_a_record_before_a_move_into_its_saga_is_not_refused(make: Place) -> Non
     asyncio.run(main())
 
 
+def test_what_is_in_doubt_while_a_batch_fails_is_not_forgotten(make: Place) -> None:
+    """Whoever registered was cancelled when the next batch was on its way already."""
+
+    async def main() -> None:
+        async with make() as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo, "x")
+            session: Any = journal._session
+            apply = session.apply
+            task = asyncio.create_task(journal.record(intent_of(scope, "y")))
+            release = asyncio.Event()
+
+            async def fails(*_: Any) -> Any:
+                await release.wait()
+                raise asyncpg.LockNotAvailableError("no")
+
+            async def carries_out(*args: Any) -> Any:
+                answers = await apply(*args)
+                session.apply = fails
+                journal._send("nothing", (), lambda it: it).future.add_done_callback(
+                    lambda it: it.exception()
+                )
+                return answers
+
+            journal_: Any = journal
+            settle = journal._settle
+
+            def settles(batch: Any, outcomes: Any) -> None:
+                settle(batch, outcomes)
+                task.cancel()
+
+            session.apply = carries_out
+            journal_._settle = settles
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            journal_._settle = settle
+            release.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            session.apply = apply
+            await scope.register(undo, "z")
+            assert await names_in(make) == ["x", "z"]
+            await scope.commit()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("where", ["open", "apply", "look"])
+def test_an_error_of_a_later_attempt_does_not_answer_the_first(
+    make: Place, wire: type[Wire], where: str
+) -> None:
+    async def main() -> None:
+        async with wire(make.dsn) as way, make(dsn=way.dsn) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo, "x")
+            session: Any = journal._session
+            kind = type(session)
+            sent = False
+            error = asyncpg.InsufficientPrivilegeError("not you")
+
+            async def apply(*args: Any) -> Any:
+                nonlocal sent
+                if sent and where == "apply":
+                    raise error
+                answers = await kind.apply(session, *args)
+                if not sent:
+                    sent = True
+                    raise ConnectionError("lost")
+                return answers
+
+            async def open_(owner: str) -> None:
+                if sent and where == "open":
+                    raise error
+                if sent and where == "look":
+                    session.look = refuses(error)
+                    with pytest.raises(JournalUnavailable):
+                        await journal.sagas()
+                    raise ConnectionError("lost")
+                await kind.open(session, owner)
+
+            session.apply, session.open = apply, open_
+            journal._patience = 0.1
+            with pytest.raises(JournalUnavailable):
+                await scope.register(undo, "y")
+            del session.apply, session.open
+            session.__dict__.pop("look", None)
+            journal._patience = 10.0
+            await scope.register(undo, "z")
+            assert await names_in(make) == ["x", "z"]
+            await scope.commit()
+
+    asyncio.run(main())
+
+
 def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> None:
     """Another part of the saga has been settled meanwhile."""
 
@@ -132,5 +226,30 @@ def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> Non
             assert undone == ["y", "x"]
             assert not journal._sagas
             assert not journal._actions
+
+    asyncio.run(main())
+
+
+def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -> None:
+    """Its lock says that its owner lives: who is asked to try again must keep it."""
+
+    async def main() -> None:
+        place.dsn += "%20-cdefault_transaction_isolation%3Dserializable"
+        async with place() as journal, place() as other, place.database() as database:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo, "x")
+            connection = journal._session._connection
+            await database.execute(f"BEGIN; UPDATE {place.schema}.owner SET seen = now()")
+            task = asyncio.create_task(scope.register(undo, "y"))
+
+            async def waits() -> bool:
+                return bool(await place.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+            await place.until(waits)
+            await database.execute("COMMIT")
+            await task
+            assert journal._session._connection is connection
+            assert await recover(other, registry) == []
+            await scope.commit()
 
     asyncio.run(main())
