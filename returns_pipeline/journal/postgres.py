@@ -66,6 +66,8 @@ _BACK_OFF: Final = (0.01, 1.0)
 _JOINED: Final = ("record", "change", "forget")
 # And each of these in a transaction of its own.
 _ALONE: Final = ("claim", "leave")
+# These are for the connection: by a caller, and to keep what is open.
+_EMPTY: Final = ("nothing", "hold on")
 
 _SAGAS: Final = """
 SELECT s.id, s.name, extract(epoch FROM s.began)::float8 AS began, s.owner,
@@ -241,9 +243,8 @@ class PostgresJournal:
         What this journal has open may from then on be recovered by others. It can be used again,
         as another owner.
         """
-        if self._loop is None:
-            return
-        await self._ask("leave")
+        if self._loop is not None or self._kept or self._doubtful:
+            await self._ask("leave")
 
     async def flush(self) -> None:
         """Wait until every commit that has returned is durable, and every move under way made.
@@ -542,7 +543,12 @@ class PostgresJournal:
     def _hold_on(self) -> None:
         """The connection has ended: make it anew, before somebody takes over what is open."""
         if (self._sagas or self._unheard or self._doubtful) and self._loop is not None:
-            self._send("nothing", (), _as_it_is).future.add_done_callback(_seen)
+            self._send("hold on", (), _as_it_is).future.add_done_callback(_seen)
+
+    def _clear_up_soon(self) -> None:
+        """Have a batch that clears up, if the server is there; where it is not, others may."""
+        if self._session.is_open:
+            self._hold_on()
 
     async def _run(self) -> None:
         """Carry out requests until there are none, as many in a transaction as there are."""
@@ -644,7 +650,7 @@ class PostgresJournal:
             if request.do not in _JOINED:
                 steps += _in_order(joined)
                 joined, changed = {}, set()
-                if request.do != "nothing":
+                if request.do not in _EMPTY:
                     steps.append(({"do": request.do} | request.rows[0], [n]))
                 continue
             if request.do == "change":
@@ -773,6 +779,7 @@ class PostgresJournal:
 
     async def _leave(self, request: _Request) -> None:
         """Let go of everything, as far as the server can be told."""
+        await self._clear_up()
         if self._renewal is not None:
             _ = self._renewal.cancel()
         self._batch += 1
@@ -791,8 +798,19 @@ class PostgresJournal:
             await self._session.close()
         self._session.drop()
         self._begin()
+        for waiting in self._requests:
+            if waiting.do == "hold on":  # there is nothing to hold any more
+                _ = waiting.future.cancel()
         if not request.future.done():
             request.future.set_result(None)
+
+    async def _clear_up(self) -> None:
+        """Do what the next batch would have done, behind which nothing else comes."""
+        if self._kept or self._doubtful:
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(_seen)
+            kept, self._kept = self._kept, []
+            await self._carry_out([*kept, _Request("nothing", [], future)])
 
     async def _renew(self) -> None:
         """Give a sign of life in time, as long as something is open."""

@@ -230,6 +230,88 @@ def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> Non
     asyncio.run(main())
 
 
+def test_closing_makes_the_moves_that_could_not_be_made(make: Place) -> None:
+    async def main() -> None:
+        async with make(patience=0.3) as journal, make.database() as database:
+            outer = CompensationScope("outer", journal=journal)
+            await outer.register(undo, "1")
+            inner = outer.detached("inner")
+            await inner.register(undo, "2")
+            await outer.register(undo, "3")
+            await database.execute(f"BEGIN; LOCK TABLE {make.schema}.action IN EXCLUSIVE MODE")
+            outer.absorb(inner)
+            await journal.flush()
+            await database.execute("ROLLBACK")
+            await journal.close()
+            forget_quietly(outer)
+            assert len(await recover(journal, registry)) == 1
+            assert undone == ["3", "2", "1"]
+
+    asyncio.run(main())
+
+
+def test_closing_clears_up_what_is_in_doubt(make: Place, wire: type[Wire]) -> None:
+    async def main() -> None:
+        async with wire(make.dsn) as way, make(dsn=way.dsn) as journal:
+            scope = CompensationScope("a", journal=journal)
+            session: Any = journal._session
+
+            async def lost(*args: Any) -> Any:
+                await type(session).apply(session, *args)
+                way.closed = True
+                raise ConnectionError("lost")
+
+            session.apply = lost
+            journal._patience = 0.1
+            with pytest.raises(JournalUnavailable):
+                await scope.register(undo, "x")
+            del session.apply
+            way.closed, journal._patience = False, 10.0
+            assert await names_in(make) == ["x"]
+            await journal.close()
+            assert await names_in(make) == []
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_ends_while_it_is_closed_is_not_made_anew(place: Place) -> None:
+    async def main() -> None:
+        journal = place()
+        scope = CompensationScope("a", journal=journal)
+        await scope.register(undo, "x")
+        session: Any = journal._session
+
+        async def apply(*args: Any) -> Any:
+            ended = asyncio.Event()
+            lost = session._on_lost
+
+            def is_lost() -> None:
+                lost()
+                ended.set()
+
+            session._on_lost = is_lost
+            await place.execute(
+                "SELECT pg_terminate_backend(pid) FROM {schema}.locks "
+                f"WHERE key = {{schema}}.lock_key('{journal._owner}')"
+            )
+            await ended.wait()
+            return await type(session).apply(session, *args)
+
+        session.apply = apply
+        await journal.close()
+        del session.apply
+
+        async def idle() -> bool:
+            return journal._worker is None
+
+        await place.until(idle)
+        assert not session.is_open
+        assert journal._loop is None
+        forget_quietly(scope)
+
+    asyncio.run(main())
+
+
 def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -> None:
     """Its lock says that its owner lives: who is asked to try again must keep it."""
 
