@@ -586,7 +586,8 @@ class PostgresJournal:
         except Exception as error:  # noqa: BLE001  # who waits is told, whatever it is
             if not isinstance(error, self._driver.FAILURES):
                 self._session.drop()
-            if len(batch) > 1 and self._driver.spares_others(error):
+            # In doubt it may all be on record: it is not carried out a second time.
+            if len(batch) > 1 and not self._in_doubt and self._driver.spares_others(error):
                 for request in batch:
                     await self._carry_out([request])
             else:
@@ -626,10 +627,11 @@ class PostgresJournal:
             for place, request in enumerate(batch)
             if outcomes[place] is True and request.do in {"record", "change"}
         ]
-        step: dict[str, object] = {"do": "change", "rows": []}
-        step["rows"] = [
-            {"n": n, "epoch": 1} | _only(batch[n].rows[0], "id", "saga", "epoch") for n in places
-        ]
+        rows: dict[object, dict[str, object]] = {}  # a statement changes each action once
+        for n in places:
+            row = _only(batch[n].rows[0], "id", "saga", "epoch")
+            _ = rows.setdefault(row["id"], {"n": n, "epoch": 1} | row)
+        step: dict[str, object] = {"do": "change", "rows": list(rows.values())}
         while places and (
             self._repeated or (self._lease and _clock() - self._renewed >= self._lease)
         ):
@@ -639,7 +641,7 @@ class PostgresJournal:
                 self._in_doubt = True  # it is on record, and will not be known to be
                 raise
             for place in places:
-                outcomes[place] = again[place]
+                outcomes[place] = again[cast("int", rows[batch[place].rows[0]["id"]]["n"])]
 
     def _steps(self, batch: list[_Request]) -> list[_Step]:
         """Put requests together: those of one kind, between others, make one step."""
@@ -714,8 +716,10 @@ class PostgresJournal:
         for request in batch:
             if self._in_doubt and request.do == "record":
                 self._doubtful += [cast("str", row["id"]) for row in request.rows]
+                self._clear_up_soon()
             if self._in_doubt and request.do == "claim":
                 self._unheard = True
+                self._clear_up_soon()
             if request.do == "move" and isinstance(error, JournalUnavailable):
                 # It is made with the next batch; who waits for it now does so no longer.
                 _refuse(request, error)

@@ -335,3 +335,87 @@ def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -
             await scope.commit()
 
     asyncio.run(main())
+
+
+def test_what_was_carried_out_is_not_carried_out_again_because_it_was_not_confirmed(
+    make: Place,
+) -> None:
+    async def main() -> None:
+        async with make() as journal:
+            scopes = [CompensationScope(name, journal=journal) for name in "abc"]
+            for scope in scopes[:2]:
+                await scope.register(undo, scope.name)
+            session: Any = journal._session
+            calls = 0
+
+            async def apply(*args: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == 3:
+                    raise asyncpg.InternalServerError("who knows")
+                answers = await type(session).apply(session, *args)
+                if calls == 1:
+                    raise ConnectionError("lost")
+                return answers
+
+            session.apply = apply
+            asked = await asyncio.gather(
+                scopes[2].register(undo, "c"), scopes[0].commit(), return_exceptions=True
+            )
+            del session.apply
+            assert [type(it) for it in asked] == [JournalUnavailable] * 2
+            await scopes[1].register(undo, "d")
+            assert await names_in(make) == ["b", "d"]
+            await scopes[1].commit()
+            report = await scopes[0].compensate()
+            assert isinstance(report.failures[0].error, LeaseLost)
+            assert undone == []
+            assert not journal._sagas
+            assert not journal._actions
+
+    asyncio.run(main())
+
+
+def test_two_changes_of_one_action_are_both_confirmed(make: Place) -> None:
+    async def main() -> None:
+        async with make() as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo, "x")
+            ((action, _),) = journal._actions.items()
+            session: Any = journal._session
+            lost = False
+
+            async def apply(*args: Any) -> Any:
+                nonlocal lost
+                answers = await type(session).apply(session, *args)
+                if not lost:
+                    lost = True
+                    raise ConnectionError("lost")
+                return answers
+
+            session.apply = apply
+            await asyncio.gather(*(journal.mark(action).begin() for _ in range(2)))
+            del session.apply
+            await scope.commit()
+
+    asyncio.run(main())
+
+
+def test_a_saga_that_was_claimed_and_could_not_be_read_is_let_go_at_once(make: Place) -> None:
+    async def main() -> None:
+        async with make() as dead:
+            await make.left_open(dead, "a", undo, "x")
+        async with make() as journal, make() as other:
+            error = asyncpg.QueryCanceledError("by somebody")
+            session: Any = journal._session
+            session.read = refuses(error)
+            with pytest.raises(JournalUnavailable):
+                await recover(journal, registry)
+
+            async def free() -> bool:
+                return bool(await recover(other, registry))
+
+            await make.until(free)
+            assert undone == ["x"]
+
+    asyncio.run(main())
