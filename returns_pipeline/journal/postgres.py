@@ -29,7 +29,6 @@ from uuid import uuid4
 from returns_pipeline.errors import (
     ArgumentsNotRecordable,
     InvalidArgument,
-    JournalCorrupt,
     JournalError,
     JournalUnavailable,
     LeaseLost,
@@ -354,8 +353,9 @@ class PostgresJournal:
 
         Cancel safety: a saga that was claimed for somebody who does not wait any more is let go.
         """
-        # Those that are held here are not claimed anyway.
-        others = sorted(saga for saga in besides if saga not in self._sagas)
+        # What was taken from this process is not taken back: a scope here may still count on it,
+        # has to be told, and then nothing is left of it here.
+        others = sorted(besides | self._sagas.keys())
         row: dict[str, object] = {"besides": others, "retention": self._retention}
         stored: StoredSaga | None = await self._ask(
             "claim", [row], self._claimed, unheard=self._let_go
@@ -363,8 +363,6 @@ class PostgresJournal:
         return stored
 
     def _claimed(self, answer: dict[str, Any]) -> StoredSaga | None:
-        for saga in answer["dropped"]:
-            _ = self._sagas.pop(saga, None)
         if answer["found"] is None:
             return None
         stored: StoredSaga = answer["stored"]
@@ -581,8 +579,8 @@ class PostgresJournal:
     async def _carry_out(self, batch: list[_Request]) -> None:
         try:
             outcomes = await self._commit(batch)
-            if batch[0].do == "claim" and outcomes[0]["found"] is not None:
-                outcomes[0]["stored"] = await self._read_claimed(outcomes[0]["found"][0])
+            while batch[0].do == "claim" and not await self._read_claimed(outcomes[0]):
+                outcomes = await self._commit(batch)
         except Exception as error:  # noqa: BLE001  # who waits is told, whatever it is
             if not isinstance(error, self._driver.FAILURES):
                 self._session.drop()
@@ -733,21 +731,31 @@ class PostgresJournal:
     def _lost(self, saga: str) -> LeaseLost:
         return LeaseLost(str(self), f"saga {saga} was taken over by another process")
 
-    async def _read_claimed(self, saga: str) -> StoredSaga:
+    async def _read_claimed(self, answer: dict[str, Any]) -> bool:
+        """Add what was claimed to the answer; say whether it is this owner's still.
+
+        Another may have it already, if the connection ended before the answer came, or since.
+        """
+        for saga in answer["dropped"]:
+            _ = self._sagas.pop(saga, None)
+        if answer["found"] is None:
+            return True
         query = _SAGAS.format(schema=self._schema) + "WHERE s.id = $1 ORDER BY a.place DESC"
 
         async def attempt() -> list[StoredSaga]:
             await self._session.open(self._owner)
-            return _stored(await self._session.read(query, saga))
+            return _stored(await self._session.read(query, answer["found"][0]))
 
         try:
             found = await self._surely(attempt)
         except BaseException:
             self._unheard = True
+            self._clear_up_soon()
             raise
-        if not found:
-            raise JournalCorrupt(str(self), f"saga {saga} is gone, by no doing of ours")
-        return found[0]
+        if not found or found[0].owner != self._owner:
+            return False
+        answer["stored"] = found[0]
+        return True
 
     async def _surely(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it is done, also through cancellations of this task."""

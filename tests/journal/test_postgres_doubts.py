@@ -194,6 +194,43 @@ def test_an_error_of_a_later_attempt_does_not_answer_the_first(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("purged", [False, True])
+def test_a_claim_whose_answer_came_when_another_had_claimed_it_goes_on_to_the_next(
+    make: Place, purged: bool
+) -> None:
+    async def main() -> None:
+        async with make() as dead:
+            await make.left_open(dead, "a", undo, "x")
+            await make.left_open(dead, "b", undo, "y")
+        async with make() as journal, make(retention=0.0) as other:
+            session: Any = journal._session
+            read = session.read
+
+            async def reads(*args: Any) -> Any:
+                session.read = read
+                await rob(make, journal)
+                stored = await other.claim(besides=frozenset())
+                assert stored is not None
+                assert stored.name == "b"
+                (action,) = stored.actions
+                if purged:
+                    await other.mark(action.id).done()
+                    other._retention = 0.0
+                    taken = await other.claim(besides=frozenset())
+                    assert taken is not None
+                    await other.release(taken.id)
+                return await read(*args)
+
+            session.read = reads
+            reports = await recover(journal, registry)
+            assert [(it.name, it.error) for it in reports] == [("a", None)]
+            assert undone == ["x"]
+            assert not journal._sagas
+            assert not journal._actions
+
+    asyncio.run(main())
+
+
 def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> None:
     """Another part of the saga has been settled meanwhile."""
 
@@ -224,6 +261,37 @@ def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> Non
             report = await first.compensate()
             assert report.failures == ()
             assert undone == ["y", "x"]
+            assert not journal._sagas
+            assert not journal._actions
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("then", ["commit", "compensate"])
+def test_who_was_robbed_gets_nothing_back_by_recovering_itself(make: Place, then: str) -> None:
+    async def main() -> None:
+        async with make() as journal, make() as other:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo, "x")
+            await scope.register(undo, "y")
+            await rob(make, journal)
+            stored = await other.claim(besides=frozenset())
+            assert stored is not None
+            mark = other.mark(stored.actions[0].id)
+            await mark.begin()
+            await mark.done()
+            await other.release(stored.id)
+            claimed = await journal.claim(besides=frozenset())
+            if then == "commit":
+                with pytest.raises(LeaseLost):
+                    await scope.commit()
+            report = await scope.compensate()
+            assert [type(it.error) for it in report.failures] == [LeaseLost, LeaseLost]
+            assert undone == []
+            assert claimed is None
+            reports = await recover(journal, registry)  # it has nothing to do with it any more
+            assert [len(it.done) for it in reports] == [1]
+            assert undone == ["x"]
             assert not journal._sagas
             assert not journal._actions
 
