@@ -280,11 +280,10 @@ class PostgresJournal:
 
         def unheard(_: object) -> None:
             # Whoever registers takes a cancellation for a refusal: its effect will not begin.
-            if self._actions.pop(intent.id, None) is not None:
-                self._sagas[intent.saga].actions -= 1
-                self._drop_if_empty(intent.saga)
-            self._doubtful.append(intent.id)
-            self._hold_on()
+            if intent.id in self._actions:  # or the journal has been closed meanwhile
+                self._settled(intent.id)
+                self._doubtful.append(intent.id)
+                self._hold_on()
 
         await self._ask("record", [row], recorded, unheard=unheard, saga=intent.saga)
 
@@ -388,17 +387,26 @@ class PostgresJournal:
             del self._actions[action]
 
     async def release(self, saga: str) -> None:
-        """Let go of a saga."""
+        """Let go of a saga.
+
+        If that cannot be written, it is with the next request that can.
+        """
 
         def released(found: object) -> None:
+            self._dismiss(saga)
             if not found:
                 raise self._lost(saga)
-            self._dismiss(saga)
+
+        def failed() -> None:
+            if saga in self._sagas:
+                self._dismiss(saga)
+                self._unheard = True  # it is let go with the next batch
+                self._clear_up_soon()
 
         known = self._sagas.get(saga)
         if known is None:
             raise self._lost(saga)
-        await self._ask("release", [{"saga": saga, "epoch": known.epoch}], released)
+        await self._ask("release", [{"saga": saga, "epoch": known.epoch}], released, failed)
 
     async def defer(self, action: str, reason: str) -> None:
         """Note that an action waits for a process that knows it."""
@@ -412,21 +420,30 @@ class PostgresJournal:
         """Change a few columns of an action, if this process has it."""
         row = self._row(action)
         saga = cast("str", row["saga"])
-        await self._ask(
-            "change", [row | columns], lambda _: self._changed(action, columns), saga=saga
-        )
+        known = self._actions[action]
 
-    def _changed(self, action: str, columns: dict[str, object]) -> None:
-        known = self._actions.get(action)
-        if known is None:
-            return
-        known.attempts = cast("int", columns.get("attempts", known.attempts))
-        held = self._sagas.get(known.saga)
-        if held is not None and columns.get("state") in {"done", "stuck"}:
-            del self._actions[action]
+        def changed(outcome: object) -> None:
+            if self._actions.get(action) is not known:
+                pass  # it was settled meanwhile
+            elif not outcome:
+                self._settled(action)  # somebody else sees to it
+            elif columns.get("state") in {"done", "stuck"}:
+                self._settled(action, stuck=columns["state"] == "stuck")
+            else:
+                known.attempts = cast("int", columns.get("attempts", known.attempts))
+            if not outcome:
+                raise self._lost(saga)
+
+        await self._ask("change", [row | columns], changed, saga=saga)
+
+    def _settled(self, action: str, *, stuck: bool = False) -> None:
+        """Note that this process has nothing more to do with an action."""
+        saga = self._actions.pop(action).saga
+        held = self._sagas.get(saga)
+        if held is not None:
             held.actions -= 1
-            held.stuck = held.stuck or columns["state"] == "stuck"
-            self._drop_if_empty(known.saga)
+            held.stuck = held.stuck or stuck
+            self._drop_if_empty(saga)
 
     def attempts(self, action: str) -> int:
         """Say how often an action was begun."""
@@ -696,7 +713,7 @@ class PostgresJournal:
     def _settle(self, batch: list[_Request], outcomes: list[Any]) -> None:
         for request, outcome in zip(batch, outcomes, strict=True):
             try:
-                if request.do in _JOINED and not outcome:
+                if request.do in {"record", "forget"} and not outcome:
                     raise self._lost(request.saga)
                 result = request.done(outcome)
             except JournalError as error:

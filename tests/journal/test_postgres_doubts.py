@@ -298,6 +298,68 @@ def test_who_was_robbed_gets_nothing_back_by_recovering_itself(make: Place, then
     asyncio.run(main())
 
 
+def test_who_was_robbed_keeps_nothing_of_it_in_memory(make: Place) -> None:
+    async def main() -> None:
+        async with make() as journal, make() as dead:
+            scope = CompensationScope("a", journal=journal)
+            for name in "xyz":
+                await scope.register(undo, name)
+            await rob(make, journal)
+            with pytest.raises(LeaseLost):
+                await scope.register(undo, "late")
+            with pytest.raises(LeaseLost):
+                await scope.commit()
+            _ = await scope.compensate()
+            assert not journal._actions
+            assert not journal._sagas
+            await make.left_open(dead, "dead", undo, "1", "2")
+            await rob(make, dead)
+            await make.execute("DELETE FROM {schema}.action WHERE saga = '" + scope.saga + "'")
+            stored = await journal.claim(besides=frozenset())
+            assert stored is not None
+            await rob(make, journal)
+            with pytest.raises(LeaseLost):
+                await journal.mark(stored.actions[0].id).begin()
+            with pytest.raises(LeaseLost):
+                await journal.release(stored.id)
+            assert not journal._actions
+            assert not journal._sagas
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["refused", "cancelled"])
+def test_a_saga_that_could_not_be_released_is_with_the_next_request(make: Place, how: str) -> None:
+    async def main() -> None:
+        async with make() as dead:
+            await make.left_open(dead, "a", undo, "x")
+        async with make() as journal, make() as other:
+            stored = await journal.claim(besides=frozenset())
+            assert stored is not None
+            if how == "refused":
+                session: Any = journal._session
+                apply = session.apply
+                error = asyncpg.LockNotAvailableError("no")
+                session.apply = refuses(error)
+                with pytest.raises(JournalUnavailable):
+                    await journal.release(stored.id)
+                session.apply = apply
+            else:
+                task = asyncio.create_task(journal.release(stored.id))
+                await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            async with CompensationScope("b", journal=journal) as scope:
+                await scope.register(undo, "y")
+                assert len(await recover(other, registry)) == 1
+            assert undone == ["x"]
+            assert not journal._sagas
+            assert not journal._actions
+
+    asyncio.run(main())
+
+
 def test_closing_makes_the_moves_that_could_not_be_made(make: Place) -> None:
     async def main() -> None:
         async with make(patience=0.3) as journal, make.database() as database:
