@@ -467,6 +467,57 @@ def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -
     asyncio.run(main())
 
 
+def test_an_undo_whose_time_is_over_when_it_is_marked_is_not_run_again(make: Place) -> None:
+    retried = CompensationRegistry()
+
+    @retried.compensation("undo", retry=RetryPolicy(attempts=3, wait=0.0), timeout=0.3)
+    async def _undo(name: str) -> None:
+        undone.append(name)
+
+    async def main() -> None:
+        async with make() as dead:
+            await make.left_open(dead, "a", undo, "x")
+        async with make() as journal:
+            session: Any = journal._session
+            apply = session.apply
+            waited = False
+
+            async def slow(*args: Any) -> Any:
+                nonlocal waited
+                if undone and not waited:
+                    waited = True
+                    await asyncio.sleep(0.6)
+                return await apply(*args)
+
+            session.apply = slow
+            # Something else is under way when it is marked.
+            mark = journal.mark
+
+            def marks(action: str) -> Any:
+                made = mark(action)
+
+                class Mark:
+                    begin, give_up = made.begin, made.give_up
+
+                    async def done(self) -> None:
+                        busy = asyncio.create_task(journal._ask("nothing"))
+                        await asyncio.sleep(0)
+                        await asyncio.sleep(0)
+                        await made.done()
+                        await busy
+
+                return Mark()
+
+            journal_: Any = journal
+            journal_.mark = marks
+            (report,) = await recover(journal, retried)
+            assert undone == ["x"]
+            assert report.error is None
+            assert [it.attempts for it in report.done] == [1]
+
+    asyncio.run(main())
+
+
 def test_what_was_carried_out_is_not_carried_out_again_because_it_was_not_confirmed(
     make: Place,
 ) -> None:
