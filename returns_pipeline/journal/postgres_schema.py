@@ -322,12 +322,16 @@ BEGIN
         UPDATE {schema}.action
             SET state = 'pending', attempts = 0, next_attempt = 0, saga = target
             WHERE saga = request ->> 'saga' AND state = ANY(given_up);
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        -- Whoever comes may have it: its owner, should it come back, would not look at it again.
+        UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
+            WHERE changed > 0 AND id = target AND owner <> '';
     ELSE
         UPDATE {schema}.action SET state = 'done', error = request ->> 'error',
                 ended = clock_timestamp()
             WHERE saga = target AND state = ANY(given_up);
+        GET DIAGNOSTICS changed = ROW_COUNT;
     END IF;
-    GET DIAGNOSTICS changed = ROW_COUNT;
     IF changed > 0 AND target <> request ->> 'saga' THEN
         INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
             SELECT target, name, began, nextval('{schema}.saga_number'), '', 1 FROM {schema}.saga

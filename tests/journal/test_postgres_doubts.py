@@ -14,7 +14,7 @@ from returns_pipeline.compensation import (  # noqa: E402
     CompensationScope,
     Intent,
 )
-from returns_pipeline.errors import JournalUnavailable, LeaseLost  # noqa: E402
+from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost  # noqa: E402
 from returns_pipeline.journal import recover  # noqa: E402
 from returns_pipeline.retry import RetryPolicy  # noqa: E402
 
@@ -598,5 +598,114 @@ def test_a_saga_that_was_claimed_and_could_not_be_read_is_let_go_at_once(make: P
 
             await make.until(free)
             assert undone == ["x"]
+
+    asyncio.run(main())
+
+
+def test_what_is_retried_while_its_owner_is_away_does_not_wait_for_it(
+    place: Place, wire: type[Wire]
+) -> None:
+    async def main() -> None:
+        async with wire(place.dsn) as way, place() as other:
+            way.closes = True
+            async with place(dsn=way.dsn) as journal:
+                scope = CompensationScope("a", journal=journal)
+                await scope.register(undo, "x")
+                ((action, _),) = journal._actions.items()
+                await journal.mark(action).give_up("try it later")
+                forget_quietly(scope)
+                way.cut()
+
+                async def away() -> bool:
+                    return not (await other.sagas())[0].alive
+
+                async def back() -> bool:
+                    return journal._session.is_open
+
+                await place.until(away)
+                assert await other.retry(scope.saga) == 1
+                way.closed = False
+                await place.until(back)
+                assert len(await recover(other, registry)) == 1
+                assert undone == ["x"]
+
+    asyncio.run(main())
+
+
+def test_a_refusal_in_another_loop_changes_nothing(place: Place) -> None:
+    journal = place()
+    outer = CompensationScope("outer", journal=journal)
+    inner: list[CompensationScope] = []
+
+    async def first() -> None:
+        await outer.register(undo, "1")
+        inner.append(outer.detached("inner"))
+        await inner[0].register(undo, "2")
+
+    async def other() -> None:
+        with pytest.raises(JournalError, match="another event loop"):
+            outer.absorb(inner[0])
+        with pytest.raises(JournalError, match="another event loop"):
+            await outer.commit()
+
+    async def last() -> None:
+        assert [saga.actions for saga in journal._sagas.values()] == [1, 1]
+        outer.absorb(inner[0])
+        report = await outer.compensate()
+        assert report.failures == ()
+        assert undone == ["2", "1"]
+        assert not journal._sagas
+        assert not journal._actions
+        await journal.close()
+
+    with asyncio.Runner() as runner:
+        runner.run(first())
+        with asyncio.Runner() as another:
+            another.run(other())
+        runner.run(last())
+
+
+def test_answers_that_are_all_too_late_for_the_lease_end_with_the_patience(place: Place) -> None:
+    async def main() -> None:
+        async with place(liveness="lease", lease=0.2, patience=1.0) as journal:
+            scope = CompensationScope("a", journal=journal)
+            session: Any = journal._session
+            apply = session.apply
+
+            async def slow(*args: Any) -> Any:
+                answers = await apply(*args)
+                await asyncio.sleep(0.2)
+                return answers
+
+            session.apply = slow
+            with pytest.raises(JournalUnavailable, match="lease"):
+                await asyncio.wait_for(scope.register(undo, "x"), 20.0)
+            session.apply = apply
+            await scope.register(undo, "y")
+            assert await names_in(place) == ["y"]
+            await scope.commit()
+
+    asyncio.run(main())
+
+
+def test_a_release_that_was_asked_for_twice_is_no_loss(make: Place) -> None:
+    """As by a recovery that is cancelled while it releases."""
+
+    async def main() -> None:
+        for turns in range(1, 4):
+            async with make() as dead:
+                await make.left_open(dead, "a", undo, "x")
+            async with make() as journal, make() as other:
+                stored = await journal.claim(besides=frozenset())
+                assert stored is not None
+                task = asyncio.create_task(journal.release(stored.id))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                await journal.release(stored.id)
+                assert len(await recover(other, registry)) == 1
+                assert not journal._sagas
 
     asyncio.run(main())
