@@ -65,6 +65,8 @@ _BACK_OFF: Final = (0.01, 1.0)
 _JOINED: Final = ("record", "change", "forget")
 # And each of these in a transaction of its own.
 _ALONE: Final = ("claim", "leave")
+# To let go is wanted, also by who does not wait for it.
+_ANYWAY: Final = ("leave", "release")
 # These are for the connection: by a caller, and to keep what is open.
 _EMPTY: Final = ("nothing", "hold on")
 
@@ -289,6 +291,7 @@ class PostgresJournal:
 
     async def forget(self, ids: Sequence[str], /) -> None:
         """Commit: see `Journal`."""
+        _ = self._check_place()  # or what is counted here would not be asked for
         rows = [self._row(action) for action in ids]
         if not rows:
             return
@@ -313,6 +316,7 @@ class PostgresJournal:
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Put actions into another saga: see `Journal`."""
+        _ = self._check_place()  # where it is refused, nothing has changed
         rows: list[dict[str, object]] = []
         for action in ids:
             known = self._actions.get(action)
@@ -393,9 +397,10 @@ class PostgresJournal:
         """
 
         def released(found: object) -> None:
-            self._dismiss(saga)
-            if not found:
+            if not found and self._sagas.get(saga) is known:  # or it was asked for twice
+                self._dismiss(saga)
                 raise self._lost(saga)
+            self._dismiss(saga)
 
         def failed() -> None:
             if saga in self._sagas:
@@ -579,7 +584,7 @@ class PostgresJournal:
     def _next_batch(self) -> list[_Request]:
         batch: list[_Request] = []
         while self._requests and len(batch) < _MOST:
-            if self._requests[0].future.cancelled() and self._requests[0].do != "leave":
+            if self._requests[0].future.cancelled() and self._requests[0].do not in _ANYWAY:
                 self._requests.popleft().failed()  # nobody wants it any more
             elif self._requests[0].do not in _ALONE:
                 batch.append(self._requests.popleft())
@@ -647,10 +652,14 @@ class PostgresJournal:
             row = _only(batch[n].rows[0], "id", "saga", "epoch")
             _ = rows.setdefault(row["id"], {"n": n, "epoch": 1} | row)
         step: dict[str, object] = {"do": "change", "rows": list(rows.values())}
+        due = asyncio.get_running_loop().time() + self._patience
         while places and (
             self._repeated or (self._lease and _clock() - self._renewed >= self._lease)
         ):
             try:
+                if asyncio.get_running_loop().time() > due:
+                    late = "answers come too late: the lease has ended before"
+                    raise JournalUnavailable(self._name, late)  # noqa: TRY301
                 again = await self._answers([(step, places)], len(batch))
             except BaseException:
                 self._in_doubt = True  # it is on record, and will not be known to be
