@@ -35,6 +35,7 @@ from returns_pipeline.errors import (
 )
 from returns_pipeline.journal.arguments import encode_arguments
 from returns_pipeline.journal.recovery import StoredAction, StoredSaga
+from returns_pipeline.waiting import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -423,6 +424,23 @@ class PostgresJournal:
 
     async def change(self, action: str, **columns: object) -> None:
         """Change a few columns of an action, if this process has it."""
+        row, changed = self._change(action, columns)
+        await self._ask("change", row, changed, saga=self._actions[action].saga)
+
+    def change_whole(self, action: str, **columns: object) -> Whole[None]:
+        """Do so; who is cancelled meanwhile is told when it is done."""
+        whole: Whole[None] = Whole()
+        try:
+            row, changed = self._change(action, columns)
+            saga = self._actions[action].saga
+            _ = self._send("change", row, changed, saga=saga, future=whole.future)
+        except JournalError as error:
+            whole.future.set_exception(error)
+        return whole
+
+    def _change(
+        self, action: str, columns: dict[str, object]
+    ) -> tuple[list[dict[str, object]], Callable[[object], None]]:
         row = self._row(action)
         saga = cast("str", row["saga"])
         known = self._actions[action]
@@ -439,7 +457,7 @@ class PostgresJournal:
             if not outcome:
                 raise self._lost(saga)
 
-        await self._ask("change", [row | columns], changed, saga=saga)
+        return [row | columns], changed
 
     def _settled(self, action: str, *, stuck: bool = False) -> None:
         """Note that this process has nothing more to do with an action."""
@@ -537,9 +555,10 @@ class PostgresJournal:
         failed: Callable[[], None] = lambda: None,
         *,
         saga: str = "",
+        future: asyncio.Future[Any] | None = None,
     ) -> _Request:
         self._loop = self._check_place()
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future = self._loop.create_future() if future is None else future
         request = _Request(do, list(rows), future, done, failed, saga=saga)
         self._requests.append(request)
         self._start()
@@ -874,9 +893,9 @@ class _Mark:
         attempts = self._journal.attempts(self._action) + 1
         await self._journal.change(self._action, attempts=attempts)
 
-    async def done(self) -> None:
+    def done(self) -> Awaitable[None]:
         """Note that it is undone."""
-        await self._journal.change(self._action, state="done")
+        return self._journal.change_whole(self._action, state="done")
 
     async def give_up(self, error: object) -> None:
         """Park it until somebody says otherwise."""

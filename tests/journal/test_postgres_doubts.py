@@ -709,3 +709,36 @@ def test_a_release_that_was_asked_for_twice_is_no_loss(make: Place) -> None:
                 assert not journal._sagas
 
     asyncio.run(main())
+
+
+def test_the_note_of_an_undo_outlives_the_cancellation_of_all_tasks(make: Place) -> None:
+    own = CompensationRegistry()
+    lock = f"BEGIN; LOCK TABLE {make.schema}.action IN EXCLUSIVE MODE"
+
+    async def main() -> None:
+        async with make() as journal, make.database() as database:
+
+            @own.compensation("undo and hold up")
+            async def undo_and_hold_up(name: str) -> None:
+                undone.append(name)
+                await database.execute(lock)
+
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(undo_and_hold_up, "x")
+            rolling_back = asyncio.create_task(scope.compensate())
+            await make.until(is_noting)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as asyncio.run() does
+                task.cancel()
+            await asyncio.sleep(0.01)
+            await database.execute("ROLLBACK")
+            with pytest.raises(asyncio.CancelledError):
+                await rolling_back
+            assert undone == ["x"]
+            assert await make.states(journal) == {"a": [('{"name": "x"}', "done", 1)]}
+
+    async def is_noting() -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::regclass"
+        async with make.database() as database:
+            return bool(await database.fetchval(waiting, f"{make.schema}.action"))
+
+    asyncio.run(main())
