@@ -107,6 +107,7 @@ OF_THE_ENGINE = {
     "Journal.move",
     "PostgresJournal.attempts",
     "PostgresJournal.change",
+    "PostgresJournal.change_whole",
     "PostgresJournal.claim",
     "PostgresJournal.defer",
     "PostgresJournal.forget",
