@@ -49,6 +49,8 @@ ENGINE = {
     "returns_pipeline.journal.open_files",
     "returns_pipeline.journal.owners",
     "returns_pipeline.journal.postgres",
+    "returns_pipeline.journal.postgres_batch",
+    "returns_pipeline.journal.postgres_rows",
     "returns_pipeline.journal.postgres_schema",
     "returns_pipeline.journal.postgres_session",
     "returns_pipeline.journal.recovery",

@@ -21,7 +21,7 @@ import math
 import os
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -34,7 +34,19 @@ from returns_pipeline.errors import (
     LeaseLost,
 )
 from returns_pipeline.journal.arguments import encode_arguments
-from returns_pipeline.journal.recovery import StoredAction, StoredSaga
+from returns_pipeline.journal.postgres_batch import (
+    ALONE,
+    ANYWAY,
+    JOINED,
+    MOST,
+    Request,
+    Step,
+    as_it_is,
+    refuse,
+    seen,
+    steps_of,
+)
+from returns_pipeline.journal.postgres_rows import SAGAS, brief, sagas_of, storable
 from returns_pipeline.waiting import Whole
 
 if TYPE_CHECKING:
@@ -42,50 +54,21 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from types import TracebackType
 
-    from asyncpg import Record
-
     from returns_pipeline.compensation import Intent
+    from returns_pipeline.journal.recovery import StoredSaga
 
 __all__ = ["Liveness", "PostgresJournal"]
 
 T = TypeVar("T")
 
 Liveness: TypeAlias = Literal["session", "lease"]
-# A step of a batch, as the server reads it, and the places of the requests in it.
-_Step: TypeAlias = tuple[dict[str, object], list[int]]
 
 _log = logging.getLogger("returns_pipeline")
 
 # Seconds, a hundred years: what the server can subtract from a time.
 _LONGEST: Final = 100 * 365.25 * 86_400.0
-# Requests in a transaction: with the longest arguments, 16 MiB.
-_MOST: Final = 256
 # Seconds before the next attempt to connect: doubled each time, up to the second.
 _BACK_OFF: Final = (0.01, 1.0)
-# Requests of these kinds are carried out together, in this order; each other by itself.
-_JOINED: Final = ("record", "change", "forget")
-# And each of these in a transaction of its own.
-_ALONE: Final = ("claim", "leave")
-# To let go is wanted, also by who does not wait for it.
-_ANYWAY: Final = ("leave", "release")
-# These are for the connection: by a caller, and to keep what is open.
-_EMPTY: Final = ("nothing", "hold on")
-
-_SAGAS: Final = """
-SELECT s.id, s.name, extract(epoch FROM s.began)::float8 AS began, s.owner,
-    l.id IS NOT NULL AS alive, a.id AS action, a.place, a.path, a.key, a.name AS undo, a.version,
-    a.arguments, a.state, a.attempts, a.next_attempt, a.error
-FROM {schema}.saga AS s
-LEFT JOIN {schema}.living AS l ON l.id = s.owner
-LEFT JOIN {schema}.action AS a ON a.saga = s.id
-"""
-
-
-# The columns of that query which make a `StoredAction`.
-_ACTION: Final = (
-    *("action", "place", "path", "key", "undo", "version", "arguments"),
-    *("state", "attempts", "next_attempt", "error"),
-)
 
 
 @dataclass(slots=True)
@@ -105,24 +88,6 @@ class _Action:
     saga: str
     place: str
     attempts: int = 0
-
-
-def _as_it_is(answer: Any) -> Any:
-    return answer
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    """Something to be done, and what it means here when it is done."""
-
-    do: str
-    # What it says; of those carried out together, one for each action.
-    rows: list[dict[str, object]]
-    future: asyncio.Future[Any]
-    done: Callable[[Any], Any] = _as_it_is  # from the server's answer to the caller's
-    failed: Callable[[], None] = field(default=lambda: None)
-    unheard: Callable[[Any], None] = lambda _: None  # done, for a caller that has been cancelled
-    saga: str = ""  # for errors
 
 
 class PostgresJournal:
@@ -201,7 +166,7 @@ class PostgresJournal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
-        self._requests: collections.deque[_Request] = collections.deque()
+        self._requests: collections.deque[Request] = collections.deque()
         self._begin()
 
     def _begin(self) -> None:
@@ -217,7 +182,7 @@ class PostgresJournal:
         # record; sagas claimed for nobody; moves that could not be made yet.
         self._doubtful: list[str] = []
         self._unheard = False
-        self._kept: list[_Request] = []
+        self._kept: list[Request] = []
         self._moving: set[asyncio.Future[Any]] = set()
 
     def __str__(self) -> str:
@@ -261,14 +226,14 @@ class PostgresJournal:
 
     async def record(self, intent: Intent, /) -> None:
         """Put an action on record: see `Journal`."""
-        if _text(intent.undo.name) != intent.undo.name:
+        if storable(intent.undo.name) != intent.undo.name:
             raise ArgumentsNotRecordable(str(self), f"{intent.undo.name!r} cannot be stored")
         row: dict[str, object] = {
             "id": intent.id,
             "saga": intent.saga,
-            "saga_name": _text(intent.saga_name),
+            "saga_name": storable(intent.saga_name),
             "place": intent.place,
-            "path": _text(intent.path),
+            "path": storable(intent.path),
             "key": intent.key,
             "name": intent.undo.name,
             "version": intent.undo.version,
@@ -330,9 +295,9 @@ class PostgresJournal:
             self._sagas.setdefault(saga, _Saga(1)).actions += 1
             rows.append({"id": action, "place": known.place})
         if rows:
-            step: dict[str, object] = {"to": saga, "name": _text(name), "rows": rows}
-            future = self._send("move", [step], _as_it_is, saga=saga).future
-            future.add_done_callback(_seen)
+            step: dict[str, object] = {"to": saga, "name": storable(name), "rows": rows}
+            future = self._send("move", [step], as_it_is, saga=saga).future
+            future.add_done_callback(seen)
             future.add_done_callback(self._moving.discard)
             self._moving.add(future)
 
@@ -416,11 +381,11 @@ class PostgresJournal:
 
     async def defer(self, action: str, reason: str) -> None:
         """Note that an action waits for a process that knows it."""
-        await self.change(action, state="deferred", error=_text(reason))
+        await self.change(action, state="deferred", error=storable(reason))
 
     async def postpone(self, action: str, error: object, until: float) -> None:
         """Note that an attempt failed, and when the next may begin."""
-        await self.change(action, error=_brief(error), next_attempt=until)
+        await self.change(action, error=brief(error), next_attempt=until)
 
     async def change(self, action: str, **columns: object) -> None:
         """Change a few columns of an action, if this process has it."""
@@ -491,12 +456,12 @@ class PostgresJournal:
                 tables of a journal.
         """
         await self.flush()
-        query = _SAGAS.format(schema=self._schema) + "ORDER BY s.number DESC, s.id, a.place DESC"
+        query = SAGAS.format(schema=self._schema) + "ORDER BY s.number DESC, s.id, a.place DESC"
         try:
             rows = await self._persist(lambda: self._session.look(query))
         except self._driver.FAILURES as error:
             raise self._driver.explain(error, self._name) from error
-        return _stored(rows)
+        return sagas_of(rows)
 
     async def retry(self, saga: str) -> int:
         """Let actions of a saga that are stuck or deferred be tried again; give how many.
@@ -505,14 +470,14 @@ class PostgresJournal:
         are stuck: they become a saga of their own then. What a living owner has pending or
         deferred is its own business, and is left alone.
         """
-        return int(await self._ask("retry", [{"saga": _text(saga)}]))
+        return int(await self._ask("retry", [{"saga": storable(saga)}]))
 
     async def discard(self, saga: str, reason: str) -> int:
         """Give up the actions of a saga that are stuck or deferred; give how many.
 
         They stay listed as done, with the reason.
         """
-        row: dict[str, object] = {"saga": _text(saga), "error": _text(f"discarded: {reason}")}
+        row: dict[str, object] = {"saga": storable(saga), "error": storable(f"discarded: {reason}")}
         return int(await self._ask("discard", [row]))
 
     # Requests, and the task that carries them out.
@@ -531,7 +496,7 @@ class PostgresJournal:
         self,
         do: str,
         rows: Iterable[dict[str, object]] = (),
-        done: Callable[[Any], Any] = _as_it_is,
+        done: Callable[[Any], Any] = as_it_is,
         failed: Callable[[], None] = lambda: None,
         *,
         unheard: Callable[[Any], None] = lambda _: None,
@@ -556,10 +521,10 @@ class PostgresJournal:
         *,
         saga: str = "",
         future: asyncio.Future[Any] | None = None,
-    ) -> _Request:
+    ) -> Request:
         self._loop = self._check_place()
         future = self._loop.create_future() if future is None else future
-        request = _Request(do, list(rows), future, done, failed, saga=saga)
+        request = Request(do, list(rows), future, done, failed, saga=saga)
         self._requests.append(request)
         self._start()
         return request
@@ -582,7 +547,7 @@ class PostgresJournal:
     def _hold_on(self) -> None:
         """The connection has ended: make it anew, before somebody takes over what is open."""
         if (self._sagas or self._unheard or self._doubtful) and self._loop is not None:
-            self._send("hold on", (), _as_it_is).future.add_done_callback(_seen)
+            self._send("hold on", (), as_it_is).future.add_done_callback(seen)
 
     def _clear_up_soon(self) -> None:
         """Have a batch that clears up, if the server is there; where it is not, others may."""
@@ -600,12 +565,12 @@ class PostgresJournal:
             self._loop = None  # nothing binds it to this loop
         self._worker = None
 
-    def _next_batch(self) -> list[_Request]:
-        batch: list[_Request] = []
-        while self._requests and len(batch) < _MOST:
-            if self._requests[0].future.cancelled() and self._requests[0].do not in _ANYWAY:
+    def _next_batch(self) -> list[Request]:
+        batch: list[Request] = []
+        while self._requests and len(batch) < MOST:
+            if self._requests[0].future.cancelled() and self._requests[0].do not in ANYWAY:
                 self._requests.popleft().failed()  # nobody wants it any more
-            elif self._requests[0].do not in _ALONE:
+            elif self._requests[0].do not in ALONE:
                 batch.append(self._requests.popleft())
             elif batch:
                 break
@@ -617,7 +582,7 @@ class PostgresJournal:
             return []
         return kept + batch
 
-    async def _carry_out(self, batch: list[_Request]) -> None:
+    async def _carry_out(self, batch: list[Request]) -> None:
         try:
             outcomes = await self._commit(batch)
             while batch[0].do == "claim" and not await self._read_claimed(outcomes[0]):
@@ -638,16 +603,16 @@ class PostgresJournal:
                 self._renew(), name=f"lease of {self._name}", context=contextvars.Context()
             )
 
-    async def _commit(self, batch: list[_Request]) -> list[Any]:
+    async def _commit(self, batch: list[Request]) -> list[Any]:
         """Have requests carried out, and give the answer to each: for most, whether it was done."""
         doubtful, unheard, self._doubtful, self._unheard = self._doubtful, self._unheard, [], False
-        cleaning: list[_Step] = []
+        cleaning: list[Step] = []
         if doubtful:
             cleaning.append(({"do": "drop", "ids": doubtful}, []))
         if unheard:
             cleaning.append(({"do": "disown", "held": list(self._sagas)}, []))
         try:
-            outcomes = await self._answers(cleaning + self._steps(batch), len(batch))
+            outcomes = await self._answers(cleaning + steps_of(batch, self._counts_on), len(batch))
         except BaseException:
             # Callers that were cancelled meanwhile have brought more.
             self._doubtful, self._unheard = doubtful + self._doubtful, unheard or self._unheard
@@ -655,7 +620,7 @@ class PostgresJournal:
         await self._confirm(batch, outcomes)
         return outcomes
 
-    async def _confirm(self, batch: list[_Request], outcomes: list[Any]) -> None:
+    async def _confirm(self, batch: list[Request], outcomes: list[Any]) -> None:
         """Look whether what was granted is so still, where others may have taken over meanwhile.
 
         They may while an answer is late for the lease. They also may when the connection has ended
@@ -686,33 +651,7 @@ class PostgresJournal:
             for place in places:
                 outcomes[place] = again[cast("int", rows[batch[place].rows[0]["id"]]["n"])]
 
-    def _steps(self, batch: list[_Request]) -> list[_Step]:
-        """Put requests together: those of one kind, between others, make one step."""
-        steps: list[_Step] = []
-        joined: dict[str, _Step] = {}
-        changed: set[object] = set()
-        for n, request in enumerate(batch):
-            if request.do not in _JOINED:
-                steps += _in_order(joined)
-                joined, changed = {}, set()
-                if request.do not in _EMPTY:
-                    steps.append(({"do": request.do} | request.rows[0], [n]))
-                continue
-            if request.do == "change":
-                if request.rows[0]["id"] in changed:  # a statement changes each action once
-                    steps += _in_order(joined)
-                    joined, changed = {}, set()
-                changed.add(request.rows[0]["id"])
-            body, places = joined.setdefault(request.do, ({"do": request.do, "rows": []}, []))
-            rows = cast("list[dict[str, object]]", body["rows"])
-            for row in request.rows:
-                rows.append(row | {"n": n})
-                if request.do == "record":
-                    rows[-1]["known"] = row["known"] and self._counts_on(request.saga)
-            places.append(n)
-        return steps + _in_order(joined)
-
-    async def _answers(self, steps: list[_Step], n: int) -> list[Any]:
+    async def _answers(self, steps: list[Step], n: int) -> list[Any]:
         self._batch += 1
         number, self._in_doubt = self._batch, False
         bodies: list[object] = [body for body, _ in steps]
@@ -735,10 +674,10 @@ class PostgresJournal:
         outcomes: list[Any] = [None] * n
         for (body, places), answer in zip(steps, await self._surely(attempt), strict=True):
             for place in places:
-                outcomes[place] = place not in answer if body["do"] in _JOINED else answer
+                outcomes[place] = place not in answer if body["do"] in JOINED else answer
         return outcomes
 
-    def _settle(self, batch: list[_Request], outcomes: list[Any]) -> None:
+    def _settle(self, batch: list[Request], outcomes: list[Any]) -> None:
         for request, outcome in zip(batch, outcomes, strict=True):
             try:
                 if request.do in {"record", "forget"} and not outcome:
@@ -746,14 +685,14 @@ class PostgresJournal:
                 result = request.done(outcome)
             except JournalError as error:
                 request.failed()
-                _refuse(request, error)
+                refuse(request, error)
             else:
                 if not request.future.done():
                     request.future.set_result(result)
                 else:
                     request.unheard(result)
 
-    def _fail(self, batch: list[_Request], error: Exception) -> None:
+    def _fail(self, batch: list[Request], error: Exception) -> None:
         if isinstance(error, (*self._driver.FAILURES, JournalError)):
             error = self._driver.explain(error, self._name)
         for request in batch:
@@ -765,13 +704,13 @@ class PostgresJournal:
                 self._clear_up_soon()
             if request.do == "move" and isinstance(error, JournalUnavailable):
                 # It is made with the next batch; who waits for it now does so no longer.
-                _refuse(request, error)
+                refuse(request, error)
                 request.future = request.future.get_loop().create_future()
-                request.future.add_done_callback(_seen)
+                request.future.add_done_callback(seen)
                 self._kept.append(request)
                 continue
             request.failed()
-            _refuse(request, error)
+            refuse(request, error)
 
     def _lost(self, saga: str) -> LeaseLost:
         return LeaseLost(str(self), f"saga {saga} was taken over by another process")
@@ -785,11 +724,11 @@ class PostgresJournal:
             _ = self._sagas.pop(saga, None)
         if answer["found"] is None:
             return True
-        query = _SAGAS.format(schema=self._schema) + "WHERE s.id = $1 ORDER BY a.place DESC"
+        query = SAGAS.format(schema=self._schema) + "WHERE s.id = $1 ORDER BY a.place DESC"
 
         async def attempt() -> list[StoredSaga]:
             await self._session.open(self._owner)
-            return _stored(await self._session.read(query, answer["found"][0]))
+            return sagas_of(await self._session.read(query, answer["found"][0]))
 
         try:
             found = await self._surely(attempt)
@@ -834,7 +773,7 @@ class PostgresJournal:
             await asyncio.sleep(delay)
             delay = min(2 * delay, longest)
 
-    async def _leave(self, request: _Request) -> None:
+    async def _leave(self, request: Request) -> None:
         """Let go of everything, as far as the server can be told."""
         await self._clear_up()
         if self._renewal is not None:
@@ -865,9 +804,9 @@ class PostgresJournal:
         """Do what the next batch would have done, behind which nothing else comes."""
         if self._kept or self._doubtful:
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(_seen)
+            future.add_done_callback(seen)
             kept, self._kept = self._kept, []
-            await self._carry_out([*kept, _Request("nothing", [], future)])
+            await self._carry_out([*kept, Request("nothing", [], future)])
 
     async def _renew(self) -> None:
         """Give a sign of life in time, as long as something is open."""
@@ -899,39 +838,11 @@ class _Mark:
 
     async def give_up(self, error: object) -> None:
         """Park it until somebody says otherwise."""
-        await self._journal.change(self._action, state="stuck", error=_brief(error))
-
-
-def _in_order(joined: dict[str, _Step]) -> list[_Step]:
-    return [joined[kind] for kind in _JOINED if kind in joined]
+        await self._journal.change(self._action, state="stuck", error=brief(error))
 
 
 def _only(row: dict[str, object], *names: str) -> dict[str, object]:
     return {name: row[name] for name in names if name in row}
-
-
-def _refuse(request: _Request, error: Exception) -> None:
-    if not request.future.done():
-        request.future.set_exception(error)
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Nobody waits for it: say at least what went wrong."""
-    if not future.cancelled() and (error := future.exception()) is not None:
-        _log.error("%s", error)
-
-
-def _stored(rows: Iterable[Record]) -> list[StoredSaga]:
-    """Make sagas of rows, one for each action, in their order."""
-    sagas: dict[str, StoredSaga] = {}
-    actions: dict[str, list[StoredAction]] = {}
-    for row in rows:
-        saga = StoredSaga(row["id"], row["name"], row["began"], row["owner"], row["alive"], ())
-        _ = sagas.setdefault(saga.id, saga)
-        its = actions.setdefault(saga.id, [])
-        if row["action"] is not None:
-            its.append(StoredAction(*(row[name] for name in _ACTION)))
-    return [replace(saga, actions=tuple(actions[id_])) for id_, saga in sagas.items()]
 
 
 def _check(dsn: str, schema: str, liveness: str) -> None:
@@ -951,20 +862,6 @@ def _without_secrets(dsn: str) -> str:
         raise InvalidArgument(f"dsn is no address: {error}") from error
     user, at, hosts = parts.netloc.rpartition("@")
     return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}"
-
-
-def _text(text: str) -> str:
-    """Give text that the server can store: no NUL, no half of a surrogate pair."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-
-
-def _brief(error: object) -> str:
-    """Show an error in so many words, whatever its own ``repr()`` does."""
-    try:
-        text = repr(error)
-    except Exception:  # noqa: BLE001
-        text = object.__repr__(error)
-    return _text(text[:1000])
 
 
 def _clock() -> float:
