@@ -160,7 +160,7 @@ class _NoSource:
     """What an operator is tried on before its source has come."""
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        raise NotImplementedError("it is never read")
+        raise RuntimeError("it is only there to be looked at")
 
 
 NO_SOURCE: Final[AsyncIterable[Any]] = _NoSource()
