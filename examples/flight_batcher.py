@@ -30,11 +30,11 @@ from flight_stores import Batch, KeptJournal, Store, StoreError, open_journal, o
 from flight_tally import Tally, Window, show_progress, summary
 from flight_windows import By, Windows, windowed
 from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import Compensation, Journal
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import recover
-from returns_pipeline.journal.recovery import RecoverableJournal
-from returns_pipeline.outcomes import settled
+from returns_pipeline.journal._recovery import RecoverableJournal
 
 DONE: Final = 0
 FAILED: Final = 1

@@ -1,6 +1,7 @@
 """Typed functional streams: errors as values, windows by time or count, compensation."""
 
 from returns_pipeline import combine, pipe, results
+from returns_pipeline._engine.future_results import cases
 from returns_pipeline.compensation import (
     Compensation,
     CompensationRegistry,
@@ -17,7 +18,6 @@ from returns_pipeline.errors import (
     StepTimeout,
     StreamEmpty,
 )
-from returns_pipeline.outcomes import cases
 from returns_pipeline.result_stream import FailedItems, ResultStream
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga

@@ -29,10 +29,10 @@ from returns.future import FutureResult
 from returns.result import Result, Success
 from typing_extensions import ParamSpec
 
+from returns_pipeline._engine.future_results import discard, settled
+from returns_pipeline._engine.wrapping import name_of
 from returns_pipeline.compensation import CompensationReport, CompensationScope
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
-from returns_pipeline.outcomes import discard, settled
-from returns_pipeline.wrapping import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -24,10 +24,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from returns_pipeline import combine, windows
-from returns_pipeline.lanes import BUFFER
-from returns_pipeline.operators import NO_SOURCE
+from returns_pipeline._engine.fan_in import BUFFER
+from returns_pipeline._engine.operator import NO_SOURCE
+from returns_pipeline.combine._broadcast import PARTITION_BUFFER
 from returns_pipeline.result_stream import ResultStream
-from returns_pipeline.sharing import PARTITION_BUFFER
 
 if TYPE_CHECKING:
     import asyncio

@@ -101,8 +101,8 @@ class _WithAsyncio:
         self, request: pytest.FixtureRequest
     ) -> AsyncGenerator[VirtualTimeLoop, None]:
         """Put the test on virtual time; the value is its `VirtualTimeLoop`."""
-        from returns_pipeline.testing.clock import virtual_loop
-        from returns_pipeline.testing.runner import check_leaks
+        from returns_pipeline.testing._clock import virtual_loop
+        from returns_pipeline.testing._runner import check_leaks
 
         yield virtual_loop("the fixture virtual_time")
         if not request.node.stash.get(_FAILED, True):

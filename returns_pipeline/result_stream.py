@@ -8,36 +8,37 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Never, cast, overload
 from aiostream import Stream
 from typing_extensions import TypeVar
 
-from returns_pipeline import combine, stages
+from returns_pipeline import combine
+from returns_pipeline._engine import fusion as stages
+from returns_pipeline._engine.concurrent_map import (
+    expand_concurrently,
+    map_concurrently,
+    map_only_concurrently,
+)
+from returns_pipeline._engine.fan_in import BUFFER, Merging
+from returns_pipeline._engine.fusion import Chain, Failed, Joint, Root, Stateful
+from returns_pipeline._engine.future_results import result_of, settled
+from returns_pipeline._engine.operator import QuickStreamer, check_at_least
+from returns_pipeline._engine.reader import Reader
+from returns_pipeline._engine.terminals import FailedItems, Terminals
+from returns_pipeline.combine._merge import zip_items
+from returns_pipeline.combine._rate import debounced, throttled
+from returns_pipeline.combine._route import KeyFailed, check_route, passing_route
+from returns_pipeline.combine._transform import differing, expand_in_turn, folding
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.event_time import check_event_windows, passing_event_windows
-from returns_pipeline.keyed import (
+from returns_pipeline.windows._chunks import check_window, flushing_chunks
+from returns_pipeline.windows._event_time import check_event_windows, passing_event_windows
+from returns_pipeline.windows._keyed import (
     check_keyed,
     check_sessions,
     flushing_keyed_chunks,
     flushing_sessions,
 )
-from returns_pipeline.lanes import BUFFER, Merging
-from returns_pipeline.merging import zip_items
-from returns_pipeline.operators import QuickStreamer, check_at_least
-from returns_pipeline.outcomes import result_of, settled
-from returns_pipeline.pacing import debounced, throttled
-from returns_pipeline.pump import Reader
-from returns_pipeline.relaying import differing, expand_in_turn, folding
-from returns_pipeline.routing import KeyFailed, check_route, passing_route
-from returns_pipeline.sized import (
+from returns_pipeline.windows._weight import (
     check_sliding,
     check_weighted,
     flushing_chunks_by_weight,
     flushing_sliding,
-)
-from returns_pipeline.stages import Chain, Failed, Joint, Root, Stateful
-from returns_pipeline.terminals import FailedItems, Terminals
-from returns_pipeline.windows import check_window, flushing_chunks
-from returns_pipeline.workers import (
-    expand_concurrently,
-    map_concurrently,
-    map_only_concurrently,
 )
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ if TYPE_CHECKING:
     from returns.future import FutureResult
     from returns.result import Result
 
+    from returns_pipeline._engine.fusion import Segment, Step
     from returns_pipeline.context import StepContext
-    from returns_pipeline.event_time import Assigner, EventWindow, Late
-    from returns_pipeline.stages import Segment, Step
+    from returns_pipeline.windows._event_time import Assigner, EventWindow, Late
 
 __all__ = ["FailedItems", "ResultStream"]
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, ove
 from returns.future import FutureResult
 from returns.result import Result, Success
 
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
-from returns_pipeline.outcomes import settled
+from returns_pipeline.policies._attempts import Call, timed, tried
 from returns_pipeline.retry import RetryPolicy, Timeout
-from returns_pipeline.running import Call, timed, tried
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,10 +16,10 @@ from returns.future import FutureFailure, FutureResult, FutureSuccess, future_sa
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import CompensationReport, CompensationScope, current_key
 from returns_pipeline.context import StepContext, StepEvent
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
-from returns_pipeline.outcomes import settled
 from returns_pipeline.testing import inject_everywhere, run
 
 if TYPE_CHECKING:

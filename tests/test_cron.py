@@ -17,9 +17,9 @@ from returns.result import Failure, Result, Success
 
 pytest.importorskip("cronsim", reason="needs the extra cron")
 
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.cron import cron
 from returns_pipeline.errors import InvalidArgument, MissingExtra
-from returns_pipeline.outcomes import settled
 from returns_pipeline.policies import RetryPolicy, with_retry
 from returns_pipeline.testing import run
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import CompensationRegistry
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, StepTimeout
 from returns_pipeline.journal import SqliteJournal
-from returns_pipeline.outcomes import settled
 from returns_pipeline.retry import RetryEvent, RetryPolicy, Timeout
 from returns_pipeline.saga import Saga
 from returns_pipeline.testing import run

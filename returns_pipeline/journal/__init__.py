@@ -1,15 +1,15 @@
 """Durable compensation: journals of undo actions, and their recovery after a crash."""
 
-from returns_pipeline.journal.arguments import encode_arguments
-from returns_pipeline.journal.postgres import PostgresJournal
-from returns_pipeline.journal.recovery import (
+from returns_pipeline.journal._arguments import encode_arguments
+from returns_pipeline.journal._recovery import (
     RecoverableJournal,
     RecoveryReport,
     StoredAction,
     StoredSaga,
     recover,
 )
-from returns_pipeline.journal.sqlite import SqliteJournal
+from returns_pipeline.journal.postgres._journal import PostgresJournal
+from returns_pipeline.journal.sqlite._journal import SqliteJournal
 
 __all__ = [
     "PostgresJournal",

@@ -1,8 +1,8 @@
-"""``python -m returns_pipeline.journal``: see `returns_pipeline.journal.command`."""
+"""``python -m returns_pipeline.journal``: see `returns_pipeline.journal._cli`."""
 
 import sys
 
-from returns_pipeline.journal.command import main
+from returns_pipeline.journal._cli import main
 
 __all__: list[str] = []
 

@@ -43,12 +43,12 @@ more until it gives one; then rules 2 and 3 hold. Before a deadlock is reported,
 open sockets get the same time to say something.
 """
 
-from returns_pipeline.testing.clock import Deadlock, VirtualTimeLoop, advance, hold_clock
-from returns_pipeline.testing.faults import FaultInjector, inject_everywhere
-from returns_pipeline.testing.journal_faults import FaultyJournal
-from returns_pipeline.testing.journals import DurableJournal, check_journal
-from returns_pipeline.testing.runner import LeakedTasks, run
-from returns_pipeline.testing.sources import Scripted, ScriptError, Wait, script, timed, timeline
+from returns_pipeline.testing._check_journal import DurableJournal, check_journal
+from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, hold_clock
+from returns_pipeline.testing._faults import FaultInjector, inject_everywhere
+from returns_pipeline.testing._journal_faults import FaultyJournal
+from returns_pipeline.testing._runner import LeakedTasks, run
+from returns_pipeline.testing._sources import Scripted, ScriptError, Wait, script, timed, timeline
 
 __all__ = [
     "Deadlock",

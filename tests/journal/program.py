@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from returns.result import Failure, Result, Success
 
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import JournalUnavailable
 from returns_pipeline.journal import PostgresJournal, SqliteJournal, recover
-from returns_pipeline.outcomes import settled
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from returns_pipeline.compensation import Compensation, CompensationRegistry
 from returns_pipeline.errors import ArgumentsNotRecordable, JournalCorrupt
-from returns_pipeline.journal.arguments import MAX_SIZE, decode, encode
+from returns_pipeline.journal._arguments import MAX_SIZE, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

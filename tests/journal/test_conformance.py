@@ -17,7 +17,8 @@ import pytest
 
 from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost
 from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga, encode_arguments
-from returns_pipeline.testing import check_journal, journal_promises, run
+from returns_pipeline.testing import _journal_contract as journal_promises
+from returns_pipeline.testing import check_journal, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -36,7 +36,9 @@ from returns_pipeline.errors import (
     JournalUnavailable,
     LeaseLost,
 )
-from returns_pipeline.journal import SqliteJournal, owners, recover, sqlite_store
+from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.journal.sqlite import _owner_locks as owners
+from returns_pipeline.journal.sqlite import _store as sqlite_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

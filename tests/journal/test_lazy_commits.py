@@ -11,11 +11,12 @@ import pytest
 from returns.result import Failure, Result, Success
 from undoing import in_child, listed, note, registry, undone
 
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
-from returns_pipeline.journal import SqliteJournal, group_commit, recover
-from returns_pipeline.outcomes import settled
+from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.journal.sqlite import _group_commit as group_commit
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.testing import timed
 

@@ -15,11 +15,8 @@ from returns.result import Failure, Result, Success
 
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
-from returns_pipeline.compensation import (  # noqa: E402
-    CompensationRegistry,
-    CompensationScope,
-    current_key,
-)
+from returns_pipeline._engine.future_results import settled  # noqa: E402
+from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key  # noqa: E402
 from returns_pipeline.context import StepContext  # noqa: E402
 from returns_pipeline.errors import (  # noqa: E402
     ArgumentsNotRecordable,
@@ -32,7 +29,6 @@ from returns_pipeline.errors import (  # noqa: E402
     UnregisteredCompensation,
 )
 from returns_pipeline.journal import PostgresJournal, RecoveryReport, recover  # noqa: E402
-from returns_pipeline.outcomes import settled  # noqa: E402
 from returns_pipeline.retry import RetryPolicy  # noqa: E402
 from returns_pipeline.saga import Saga  # noqa: E402
 from returns_pipeline.testing import run  # noqa: E402
@@ -735,7 +731,7 @@ import sys
 import returns_pipeline.journal as journal
 assert "asyncpg" not in sys.modules
 sys.modules["asyncpg"] = None
-from returns_pipeline.errors import MissingExtra
+from returns_pipeline.errors import MissingExtra  # noqa: E402
 try:
     journal.PostgresJournal("postgresql://")
 except MissingExtra as error:

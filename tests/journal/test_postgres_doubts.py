@@ -9,11 +9,7 @@ import pytest
 
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
-from returns_pipeline.compensation import (  # noqa: E402
-    CompensationRegistry,
-    CompensationScope,
-    Intent,
-)
+from returns_pipeline.compensation import CompensationRegistry, CompensationScope, Intent  # noqa: E402
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost  # noqa: E402
 from returns_pipeline.journal import recover  # noqa: E402
 from returns_pipeline.retry import RetryPolicy  # noqa: E402

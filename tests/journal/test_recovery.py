@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from undoing import in_child, leave_open, listed, note, poison, registry, undone
 
-from returns_pipeline import rollback
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
+from returns_pipeline.compensation import _rollback as rollback
 from returns_pipeline.errors import (
     InvalidArgument,
     JournalUnavailable,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from returns.result import Failure, Result, Success
 
+from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import (
@@ -28,7 +29,6 @@ from returns_pipeline.errors import (
     UnregisteredCompensation,
 )
 from returns_pipeline.journal import SqliteJournal, recover
-from returns_pipeline.outcomes import settled
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga
 

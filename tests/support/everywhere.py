@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pytest
 
 from returns_pipeline.compensation import Compensation, CompensationScope
-from returns_pipeline.journal import PostgresJournal, SqliteJournal, postgres, sqlite
+from returns_pipeline.journal import PostgresJournal, SqliteJournal
+from returns_pipeline.journal.postgres import _journal as postgres
+from returns_pipeline.journal.sqlite import _journal as sqlite
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import run
 

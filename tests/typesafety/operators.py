@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_type
 from aiostream import Stream, streamcontext
 
 from returns_pipeline import chunks_or_timeout
-from returns_pipeline.operators import Operator, operator
+from returns_pipeline._engine.operator import Operator, operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

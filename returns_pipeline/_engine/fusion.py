@@ -1,0 +1,580 @@
+"""The engine of `ResultStream`: a chain of steps, run as few generators as possible.
+
+A chain is a linked list that ends in its source. Neighbouring sequential steps are *fused*: one
+generator runs them all, so a step costs a function call and not a generator. A step that needs
+tasks of its own (a window, a concurrent step) is a *segment*: an iterator over the part before it.
+
+Between steps an item is its bare value, and a failure is a `Failed`: a `returns` container is made
+only where a reader sees it, because making one costs three times as much as a slotted object.
+
+Values change their type from step to step, so the engine does not know them (hence ``Any``). The
+methods of `ResultStream`, which add the steps, are exact.
+"""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+
+from returns.primitives.container import BaseContainer
+from returns.result import Failure, Result, Success
+
+from returns_pipeline._engine.future_results import unpacked
+from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline._engine.reader import wait_done
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+
+__all__ = [
+    "Chain",
+    "Failed",
+    "Joint",
+    "Root",
+    "Segment",
+    "Stateful",
+    "Step",
+    "on_its_own",
+    "open_half",
+    "open_results",
+    "read",
+    "read_results",
+    "split",
+    "tuple_or_failed",
+]
+
+E_co = TypeVar("E_co", covariant=True)
+
+
+class Failed(Generic[E_co]):
+    """A failure between two steps, where a bare item is a success."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: E_co) -> None:
+        self.error: E_co = error
+
+
+# What a step does with a value. The cheapest come first: they are told apart in fewest tests.
+MAP: Final = 0  # func: value -> value
+FILTER: Final = 1  # func: value -> bool: keep it?
+BIND: Final = 2  # func: value -> Result
+TAP: Final = 3  # func: value -> anything, ignored
+ENSURE: Final = 4  # func: value -> bool; else a failure of extra: value -> error
+SPLIT: Final = 5  # behind a segment: a `Failed` is a failure
+UNPACK: Final = 6  # at the start of a chain of Results
+ATTEMPT: Final = 7  # func: value -> value, or one of the exceptions `extra`
+BIND_ASYNC: Final = 8  # func: value -> awaitable Result
+MAP_ASYNC: Final = 9  # func: value -> awaitable value
+TAP_ASYNC: Final = 10  # as TAP, awaited
+ATTEMPT_ASYNC: Final = 11  # as ATTEMPT, awaited
+# With either:
+BIMAP: Final = 12  # func: value -> value; extra: error -> error
+# With an error; values pass.
+ALT: Final = 13  # func: error -> error
+TAP_FAILURE: Final = 14  # func: error -> anything, ignored
+TAP_FAILURE_ASYNC: Final = 15  # as TAP_FAILURE, awaited
+LASH: Final = 16  # func: error -> Result
+LASH_ASYNC: Final = 17  # func: error -> awaitable Result
+
+Step: TypeAlias = "tuple[int, Callable[[Any], Any], Any]"  # what it does; func; extra
+Segment: TypeAlias = "Callable[[AsyncIterable[Any]], AsyncIterable[Any]]"
+
+
+_SPLIT_STEP: Final[Step] = (SPLIT, Failed, None)  # its function is not called
+_UNPACK_STEP: Final[Step] = (UNPACK, Failed, None)
+
+# What `Success(value)` does, without the two calls of ``__init__`` that are half of its cost.
+_new: Any = Success.__new__
+_set_value: Any = BaseContainer.__dict__["_inner_value"].__set__
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Where the items of a chain come from.
+
+    Attributes:
+        source: What the user gave.
+        packed: Whether its items are Results, not plain values.
+        folded: Exceptions of its own that are given out as a failure.
+    """
+
+    source: AsyncIterable[Any]
+    packed: bool
+    folded: tuple[type[Exception], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A segment that reads other chains besides the one before it.
+
+    Attributes:
+        others: The other chains. What ends the source of the one before it ends theirs.
+        join: Makes an iterator of all the parts, the one before it first.
+    """
+
+    others: tuple[Chain, ...]
+    join: Callable[[list[AsyncIterable[Any]]], AsyncIterable[Any]]
+
+    def stopped_by(self, stops: list[asyncio.Event]) -> Segment:
+        """Give the segment, with the events that are to end its sources."""
+        chains: list[Chain] = []
+        for chain in self.others:
+            stopped = chain
+            for stop in stops:
+                stopped = Chain(stopped, stop)
+            chains.append(stopped)
+        return lambda part: self.join([part, *[_Whole(chain) for chain in chains]])
+
+
+@dataclass(frozen=True, slots=True)
+class Stateful:
+    """A step that remembers: it is made anew for each reading of the chain.
+
+    Attributes:
+        make: Makes it.
+    """
+
+    make: Callable[[], Step]
+
+
+class _Whole:
+    """A whole chain, for a segment to read."""
+
+    __slots__ = ("chain",)
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return read(self.chain)
+
+
+class Chain:
+    """One link, and the chain before it. An event is a link that ends the source when set.
+
+    Attributes:
+        before: The chain before it.
+        link: What it adds.
+        segmented: Whether a part of it runs in tasks of its own.
+    """
+
+    __slots__ = ("before", "link", "segmented")
+
+    def __init__(
+        self, before: Chain | None, link: Root | Step | Stateful | Segment | Joint | asyncio.Event
+    ) -> None:
+        self.before: Chain | None = before
+        self.link: Root | Step | Stateful | Segment | Joint | asyncio.Event = link
+        # Kept, or building a chain of n links, which is opened link by link, would take n * n.
+        self.segmented: bool = (
+            (before is not None and before.segmented) or callable(link) or isinstance(link, Joint)
+        )
+
+
+def split(result: Result[Any, Any]) -> Any:
+    """Turn a Result into a bare value or a `Failed`."""
+    if isinstance(result, Success):
+        return result.unwrap()
+    return Failed(_error_of(result))
+
+
+def _split_awaited(given: object) -> Any:
+    """Do the same with what awaiting a coroutine or a `FutureResult` gave."""
+    result: Any = unpacked(given)
+    return split(result)
+
+
+def read(chain: Chain) -> AsyncGenerator[Any, None]:
+    """Run a chain: give bare values, and a `Failed` for each failure."""
+    return _fuse(lambda: _assemble(chain), packed=False)
+
+
+def read_results(chain: Chain) -> AsyncGenerator[Result[Any, Any], None]:
+    """Run a chain: give a Result for each item."""
+    return _fuse(lambda: _assemble(chain), packed=True)
+
+
+def open_results(chain: Chain) -> AsyncIterator[Result[Any, Any]]:
+    """Do as `read_results`, for a reader that may be cancelled and read on.
+
+    If a part of the chain runs in tasks of its own, a read that is cancelled while it waits for
+    that part loses nothing.
+    """
+    return _Resumable(chain) if chain.segmented else read_results(chain)
+
+
+def open_half(chain: Chain, *, failed: bool) -> AsyncIterator[Any]:
+    """Give the values of a chain alone, or its errors, as `open_results` gives both."""
+    return _Resumable(chain, half=failed) if chain.segmented else _half(chain, failed=failed)
+
+
+async def _half(chain: Chain, *, failed: bool) -> AsyncGenerator[Any, None]:
+    async with plain_iterator(read(chain)) as items:
+        async for item in items:
+            if (item.__class__ is Failed) is failed:
+                yield item.error if failed else item
+
+
+class _Part:
+    """The part of a chain before a segment, for that segment to read."""
+
+    __slots__ = ("source", "steps")
+
+    def __init__(self, source: AsyncIterable[Any], steps: list[Step]) -> None:
+        self.source = source
+        self.steps = steps
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if not self.steps:
+            return aiter(self.source)
+        return _fuse(lambda: (self.source, self.steps), packed=False)
+
+
+def _assemble(chain: Chain) -> tuple[AsyncIterable[Any], list[Step]]:
+    """Turn the links into a source and the steps after it. A loop, so that any length will do."""
+    steps: list[Step | Segment] = []
+    stops: list[asyncio.Event] = []
+    at = chain
+    while at.before is not None:
+        if isinstance(at.link, asyncio.Event):
+            stops.append(at.link)
+        elif isinstance(at.link, Joint):
+            steps.append(at.link.stopped_by(stops.copy()))
+        elif isinstance(at.link, Stateful):
+            steps.append(at.link.make())
+        else:
+            assert not isinstance(at.link, Root)
+            steps.append(at.link)
+        at = at.before
+    assert isinstance(at.link, Root)
+    fused: list[Step]
+    source, fused = _open_root(at.link, stops)
+    for step in reversed(steps):
+        if isinstance(step, tuple):
+            fused.append(step)
+        else:
+            source = step(_Part(source, fused))
+            fused = [_SPLIT_STEP]
+    return source, fused
+
+
+def _open_root(root: Root, stops: list[asyncio.Event]) -> tuple[AsyncIterable[Any], list[Step]]:
+    """Give the source as it is to be read, and the step that its items need first."""
+    source = root.source
+    for stop in stops:
+        source = _until(source, stop)
+    if root.folded:
+        return _fold_in(source, root.folded, packed=root.packed), [_SPLIT_STEP]
+    return source, [_UNPACK_STEP] if root.packed else []
+
+
+class _Resumable:
+    """Read a chain that has a segment, so that a cancelled read loses nothing.
+
+    An async generator is over for good when a read of it is cancelled. So the one that runs the
+    steps behind the last segment does not wait for items: it is handed one that is there already.
+    Only a step that is itself cancelled ends it, as it ends any chain.
+
+    It gives Results; or, with ``half``, the values alone (False) or the errors alone (True).
+    """
+
+    def __init__(self, chain: Chain, *, half: bool | None = None) -> None:
+        self._chain = chain
+        self._half = half
+        self._opened = contextlib.AsyncExitStack()
+        self._items: AsyncIterator[Any] | None = None  # of the segment
+        self._hand = _Hand()
+        self._fused: list[Step] = []
+        self._steps: AsyncGenerator[Any, None] | None = None
+        self._closed = False
+
+    def __aiter__(self) -> _Resumable:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: C901  # one flat loop, for the same reason
+        if self._closed:
+            raise StopAsyncIteration
+        if self._items is None:
+            source, self._fused = _assemble(self._chain)
+            self._items = await self._opened.enter_async_context(plain_iterator(source))
+        while True:
+            try:
+                self._hand.item = await anext(self._items)
+            except asyncio.CancelledError:
+                raise  # the next read goes on
+            except BaseException:
+                await self.aclose()
+                raise
+            if self._steps is None:
+                self._steps = _fuse(lambda: (self._hand, self._fused), packed=self._half is None)
+            try:
+                result = await anext(self._steps)
+            except StopAsyncIteration:
+                self._steps = None  # the item was dropped, and there was no other
+            except BaseException:
+                await self.aclose()
+                raise
+            else:
+                if self._half is None:
+                    return result
+                if (result.__class__ is Failed) is self._half:
+                    return result.error if self._half else result
+
+    async def aclose(self) -> None:
+        """End the steps, then what is before them."""
+        self._closed = True
+        if self._steps is not None:
+            await self._steps.aclose()
+        await self._opened.aclose()
+
+
+_EMPTY: Final = object()
+
+
+class _Hand:
+    """A source that has one item, or none; it never waits."""
+
+    __slots__ = ("item",)
+
+    def __init__(self) -> None:
+        self.item: Any = _EMPTY
+
+    def __aiter__(self) -> _Hand:
+        return self
+
+    async def __anext__(self) -> Any:
+        item, self.item = self.item, _EMPTY
+        if item is _EMPTY:
+            raise StopAsyncIteration
+        return item
+
+
+async def _fuse(  # noqa: C901  # one flat loop: a call per step would double its cost
+    assemble: Callable[[], tuple[AsyncIterable[Any], list[Step]]], *, packed: bool
+) -> AsyncGenerator[Any, None]:
+    source, steps = assemble()
+    value: Any
+    error: Any = None
+    new, set_value = _new, _set_value
+    first: Any = None
+    for step in reversed(steps):
+        first = (*step, first)
+    async with plain_iterator(source) as items:
+        async for item in items:
+            # A failure goes on with the step after the one that made it, and so does a value that
+            # a failure was turned into.
+            value, todo, failed = item, first, False
+            while True:
+                while todo is not None:
+                    code, func, extra, todo = todo
+                    if code < TAP:
+                        if code == MAP:
+                            value = func(value)
+                        elif code == FILTER:
+                            if not func(value):
+                                break
+                        else:  # BIND
+                            value = func(value)
+                            if isinstance(value, Success):
+                                if todo is None and packed:
+                                    yield value  # it need not be made again
+                                    break
+                                value = value.unwrap()
+                            else:
+                                failed, error = True, _error_of(value)
+                                break
+                    elif code == TAP:
+                        func(value)
+                    elif code == ENSURE:
+                        if not func(value):
+                            failed, error = True, extra(value)
+                            break
+                    elif code == SPLIT:
+                        if value.__class__ is Failed:
+                            failed, error = True, value.error
+                            break
+                    elif code == UNPACK:
+                        if isinstance(value, Success):
+                            value = value.unwrap()
+                        else:
+                            failed, error = True, _error_of(value)
+                            break
+                    elif code == ATTEMPT:
+                        try:
+                            value = func(value)
+                        except extra as raised:
+                            failed, error = True, raised
+                            break
+                    elif code == BIND_ASYNC:
+                        value = await func(value)
+                        if isinstance(value, Success) or isinstance(
+                            value := unpacked(value), Success
+                        ):
+                            value = value.unwrap()
+                        else:
+                            failed, error = True, _error_of(value)
+                            break
+                    elif code == MAP_ASYNC:
+                        value = await func(value)
+                    elif code == TAP_ASYNC:
+                        await func(value)
+                    elif code == ATTEMPT_ASYNC:
+                        try:
+                            value = await func(value)
+                        except extra as raised:
+                            failed, error = True, raised
+                            break
+                    elif code == BIMAP:
+                        value = func(value)
+                else:
+                    if packed:
+                        made = new(Success)
+                        set_value(made, value)
+                        yield made
+                    else:
+                        yield value
+                    break
+                if not failed:
+                    break  # filtered out
+                failed = False
+                while todo is not None:
+                    code, func, extra, todo = todo
+                    if code < BIMAP:
+                        continue
+                    if code == BIMAP:
+                        error = extra(error)
+                    elif code == ALT:
+                        error = func(error)
+                    elif code == TAP_FAILURE:
+                        func(error)
+                    elif code == TAP_FAILURE_ASYNC:
+                        await func(error)
+                    else:  # LASH, LASH_ASYNC
+                        value = func(error) if code == LASH else unpacked(await func(error))
+                        if isinstance(value, Success):
+                            value = value.unwrap()
+                            break
+                        error = _error_of(value)
+                else:
+                    yield Failure(error) if packed else Failed(error)
+                    break
+
+
+def _error_of(result: object) -> Any:
+    """Give the error of a Failure; anything else did not come from a well-typed program."""
+    if isinstance(result, Failure):
+        return result.failure()
+    raise TypeError(f"expected a Success or a Failure, not {result!r}")
+
+
+def on_its_own(
+    code: int, func: Callable[[Any], Awaitable[Any]], extra: Any
+) -> tuple[Callable[[Any], Awaitable[Any]], Callable[[Any], Any]]:
+    """Give an asynchronous step in two parts: what is awaited, and what is then made of it.
+
+    The first takes a bare value, or, of a step about failures, a `Failed`.
+    """
+    if code == MAP_ASYNC:
+        return func, _same
+    if code == BIND_ASYNC:
+        return func, _split_awaited
+    if code == LASH_ASYNC:
+        return (lambda failed: func(failed.error)), _split_awaited
+    if code in {TAP_ASYNC, TAP_FAILURE_ASYNC}:
+
+        async def tap(item: Any) -> Any:
+            await func(item if code == TAP_ASYNC else item.error)
+            return item
+
+        return tap, _same
+
+    async def attempt(value: Any) -> Any:
+        try:
+            return await func(value)
+        except extra as error:
+            return Failed(error)
+
+    return attempt, _same
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+async def _fold_in(
+    source: AsyncIterable[Any], folded: tuple[type[Exception], ...], *, packed: bool
+) -> AsyncGenerator[Any, None]:
+    """Give one failure, the last item, for a listed exception of the source."""
+    async with contextlib.AsyncExitStack() as opened:
+        items: AsyncIterator[Any] | None = None
+        while True:
+            try:
+                if items is None:
+                    items = await opened.enter_async_context(plain_iterator(source))
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            except folded as error:
+                yield Failed(error)
+                return
+            yield split(item) if packed else item
+
+
+async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenerator[Any, None]:
+    """End the stream when ``stop`` is set, also while the source is silent.
+
+    The pending read is then cancelled the way `asyncio.timeout` does it: the cancellation is
+    counted, so one that came from elsewhere at the same time still goes on.
+    """
+    reader: asyncio.Task[Any] | None = None  # while it waits for the source
+    interrupted = False
+    loop = asyncio.get_running_loop()
+
+    async def watch() -> None:
+        nonlocal interrupted
+        await stop.wait()
+        if reader is not None:
+            interrupted = True
+            reader.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        async with plain_iterator(source) as items:
+            while not stop.is_set():
+                reader = asyncio.current_task(loop)  # to look the loop up would double the cost
+                assert reader is not None
+                cancelled_before = reader.cancelling()
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                except asyncio.CancelledError:
+                    if not interrupted:
+                        raise
+                    interrupted = False
+                    if reader.uncancel() > cancelled_before:
+                        raise
+                    return
+                finally:
+                    if interrupted:
+                        reader.uncancel()
+                        interrupted = False
+                    reader = None
+                yield item
+    finally:
+        watcher.cancel()
+        await wait_done(watcher)
+
+
+def tuple_or_failed(items: list[Any]) -> Any:
+    """Put items that stand together into a tuple; one that failed takes its place."""
+    for item in items:
+        if item.__class__ is Failed:
+            return item
+    return tuple(items)

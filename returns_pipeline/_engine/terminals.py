@@ -1,0 +1,180 @@
+"""How a stream of Results ends: the methods that read it and give what it comes to."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from aiostream import Stream
+from returns.future import Future, FutureResult
+from returns.result import Failure, Result, Success
+
+from returns_pipeline._engine import fusion as stages
+from returns_pipeline._engine.fusion import Failed
+from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline.errors import StreamEmpty
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from returns_pipeline._engine.fusion import Chain
+
+__all__ = ["FailedItems", "Terminals"]
+
+A = TypeVar("A")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItems(Generic[T_co, E_co]):
+    """What `ResultStream.collect_all` read when at least one item failed.
+
+    Attributes:
+        successes: The values that came out, in order.
+        errors: The errors that came out, in order; never empty.
+    """
+
+    successes: list[T_co]
+    errors: list[E_co]
+
+
+class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
+    """The part of `returns_pipeline.ResultStream` that ends a chain.
+
+    Nothing runs before a terminal is awaited, and the source is closed before it returns.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        """Not for callers: `ResultStream.of` and `ResultStream.from_results` make streams."""
+        self._chain = chain
+        super().__init__(lambda: stages.open_results(chain))
+
+    def collect(self) -> FutureResult[list[T_co], E_co]:
+        """Read all values into a list; stop at the first failure, close the source and give it."""
+        return FutureResult(self._collect())
+
+    async def _collect(self) -> Result[list[T_co], E_co]:
+        values: list[T_co] = []
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                values.append(item)
+        return Success(values)
+
+    def collect_all(self) -> FutureResult[list[T_co], FailedItems[T_co, E_co]]:
+        """Read to the end: give the list of values, or, if an item failed, both lists."""
+        return FutureResult(self._collect_all())
+
+    async def _collect_all(self) -> Result[list[T_co], FailedItems[T_co, E_co]]:
+        values, errors = await self._partition()
+        return Failure(FailedItems(values, errors)) if errors else Success(values)
+
+    def partition(self) -> Future[tuple[list[T_co], list[E_co]]]:
+        """Read to the end: give the values and the errors, both in order."""
+        return Future(self._partition())
+
+    async def _partition(self) -> tuple[list[T_co], list[E_co]]:
+        values: list[T_co] = []
+        errors: list[E_co] = []
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    errors.append(item.error)
+                else:
+                    values.append(item)
+        return values, errors
+
+    def for_each(self, func: Callable[[T_co], object], /) -> FutureResult[int, E_co]:
+        """Call ``func`` with each value, awaiting what it gives if that can be awaited.
+
+        One value at a time; stops at the first failure, closes the source and gives it.
+
+        Returns:
+            How many values were handled.
+        """
+        return FutureResult(self._for_each(func))
+
+    async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, E_co]:
+        handled = 0
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                given = func(item)
+                if given is not None and inspect.isawaitable(given):
+                    await given
+                handled += 1
+        return Success(handled)
+
+    @overload
+    def fold(self, initial: A, func: Callable[[A, T_co], A], /) -> FutureResult[A, E_co]: ...
+    @overload
+    def fold(
+        self, initial: A, func: Callable[[A, T_co], Coroutine[Any, Any, A]], /
+    ) -> FutureResult[A, E_co]: ...
+    def fold(self, initial: A, func: Callable[[A, T_co], Any], /) -> FutureResult[A, E_co]:
+        """Combine all values into one: ``func`` of what there is so far and the next value.
+
+        A ``func`` that is a coroutine function is awaited, one value at a time. Stops at the first
+        failure, closes the source and gives it.
+        """
+        return FutureResult(self._fold(initial, func))
+
+    async def _fold(self, initial: A, func: Callable[[A, T_co], Any]) -> Result[A, E_co]:
+        folded = initial
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                given = func(folded, item)
+                folded = await given if given.__class__ is CoroutineType else given
+        return Success(folded)
+
+    def first(self) -> FutureResult[T_co, E_co | StreamEmpty]:
+        """Give the first item, value or failure, and close the source.
+
+        A stream without items gives the failure `StreamEmpty`.
+        """
+        return FutureResult(self._first())
+
+    async def _first(self) -> Result[T_co, E_co | StreamEmpty]:
+        async with plain_iterator(stages.read_results(self._chain)) as items:
+            async for item in items:
+                return item
+        return Failure(StreamEmpty())
+
+    def last(self) -> FutureResult[T_co, E_co | StreamEmpty]:
+        """Read to the end and give the last value; stop at the first failure and give it.
+
+        A stream without items gives the failure `StreamEmpty`.
+        """
+        return FutureResult(self._last())
+
+    async def _last(self) -> Result[T_co, E_co | StreamEmpty]:
+        async with plain_iterator(stages.read(self._chain)) as items:
+            item: Any = Failed(StreamEmpty())
+            async for item in items:  # the last one is wanted
+                if item.__class__ is Failed:
+                    break
+        return Failure(item.error) if item.__class__ is Failed else Success(item)
+
+    def run(self) -> FutureResult[int, E_co]:
+        """Read to the end for the steps' effects; stop at the first failure and give it.
+
+        Returns:
+            How many values came out.
+        """
+        return FutureResult(self._run())
+
+    async def _run(self) -> Result[int, E_co]:
+        count = 0
+        async with plain_iterator(stages.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    return Failure(item.error)
+                count += 1
+        return Success(count)

@@ -1,0 +1,50 @@
+"""Compensation: what is registered and not committed is undone.
+
+An undo is registered *before* its effect. It must be idempotent, and accept that its effect never
+happened: a step may be stopped between the two. The idea is the saga of Garcia-Molina and Salem
+(1987); that the absence of a commit means "undo" is the presumed abort of Mohan and Lindsay (1983).
+
+>>> from returns_pipeline.testing import run
+>>> async def main() -> None:
+...     async def remove(name: str) -> None:
+...         print("removed", name)
+...     try:
+...         async with CompensationScope("upload") as scope:
+...             await scope.register(remove, "a.txt")  # then write a.txt
+...             await scope.register(remove, "b.txt")  # then write b.txt
+...             raise OSError("disk full")
+...     except OSError as error:
+...         print("failed:", error)
+>>> run(main())
+removed b.txt
+removed a.txt
+failed: disk full
+"""
+
+from returns_pipeline.compensation._rollback import (
+    CompensationEntry,
+    CompensationReport,
+    Mark,
+    current_key,
+)
+from returns_pipeline.compensation._scope import (
+    Compensation,
+    CompensationRegistry,
+    CompensationScope,
+    Intent,
+    Journal,
+    Upcast,
+)
+
+__all__ = [
+    "Compensation",
+    "CompensationEntry",
+    "CompensationRegistry",
+    "CompensationReport",
+    "CompensationScope",
+    "Intent",
+    "Journal",
+    "Mark",
+    "Upcast",
+    "current_key",
+]

@@ -1,0 +1,454 @@
+"""How undo actions are carried out: all of them, in order, whatever happens meanwhile.
+
+`compensation` says what is undone; this module does it. A replay runs in a task of its own, so
+that no cancellation of those who wait for it can stop it half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import math
+import reprlib
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from returns.result import Failure
+
+from returns_pipeline._engine.cancellation import finish, leave_behind, wait_through
+from returns_pipeline._engine.future_results import unpacked
+from returns_pipeline.errors import (
+    CompensationFailed,
+    JournalError,
+    LeaseLost,
+    PipelineError,
+    StepTimeout,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from returns_pipeline.retry import RetryPolicy
+
+__all__ = [
+    "Action",
+    "CompensationEntry",
+    "CompensationReport",
+    "Mark",
+    "OnFailure",
+    "Order",
+    "Replay",
+    "current_key",
+]
+
+Order: TypeAlias = Literal["reverse", "parallel"]
+OnFailure: TypeAlias = Literal["continue", "stop"]
+
+# Seconds that an undo which was cut off is given for its clean-up, before it is left behind.
+_GRACE = 5.0
+
+_log = logging.getLogger("returns_pipeline")
+_key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
+# For lines in logs and notes: an argument may be a whole batch, and its repr() may raise.
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 200
+
+
+def current_key() -> str:
+    """Give the idempotency key of the step that is being undone.
+
+    It is the ``key`` that the step's own `StepContext` had, so that an undo can name the same
+    request to the same service. For use inside an undo.
+
+    Raises:
+        LookupError: No undo is running here.
+    """
+    return _key.get()
+
+
+class _NoError:
+    """Stands for the error of a ``Failure(None)``, which is a failure all the same."""
+
+    def __repr__(self) -> str:
+        return "Failure(None)"
+
+
+_NO_ERROR = _NoError()
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationEntry:
+    """What became of one undo action.
+
+    Attributes:
+        name: The compensation's registered name, or the function's.
+        args: The positional arguments it was registered with.
+        kwargs: The keyword arguments it was registered with.
+        attempts: How often it was tried.
+        error: Why it failed: the exception it raised, the error of the `Failure` it gave, or
+            `StepTimeout`; ``None`` if it succeeded or was not run.
+        scope: The path of the scope it was registered in.
+    """
+
+    name: str
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict[str, object])
+    attempts: int = 0
+    error: object = None
+    scope: str = ""
+
+    def __str__(self) -> str:
+        """Show it as the call it was."""
+        arguments = [_brief.repr(value) for value in self.args]
+        arguments += [f"{name}={_brief.repr(value)}" for name, value in self.kwargs.items()]
+        return f"{self.name}({', '.join(arguments)})"
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationReport:
+    """What a rollback did: each action is in exactly one of the three, newest first.
+
+    Attributes:
+        done: Actions that were undone.
+        failures: Actions that were tried and given up.
+        not_run: Actions that were never tried, because ``on_failure="stop"`` ended the rollback.
+        scope: The path of the scope that was rolled back.
+    """
+
+    done: tuple[CompensationEntry, ...] = ()
+    failures: tuple[CompensationEntry, ...] = ()
+    not_run: tuple[CompensationEntry, ...] = ()
+    scope: str = ""
+
+    def notes(self) -> list[str]:
+        """Say in a line each what is still to be undone."""
+        lines = [
+            f"undo {entry} failed, attempt {entry.attempts}: {_brief.repr(entry.error)}"
+            for entry in self.failures
+        ]
+        return lines + [f"undo {entry} was not run" for entry in self.not_run]
+
+    def check(self) -> None:
+        """Do nothing if all was undone.
+
+        Raises:
+            CompensationFailed: An action failed or was not run.
+        """
+        if self.failures or self.not_run:
+            raise CompensationFailed(self.scope, tuple(self.notes()))
+
+
+class _Owner(Protocol):
+    """The scope an action was registered in."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def timeout(self) -> float: ...
+
+
+class Mark(Protocol):
+    """The durable record of an action."""
+
+    async def begin(self) -> None:
+        """Note that an attempt begins. If this fails, it does not."""
+
+    def done(self) -> Awaitable[None]:
+        """Note that it is undone. This is awaited to its end: see `finish`."""
+        ...
+
+    async def give_up(self, error: object) -> None:
+        """Note that it is not, and not tried again without being told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An undo action, ready to be run.
+
+    Attributes:
+        name: What it is called in reports.
+        owner: The scope it was registered in.
+        undo: What is called.
+        args: With these.
+        kwargs: And with these.
+        retry: How often it is tried.
+        timeout: Seconds it may take, all attempts and the waits between them included.
+        mark: Its durable record, if there is one.
+    """
+
+    name: str
+    owner: _Owner
+    undo: Callable[..., Awaitable[object]]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    retry: RetryPolicy
+    timeout: float
+    mark: Mark | None = None
+
+    def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
+        """Say what became of it."""
+        return CompensationEntry(
+            self.name, self.args, self.kwargs, attempts, error, self.owner.path
+        )
+
+
+class Replay:
+    """One rollback: it runs all actions, in the order given or all at once, and reports on each.
+
+    It has a task of its own, so that it goes on whatever becomes of those who wait for it.
+
+    Args:
+        actions: What to run, in this order.
+        order: Or "parallel".
+        on_failure: Whether a failed action ends it.
+        scope: The path of the scope that is rolled back.
+        before: Replays that are under way in scopes inside this one. It begins when they are over.
+        when_done: Is told the report, before anyone who waits goes on.
+    """
+
+    __slots__ = (
+        "_actions",
+        "_before",
+        "_finished",
+        "_on_failure",
+        "_order",
+        "_scope",
+        "_task",
+        "_when_done",
+    )
+
+    _task: asyncio.Task[None]
+
+    def __init__(
+        self,
+        actions: Sequence[Action],
+        *,
+        order: Order,
+        on_failure: OnFailure,
+        scope: str,
+        before: Sequence[Replay],
+        when_done: Callable[[CompensationReport], None],
+    ) -> None:
+        self._actions = actions
+        self._order = order
+        self._on_failure = on_failure
+        self._scope = scope
+        self._before = before
+        self._when_done = when_done
+        loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[CompensationReport] = loop.create_future()
+
+    def start(self) -> None:
+        """Begin. An eager task factory makes it run up to its first wait at once."""
+        self._task = asyncio.create_task(self._run(), name=f"roll back {self._scope}")
+        self._task.add_done_callback(self._ended)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+        return self._finished.done()
+
+    @property
+    def report(self) -> CompensationReport:
+        """What it did, once it is over."""
+        return self._finished.result()
+
+    async def wait(self) -> asyncio.CancelledError | None:
+        """Wait for its end; give the cancellation of the caller that came meanwhile, if one did.
+
+        The caller raises it, or it is lost.
+        """
+        return await wait_through(self._finished)
+
+    async def _run(self) -> None:
+        for replay in self._before:
+            _ = await replay.wait()
+        outcomes: list[CompensationEntry] = []
+        if self._order == "parallel":
+            started = [_Undo(action) for action in self._actions]
+            for undo in started:
+                outcomes.append(await undo.entry())
+        else:
+            for action in self._actions:
+                outcomes.append(await _Undo(action).entry())
+                if outcomes[-1].error is not None and self._on_failure == "stop":
+                    break
+        await self._give_up(outcomes)
+        report = CompensationReport(
+            done=tuple(entry for entry in outcomes if entry.error is None),
+            failures=tuple(entry for entry in outcomes if entry.error is not None),
+            not_run=tuple(action.entry() for action in self._actions[len(outcomes) :]),
+            scope=self._scope,
+        )
+        self._actions = self._before = ()
+        self._when_done(report)
+        self._finished.set_result(report)
+        for note in report.notes():
+            _log.error("scope %r: %s", self._scope, note)
+
+    async def _give_up(self, outcomes: list[CompensationEntry]) -> None:
+        """Keep on record what was not undone."""
+        for index, action in enumerate(self._actions):
+            error: object = outcomes[index].error if index < len(outcomes) else "not run"
+            if action.mark is None or error is None:
+                continue
+            if isinstance(error, JournalError):
+                # The journal failed, not the undo: it stays open, not to be looked at by somebody
+                # but for `recover`, when this process has ended.
+                continue
+            try:
+                await action.mark.give_up(error)
+            except PipelineError as failed:
+                # It stays on record as open: it is undone when this process has ended.
+                _log.error("undo %s cannot be marked: %s", action.name, failed)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            # It swallows cancellations from its first step on. This one came before: somebody
+            # cancels all tasks of the loop. Nothing is lost by beginning anew.
+            self.start()
+        elif not self._finished.done():
+            self._finished.set_exception(task.exception() or AssertionError("no report"))
+
+
+class _Undo:
+    """One action being carried out: its attempts, in a task of their own, and its time limit.
+
+    Timers keep the limit, not a task that waits: nothing here can be cancelled but the undo.
+    """
+
+    __slots__ = (
+        "_action",
+        "_attempts",
+        "_before",
+        "_context",
+        "_error",
+        "_finished",
+        "_late",
+        "_succeeded",
+        "_task",
+        "_timer",
+        "_unmarked",
+    )
+
+    _task: asyncio.Task[None]
+
+    def __init__(self, action: Action) -> None:
+        self._action = action
+        self._attempts = 0
+        self._succeeded = False
+        self._unmarked = False
+        self._late = False  # its time is over: an attempt that fails now is the last
+        self._error: object = None
+        self._before: object = None  # the error before its time was over
+        self._context = copy_context()
+        _ = self._context.run(_key.set, action.owner.key)
+        loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[CompensationEntry] = loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        if action.timeout < math.inf:
+            self._timer = loop.call_later(action.timeout, self._cut_off)
+        self._start()
+
+    async def entry(self) -> CompensationEntry:
+        """Say what became of the action, when it is over or given up."""
+        _ = await wait_through(self._finished)  # a cancelled replay goes on all the same
+        return self._finished.result()
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(
+            self._try(), name=f"undo {self._action.name}", context=self._context
+        )
+        self._task.add_done_callback(self._ended)
+
+    async def _try(self) -> None:
+        """Make attempts until one succeeds or they are used up."""
+        loop = asyncio.get_running_loop()
+        policy = self._action.retry
+        due = loop.time() + policy.total_timeout
+        while not await self._attempt():
+            try:
+                error = None if self._error is _NO_ERROR else self._error
+                if self._late or self._unmarked or not policy.retries(error, default=True):
+                    return
+                if isinstance(error, LeaseLost):
+                    return  # it is another process's now
+                delay = await policy.next_delay(self._attempts, error, now=loop.time(), due=due)
+                if delay is None:
+                    return
+                await asyncio.sleep(delay)
+            except Exception as error:  # noqa: BLE001  # what the policy calls has failed
+                self._error = error
+                return
+
+    async def _attempt(self) -> bool:
+        action = self._action
+        self._attempts += 1
+        try:
+            if action.mark is not None:
+                await action.mark.begin()
+            given: object = action.undo(*action.args, **action.kwargs)
+            while inspect.isawaitable(given):  # a coroutine may give a FutureResult in turn
+                given = unpacked(await given)
+            if action.mark is not None and not isinstance(given, Failure):
+                self._unmarked = True  # it is undone: whatever comes, it is not undone again here
+                _ = await finish(action.mark.done())  # it has kept its time: see `_cut_off`
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+            self._error = error
+            raise  # to the loop, which ends on it; the other actions are run all the same
+        except BaseException as error:  # noqa: BLE001
+            # An undo that was cancelled, by us or by what it awaited, has failed like any other.
+            self._error = error
+        else:
+            self._succeeded = not isinstance(given, Failure)
+            if isinstance(given, Failure):
+                self._error = _NO_ERROR if given.failure() is None else given.failure()
+        return self._succeeded
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and not self._attempts:
+            self._start()  # before its first step, as with a replay
+            return
+        if not task.cancelled():
+            _ = task.exception()  # kept already; this marks it as seen
+        if self._finished.done():
+            return  # it had been left behind
+        if self._timer is not None:
+            self._timer.cancel()
+        self._finish(self._timeout() if self._late else self._error)
+
+    def _cut_off(self) -> None:
+        """Its time is over: cancel what is running, unless it is undone and only to be noted."""
+        if self._task.done() or self._unmarked:
+            return
+        self._late = True
+        self._before = self._error
+        self._timer = asyncio.get_running_loop().call_later(_GRACE, self._leave_behind)
+        _ = self._task.cancel()
+
+    def _leave_behind(self) -> None:
+        """It does not heed its cancellation: go on without it."""
+        if self._task.done() or self._unmarked:
+            return
+        error, why = self._timeout(), f"it ignored its cancellation for {_GRACE:g} s"
+        error.add_note(f"{why}: left running")
+        leave_behind(self._task, why)
+        self._finish(error)
+
+    def _finish(self, error: object) -> None:
+        entry = self._action.entry(self._attempts, None if self._succeeded else error)
+        self._finished.set_result(entry)
+
+    def _timeout(self) -> StepTimeout:
+        made = StepTimeout(self._action.name, self._action.timeout)
+        # What its clean-up raised, or why the attempt before had failed.
+        why = self._error if isinstance(self._error, Exception) else self._before
+        if isinstance(why, Exception):
+            made.__cause__ = why
+        elif why is not None:
+            made.add_note(f"the attempt before failed: {_brief.repr(why)}")
+        return made

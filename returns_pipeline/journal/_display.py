@@ -1,0 +1,375 @@
+r"""How a journal is shown to a person and to a program: as plain text, and as JSON.
+
+What a journal holds was written by programs, and some of it by strangers: names, arguments, errors.
+No character that is not printable reaches a terminal, and none breaks a line or a table: it is
+shown as Python would escape it (``\x1b``).
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import unicodedata
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from returns_pipeline.compensation import CompensationEntry
+    from returns_pipeline.journal._recovery import RecoveryReport, StoredAction, StoredSaga
+
+__all__ = [
+    "STATES",
+    "as_json",
+    "counts",
+    "list_as_text",
+    "report_error",
+    "report_facts",
+    "reports_as_text",
+    "saga_as_text",
+    "saga_facts",
+    "short_ids",
+    "visible",
+]
+
+STATES: Final = ("pending", "stuck", "deferred", "done")
+_LABEL: Final = 12  # columns before the values of `show`
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+# The error of an undo is any object, and its repr() may be long, or raise.
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 1_000
+
+
+# What is in it.
+
+
+def counts(actions: Iterable[StoredAction]) -> dict[str, int]:
+    """Count actions by state; each state is there."""
+    found = Counter(action.state for action in actions)
+    return {state: found[state] for state in STATES}
+
+
+def short_ids(ids: Iterable[str], *, least: int = 8) -> dict[str, str]:
+    """Give for each id its first characters: so many that no other begins with them."""
+    ordered = sorted(ids)
+    short: dict[str, str] = {}
+    for index, one in enumerate(ordered):
+        neighbours = ordered[max(0, index - 1) : index] + ordered[index + 1 : index + 2]
+        length = max([least, *(_common(one, other) + 1 for other in neighbours)])
+        short[one] = one[:length]
+    return short
+
+
+def _common(one: str, other: str) -> int:
+    length = 0
+    while one[: length + 1] == other[: length + 1] and length < len(one):
+        length += 1
+    return length
+
+
+def _owner(saga: StoredSaga) -> str:
+    if not saga.owner:
+        return "none"
+    return "alive" if saga.alive else "dead"
+
+
+def _last_error(saga: StoredSaga) -> StoredAction | None:
+    """Give the action to look at first: stuck before deferred before others, newest first."""
+    order = {"stuck": 0, "deferred": 1, "pending": 2}
+    failed = [action for action in saga.actions if action.error]
+    return min(failed, key=lambda action: order.get(action.state, 3), default=None)
+
+
+def _arguments(text: str) -> dict[str, Any] | None:
+    """Read recorded arguments; ``None`` if they are no object of strict JSON."""
+
+    def refuse(constant: str) -> object:
+        raise ValueError(constant)
+
+    try:
+        read: object = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return None
+    return read if isinstance(read, dict) else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def _instant(seconds: float) -> str | None:
+    """Give a time since 1970 in ISO 8601 and UTC; ``None`` if there is no such time."""
+    try:
+        at = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# For programs.
+
+
+def as_json(document: Mapping[str, object]) -> str:
+    """Give a document as text of printable ASCII and line ends alone."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def saga_facts(saga: StoredSaga, *, actions: bool) -> dict[str, object]:
+    """Give a saga for JSON, with its actions or without."""
+    failed = _last_error(saga)
+    facts: dict[str, object] = {
+        "id": saga.id,
+        "name": saga.name,
+        "began": _instant(saga.began),
+        "owner": _owner(saga),
+        "owner_id": saga.owner or None,
+        "counts": counts(saga.actions),
+        "last_error": None if failed is None else failed.error,
+    }
+    if actions:
+        facts["actions"] = [_action_facts(n, action) for n, action in enumerate(saga.actions, 1)]
+    return facts
+
+
+def _action_facts(order: int, action: StoredAction) -> dict[str, object]:
+    return {
+        "id": action.id,
+        "order": order,
+        "name": action.name,
+        "version": action.version,
+        "arguments": _arguments(action.arguments),
+        "arguments_text": action.arguments,
+        "path": action.path,
+        "key": action.key,
+        "state": action.state,
+        "attempts": action.attempts,
+        "next_attempt": _instant(action.next_attempt) if action.next_attempt else None,
+        "error": action.error or None,
+    }
+
+
+def report_error(report: RecoveryReport) -> str | None:
+    """Say why the journal did not let a recovery go on with a saga, if it did not."""
+    return None if report.error is None else str(report.error)
+
+
+def report_facts(report: RecoveryReport) -> dict[str, object]:
+    """Give what became of a saga for JSON."""
+    return {
+        "saga": report.saga,
+        "name": report.name,
+        "done": [_entry_facts(entry) for entry in report.done],
+        "stuck": [_entry_facts(entry) for entry in report.stuck],
+        "deferred": [_entry_facts(entry) for entry in report.deferred],
+        "error": report_error(report),
+    }
+
+
+def _entry_facts(entry: CompensationEntry) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "call": str(entry),
+        "path": entry.scope,
+        "error": None if entry.error is None else _error(entry.error),
+    }
+
+
+def _error(error: object) -> str:
+    return error if isinstance(error, str) else _brief.repr(error)
+
+
+# For people.
+
+
+def visible(text: str) -> str:
+    """Escape what is not printable: control characters, line ends, marks that turn text around."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
+def list_as_text(
+    sagas: Sequence[StoredSaga], short: Mapping[str, str], *, now: float, width: int
+) -> str:
+    """Give a line for each saga, and one for its error.
+
+    Args:
+        sagas: To be listed, in this order.
+        short: What each is called.
+        now: The time, in seconds since 1970.
+        width: Columns; names and errors are cut to fit.
+    """
+    if not sagas:
+        return "No saga to show.\n"
+    head = ["SAGA", "NAME", "AGE", "OWNER", *map(str.upper, STATES)]
+    rows = [
+        [
+            short[saga.id],
+            visible(saga.name),
+            _age(now - saga.began),
+            _owner(saga),
+            *map(str, counts(saga.actions).values()),
+        ]
+        for saga in sagas
+    ]
+    others = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    room = max(12, width - sum(others[:1] + others[2:]) - 2 * (len(head) - 1))
+    widest = max(len(head[1]), *(_columns(row[1]) for row in rows))
+    others[1] = min(widest, room)
+    lines = [_row(head, others)]
+    for saga, row in zip(sagas, rows, strict=True):
+        lines.append(_row(row, others))
+        if (failed := _last_error(saga)) is not None:
+            text = f"{_call(failed, 40)}: {visible(failed.error)}"
+            indent = " " * (others[0] + 2)
+            lines.append(indent + _cut(text, max(12, width - len(indent))))
+    return "".join(f"{line}\n" for line in [*lines, *_summary(sagas)])
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    made: list[str] = []
+    for place, (cell, room) in enumerate(zip(cells, widths, strict=True)):
+        text = _cut(cell, room)
+        fill = " " * (room - _columns(text))
+        made.append(fill + text if place > 3 else text + fill)  # numbers
+    return "  ".join(made).rstrip()
+
+
+def _summary(sagas: Sequence[StoredSaga]) -> list[str]:
+    every = counts(action for saga in sagas for action in saga.actions)
+    waiting = [f"{every[state]} {state}" for state in ("stuck", "deferred") if every[state]]
+    # What is behind a deferred action waits for a person, or for another program, with it.
+    orphans = sum(
+        1
+        for saga in sagas
+        if not saga.alive
+        and counts(saga.actions)["pending"]
+        and not counts(saga.actions)["deferred"]
+    )
+    lines: list[str] = []
+    if waiting:
+        lines.append(f"Waiting for you: {' and '.join(waiting)}. See show, then retry or discard.")
+    if orphans:
+        lines.append(f"Left open by nobody who lives: {_number(orphans, 'saga')}. See recover.")
+    return ["", *lines] if lines else []
+
+
+def saga_as_text(saga: StoredSaga, *, now: float, width: int) -> str:
+    """Give all that is known of a saga, its actions in the order in which they are undone."""
+    owner = _owner(saga)
+    began = f"{_instant(saga.began) or '?'} ({_age(now - saga.began)} ago)"
+    tally = ", ".join(f"{n} {state}" for state, n in counts(saga.actions).items() if n)
+    lines = _fields(
+        {
+            "saga": saga.id,
+            "name": saga.name,
+            "began": began,
+            "owner": f"{owner} ({saga.owner})" if saga.owner else owner,
+            "actions": f"{tally or 'none'}; the last registered first, as they are undone",
+        },
+        width,
+    )
+    for order, action in enumerate(saga.actions, 1):
+        lines += ["", *_action_lines(order, action, now=now, width=width)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _action_lines(order: int, action: StoredAction, *, now: float, width: int) -> list[str]:
+    state = f"{action.state}, {_number(action.attempts, 'attempt')}"
+    if action.state == "pending" and action.next_attempt > now:
+        state += f", the next at {_instant(action.next_attempt) or '?'}"
+    fields = {
+        f"{order}.": f"{action.name} v{action.version}",
+        "arguments": _readable(action.arguments),
+        "state": state,
+        "path": action.path,
+        "key": action.key,
+        "id": action.id,
+    }
+    if action.error:
+        fields["error"] = action.error
+    return _fields(fields, width)
+
+
+def _fields(fields: Mapping[str, str], width: int) -> list[str]:
+    """Give a line for each field; long values go on below themselves."""
+    lines: list[str] = []
+    room = max(20, width - _LABEL)
+    for label, value in fields.items():
+        rest = visible(value)
+        begin = f"{label:<{_LABEL}}"
+        while len(part := _first(rest, room)) < len(rest):
+            lines.append(begin + part)
+            begin, rest = " " * _LABEL, rest[len(part) :]
+        lines.append(f"{begin}{rest}".rstrip())
+    return lines
+
+
+def reports_as_text(reports: Sequence[RecoveryReport], *, width: int) -> str:
+    """Give what became of each saga, with a line for each action."""
+    if not reports:
+        return "Nothing to recover: no dead process has left anything open.\n"
+    lines: list[str] = []
+    for report in reports:
+        parts = {"undone": report.done, "stuck": report.stuck, "deferred": report.deferred}
+        tally = ", ".join(f"{len(entries)} {what}" for what, entries in parts.items() if entries)
+        lines.append(
+            _cut(f"{report.saga} {visible(report.name)}: {tally or 'nothing undone'}", width)
+        )
+        if (failed := report_error(report)) is not None:
+            lines.append(_cut(f"  not finished: {visible(failed)}", width))
+        for what, entries in parts.items():
+            for entry in entries:
+                error = "" if entry.error is None else f": {visible(_error(entry.error))}"
+                call = _cut(visible(str(entry)), 60)
+                lines.append(_cut(f"  {what:<10}{call}{error}", width))
+    if any(report.stuck or report.deferred for report in reports):
+        lines += ["", "Waiting for you: see show, then retry or discard."]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _call(action: StoredAction, room: int) -> str:
+    return f"{visible(action.name)}({_cut(visible(_readable(action.arguments)), room)})"
+
+
+def _readable(text: str) -> str:
+    """Show recorded arguments as those of a call, or as they are if they make no sense."""
+    named = _arguments(text)
+    if named is None:
+        return text
+    return ", ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in named.items()
+    )
+
+
+def _age(seconds: float) -> str:
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return "0 s"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _columns(text: str) -> int:
+    """Give how many columns printable text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+
+
+def _first(text: str, room: int) -> str:
+    """Give as much of the beginning as fits."""
+    taken = 0
+    for index, one in enumerate(text):
+        taken += _columns(one)
+        if taken > room:
+            return text[:index]
+    return text
+
+
+def _cut(text: str, room: int) -> str:
+    return text if _columns(text) <= room else f"{_first(text, room - 3)}..."

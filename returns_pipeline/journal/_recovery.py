@@ -1,0 +1,439 @@
+"""`recover`: undo what processes left open that are no longer there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from returns_pipeline._engine.cancellation import finish
+from returns_pipeline.compensation import CompensationEntry, CompensationReport
+from returns_pipeline.compensation._rollback import Action, Replay
+from returns_pipeline.errors import InvalidArgument, JournalCorrupt, JournalError
+from returns_pipeline.journal._arguments import decode
+from returns_pipeline.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from collections.abc import Set as AbstractSet
+
+    from returns_pipeline.compensation import Compensation, CompensationRegistry
+    from returns_pipeline.compensation._rollback import Mark
+
+__all__ = ["RecoverableJournal", "RecoveryReport", "StoredAction", "StoredSaga", "recover"]
+
+_log = logging.getLogger("returns_pipeline")
+
+_ONCE: Final = RetryPolicy(attempts=1)
+# Attempts that may end with their process, beside those that the policy allows.
+_DEATHS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAction:
+    """An undo action as a journal has it.
+
+    Attributes:
+        id: Unique.
+        place: Sorts the actions of a saga in the order of registration.
+        path: The path of its scope.
+        key: The idempotency key of its scope.
+        name: The name of the compensation.
+        version: The version of its parameters.
+        arguments: As JSON text.
+        state: "pending", "done", "stuck" or "deferred".
+        attempts: How often it was begun.
+        next_attempt: When it may be tried again, in seconds since 1970; 0 for at once.
+        error: Why it failed last.
+    """
+
+    id: str
+    place: str
+    path: str
+    key: str
+    name: str
+    version: int
+    arguments: str
+    state: str
+    attempts: int
+    next_attempt: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSaga:
+    """Actions that are undone together.
+
+    Attributes:
+        id: Unique.
+        name: The path of the scope that opened it.
+        began: When, in seconds since 1970.
+        owner: Who has it open; empty if nobody.
+        alive: Whether that one is still there.
+        actions: The last registered first.
+    """
+
+    id: str
+    name: str
+    began: float
+    owner: str
+    alive: bool
+    actions: tuple[StoredAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What became of one saga that was left open.
+
+    Attributes:
+        saga: Its id.
+        name: The path of the scope that opened it.
+        done: Actions that were undone.
+        stuck: Actions that were given up, until somebody says otherwise.
+        deferred: Actions left for a process that knows their name and version, with those
+            registered before them.
+        error: Why the journal did not let this process go on with the saga; what is not in the
+            other three is left as it was.
+    """
+
+    saga: str
+    name: str
+    done: tuple[CompensationEntry, ...] = ()
+    stuck: tuple[CompensationEntry, ...] = ()
+    deferred: tuple[CompensationEntry, ...] = ()
+    error: JournalError | None = None
+
+
+class RecoverableJournal(Protocol):
+    """What `recover` needs of a journal."""
+
+    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+        """Take over the newest saga whose owner is dead, with something to do; no other can."""
+
+    async def release(self, saga: str) -> None:
+        """Let go of a saga: another process may claim it."""
+
+    async def defer(self, action: str, reason: str) -> None:
+        """Note that an action waits for a process that knows it."""
+
+    async def postpone(self, action: str, error: object, until: float) -> None:
+        """Note that an attempt failed, and when the next may begin."""
+
+    def mark(self, action: str, /) -> Mark:
+        """Give the record of an action."""
+        ...
+
+
+async def recover(
+    journal: RecoverableJournal, registry: CompensationRegistry, *, timeout: float = 30.0
+) -> list[RecoveryReport]:
+    """Undo what dead processes left open, and report on each saga.
+
+    1. The newest saga comes first; in a saga strictly the last registered action.
+    2. A process that lives, or is stopped, is not robbed. Several recoverers share the work; no
+       two carry out one action at the same time.
+    3. An action whose name, or a version newer than this process has, is not in the registry is
+       deferred: it and those before it are left for a process that knows it.
+    4. An undo is tried as its `RetryPolicy` says. Attempts and waits count on over restarts; no
+       wait is longer than the policy's own, whatever the clock of the machine says. The policy's
+       ``total_timeout`` counts from the first attempt in this process, and the undo's own
+       ``timeout`` holds for each attempt. A saga that waits does not hold up others. An undo that
+       is used up, or whose arguments make no sense, is *stuck*: it stays on record until somebody
+       retries or discards it; the others go on.
+    5. An undo may be called again only if its process died between the undo and the record of it;
+       then with the same key. If twenty more attempts than its policy allows have ended with their
+       process, it is stuck.
+
+    Cancel safety: an attempt that is under way is finished and put on record; then what this
+    process took over is released, and the cancellation goes on. `JournalError` does the same.
+
+    Args:
+        journal: What to look at.
+        registry: The undo actions that this process knows.
+        timeout: Seconds that an attempt of an undo without a time of its own may take, above 0.
+
+    Returns:
+        A report for each saga that this process took over, in order. Where a `JournalError` ended
+        the work on one saga, its report says so, and the others go on.
+
+    Raises:
+        InvalidArgument: ``timeout`` is out of range.
+        JournalError: The journal cannot be read, or nothing more can be taken over. What was not
+            undone is still there.
+    """
+    if not timeout > 0:
+        raise InvalidArgument(f"timeout must be above 0 seconds, not {timeout!r}")
+    return await _Recovery(journal, registry, timeout).run()
+
+
+class _Case:
+    """A saga that was taken over, and what has become of it so far."""
+
+    __slots__ = ("attempts", "deferred", "done", "due", "error", "left", "saga", "stuck", "until")
+
+    def __init__(self, saga: StoredSaga) -> None:
+        self.saga = saga
+        states = {"pending", "deferred"}
+        self.left = [action for action in reversed(saga.actions) if action.state in states]
+        self.done: list[CompensationEntry] = []
+        self.stuck: list[CompensationEntry] = []
+        self.deferred: list[CompensationEntry] = []
+        self.error: JournalError | None = None
+        self.attempts: int | None = None  # of the action at hand; None if it is not at hand yet
+        self.due = 0.0  # when it may be tried, on the loop's clock
+        self.until: float | None = None  # when no attempt begins any more; None before the first
+
+    def over(self, entries: list[CompensationEntry], entry: CompensationEntry) -> None:
+        """Go on to the next action."""
+        entries.append(entry)
+        _ = self.left.pop()
+        self.attempts, self.due, self.until = None, 0.0, None
+
+    def report(self) -> RecoveryReport:
+        return RecoveryReport(
+            self.saga.id,
+            self.saga.name,
+            tuple(self.done),
+            tuple(self.stuck),
+            tuple(self.deferred),
+            self.error,
+        )
+
+
+class _Recovery:
+    """One call of `recover`."""
+
+    def __init__(
+        self, journal: RecoverableJournal, registry: CompensationRegistry, timeout: float
+    ) -> None:
+        self._journal = journal
+        self._registry = registry
+        self._timeout = timeout
+        self._cases: list[_Case] = []  # all, in the order in which they were taken over
+        self._open: list[_Case] = []  # taken over, neither finished nor released
+
+    async def run(self) -> list[RecoveryReport]:
+        """Take over saga by saga; go on with those that waited when their time has come."""
+        loop = asyncio.get_running_loop()
+        try:
+            while (case := self._due(loop.time()) or await self._claim()) or self._open:
+                if case is None:
+                    await asyncio.sleep(min(case.due for case in self._open) - loop.time())
+                else:
+                    await self._advance(case)
+        finally:
+            _, cancelled = await finish(self._release_all())
+            if cancelled is not None:
+                raise cancelled  # also in place of an error: see `finish`
+        return [case.report() for case in self._cases]
+
+    def _due(self, now: float) -> _Case | None:
+        """Give the newest saga whose wait is over; a millisecond early is in time."""
+        return next((case for case in self._open if case.due <= now + 0.001), None)
+
+    async def _claim(self) -> _Case | None:
+        besides = {case.saga.id for case in self._cases}
+        saga, cancelled = await finish(self._journal.claim(besides=besides))
+        if saga is None:
+            case = None
+        else:
+            case = _Case(saga)
+            self._cases.append(case)
+            self._open.append(case)
+        if cancelled is not None:
+            raise cancelled
+        return case
+
+    async def _advance(self, case: _Case) -> None:
+        """Go on with a saga until it is finished or has to wait."""
+        loop = asyncio.get_running_loop()
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            while case.left and case.due <= loop.time() + 0.001:
+                _, cancelled = await finish(self._step(case))
+                if cancelled is not None:
+                    raise cancelled
+            if case.left:
+                return
+            if case.stuck or case.deferred:
+                # To its end: asked for again, it would take it from who has claimed it since.
+                _, cancelled = await finish(self._journal.release(case.saga.id))
+        except JournalError as error:
+            case.error = error
+            cancelled = await self._give_up(case)
+        self._open.remove(case)
+        if cancelled is not None:
+            raise cancelled
+
+    async def _give_up(self, case: _Case) -> asyncio.CancelledError | None:
+        _log.error("saga %s (%s) is left as it is: %s", case.saga.id, case.saga.name, case.error)
+        with contextlib.suppress(JournalError):  # nothing can be done, or it is another's already
+            return (await finish(self._journal.release(case.saga.id)))[1]
+        return None
+
+    async def _release_all(self) -> None:
+        """Let others have what is not finished, because of a cancellation or an error."""
+        for case in self._open:
+            try:
+                await self._journal.release(case.saga.id)
+            except JournalError as error:
+                _log.warning("saga %s cannot be released: %s", case.saga.id, error)
+
+    async def _step(self, case: _Case) -> None:
+        """Make an attempt of the action at hand, or find out that there is none to be made."""
+        stored = case.left[-1]
+        undo = self._registry.get(stored.name)
+        if undo is None or undo.version < stored.version:
+            reason = "unknown name" if undo is None else f"version {stored.version} is newer"
+            await self._journal.defer(stored.id, reason)
+            case.deferred = [_entry(action, reason) for action in reversed(case.left)]
+            case.left.clear()
+            return
+        mark = self._journal.mark(stored.id)
+        if case.attempts is None:
+            case.attempts = stored.attempts
+            if stored.next_attempt:
+                case.due = asyncio.get_running_loop().time() + _wait_of(undo.retry, stored)
+                return
+        try:
+            if case.attempts >= undo.retry.attempts + _DEATHS:
+                _refuse_another(case.attempts)
+            args, kwargs = decode(undo, stored.version, stored.arguments)
+        except JournalCorrupt as corrupt:
+            await mark.give_up(corrupt)
+            _log.error("undo %s is stuck: %s", stored.name, corrupt)
+            case.over(case.stuck, _entry(stored, corrupt))
+            return
+        await self._attempt(case, undo, args, kwargs, mark)
+
+    async def _attempt(
+        self,
+        case: _Case,
+        undo: Compensation[...],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        mark: Mark,
+    ) -> None:
+        stored = case.left[-1]
+        timeout = self._timeout if undo.timeout is None else undo.timeout
+        action = Action(
+            undo.name,
+            _Owner(stored.path, stored.key, timeout),
+            undo,
+            args,
+            kwargs,
+            # One at a time: between attempts, their number and the wait go on record.
+            _ONCE,
+            timeout,
+            attempt := _Attempt(mark),
+        )
+        loop = asyncio.get_running_loop()
+        if case.until is None:
+            case.until = loop.time() + undo.retry.total_timeout
+        until = case.until
+        entry = await _carry_out(action)
+        case.attempts = (case.attempts or 0) + 1
+        entry = dataclasses.replace(entry, attempts=case.attempts)
+        if entry.error is None:
+            case.over(case.done, entry)
+            return
+        if attempt.failed is not None:
+            raise attempt.failed  # it did not begin, or it is not known that it is done
+        delay, error = await _next_delay(undo.retry, case.attempts, entry.error, until)
+        if delay is None:
+            await mark.give_up(error)
+            case.over(case.stuck, dataclasses.replace(entry, error=error))
+        else:
+            case.due = loop.time() + delay
+            await self._journal.postpone(stored.id, error, time.time() + delay)
+
+
+def _refuse_another(attempts: int) -> None:
+    raise JournalCorrupt("attempts", f"{attempts} have failed or ended with their process")
+
+
+async def _next_delay(
+    policy: RetryPolicy, attempts: int, error: object, due: float
+) -> tuple[float | None, object]:
+    """Give the seconds until the next attempt, if there is one, and what the last one failed of."""
+    try:
+        if not policy.retries(error, default=True):
+            return None, error
+        now = asyncio.get_running_loop().time()
+        return await policy.next_delay(attempts, error, now=now, due=due), error
+    except Exception as broken:  # noqa: BLE001  # what the policy calls has failed
+        return None, broken
+
+
+def _wait_of(policy: RetryPolicy, stored: StoredAction) -> float:
+    """Give the seconds that are left of a wait which began in another process.
+
+    The wall clock may have jumped since: it is never longer than the policy would have it now.
+    """
+    most = 0.0
+    with contextlib.suppress(Exception):  # what the policy calls has failed: do not wait then
+        most = policy.delay(max(1, stored.attempts), stored.error)
+    return min(max(0.0, stored.next_attempt - time.time()), most)
+
+
+async def _carry_out(action: Action) -> CompensationEntry:
+    replay = Replay(
+        [action],
+        order="reverse",
+        on_failure="continue",
+        scope=action.owner.path,
+        before=(),
+        when_done=_nothing,
+    )
+    replay.start()
+    _ = await replay.wait()  # nobody cancels this: see `_advance`
+    report = replay.report
+    return (*report.done, *report.failures)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    path: str
+    key: str
+    timeout: float
+
+
+class _Attempt:
+    """Marks attempts and success; whether to give up is decided over all attempts."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+        self.failed: JournalError | None = None  # the journal did, and not the undo
+
+    async def begin(self) -> None:
+        with self._watched():
+            await self._mark.begin()
+
+    async def done(self) -> None:
+        with self._watched():
+            _ = await finish(self._mark.done())  # a cancellation does not make it less done
+
+    @contextlib.contextmanager
+    def _watched(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except JournalError as error:
+            self.failed = error
+            raise
+
+    async def give_up(self, error: object) -> None:
+        """Leave it to who counts the attempts."""
+
+
+def _nothing(_: CompensationReport) -> None:
+    pass
+
+
+def _entry(stored: StoredAction, error: object) -> CompensationEntry:
+    return CompensationEntry(
+        stored.name, (stored.arguments,), {}, stored.attempts, error, stored.path
+    )

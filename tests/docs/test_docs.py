@@ -1,0 +1,44 @@
+"""The examples in docstrings run and give what they say."""
+
+from __future__ import annotations
+
+import doctest
+import pkgutil
+from importlib import import_module
+
+import pytest
+
+import returns_pipeline
+from returns_pipeline.errors import MissingExtra
+
+# The plugins import the tools they plug into, which may be absent.
+MODULES = ["returns_pipeline"] + [
+    module.name
+    for module in pkgutil.walk_packages(returns_pipeline.__path__, "returns_pipeline.")
+    if module.name not in {"returns_pipeline.mypy_plugin", "returns_pipeline.pytest_plugin"}
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run(name: str) -> None:
+    try:
+        module = import_module(name)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    failed, _ = doctest.testmod(module, optionflags=doctest.FAIL_FAST)
+    assert not failed
+
+
+def test_what_users_hold_has_an_example() -> None:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for name in (
+        "compensation",
+        "context",
+        "pipe",
+        "result_stream",
+        "results",
+        "saga",
+        "windows._chunks",
+    ):
+        found = finder.find(import_module(f"returns_pipeline.{name}"))
+        assert any(test.examples for test in found), name

@@ -1,0 +1,248 @@
+"""What each module offers is listed, documented, and held by type tests."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import returns_pipeline
+from returns_pipeline.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+TYPE_TESTS = Path(__file__).parents[1] / "typesafety"
+
+
+def importable() -> Iterator[ModuleType]:
+    """Give the package and its modules, but for those whose extra, or tool, is absent."""
+    yield returns_pipeline
+    for module in pkgutil.walk_packages(returns_pipeline.__path__, "returns_pipeline."):
+        if module.name not in {"returns_pipeline.mypy_plugin", "returns_pipeline.pytest_plugin"}:
+            with suppress(MissingExtra):
+                yield import_module(module.name)
+
+
+MODULES = list(importable())
+
+# Names of the engine in modules that users see, which need no type test.
+OF_THE_ENGINE = {
+    "Combiner",
+    "NO_SOURCE",
+    "QuickStreamer",
+    "check_at_least",
+    "check_window",
+    "flushing_chunks",
+    "plain_iterator",
+    "CompensationScope.detached",
+    "CompensationScope.renew_key",
+    "CompensationScope.roll_back_after",
+    "CompensationScope.settle",
+    "FaultInjector.on_suspended",
+    "FaultyJournal.claim",
+    "FaultyJournal.close",
+    "FaultyJournal.defer",
+    "FaultyJournal.discard",
+    "FaultyJournal.flush",
+    "FaultyJournal.forget",
+    "FaultyJournal.mark",
+    "FaultyJournal.move",
+    "FaultyJournal.postpone",
+    "FaultyJournal.record",
+    "FaultyJournal.release",
+    "FaultyJournal.retry",
+    "FaultyJournal.sagas",
+    "Journal.forget",
+    "Journal.mark",
+    "Journal.move",
+    "PostgresJournal.attempts",
+    "PostgresJournal.change",
+    "PostgresJournal.change_whole",
+    "PostgresJournal.claim",
+    "PostgresJournal.defer",
+    "PostgresJournal.forget",
+    "PostgresJournal.mark",
+    "PostgresJournal.move",
+    "PostgresJournal.postpone",
+    "PostgresJournal.release",
+    "RetryPolicy.next_delay",
+    "SqliteJournal.change",
+    "SqliteJournal.change_whole",
+    "SqliteJournal.claim",
+    "SqliteJournal.defer",
+    "SqliteJournal.forget",
+    "SqliteJournal.mark",
+    "SqliteJournal.move",
+    "SqliteJournal.postpone",
+    "SqliteJournal.release",
+    "RetryPolicy.retries",
+    "StepContext.attempt",
+    "StepContext.conclude",
+    "StepContext.give_up",
+    "StepContext.in_own_step",
+    "VirtualTimeLoop.is_idle",
+    "VirtualTimeLoop.on_all_waiting",
+    "VirtualTimeLoop.unfinished_generators",
+    "VirtualTimeLoop.until_idle",
+}
+
+each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+
+
+def is_for_users(module: ModuleType) -> bool:
+    """Whether users import from it: neither it nor a package around it has an underscore."""
+    return not any(part.startswith("_") for part in module.__name__.split("."))
+
+
+FOR_USERS = {
+    getattr(module, name)
+    for module in filter(is_for_users, MODULES)
+    for name in module.__all__
+    if inspect.isclass(getattr(module, name))
+}
+
+
+def bound(module: ModuleType) -> set[str]:
+    """Give the public names that the module's own statements bind, type variables aside."""
+    assert module.__file__
+    names: set[str] = set()
+    for node in ast.parse(Path(module.__file__).read_text()).body:
+        match node:
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.AnnAssign(target=ast.Name(id=name))
+            ):
+                names.add(name)
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                if ast.unparse(value).split("(")[0] not in {"TypeVar", "TypeVarTuple", "ParamSpec"}:
+                    names.add(name)
+            case _:
+                pass
+    return {name for name in names if not name.startswith("_")}
+
+
+@each_module
+def test_all_is_sorted_and_lists_every_name_for_users(module: ModuleType) -> None:
+    listed: list[str] = module.__all__
+    # Constants, then classes, then the others; each once.
+    assert listed == sorted(
+        set(listed), key=lambda name: (name.islower(), not name.isupper(), name)
+    )
+    assert all(hasattr(module, name) for name in listed)
+    if is_for_users(module):
+        assert bound(module) <= set(listed)
+
+
+def test_the_package_offers_names_of_its_modules_alone() -> None:
+    listed = {name for module in MODULES[1:] for name in module.__all__}
+    modules = {module.__name__.rpartition(".")[2] for module in MODULES}
+    assert set(returns_pipeline.__all__) <= listed | modules
+
+
+@each_module
+def test_every_name_listed_has_a_docstring(module: ModuleType) -> None:
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isroutine(thing) or inspect.isclass(thing) or hasattr(thing, "pipe"):
+            assert inspect.getdoc(thing), name
+
+
+def methods(name: str, cls: type) -> set[str]:
+    """Give a class's own public methods; what it overrides is held by its base class's type.
+
+    A base class of the engine is a part of it.
+    """
+    if issubclass(cls, BaseException):
+        return set()
+    parts = [
+        base
+        for base in cls.__bases__
+        if base.__module__.startswith("returns_pipeline.") and base not in FOR_USERS
+    ]
+    others = [base for base in cls.__bases__ if base not in parts]
+    return {
+        f"{name}.{member}"
+        for member, value in vars(cls).items()
+        if not member.startswith("_")
+        and (inspect.isfunction(value) or isinstance(value, staticmethod | classmethod))
+        and not any(hasattr(base, member) for base in others)
+    }.union(*[methods(name, part) for part in parts])
+
+
+def expected() -> dict[str, str]:
+    """Give what must be in the type tests, as it is to be found there, by what it is of."""
+    found: dict[str, str] = {}
+    for module in filter(is_for_users, MODULES):
+        short = module.__name__.rpartition(".")[2]
+        for name in set(module.__all__) - OF_THE_ENGINE:
+            thing = getattr(module, name)
+            if inspect.ismodule(thing):
+                continue
+            if short in {"pipe", "results"}:  # the same names in both
+                found[f"{short}.{name}"] = f"{short}.{name}("
+                continue
+            found[name] = name
+            if isinstance(thing, type):
+                for method in methods(name, thing) - OF_THE_ENGINE:
+                    found[method] = f".{method.partition('.')[2]}("
+    return found
+
+
+def statements() -> tuple[str, str]:
+    """Give the statements of the type tests that are to pass, and those that are refused."""
+    passing: list[str] = []
+    refused: list[str] = []
+    for path in TYPE_TESTS.glob("*.py"):
+        source = path.read_text()
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            if isinstance(node, ast.stmt):
+                # Of a function or class, its first line.
+                end = node.body[0].lineno - 1 if hasattr(node, "body") else node.end_lineno
+                text = "\n".join(lines[node.lineno - 1 : end])
+                (refused if "# type: ignore[" in text else passing).append(text)
+    return "\n".join(passing), "\n".join(refused)
+
+
+def test_pyright_knows_the_type_of_every_name() -> None:
+    pytest.importorskip("pyright")
+    # It looks for the package in the environment of the `python` on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", "pyright", "--verifytypes", "returns_pipeline"]
+    done = subprocess.run(
+        [*command, "--ignoreexternal", "--outputjson"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    unknown = {
+        symbol["name"]: symbol["diagnostics"] for symbol in found if not symbol["isTypeKnown"]
+    }
+    assert len(found) > 100
+    assert not unknown
+
+
+def test_every_name_for_users_has_a_type_test_that_passes_and_one_that_is_refused() -> None:
+    passing, refused = statements()
+    names = expected()
+    lacking = [f"{name}: passing" for name, text in names.items() if text not in passing]
+    lacking += [f"{name}: refused" for name, text in names.items() if text not in refused]
+    assert not lacking, "\n".join(["to be added to tests/typesafety:", *sorted(lacking)])
