@@ -33,8 +33,7 @@ from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, St
 from returns_pipeline._engine.future_results import settled
 from returns_pipeline.compensation import Compensation, Journal
 from returns_pipeline.errors import JournalError
-from returns_pipeline.journal import recover
-from returns_pipeline.journal._recovery import RecoverableJournal
+from returns_pipeline.journal import RecoverableJournal, recover
 
 DONE: Final = 0
 FAILED: Final = 1

@@ -19,8 +19,7 @@ import asyncpg
 
 from flight_records import Flight, Rejected
 from returns_pipeline.compensation import Journal
-from returns_pipeline.journal import PostgresJournal, SqliteJournal, StoredSaga
-from returns_pipeline.journal._recovery import RecoverableJournal
+from returns_pipeline.journal import PostgresJournal, RecoverableJournal, SqliteJournal, StoredSaga
 
 Row: TypeAlias = tuple[object, ...]
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
 
-    from returns_pipeline.compensation import Journal
+    from returns_pipeline.compensation.protocol import Journal
 
 __all__ = ["Observer", "StepContext", "StepEvent", "StepKind"]
 

@@ -21,22 +21,14 @@ removed a.txt
 failed: disk full
 """
 
-from returns_pipeline.compensation._rollback import (
-    CompensationEntry,
-    CompensationReport,
-    Mark,
-    current_key,
-)
-from returns_pipeline.compensation._scope import (
-    Compensation,
-    CompensationRegistry,
-    CompensationScope,
-    Intent,
-    Journal,
-    Upcast,
-)
+from returns_pipeline.compensation._registry import Compensation, CompensationRegistry, Upcast
+from returns_pipeline.compensation._report import CompensationEntry, CompensationReport
+from returns_pipeline.compensation._rollback import current_key
+from returns_pipeline.compensation._scope import CompensationScope
+from returns_pipeline.compensation.protocol import ActionRecord, Intent, Journal
 
 __all__ = [
+    "ActionRecord",
     "Compensation",
     "CompensationEntry",
     "CompensationRegistry",
@@ -44,7 +36,6 @@ __all__ = [
     "CompensationScope",
     "Intent",
     "Journal",
-    "Mark",
     "Upcast",
     "current_key",
 ]

@@ -10,17 +10,16 @@ import asyncio
 import inspect
 import logging
 import math
-import reprlib
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from returns.result import Failure
 
 from returns_pipeline._engine.cancellation import finish, leave_behind, wait_through
 from returns_pipeline._engine.future_results import unpacked
+from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
 from returns_pipeline.errors import (
-    CompensationFailed,
     JournalError,
     LeaseLost,
     PipelineError,
@@ -30,18 +29,10 @@ from returns_pipeline.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from returns_pipeline.compensation.protocol import ActionRecord
     from returns_pipeline.retry import RetryPolicy
 
-__all__ = [
-    "Action",
-    "CompensationEntry",
-    "CompensationReport",
-    "Mark",
-    "OnFailure",
-    "Order",
-    "Replay",
-    "current_key",
-]
+__all__ = ["Action", "OnFailure", "Order", "Replay", "current_key"]
 
 Order: TypeAlias = Literal["reverse", "parallel"]
 OnFailure: TypeAlias = Literal["continue", "stop"]
@@ -51,9 +42,7 @@ _GRACE = 5.0
 
 _log = logging.getLogger("returns_pipeline")
 _key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
-# For lines in logs and notes: an argument may be a whole batch, and its repr() may raise.
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = 200
+brief.maxstring = brief.maxother = 200
 
 
 def current_key() -> str:
@@ -78,68 +67,6 @@ class _NoError:
 _NO_ERROR = _NoError()
 
 
-@dataclass(frozen=True, slots=True)
-class CompensationEntry:
-    """What became of one undo action.
-
-    Attributes:
-        name: The compensation's registered name, or the function's.
-        args: The positional arguments it was registered with.
-        kwargs: The keyword arguments it was registered with.
-        attempts: How often it was tried.
-        error: Why it failed: the exception it raised, the error of the `Failure` it gave, or
-            `StepTimeout`; ``None`` if it succeeded or was not run.
-        scope: The path of the scope it was registered in.
-    """
-
-    name: str
-    args: tuple[object, ...] = ()
-    kwargs: Mapping[str, object] = field(default_factory=dict[str, object])
-    attempts: int = 0
-    error: object = None
-    scope: str = ""
-
-    def __str__(self) -> str:
-        """Show it as the call it was."""
-        arguments = [_brief.repr(value) for value in self.args]
-        arguments += [f"{name}={_brief.repr(value)}" for name, value in self.kwargs.items()]
-        return f"{self.name}({', '.join(arguments)})"
-
-
-@dataclass(frozen=True, slots=True)
-class CompensationReport:
-    """What a rollback did: each action is in exactly one of the three, newest first.
-
-    Attributes:
-        done: Actions that were undone.
-        failures: Actions that were tried and given up.
-        not_run: Actions that were never tried, because ``on_failure="stop"`` ended the rollback.
-        scope: The path of the scope that was rolled back.
-    """
-
-    done: tuple[CompensationEntry, ...] = ()
-    failures: tuple[CompensationEntry, ...] = ()
-    not_run: tuple[CompensationEntry, ...] = ()
-    scope: str = ""
-
-    def notes(self) -> list[str]:
-        """Say in a line each what is still to be undone."""
-        lines = [
-            f"undo {entry} failed, attempt {entry.attempts}: {_brief.repr(entry.error)}"
-            for entry in self.failures
-        ]
-        return lines + [f"undo {entry} was not run" for entry in self.not_run]
-
-    def check(self) -> None:
-        """Do nothing if all was undone.
-
-        Raises:
-            CompensationFailed: An action failed or was not run.
-        """
-        if self.failures or self.not_run:
-            raise CompensationFailed(self.scope, tuple(self.notes()))
-
-
 class _Owner(Protocol):
     """The scope an action was registered in."""
 
@@ -149,20 +76,6 @@ class _Owner(Protocol):
     def key(self) -> str: ...
     @property
     def timeout(self) -> float: ...
-
-
-class Mark(Protocol):
-    """The durable record of an action."""
-
-    async def begin(self) -> None:
-        """Note that an attempt begins. If this fails, it does not."""
-
-    def done(self) -> Awaitable[None]:
-        """Note that it is undone. This is awaited to its end: see `finish`."""
-        ...
-
-    async def give_up(self, error: object) -> None:
-        """Note that it is not, and not tried again without being told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +100,7 @@ class Action:
     kwargs: Mapping[str, object]
     retry: RetryPolicy
     timeout: float
-    mark: Mark | None = None
+    mark: ActionRecord | None = None
 
     def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
         """Say what became of it."""
@@ -450,5 +363,5 @@ class _Undo:
         if isinstance(why, Exception):
             made.__cause__ = why
         elif why is not None:
-            made.add_note(f"the attempt before failed: {_brief.repr(why)}")
+            made.add_note(f"the attempt before failed: {brief.repr(why)}")
         return made

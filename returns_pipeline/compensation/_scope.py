@@ -8,224 +8,34 @@ import itertools
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Self, TypeAlias, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, cast
 
 from typing_extensions import ParamSpec
 
+from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import finish
 from returns_pipeline._engine.notes import add_note
-from returns_pipeline.compensation._rollback import (
-    Action,
-    CompensationReport,
-    Mark,
-    OnFailure,
-    Order,
-    Replay,
-)
+from returns_pipeline.compensation._registry import ONCE, Compensation
+from returns_pipeline.compensation._report import CompensationReport
+from returns_pipeline.compensation._rollback import Action, OnFailure, Order, Replay
+from returns_pipeline.compensation.protocol import Intent, Journal
 from returns_pipeline.errors import InvalidArgument, ScopeClosed, UnregisteredCompensation
-from returns_pipeline.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Sequence
+    from collections.abc import Awaitable, Iterator
     from types import TracebackType
 
-__all__ = [
-    "Compensation",
-    "CompensationRegistry",
-    "CompensationScope",
-    "Intent",
-    "Journal",
-    "Upcast",
-]
+__all__ = ["CompensationScope"]
 
 P = ParamSpec("P")
 
-# Turns the arguments of one version, by name, into those of the next.
-Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
-_ONCE: Final = RetryPolicy(attempts=1)
 _EMPTY: Final = CompensationReport()
 _COMMITTED: Final = "committed"
 _ROLLED_BACK: Final = "rolled back"
 _ABSORBED: Final = "absorbed"
 _next_order = itertools.count().__next__  # registrations of all scopes, in the order they came
-
-
-class Compensation(Generic[P]):
-    """An undo action under a name that another process knows too.
-
-    It is made by `CompensationRegistry.compensation`. It can be called like the function it is
-    made of.
-
-    Attributes:
-        name: The name it is registered under.
-        retry: How often it is tried.
-        timeout: Seconds it may take, retries included; ``None`` if the scope says.
-        version: Of its parameters, as a journal keeps them.
-        upcast: Functions that turn the recorded arguments of an older version into the next.
-        func: The function itself.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        func: Callable[P, Awaitable[object]],
-        retry: RetryPolicy,
-        timeout: float | None,
-        version: int = 1,
-        upcast: Mapping[int, Upcast] | None = None,
-    ) -> None:
-        # First: it brings the function's own attributes along, and tenacity sets a `retry` there.
-        _ = functools.update_wrapper(self, func)
-        self.name = name
-        self.retry = retry
-        self.timeout = timeout
-        self.version = version
-        self.upcast: Mapping[int, Upcast] = upcast or {}
-        self.func = func
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[object]:
-        """Call the function itself, at once and without any retry."""
-        return self.func(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<compensation {self.name!r}>"
-
-
-class CompensationRegistry(Mapping[str, Compensation[...]]):
-    """The undo actions of a program, by name.
-
-    >>> registry = CompensationRegistry()
-    >>> @registry.compensation("delete-batch", retry=RetryPolicy(attempts=5))
-    ... async def delete_batch(batch_id: str) -> None: ...
-    >>> registry["delete-batch"] is delete_batch
-    True
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[str, Compensation[...]] = {}
-
-    def compensation(
-        self,
-        name: str,
-        *,
-        retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        version: int = 1,
-        upcast: Mapping[int, Upcast] | None = None,
-    ) -> Callable[[Callable[P, Awaitable[object]]], Compensation[P]]:
-        """Register a function as the undo action of this name; to be used as a decorator.
-
-        The function succeeds when it returns, and fails when it raises or gives a `Failure`.
-
-        Args:
-            name: Unique in this registry.
-            retry: How often it is tried; by default once.
-            timeout: Seconds it may take, retries included, above 0; by default the scope's.
-            version: Raise it when the parameters change, so that a journal can tell what it has.
-            upcast: For each older version that a journal may hold, a function that gives the
-                arguments, by name, of the version after it.
-
-        Raises:
-            InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` or
-                ``version`` is out of range.
-        """
-        if version < 1:
-            raise InvalidArgument(f"version must be at least 1, not {version!r}")
-        if not name:
-            raise InvalidArgument("a compensation needs a name")
-        if timeout is not None:
-            _check_timeout(timeout)
-
-        def register(func: Callable[P, Awaitable[object]]) -> Compensation[P]:
-            if name in self._known:
-                raise InvalidArgument(f"a compensation {name!r} is registered already")
-            made = Compensation(name, func, retry or _ONCE, timeout, version, upcast)
-            self._known[name] = made
-            return made
-
-        return register
-
-    def __getitem__(self, name: str) -> Compensation[...]:
-        return self._known[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """What a `Journal` keeps of an undo action, before its effect.
-
-    Attributes:
-        id: Unique.
-        saga: What it is undone together with: unique to the outermost scope it is in.
-        saga_name: The path of that scope.
-        place: Sorts the actions of a saga by text in the order of registration.
-        path: The path of its scope.
-        key: The idempotency key of its scope.
-        undo: What undoes it.
-        args: With these.
-        kwargs: And with these.
-    """
-
-    id: str
-    saga: str
-    saga_name: str
-    place: str
-    path: str
-    key: str
-    undo: Compensation[...]
-    args: tuple[object, ...]
-    kwargs: Mapping[str, object]
-
-
-class Journal(Protocol):
-    """Keeps undo actions where a crash cannot reach them.
-
-    What is on record and not forgotten is undone. All of it raises `JournalError`.
-
-    What its methods give may be a coroutine or any other awaitable. Scopes await it to its end,
-    also when they are cancelled.
-    """
-
-    def record(self, intent: Intent, /) -> Awaitable[None]:
-        """Put an action on record. It is durable when this returns, or not there if it raises.
-
-        Its arguments are kept as `returns_pipeline.journal.encode_arguments` gives them.
-        """
-        ...
-
-    def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
-        """Commit: the actions need not be undone.
-
-        It is durable when this returns; or, if the journal was told that commits may be lazy, when
-        a later `flush` returns. Order is kept: it is never durable later than what is recorded
-        after it.
-        """
-        ...
-
-    def flush(self) -> Awaitable[None]:
-        """Return when all commits that have returned are durable.
-
-        It raises what has kept one of them from it, also when that was a while ago.
-        """
-        ...
-
-    def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
-        """Put actions into another saga, of this name, with ``prefix`` before their places.
-
-        It takes its turn among the other requests, and is durable when a later one is.
-        """
-
-    def mark(self, action: str, /) -> Mark:
-        """Give the record of an action, for the rollback."""
-        ...
 
 
 class _Registered:
@@ -253,7 +63,7 @@ class _Registered:
 
     def action(self, holder: CompensationScope) -> Action:
         owner = self.owner or holder
-        name, retry, timeout = "", _ONCE, owner.timeout
+        name, retry, timeout = "", ONCE, owner.timeout
         known = _unwrapped(self.undo)
         if isinstance(known, Compensation):
             name, retry = known.name, known.retry
@@ -358,7 +168,7 @@ class CompensationScope:
             raise InvalidArgument(f"on_failure must be 'continue' or 'stop', not {on_failure!r}")
         if order == "parallel" and on_failure == "stop":
             raise InvalidArgument("on_failure='stop' needs order='reverse'")
-        _check_timeout(timeout)
+        checks.seconds("timeout", timeout)
         self._begin(name, None, _Manner(order, timeout, on_failure, journal))
 
     def _begin(self, name: str, parent: CompensationScope | None, manner: _Manner) -> None:
@@ -874,8 +684,3 @@ def _whole_call(
         part = cast("functools.partial[object]", undo)
         undo, args, kwargs = part.func, (*part.args, *args), {**part.keywords, **kwargs}
     return undo, args, kwargs
-
-
-def _check_timeout(timeout: float) -> None:
-    if not timeout > 0:
-        raise InvalidArgument(f"timeout must be above 0 seconds, not {timeout!r}")

@@ -1,13 +1,13 @@
 """Durable compensation: journals of undo actions, and their recovery after a crash."""
 
-from returns_pipeline.journal._arguments import encode_arguments
-from returns_pipeline.journal._recovery import (
+from returns_pipeline.compensation.protocol import (
     RecoverableJournal,
     RecoveryReport,
     StoredAction,
     StoredSaga,
-    recover,
 )
+from returns_pipeline.journal._arguments import encode_arguments
+from returns_pipeline.journal._recovery import recover
 from returns_pipeline.journal.postgres._journal import PostgresJournal
 from returns_pipeline.journal.sqlite._journal import SqliteJournal
 

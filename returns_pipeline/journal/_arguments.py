@@ -28,7 +28,8 @@ import msgspec
 from returns_pipeline.errors import ArgumentsNotRecordable, JournalCorrupt
 
 if TYPE_CHECKING:
-    from returns_pipeline.compensation import Compensation, Intent
+    from returns_pipeline.compensation import Compensation
+    from returns_pipeline.compensation.protocol import Intent
 
 __all__ = ["MAX_SIZE", "decode", "encode", "encode_arguments"]
 

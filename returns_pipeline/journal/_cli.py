@@ -22,11 +22,12 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import unquote
 
 from returns_pipeline import journal as journals
 from returns_pipeline.compensation import CompensationRegistry
+from returns_pipeline.compensation.protocol import OperableJournal
 from returns_pipeline.errors import InvalidArgument, JournalUnavailable, PipelineError
 from returns_pipeline.journal._display import (
     STATES,
@@ -41,16 +42,16 @@ from returns_pipeline.journal._display import (
     short_ids,
     visible,
 )
-from returns_pipeline.journal._recovery import RecoverableJournal, recover
+from returns_pipeline.journal._recovery import recover
 from returns_pipeline.journal.sqlite._journal import SqliteJournal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from returns_pipeline.compensation import Compensation
-    from returns_pipeline.journal._recovery import StoredSaga
+    from returns_pipeline.compensation.protocol import StoredSaga
 
-__all__ = ["OperableJournal", "hide_passwords", "load_registries", "main", "open_journal"]
+__all__ = ["hide_passwords", "load_registries", "main", "open_journal"]
 
 FINE: Final = 0
 WAITING: Final = 1  # what was asked about is stuck or deferred, or there was nothing to change
@@ -116,25 +117,6 @@ _RECOVER_JSON: Final = """\
 
 _RETRY_JSON: Final = '  {"journal", "saga", "retried": how many}\n'
 _DISCARD_JSON: Final = '  {"journal", "saga", "discarded": how many, "reason"}\n'
-
-
-class OperableJournal(RecoverableJournal, Protocol):
-    """What the command needs of a journal."""
-
-    async def sagas(self) -> list[StoredSaga]:
-        """List what is on record, the newest first."""
-        ...
-
-    async def retry(self, saga: str) -> int:
-        """Let actions of a saga that are stuck or deferred be tried again; give how many."""
-        ...
-
-    async def discard(self, saga: str, reason: str) -> int:
-        """Give up the actions of a saga that are stuck or deferred; give how many."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of everything."""
 
 
 def open_journal(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from returns_pipeline.compensation import CompensationEntry
-    from returns_pipeline.journal._recovery import RecoveryReport, StoredAction, StoredSaga
+    from returns_pipeline.compensation.protocol import RecoveryReport, StoredAction, StoredSaga
 
 __all__ = [
     "STATES",

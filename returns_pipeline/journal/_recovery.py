@@ -8,124 +8,34 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from returns_pipeline._engine.cancellation import finish
 from returns_pipeline.compensation import CompensationEntry, CompensationReport
 from returns_pipeline.compensation._rollback import Action, Replay
+from returns_pipeline.compensation.protocol import (
+    RecoverableJournal,
+    RecoveryReport,
+    StoredAction,
+    StoredSaga,
+)
 from returns_pipeline.errors import InvalidArgument, JournalCorrupt, JournalError
 from returns_pipeline.journal._arguments import decode
 from returns_pipeline.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from collections.abc import Set as AbstractSet
 
     from returns_pipeline.compensation import Compensation, CompensationRegistry
-    from returns_pipeline.compensation._rollback import Mark
+    from returns_pipeline.compensation.protocol import ActionRecord
 
-__all__ = ["RecoverableJournal", "RecoveryReport", "StoredAction", "StoredSaga", "recover"]
+__all__ = ["recover"]
 
 _log = logging.getLogger("returns_pipeline")
 
 _ONCE: Final = RetryPolicy(attempts=1)
 # Attempts that may end with their process, beside those that the policy allows.
 _DEATHS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAction:
-    """An undo action as a journal has it.
-
-    Attributes:
-        id: Unique.
-        place: Sorts the actions of a saga in the order of registration.
-        path: The path of its scope.
-        key: The idempotency key of its scope.
-        name: The name of the compensation.
-        version: The version of its parameters.
-        arguments: As JSON text.
-        state: "pending", "done", "stuck" or "deferred".
-        attempts: How often it was begun.
-        next_attempt: When it may be tried again, in seconds since 1970; 0 for at once.
-        error: Why it failed last.
-    """
-
-    id: str
-    place: str
-    path: str
-    key: str
-    name: str
-    version: int
-    arguments: str
-    state: str
-    attempts: int
-    next_attempt: float
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSaga:
-    """Actions that are undone together.
-
-    Attributes:
-        id: Unique.
-        name: The path of the scope that opened it.
-        began: When, in seconds since 1970.
-        owner: Who has it open; empty if nobody.
-        alive: Whether that one is still there.
-        actions: The last registered first.
-    """
-
-    id: str
-    name: str
-    began: float
-    owner: str
-    alive: bool
-    actions: tuple[StoredAction, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveryReport:
-    """What became of one saga that was left open.
-
-    Attributes:
-        saga: Its id.
-        name: The path of the scope that opened it.
-        done: Actions that were undone.
-        stuck: Actions that were given up, until somebody says otherwise.
-        deferred: Actions left for a process that knows their name and version, with those
-            registered before them.
-        error: Why the journal did not let this process go on with the saga; what is not in the
-            other three is left as it was.
-    """
-
-    saga: str
-    name: str
-    done: tuple[CompensationEntry, ...] = ()
-    stuck: tuple[CompensationEntry, ...] = ()
-    deferred: tuple[CompensationEntry, ...] = ()
-    error: JournalError | None = None
-
-
-class RecoverableJournal(Protocol):
-    """What `recover` needs of a journal."""
-
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
-        """Take over the newest saga whose owner is dead, with something to do; no other can."""
-
-    async def release(self, saga: str) -> None:
-        """Let go of a saga: another process may claim it."""
-
-    async def defer(self, action: str, reason: str) -> None:
-        """Note that an action waits for a process that knows it."""
-
-    async def postpone(self, action: str, error: object, until: float) -> None:
-        """Note that an attempt failed, and when the next may begin."""
-
-    def mark(self, action: str, /) -> Mark:
-        """Give the record of an action."""
-        ...
 
 
 async def recover(
@@ -316,7 +226,7 @@ class _Recovery:
         undo: Compensation[...],
         args: tuple[object, ...],
         kwargs: dict[str, object],
-        mark: Mark,
+        mark: ActionRecord,
     ) -> None:
         stored = case.left[-1]
         timeout = self._timeout if undo.timeout is None else undo.timeout
@@ -405,7 +315,7 @@ class _Owner:
 class _Attempt:
     """Marks attempts and success; whether to give up is decided over all attempts."""
 
-    def __init__(self, mark: Mark) -> None:
+    def __init__(self, mark: ActionRecord) -> None:
         self._mark = mark
         self.failed: JournalError | None = None  # the journal did, and not the undo
 

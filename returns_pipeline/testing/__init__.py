@@ -43,7 +43,8 @@ more until it gives one; then rules 2 and 3 hold. Before a deadlock is reported,
 open sockets get the same time to say something.
 """
 
-from returns_pipeline.testing._check_journal import DurableJournal, check_journal
+from returns_pipeline.compensation.protocol import DurableJournal
+from returns_pipeline.testing._check_journal import check_journal
 from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, hold_clock
 from returns_pipeline.testing._faults import FaultInjector, inject_everywhere
 from returns_pipeline.testing._journal_faults import FaultyJournal

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from returns_pipeline.compensation.protocol import DurableJournal
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.testing._journal_contract import PROMISES, ROBBED
-from returns_pipeline.testing._journal_harness import DurableJournal, Trial
+from returns_pipeline.testing._journal_harness import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

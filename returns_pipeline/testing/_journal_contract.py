@@ -32,10 +32,12 @@ from returns_pipeline.testing._journal_harness import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from returns_pipeline.compensation import Intent
-    from returns_pipeline.compensation._rollback import Mark
-    from returns_pipeline.journal import StoredSaga
-    from returns_pipeline.testing._journal_harness import DurableJournal
+    from returns_pipeline.compensation.protocol import (
+        ActionRecord,
+        DurableJournal,
+        Intent,
+        StoredSaga,
+    )
 
 __all__ = ["MANY", "PROMISES", "ROBBED"]
 
@@ -302,7 +304,7 @@ class _Tape:
 
         self.calls.append(move)
 
-    def mark(self, _: str, /) -> Mark:
+    def mark(self, _: str, /) -> ActionRecord:
         return self
 
     async def begin(self) -> None: ...

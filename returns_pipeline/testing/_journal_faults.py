@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from returns_pipeline.compensation import Intent
-    from returns_pipeline.compensation._rollback import Mark
-    from returns_pipeline.journal import StoredSaga
-    from returns_pipeline.testing._journal_harness import DurableJournal
+    from returns_pipeline.compensation.protocol import (
+        ActionRecord,
+        DurableJournal,
+        Intent,
+        StoredSaga,
+    )
 
 __all__ = ["FaultyJournal"]
 
@@ -97,7 +99,7 @@ class FaultyJournal:
         self._journal.move(ids, saga=saga, name=name, prefix=prefix)
         _ = self._strike("behind move()")
 
-    def mark(self, action: str, /) -> Mark:
+    def mark(self, action: str, /) -> ActionRecord:
         """Give the record of an action."""
         return _FaultyMark(self._journal.mark(action), self._strike)
 
@@ -160,7 +162,7 @@ class _FaultyMark:
 
     __slots__ = ("_mark", "_strike")
 
-    def __init__(self, mark: Mark, strike: Callable[[str], object]) -> None:
+    def __init__(self, mark: ActionRecord, strike: Callable[[str], object]) -> None:
         self._mark = mark
         self._strike = strike
 

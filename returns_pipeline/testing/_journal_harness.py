@@ -5,46 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from returns_pipeline.compensation import CompensationRegistry, Intent, Journal
+from returns_pipeline.compensation import CompensationRegistry
+from returns_pipeline.compensation.protocol import DurableJournal, Intent
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import recover
-from returns_pipeline.journal._recovery import RecoverableJournal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from returns_pipeline.compensation import Compensation
-    from returns_pipeline.journal import RecoveryReport, StoredAction, StoredSaga
+    from returns_pipeline.compensation.protocol import RecoveryReport, StoredAction, StoredSaga
 
-__all__ = ["DurableJournal", "Trial"]
-
-
-class DurableJournal(Journal, RecoverableJournal, Protocol):
-    """All that a journal is asked for: by scopes, by `recover`, and by people.
-
-    Each object is an owner: what was recorded through it is its own until it is closed, or until
-    its process ends. All of it raises `JournalError` and nothing else; `LeaseLost` where another
-    owner has taken over. Arguments are kept as `returns_pipeline.journal.encode_arguments` gives
-    them.
-    """
-
-    async def sagas(self) -> list[StoredSaga]:
-        """List what is on record, the newest saga first; in each the last registered action."""
-        ...
-
-    async def retry(self, saga: str) -> int:
-        """Let actions of a saga that are stuck or deferred be tried again; give how many."""
-        ...
-
-    async def discard(self, saga: str, reason: str) -> int:
-        """Give up the actions of a saga that are stuck or deferred; give how many."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of everything: others may recover what is open."""
+__all__ = ["Trial"]
 
 
 class Trial:

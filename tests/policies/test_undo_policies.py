@@ -11,7 +11,7 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline.compensation import CompensationEntry, CompensationRegistry, CompensationScope
 from returns_pipeline.errors import StepTimeout
-from returns_pipeline.journal._recovery import StoredAction, StoredSaga, recover
+from returns_pipeline.journal import StoredAction, StoredSaga, recover
 from returns_pipeline.retry import RetryEvent, RetryPolicy
 from returns_pipeline.testing import run
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_type
 
 from returns_pipeline.compensation import (
+    ActionRecord,
     CompensationEntry,
     CompensationRegistry,
     CompensationScope,
     Intent,
     Journal,
-    Mark,
     Upcast,
 )
 from returns_pipeline.context import StepContext
@@ -52,12 +52,12 @@ async def takes_any(journal: Journal, intent: Intent) -> None:
     CompensationScope("a", journal="j.db")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-async def of_ones_own(journal: RecoverableJournal, mark: Mark, intent: Intent) -> None:
+async def of_ones_own(journal: RecoverableJournal, mark: ActionRecord, intent: Intent) -> None:
     """A journal of one's own has what it needs."""
     assert_type(encode_arguments(intent), str)
     encode_arguments(intent.args)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await journal.claim(besides={"saga"}), StoredSaga | None)
-    assert_type(journal.mark("action"), Mark)
+    assert_type(journal.mark("action"), ActionRecord)
     assert_type(await journal.release("saga"), None)
     assert_type(await journal.defer("action", "unknown name"), None)
     assert_type(await journal.postpone("action", OSError(), 1.0), None)
@@ -65,7 +65,7 @@ async def of_ones_own(journal: RecoverableJournal, mark: Mark, intent: Intent) -
     assert_type(await mark.done(), None)
     assert_type(await mark.give_up(OSError()), None)
     other: RecoverableJournal = mark  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    none: Mark = journal  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    none: ActionRecord = journal  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     await recover(other, CompensationRegistry())
     await none.begin("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await none.done("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

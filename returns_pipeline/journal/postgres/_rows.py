@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from returns_pipeline.journal._recovery import StoredAction, StoredSaga
+from returns_pipeline.compensation.protocol import StoredAction, StoredSaga
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

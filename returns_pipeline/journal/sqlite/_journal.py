@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from types import TracebackType
 
-    from returns_pipeline.compensation import Intent
-    from returns_pipeline.journal._recovery import StoredSaga
+    from returns_pipeline.compensation.protocol import Intent, StoredSaga
 
 __all__ = ["SqliteJournal"]
 

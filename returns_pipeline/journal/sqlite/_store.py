@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from returns_pipeline.compensation.protocol import StoredAction, StoredSaga
 from returns_pipeline.errors import JournalCorrupt, JournalError, JournalUnavailable, LeaseLost
-from returns_pipeline.journal._recovery import StoredAction, StoredSaga
 from returns_pipeline.journal.sqlite import _open_files as open_files
 from returns_pipeline.journal.sqlite import _owner_locks as owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from returns_pipeline.compensation import Intent
+    from returns_pipeline.compensation.protocol import Intent
     from returns_pipeline.journal.sqlite._open_files import FileId
 
 __all__ = ["TIDY_AT_ONCE", "TIDY_EVERY", "SagaUnreadable", "SqliteStore", "inspect"]

@@ -1,0 +1,73 @@
+"""Checks of arguments: one for each kind of value, used by everything that takes one.
+
+A check runs at the call, before anything is read or started. It returns the value in the form that
+the engine computes with: a count as an ``int``, a time as a ``float`` in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from operator import index
+from typing import SupportsFloat, SupportsIndex, TypeAlias
+
+from returns_pipeline.errors import InvalidArgument
+
+__all__ = ["Seconds", "count", "number", "seconds"]
+
+# How a duration may be written: seconds as a number, or a `timedelta`.
+Seconds: TypeAlias = float | timedelta
+
+
+def count(name: str, value: int, *, least: int = 1) -> int:
+    """Return a whole number that is at least ``least``.
+
+    Raises:
+        InvalidArgument: It is smaller, a ``bool``, or not a whole number (``1.5``, ``"3"``).
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
+    whole = index(value)
+    if whole < least:
+        raise InvalidArgument(f"{name} must be at least {least}, not {value!r}")
+    return whole
+
+
+def number(name: str, value: float, *, zero: bool = False, finite: bool = False) -> float:
+    """Return a number above 0, or with ``zero`` at least 0; with ``finite``, below infinity.
+
+    Raises:
+        InvalidArgument: It is out of range, not a number (``nan``, ``"1"``), or a ``bool``.
+    """
+    return _in_range(name, value, "", zero=zero, finite=finite)
+
+
+def seconds(name: str, value: Seconds, *, zero: bool = False, finite: bool = False) -> float:
+    """Return a duration in seconds, above 0, or with ``zero`` at least 0; infinity is no limit.
+
+    A `datetime.timedelta` is taken everywhere, and so is any real number (a ``Decimal``, a
+    ``Fraction``).
+
+    Raises:
+        InvalidArgument: It is out of range, no duration (``nan``, ``"1"``), or a ``bool``.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    return _in_range(name, value, " seconds", zero=zero, finite=finite)
+
+
+def _in_range(name: str, value: object, unit: str, *, zero: bool, finite: bool) -> float:
+    bound = f"at least 0{unit}" if zero else f"above 0{unit}"
+    wanted = f"{name} must be {bound}{' and finite' if finite else ''}"
+    if not isinstance(value, SupportsFloat) or isinstance(value, bool):
+        raise InvalidArgument(f"{wanted}, not {value!r}")
+    try:
+        converted = float(value)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"{wanted}, not {value!r}") from None
+    except OverflowError:
+        raise InvalidArgument(f"{name} is too large: math.inf means no limit") from None
+    in_range = converted >= 0 if zero else converted > 0  # false for nan
+    if not in_range or (finite and converted == math.inf):
+        raise InvalidArgument(f"{wanted}, not {value!r}")
+    return converted

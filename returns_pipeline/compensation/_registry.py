@@ -1,0 +1,129 @@
+"""`CompensationRegistry`: undo actions under names that other processes know too."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, Generic, TypeAlias
+
+from typing_extensions import ParamSpec
+
+from returns_pipeline._engine import checks
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.retry import RetryPolicy
+
+__all__ = ["Compensation", "CompensationRegistry", "Upcast"]
+
+P = ParamSpec("P")
+
+
+# Turns the arguments of one version, by name, into those of the next.
+Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+ONCE: Final = RetryPolicy(attempts=1)
+
+
+class Compensation(Generic[P]):
+    """An undo action under a name that another process knows too.
+
+    It is made by `CompensationRegistry.compensation`. It can be called like the function it is
+    made of.
+
+    Attributes:
+        name: The name it is registered under.
+        retry: How often it is tried.
+        timeout: Seconds it may take, retries included; ``None`` if the scope says.
+        version: Of its parameters, as a journal keeps them.
+        upcast: Functions that turn the recorded arguments of an older version into the next.
+        func: The function itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        func: Callable[P, Awaitable[object]],
+        retry: RetryPolicy,
+        timeout: float | None,
+        version: int = 1,
+        upcast: Mapping[int, Upcast] | None = None,
+    ) -> None:
+        # First: it brings the function's own attributes along, and tenacity sets a `retry` there.
+        _ = functools.update_wrapper(self, func)
+        self.name = name
+        self.retry = retry
+        self.timeout = timeout
+        self.version = version
+        self.upcast: Mapping[int, Upcast] = upcast or {}
+        self.func = func
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[object]:
+        """Call the function itself, at once and without any retry."""
+        return self.func(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<compensation {self.name!r}>"
+
+
+class CompensationRegistry(Mapping[str, Compensation[...]]):
+    """The undo actions of a program, by name.
+
+    >>> registry = CompensationRegistry()
+    >>> @registry.compensation("delete-batch", retry=RetryPolicy(attempts=5))
+    ... async def delete_batch(batch_id: str) -> None: ...
+    >>> registry["delete-batch"] is delete_batch
+    True
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Compensation[...]] = {}
+
+    def compensation(
+        self,
+        name: str,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        version: int = 1,
+        upcast: Mapping[int, Upcast] | None = None,
+    ) -> Callable[[Callable[P, Awaitable[object]]], Compensation[P]]:
+        """Register a function as the undo action of this name; to be used as a decorator.
+
+        The function succeeds when it returns, and fails when it raises or gives a `Failure`.
+
+        Args:
+            name: Unique in this registry.
+            retry: How often it is tried; by default once.
+            timeout: Seconds it may take, retries included, above 0; by default the scope's.
+            version: Raise it when the parameters change, so that a journal can tell what it has.
+            upcast: For each older version that a journal may hold, a function that gives the
+                arguments, by name, of the version after it.
+
+        Raises:
+            InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` or
+                ``version`` is out of range.
+        """
+        if version < 1:
+            raise InvalidArgument(f"version must be at least 1, not {version!r}")
+        if not name:
+            raise InvalidArgument("a compensation needs a name")
+        if timeout is not None:
+            checks.seconds("timeout", timeout)
+
+        def register(func: Callable[P, Awaitable[object]]) -> Compensation[P]:
+            if name in self._known:
+                raise InvalidArgument(f"a compensation {name!r} is registered already")
+            made = Compensation(name, func, retry or ONCE, timeout, version, upcast)
+            self._known[name] = made
+            return made
+
+        return register
+
+    def __getitem__(self, name: str) -> Compensation[...]:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)

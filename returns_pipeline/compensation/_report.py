@@ -1,0 +1,77 @@
+"""What a rollback did: `CompensationReport`, with a `CompensationEntry` for each action."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from returns_pipeline.errors import CompensationFailed
+
+__all__ = ["CompensationEntry", "CompensationReport"]
+
+# For lines in logs and notes: an argument may be a whole batch, and its repr() may raise.
+brief = reprlib.Repr()
+brief.maxstring = brief.maxother = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationEntry:
+    """What became of one undo action.
+
+    Attributes:
+        name: The compensation's registered name, or the function's.
+        args: The positional arguments it was registered with.
+        kwargs: The keyword arguments it was registered with.
+        attempts: How often it was tried.
+        error: Why it failed: the exception it raised, the error of the `Failure` it gave, or
+            `StepTimeout`; ``None`` if it succeeded or was not run.
+        scope: The path of the scope it was registered in.
+    """
+
+    name: str
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict[str, object])
+    attempts: int = 0
+    error: object = None
+    scope: str = ""
+
+    def __str__(self) -> str:
+        """Show it as the call it was."""
+        arguments = [brief.repr(value) for value in self.args]
+        arguments += [f"{name}={brief.repr(value)}" for name, value in self.kwargs.items()]
+        return f"{self.name}({', '.join(arguments)})"
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationReport:
+    """What a rollback did: each action is in exactly one of the three, newest first.
+
+    Attributes:
+        done: Actions that were undone.
+        failures: Actions that were tried and given up.
+        not_run: Actions that were never tried, because ``on_failure="stop"`` ended the rollback.
+        scope: The path of the scope that was rolled back.
+    """
+
+    done: tuple[CompensationEntry, ...] = ()
+    failures: tuple[CompensationEntry, ...] = ()
+    not_run: tuple[CompensationEntry, ...] = ()
+    scope: str = ""
+
+    def notes(self) -> list[str]:
+        """Say in a line each what is still to be undone."""
+        lines = [
+            f"undo {entry} failed, attempt {entry.attempts}: {brief.repr(entry.error)}"
+            for entry in self.failures
+        ]
+        return lines + [f"undo {entry} was not run" for entry in self.not_run]
+
+    def check(self) -> None:
+        """Do nothing if all was undone.
+
+        Raises:
+            CompensationFailed: An action failed or was not run.
+        """
+        if self.failures or self.not_run:
+            raise CompensationFailed(self.scope, tuple(self.notes()))
