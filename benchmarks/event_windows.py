@@ -10,7 +10,7 @@ from reactivex import operators
 from reactivex.subject import Subject
 
 from harness import Way, compare, show, start
-from returns_pipeline.windows import Session, Sliding, Tumbling, event_windows
+from returns_pipeline.windows import SessionWindows, SlidingWindows, TumblingWindows, event_windows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -211,15 +211,17 @@ def compare_all(title: str, items: int, *, apart: float, keys: int) -> None:
     ways = [
         Way(
             "event_windows, tumbling",
-            over(ours(Tumbling(SIZE), keys=by_keys), apart=apart, keys=keys),
+            over(ours(TumblingWindows(SIZE), keys=by_keys), apart=apart, keys=keys),
         ),
         Way(
             "event_windows, sliding, each item in three",
-            over(ours(Sliding(SIZE, SIZE / 3), keys=by_keys, shares=3), apart=apart, keys=keys),
+            over(
+                ours(SlidingWindows(SIZE, SIZE / 3), keys=by_keys, shares=3), apart=apart, keys=keys
+            ),
         ),
         Way(
             "event_windows, sessions",
-            over(ours(Session(1.0), keys=by_keys), apart=apart, keys=keys),
+            over(ours(SessionWindows(1.0), keys=by_keys), apart=apart, keys=keys),
         ),
     ]
     if not apart:

@@ -13,9 +13,9 @@ from xml.sax.saxutils import escape
 
 from returns_pipeline.testing import Wait, run, script, timed, timeline
 from returns_pipeline.windows import (
-    Session,
-    Sliding,
-    Tumbling,
+    SessionWindows,
+    SlidingWindows,
+    TumblingWindows,
     chunks_by_weight,
     chunks_or_timeout,
     event_windows,
@@ -283,18 +283,21 @@ def pictures() -> dict[str, str]:
             list,
         ),
         "tumbling": event_picture(
-            "event_windows(source, Tumbling(10), allowed_lateness=5)",
-            Tumbling(10),
+            "event_windows(source, TumblingWindows(10), allowed_lateness=5)",
+            TumblingWindows(10),
             [1, 6, 3, 12, 8, 17, 4, 22],
             10,
             allowed_lateness=5,
         ),
         "sliding_event_time": event_picture(
-            "event_windows(source, Sliding(10, 5))", Sliding(10, 5), [6, 8, 13, 17, 21], 5
+            "event_windows(source, SlidingWindows(10, 5))",
+            SlidingWindows(10, 5),
+            [6, 8, 13, 17, 21],
+            5,
         ),
         "session_event_time": event_picture(
-            "event_windows(source, Session(4), max_out_of_orderness=3)",
-            Session(4),
+            "event_windows(source, SessionWindows(4), max_out_of_orderness=3)",
+            SessionWindows(4),
             [1, 3, 9, 6, 12, 20, 21],
             4,
             max_out_of_orderness=3,

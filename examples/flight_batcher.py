@@ -30,7 +30,7 @@ from flight_stores import Batch, KeptJournal, Store, StoreError, open_journal, o
 from flight_tally import Tally, Window, show_progress, summary
 from flight_windows import By, Windows, windowed
 from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import Compensation, Journal
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import RecoverableJournal, recover
@@ -140,9 +140,9 @@ async def run_batches(
         say(f"window {window.number}: {failed.cause}: rolled back, {len(window)} dead letters")
         return Success(window)
 
-    records = ResultStream.of(source).until(stop).tap(tally.saw).bind(source.parse)
+    records = ResultStream.of(source).drain_on(stop).tap(tally.saw).bind(source.parse)
     async with StepContext("flight-batcher", journal=journal) as ctx:
-        return await settled(
+        return await to_result(
             ctx.run(
                 windowed(records, source, tally, options)
                 .tap(lambda window: tell_nonsense(window, tally, say))

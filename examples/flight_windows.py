@@ -18,7 +18,7 @@ from flight_records import Flight, Parsed, Rejected, Source
 from flight_stores import Departures
 from flight_tally import Tally, Window
 from returns_pipeline import ResultStream, pipe
-from returns_pipeline.windows import EventWindow, Tumbling
+from returns_pipeline.windows import EventWindow, TumblingWindows
 
 By: TypeAlias = Literal["carrier", "origin", "dest"]
 Counted: TypeAlias = Result[EventWindow[str, Flight], Rejected]
@@ -117,7 +117,7 @@ def _hourly(
         return tally.begin(flights, rejected, departures, full=full, ended=source.ended)
 
     counted = records.event_windows(
-        Tumbling(seconds),
+        TumblingWindows(seconds),
         timestamp=lambda flight: flight.scheduled,
         key=lambda flight: flight.origin,
         max_out_of_orderness=how.out_of_order,

@@ -1,7 +1,7 @@
 """Typed functional streams: errors as values, windows by time or count, compensation."""
 
 from returns_pipeline import combine, pipe, results
-from returns_pipeline._engine.future_results import cases
+from returns_pipeline._engine.future_results import cases, to_result
 from returns_pipeline.compensation import (
     Compensation,
     CompensationRegistry,
@@ -55,4 +55,5 @@ __all__ = [
     "results",
     "sessions",
     "sliding",
+    "to_result",
 ]

@@ -29,7 +29,7 @@ from returns.future import FutureResult
 from returns.result import Result, Success
 from typing_extensions import ParamSpec
 
-from returns_pipeline._engine.future_results import discard, settled
+from returns_pipeline._engine.future_results import discard, to_result
 from returns_pipeline._engine.wrapping import name_of
 from returns_pipeline.compensation import CompensationReport, CompensationScope
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
@@ -375,7 +375,7 @@ class StepContext:
         self._tell("started")
         scope = self.scope
         try:
-            result = await settled(call())
+            result = await to_result(call())
             if isinstance(result, Success):
                 await accept()
         except BaseException as error:

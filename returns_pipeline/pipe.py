@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 from returns_pipeline import combine, windows
 from returns_pipeline._engine.fan_in import BUFFER
 from returns_pipeline._engine.operator import NO_SOURCE
-from returns_pipeline.combine._broadcast import PARTITION_BUFFER
+from returns_pipeline.combine._broadcast import SPLIT_BUFFER
 from returns_pipeline.result_stream import ResultStream
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ __all__ = [
     "concat",
     "debounce",
     "distinct_until_changed",
+    "drain_on",
     "ensure",
     "event_windows",
     "failures",
@@ -65,12 +66,12 @@ __all__ = [
     "map_async",
     "map_result",
     "merge",
-    "partition",
     "prefetch",
     "route",
     "scan",
     "sessions",
     "sliding",
+    "split",
     "successes",
     "take_until",
     "tap",
@@ -78,7 +79,6 @@ __all__ = [
     "tap_failure",
     "tap_failure_async",
     "throttle",
-    "until_result",
     "zip_results",
 ]
 
@@ -117,23 +117,25 @@ def broadcast(
     n: int,
     *,
     buffer: int = BUFFER,
-    slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+    overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
 ) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], ...]]:
     """Give every item of the source to each of ``n`` branches."""
-    _ = combine.broadcast(NO_SOURCE, n, buffer=buffer, slow=slow, on_drop=on_drop)
-    return lambda source: combine.broadcast(source, n, buffer=buffer, slow=slow, on_drop=on_drop)
+    _ = combine.broadcast(NO_SOURCE, n, buffer=buffer, overflow=overflow, on_drop=on_drop)
+    return lambda source: combine.broadcast(
+        source, n, buffer=buffer, overflow=overflow, on_drop=on_drop
+    )
 
 
-def partition(
+def split(
     predicate: Callable[[A], object],
     *,
-    buffer: int = PARTITION_BUFFER,
-    slow: Literal["wait", "fail"] = "wait",
+    buffer: int = SPLIT_BUFFER,
+    overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], combine.Branch[A]]]:
     """Give the items for which ``predicate`` is true to one branch, the others to another."""
-    _ = combine.partition(NO_SOURCE, predicate, buffer=buffer, slow=slow)
-    return lambda source: combine.partition(source, predicate, buffer=buffer, slow=slow)
+    _ = combine.split(NO_SOURCE, predicate, buffer=buffer, overflow=overflow)
+    return lambda source: combine.split(source, predicate, buffer=buffer, overflow=overflow)
 
 
 def map_result(
@@ -370,11 +372,11 @@ def tap_failure_async(
     )
 
 
-def until_result(
+def drain_on(
     stop: asyncio.Event,
 ) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]:
     """End the stream when ``stop`` is set; what was read before comes out."""
-    return _behind(lambda source: source.until(stop))
+    return _behind(lambda source: source.drain_on(stop))
 
 
 def successes() -> Callable[[AsyncIterable[Result[A, Any]]], Stream[A]]:

@@ -17,7 +17,7 @@ from returns_pipeline._engine.concurrent_map import (
 )
 from returns_pipeline._engine.fan_in import BUFFER, Merging
 from returns_pipeline._engine.fusion import Chain, Failed, Joint, Root, Stateful
-from returns_pipeline._engine.future_results import result_of, settled
+from returns_pipeline._engine.future_results import result_of, to_result
 from returns_pipeline._engine.operator import QuickStreamer, check_at_least
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline._engine.terminals import FailedItems, Terminals
@@ -82,7 +82,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
 
     Where no stream comes first there is no method: ``combine.merge_prioritized((9, a), (1, b))``
     and ``combine.select({"a": a, "b": b})`` read streams of Results as they are, as does
-    ``combine.partition(s, predicate)``, for two sides to be read on; `partition` here reads to the
+    ``combine.split(s, predicate)``, for two sides to be read on; `partition` here reads to the
     end. `from_results` makes a `ResultStream` of what they give.
 
     Sequential steps run in the reader's task, in one generator. An exception that a step did not
@@ -178,7 +178,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
             raise InvalidArgument("or_failure() must come right after of() or from_results()")
         return ResultStream(Chain(None, Root(root.source, root.packed, root.folded + exceptions)))
 
-    def until(self, stop: asyncio.Event) -> ResultStream[T_co, E_co]:
+    def drain_on(self, stop: asyncio.Event) -> ResultStream[T_co, E_co]:
         """Drain when ``stop`` is set: read the source no further, let everything out.
 
         It may stand anywhere in the chain; what stops is the source. A read of the source that
@@ -634,11 +634,11 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         n: int,
         *,
         buffer: int = BUFFER,
-        slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+        overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
         on_drop: Callable[[int, int], object] | None = None,
     ) -> tuple[ResultStream[T_co, E_co], ...]:
         """Give every item to each of ``n`` streams that can be read once: `combine.broadcast`."""
-        branches = combine.broadcast(self, n, buffer=buffer, slow=slow, on_drop=on_drop)
+        branches = combine.broadcast(self, n, buffer=buffer, overflow=overflow, on_drop=on_drop)
         return tuple([ResultStream.from_results(branch) for branch in branches])
 
     @overload
@@ -774,7 +774,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
     ) -> ResultStream[T_co, E_co]:
         """End here when something else happens, as `combine.take_until`.
 
-        To drain what was read of the source instead, windows included, see `until`.
+        To drain what was read of the source instead, windows included, see `drain_on`.
         """
         _ = combine.take_until(self, stop)  # checks the argument
         return self._segment(lambda part: combine.take_until.raw(part, stop))
@@ -898,7 +898,7 @@ def _awaiting_future(
     func: Callable[[T], FutureResult[U, F]],
 ) -> Callable[[T], Coroutine[Any, Any, Result[U, F]]]:
     async def call(value: T) -> Result[U, F]:
-        return await settled(func(value))
+        return await to_result(func(value))
 
     return call
 

@@ -39,6 +39,7 @@ __all__ = [
     "bind_future_result",
     "bind_result",
     "bind_step",
+    "drain_on",
     "ensure",
     "failures",
     "filter_result",
@@ -52,7 +53,6 @@ __all__ = [
     "tap_async",
     "tap_failure",
     "tap_failure_async",
-    "until_result",
 ]
 
 A = TypeVar("A")
@@ -347,9 +347,9 @@ def tap_failure_async(
     )
 
 
-def until_result(source: AsyncIterable[Result[A, E]], /, stop: asyncio.Event) -> ResultStream[A, E]:
+def drain_on(source: AsyncIterable[Result[A, E]], /, stop: asyncio.Event) -> ResultStream[A, E]:
     """End the stream when ``stop`` is set; what was read before comes out."""
-    return ResultStream.from_results(source).until(stop)
+    return ResultStream.from_results(source).drain_on(stop)
 
 
 def successes(source: AsyncIterable[Result[A, Any]], /) -> Stream[A]:

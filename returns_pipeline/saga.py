@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, ove
 from returns.future import FutureResult
 from returns.result import Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
@@ -60,7 +60,7 @@ class _Step:
         return await timed(Call(attempt, (own,), {}, name=self.name), limit)
 
     async def _attempt(self, value: Any, own: StepContext) -> Result[Any, Any]:
-        result = await settled(self.func(value))
+        result = await to_result(self.func(value))
         # Nothing is awaited in between: an output is never without its undo.
         if isinstance(result, Success) and self.undo is not None:
             await self._register(self.undo, result.unwrap(), own)

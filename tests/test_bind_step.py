@@ -471,12 +471,12 @@ def test_an_anyio_scope_around_the_reader_waits_without_spinning(
         loop: Any = asyncio.get_running_loop()
         run_once = loop._run_once
 
-        def turn() -> None:
+        def checkpoint() -> None:
             nonlocal turns
             turns += 1
             run_once()
 
-        loop._run_once = turn
+        loop._run_once = checkpoint
         ctx = StepContext("job")
 
         async def write(n: int, step: StepContext) -> Result[int, str]:

@@ -16,7 +16,7 @@ from returns.future import FutureFailure, FutureResult, FutureSuccess, future_sa
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationReport, CompensationScope, current_key
 from returns_pipeline.context import StepContext, StepEvent
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
@@ -823,7 +823,7 @@ def test_an_observer_is_told_of_the_steps_inside(undone: Undone) -> None:
             for n in range(3):
                 await ctx.in_own_step(part)(n)
             inner = ctx.child("child")
-            return await settled(inner.run(part(1, inner)))
+            return await to_result(inner.run(part(1, inner)))
 
         await ctx.run(step())
 

@@ -17,7 +17,7 @@ from returns.result import Failure, Result, Success
 
 pytest.importorskip("cronsim", reason="needs the extra cron")
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.cron import cron
 from returns_pipeline.errors import InvalidArgument, MissingExtra
 from returns_pipeline.policies import RetryPolicy, with_retry
@@ -141,7 +141,7 @@ def test_it_is_the_wait_of_a_policy() -> None:
         import asyncio
 
         wait = cron("0 3 * * *", now=lambda: datetime(2026, 6, 1, 1, 0, tzinfo=ZoneInfo("UTC")))
-        assert await settled(with_retry(flaky, RetryPolicy(wait=wait))()) == Success(1)
+        assert await to_result(with_retry(flaky, RetryPolicy(wait=wait))()) == Success(1)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 7200.0

@@ -228,7 +228,7 @@ def test_wrong_arguments_are_refused_at_the_call() -> None:
 
 
 def test_what_has_a_name_in_the_table_of_methods_can_be_given_by_it() -> None:
-    s = numbers().ensure(bool, error=str).until(stop=asyncio.Event())
+    s = numbers().ensure(bool, error=str).drain_on(stop=asyncio.Event())
     assert all_of(s) == [Failure("0"), Success(1), Success(2), Success(3)]
 
 
@@ -443,7 +443,7 @@ def test_flat_map_lets_others_run_while_all_streams_are_empty() -> None:
 
         source = Source(10_000)
         draining = asyncio.ensure_future(another())
-        await ResultStream.of(source).flat_map(nothing).until(stop).run()
+        await ResultStream.of(source).flat_map(nothing).drain_on(stop).run()
         await draining
         assert source.read < 10_000
 
@@ -661,7 +661,7 @@ def test_until_ends_a_silent_source_and_lets_everything_already_read_out() -> No
         stop = asyncio.Event()
         asyncio.get_running_loop().call_at(3.5, stop.set)
         seen = []
-        s = ResultStream.of(source).chunks_or_timeout(2, 60.0).until(stop).map(str)
+        s = ResultStream.of(source).chunks_or_timeout(2, 60.0).drain_on(stop).map(str)
         async with s.stream() as items:
             async for item in items:
                 seen.append((now(), item))
@@ -682,7 +682,7 @@ def test_until_lets_work_under_way_finish(concurrency: int) -> None:
         asyncio.get_running_loop().call_at(2.5, stop.set)
         s = ResultStream.of(Source(9, delay=1.0)).map_async(work, concurrency=concurrency)
         expected = [0] if concurrency == 1 else [0, 1]
-        assert await s.until(stop).collect() == IOSuccess(expected)
+        assert await s.drain_on(stop).collect() == IOSuccess(expected)
 
     run(main())
 
@@ -693,7 +693,7 @@ def test_until_set_before_the_first_read_gives_nothing() -> None:
     async def main() -> None:
         stop = asyncio.Event()
         stop.set()
-        assert await ResultStream.of(source).until(stop).collect() == IOSuccess([])
+        assert await ResultStream.of(source).drain_on(stop).collect() == IOSuccess([])
 
     run(main())
     assert source.read == 0
@@ -701,7 +701,7 @@ def test_until_set_before_the_first_read_gives_nothing() -> None:
 
 def test_until_never_set_changes_nothing_and_leaves_no_task() -> None:
     async def main() -> None:
-        s = numbers().until(asyncio.Event()).until(asyncio.Event())
+        s = numbers().drain_on(asyncio.Event()).drain_on(asyncio.Event())
         assert await s.collect() == IOSuccess([0, 1, 2, 3])
 
     run(main())  # which fails on a task left behind
@@ -710,7 +710,7 @@ def test_until_never_set_changes_nothing_and_leaves_no_task() -> None:
 def test_until_is_not_mistaken_for_a_cancellation_from_elsewhere() -> None:
     async def main() -> None:
         stop = asyncio.Event()
-        s = ResultStream.of(Source(9, delay=1.0)).until(stop)
+        s = ResultStream.of(Source(9, delay=1.0)).drain_on(stop)
         task = asyncio.ensure_future(s.collect().awaitable())
         await asyncio.sleep(2.5)
         stop.set()
@@ -739,7 +739,7 @@ def test_until_is_not_mistaken_for_a_cancellation_from_elsewhere() -> None:
 def test_a_cancellation_that_comes_together_with_the_stop_goes_on() -> None:
     async def main() -> None:
         stop = asyncio.Event()
-        s = ResultStream.of(Source(9, delay=1.0)).until(stop)
+        s = ResultStream.of(Source(9, delay=1.0)).drain_on(stop)
         task = asyncio.ensure_future(s.collect().awaitable())
         await asyncio.sleep(2.5)
         stop.set()
@@ -774,7 +774,7 @@ def test_until_gives_out_an_item_that_a_cancelled_source_still_hands_over() -> N
     async def main() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().call_at(1.0, stop.set)
-        assert await ResultStream.of(source()).until(stop).collect() == IOSuccess([1, 2])
+        assert await ResultStream.of(source()).drain_on(stop).collect() == IOSuccess([1, 2])
 
     run(main())
 

@@ -130,7 +130,7 @@ def test_until_drains_all_streams_that_were_joined_before_it(method: str) -> Non
         asyncio.get_running_loop().call_later(2.5, stop.set)
         first, second = source("a-b-----c|"), source("d-e-----f|")
         s = getattr(ResultStream.from_results(first), method)(ResultStream.from_results(second))
-        seen = await shown(s.chunks_or_timeout(100, math.inf).until(stop))
+        seen = await shown(s.chunks_or_timeout(100, math.inf).drain_on(stop))
         assert asyncio.get_running_loop().time() == 2.5
         assert seen == [
             (
@@ -151,7 +151,7 @@ def test_until_before_a_join_leaves_the_other_stream_alone() -> None:
     async def main() -> None:
         stop = asyncio.Event()
         stop.set()
-        s = results("a-b|").until(stop).merge(results("--c|"))
+        s = results("a-b|").drain_on(stop).merge(results("--c|"))
         assert await shown(s) == [(2, "c")]
 
     run(main())
@@ -227,7 +227,7 @@ def test_broadcast_gives_values_and_failures_to_each_stream() -> None:
             streams = [ResultStream.from_results(branch) for branch in branches]
             for seen in await asyncio.gather(*map(shown, streams)):
                 assert [item for _, item in seen] == ["a", "X", "b"]
-        left, right = results("aXb|").broadcast(2, buffer=1, slow="fail")
+        left, right = results("aXb|").broadcast(2, buffer=1, overflow="fail")
         assert len(await shown(left)) == 3
         with pytest.raises(BufferOverflow):
             await shown(right)
@@ -353,7 +353,7 @@ def test_until_lets_the_workers_of_route_finish_what_was_read() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(1.5, stop.set)
         first = source("abX-----c|")
-        s = ResultStream.from_results(first).route(by_letter, echo).until(stop)
+        s = ResultStream.from_results(first).route(by_letter, echo).drain_on(stop)
         assert await shown(s) == [(2, "aa"), (3, "bb")]
         assert first.cancelled == 1
 
@@ -372,7 +372,7 @@ def test_where_no_stream_comes_first_a_result_stream_is_made_of_what_comes_out()
             ("l", Failure("X")),
             ("r", Success("b")),
         ]
-        sides = combine.partition(results("aXbY|"), lambda item: isinstance(item, Success))
+        sides = combine.split(results("aXbY|"), lambda item: isinstance(item, Success))
         good, bad = [ResultStream.from_results(side) for side in sides]
         assert [item for _, item in await shown(good)] == ["a", "b"]
         assert [item for _, item in await shown(bad)] == ["X", "Y"]
@@ -382,7 +382,7 @@ def test_where_no_stream_comes_first_a_result_stream_is_made_of_what_comes_out()
 
 def test_partition_behind_a_pipe() -> None:
     async def main() -> None:
-        good, bad = results("aXb|") | pipe.partition(lambda item: isinstance(item, Success))
+        good, bad = results("aXb|") | pipe.split(lambda item: isinstance(item, Success))
         assert await timeline(good) == [(0, Success("a")), (2, Success("b"))]
         assert [item for _, item in await timeline(bad)] == [Failure("X")]
 

@@ -136,13 +136,13 @@ def test_all_three_forms_do_the_same(
     run(main())
 
 
-def test_until_has_all_three_forms() -> None:
+def test_drain_on_has_all_three_forms() -> None:
     async def main() -> None:
         stop = asyncio.Event()
         stop.set()
         s = ResultStream.from_results(Repeatable())
-        assert (await trace(results.until_result(s, stop)))[0] == []
-        assert (await trace(s | pipe.until_result(stop)))[0] == []
+        assert (await trace(results.drain_on(s, stop)))[0] == []
+        assert (await trace(s | pipe.drain_on(stop)))[0] == []
 
     run(main())
 
@@ -170,7 +170,7 @@ piped_wrongly: dict[str, Callable[[], object]] = {
     "lash_async": lambda: pipe.lash_async(recover_async, concurrency=0),
     "tap_failure_async": lambda: pipe.tap_failure_async(see, concurrency=0),
     "broadcast": lambda: pipe.broadcast(0),
-    "partition": lambda: pipe.partition(bool, buffer=0),
+    "split": lambda: pipe.split(bool, buffer=0),
     "throttle": lambda: pipe.throttle(0.0),
 }
 
@@ -192,8 +192,8 @@ def test_every_step_of_the_class_has_an_operator_and_the_test_above_knows_it() -
         and "ResultStream[" in str(inspect.signature(value).return_annotation)
         and name not in {"or_failure", "bind_step", "zip"} | windows | together
     }
-    assert steps == {method for method, *_ in operators} | {"until"}
-    names = {name for _, name, *_ in operators} | {"until_result", "successes", "failures"}
+    assert steps == {method for method, *_ in operators} | {"drain_on"}
+    names = {name for _, name, *_ in operators} | {"drain_on", "successes", "failures"}
     assert set(results.__all__) - {"bind_step"} == names
     assert set(pipe.__all__) - {"bind_step"} == names | windows | together
 

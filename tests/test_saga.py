@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, StepTimeout
@@ -58,7 +58,7 @@ def now() -> float:
 def test_each_step_takes_the_output_of_the_one_before() -> None:
     world = World()
     saga = Saga("s").step("a", world.add, undo=world.undo).step("b", world.add, undo=world.undo)
-    assert run(settled(saga.run(1))) == Success(3)
+    assert run(to_result(saga.run(1))) == Success(3)
     assert world.effects == [1, 2]
 
 
@@ -70,7 +70,7 @@ def test_a_failure_undoes_the_steps_before_it_newest_first_by_their_outputs() ->
         .step("b", world.add, undo=world.undo)
         .step("c", world.fail, undo=world.undo)
     )
-    assert run(settled(saga.run(1))) == Failure("no 3")
+    assert run(to_result(saga.run(1))) == Failure("no 3")
     assert world.log == ["did 1", "did 2", "undid 2", "undid 1"]
 
 
@@ -94,7 +94,7 @@ def test_an_exception_goes_on_as_the_same_object_when_all_is_undone() -> None:
 def test_a_step_without_undo_is_left_as_it_is() -> None:
     world = World()
     saga = Saga("s").step("a", world.add).step("b", world.fail)
-    assert run(settled(saga.run(1))) == Failure("no 2")
+    assert run(to_result(saga.run(1))) == Failure("no 2")
     assert world.effects == [1]
 
 
@@ -108,7 +108,7 @@ def test_an_undo_may_be_a_lambda_and_a_step_a_future_result() -> None:
         return {1: 10}[value]
 
     saga = Saga("s").step("a", world.add, undo=lambda n: world.undo(n)).step("b", look_up)
-    assert repr(run(settled(saga.run(1)))) == "<Failure: 2>"
+    assert repr(run(to_result(saga.run(1)))) == "<Failure: 2>"
     assert world.effects == []
 
 
@@ -135,7 +135,7 @@ def test_behind_the_pivot_nothing_is_undone_and_steps_are_retried() -> None:
 def test_a_failure_before_the_pivot_undoes() -> None:
     world = World()
     saga = Saga("s").step("a", world.add, undo=world.undo).step("b", world.fail).pivot()
-    assert run(settled(saga.run(1))) == Failure("no 2")
+    assert run(to_result(saga.run(1))) == Failure("no 2")
     assert world.effects == []
 
 
@@ -191,7 +191,7 @@ def test_a_step_is_retried_by_its_policy_and_the_last_failure_counts() -> None:
         return Failure(f"try {len(times)}")
 
     saga = Saga("s").step("a", flaky, retry=RetryPolicy(attempts=3, wait=2.0))
-    assert run(settled(saga.run(1))) == Failure("try 3")
+    assert run(to_result(saga.run(1))) == Failure("try 3")
     assert times == [0.0, 2.0, 4.0]
 
 
@@ -262,7 +262,7 @@ def test_what_a_step_raises_when_it_is_cut_off_is_logged(caplog: pytest.LogCaptu
             raise TimeoutError("in the clean-up")
 
     saga = Saga("s").step("a", messy, timeout=2.0)
-    assert run(settled(saga.run(1))) == Failure(StepTimeout("a", 2.0))
+    assert run(to_result(saga.run(1))) == Failure(StepTimeout("a", 2.0))
     assert "in the clean-up" in caplog.text
 
 
@@ -381,7 +381,7 @@ def test_what_the_policy_does_not_name_is_not_retried(fails: bool) -> None:
         policy = RetryPolicy(attempts=3, wait=2.0, retry_on=OSError)
         saga = Saga("s").step("a", flaky, retry=policy)
         if fails:
-            assert isinstance((await settled(saga.run(1))).failure(), KeyError)
+            assert isinstance((await to_result(saga.run(1))).failure(), KeyError)
         else:
             with pytest.raises(KeyError):
                 await saga.run(1)

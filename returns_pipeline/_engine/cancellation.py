@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 __all__ = [
-    "Whole",
+    "ShieldedFuture",
+    "abandon",
     "done_within",
-    "finish",
-    "leave_behind",
+    "shielded",
     "shielded_from_anyio",
-    "wait_through",
+    "wait_uncancelled",
 ]
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ _log = logging.getLogger("returns_pipeline")
 _left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
 
 
-async def wait_through(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+async def wait_uncancelled(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     """Wait until a future is done, and give the first cancellation of the caller meanwhile.
 
     What is waited for does not learn of it. The caller raises it, or it is lost.
@@ -53,7 +53,7 @@ class _Settling(asyncio.Future[T]):
         return False
 
 
-class Whole(Generic[T]):
+class ShieldedFuture(Generic[T]):
     """Awaits what is carried out whole: a cancellation of who awaits it is raised when it is done.
 
     It must be made in a running loop.
@@ -75,28 +75,29 @@ class Whole(Generic[T]):
         return await self.future
 
 
-async def finish(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
+async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
     """Await what must not be left half-way; give the first cancellation that came meanwhile, too.
 
-    The caller raises it, or it is lost. `Whole` is awaited here; anything else needs a task.
+    The caller raises it, or it is lost. A `ShieldedFuture` is awaited here; anything else needs a
+    task.
 
     Raises:
         CancelledError: Of the caller, if the work failed as well: that it was cancelled is what it
             must learn of, and the work's own error is the cause.
         Exception: That of the work.
     """
-    if isinstance(work, Whole):
-        whole: Whole[T] = work
+    if isinstance(work, ShieldedFuture):
+        whole: ShieldedFuture[T] = work
         future = whole.future
         try:
             with shielded_from_anyio():
                 return await whole, None
         except asyncio.CancelledError as error:
             cancelled: asyncio.CancelledError | None = error
-            _ = await wait_through(future)  # what steps a coroutine by hand does not cancel so
+            _ = await wait_uncancelled(future)  # what steps a coroutine by hand does not cancel so
     else:
         future = asyncio.ensure_future(work)
-        cancelled = await wait_through(future)
+        cancelled = await wait_uncancelled(future)
     if cancelled is None or future.cancelled() or (failed := future.exception()) is None:
         return future.result(), cancelled
     raise cancelled from failed
@@ -127,7 +128,7 @@ async def done_within(task: asyncio.Task[Any], seconds: float) -> bool:
     return task.done()
 
 
-def leave_behind(task: asyncio.Task[Any], why: str) -> None:
+def abandon(task: asyncio.Task[Any], why: str) -> None:
     """Give up waiting for a task that does not heed its cancellation, but not silently."""
     _log.error("%s was left behind: %s", task.get_name(), why)
     _left_behind.add(task)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from returns_pipeline._engine.notes import add_note
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, wake
+from returns_pipeline._engine.reader import Pump, Reader, notify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -138,14 +138,14 @@ class _Crew(Pump[Any]):
         cell = self._cells.popleft()
         if cell.taken is None:
             self._held -= 1
-            wake(self._room)
+            notify(self._room)
         else:
-            wake(cell.taken)
+            notify(cell.taken)
         return cell.outcome
 
     def _free_slot(self) -> None:
         self._held -= 1
-        wake(self._room)
+        notify(self._room)
 
     async def pump(self) -> None:
         async with plain_iterator(self._source) as items:
@@ -208,7 +208,7 @@ class _Crew(Pump[Any]):
                 return
             self._busy -= 1
             if not self._busy:
-                wake(self._idle)
+                notify(self._idle)
             handed_over = self.loop.create_future()
             self._waiting.append(handed_over)
             item, cell = await handed_over

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns_pipeline._engine.notes import add_note
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import NOTHING, Pump, Reader, error_of, wake
+from returns_pipeline._engine.reader import NOTHING, Pump, Reader, error_of, notify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -71,7 +71,7 @@ class Lane(Generic[T]):
     def emptied(self) -> None:
         """Let the source go on: all its items are given out."""
         self.drawn = 0
-        wake(self.room)
+        notify(self.room)
 
 
 class Lanes(Pump[U], Generic[T, U]):
@@ -106,7 +106,7 @@ class Lanes(Pump[U], Generic[T, U]):
             self.error = error
             for lane in self.lanes:
                 lane.mark = 0
-            wake(self._changed)
+            notify(self._changed)
 
     def dismiss(self) -> None:
         """Drop what is held: nobody wants it."""
@@ -157,7 +157,7 @@ class Lanes(Pump[U], Generic[T, U]):
         finally:
             self._running -= 1
             if not self._running:
-                wake(self._changed)
+                notify(self._changed)
 
     def _failed(self, error: BaseException) -> None:
         """Keep the first error, and note the others on it."""
@@ -187,7 +187,7 @@ class Lanes(Pump[U], Generic[T, U]):
                     # is slower than the reader.
                     lane.mark = room
                     self.arrived(lane)
-                    wake(self.ready)
+                    notify(self.ready)
                 elif not await self._look_up(lane):
                     break
 
@@ -256,13 +256,13 @@ class Merging(Lanes[T, U], Generic[T, U]):
                 item: Any = lane.items.pop()
                 lane.mark = 1
                 if lane.room is not None:
-                    wake(lane.room)
+                    notify(lane.room)
                 return self.tagged(lane, item) if self.tags else item
             if lane.fixed:  # its source is to be ahead by so many all the time
                 item = lane.items.pop(0)
                 lane.mark = min(lane.mark, lane.limit)
                 if lane.room is not None:
-                    wake(lane.room)
+                    notify(lane.room)
                 return self.tagged(lane, item)
             self._draw()
             if self.out:

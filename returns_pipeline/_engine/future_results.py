@@ -13,7 +13,7 @@ from returns.result import Failure, Result, Success
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
 
-__all__ = ["cases", "discard", "future_result", "given_by", "result_of", "settled", "unpacked"]
+__all__ = ["cases", "discard", "future_result", "given_by", "result_of", "to_result", "unpacked"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -37,7 +37,7 @@ def cases(result: Result[T, E]) -> Success[T] | Failure[E]:
     return cast("Success[T] | Failure[E]", result)
 
 
-async def settled(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
+async def to_result(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
     """Await a step of either form, and give its `Result`.
 
     Awaiting a `FutureResult` gives an ``IOResult``; its public unpacking is typed ``Never``.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from contextvars import Context
 
-__all__ = ["NOTHING", "Pump", "Reader", "error_of", "turn", "wait_done", "wake"]
+__all__ = ["NOTHING", "Pump", "Reader", "checkpoint", "error_of", "notify", "wait_done"]
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class Pump(ABC, Generic[T]):
         """Give the reader a turn: it comes back for more in it, or not for a while."""
         self.wake_reader()
         self.turning = True
-        await turn()
+        await checkpoint()
         self.turning = False
 
     async def _run(self) -> None:
@@ -155,7 +155,7 @@ class Reader(Generic[T]):
             try:
                 if pump.turning:
                     pump.turning = False  # or, if it is stopped now, turn would follow on turn
-                    await turn()
+                    await checkpoint()
                 else:
                     pump.ready = pump.loop.create_future()
                     await pump.ready
@@ -191,14 +191,14 @@ class Reader(Generic[T]):
                 self._pump.loop.call_soon_threadsafe(self._pump.stop)
 
 
-def wake(waiting: asyncio.Future[None] | None) -> None:
+def notify(waiting: asyncio.Future[None] | None) -> None:
     """Let the one go on who waits for this future, if there is one."""
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
 
 
 @types.coroutine
-def turn() -> Generator[None, None, None]:
+def checkpoint() -> Generator[None, None, None]:
     """Let whatever is ready run first, once. As ``asyncio.sleep(0)``, at a third of its cost."""
     yield
 
@@ -247,7 +247,7 @@ async def _until_done(task: asyncio.Task[object]) -> asyncio.CancelledError | No
 
 
 def _set_done(done: asyncio.Future[None], _: asyncio.Task[object]) -> None:
-    wake(done)
+    notify(done)
 
 
 def _shared_context(loop: asyncio.AbstractEventLoop) -> Context | None:

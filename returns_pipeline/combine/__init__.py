@@ -6,7 +6,7 @@ lose nothing to a cancelled read, and tell a failed end from a clean one.
 
 from __future__ import annotations
 
-from returns_pipeline.combine._broadcast import Branch, broadcast, partition
+from returns_pipeline.combine._broadcast import Branch, broadcast, split
 from returns_pipeline.combine._merge import (
     TimedOut,
     concat,
@@ -29,11 +29,11 @@ __all__ = [
     "distinct_until_changed",
     "merge",
     "merge_prioritized",
-    "partition",
     "prefetch",
     "route",
     "scan",
     "select",
+    "split",
     "take_until",
     "throttle",
     "zip_results",

@@ -12,7 +12,7 @@ from aiostream import Stream, stream
 
 from returns_pipeline._engine.fan_in import BUFFER, check_source
 from returns_pipeline._engine.operator import QuickStreamer, check_at_least, plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, error_of, wait_done, wake
+from returns_pipeline._engine.reader import Pump, Reader, error_of, notify, wait_done
 from returns_pipeline.errors import BufferOverflow, InvalidArgument
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiostream.core import Streamer
     from typing_extensions import TypeIs
 
-__all__ = ["PARTITION_BUFFER", "Branch", "broadcast", "partition"]
+__all__ = ["SPLIT_BUFFER", "Branch", "broadcast", "split"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -29,9 +29,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 _log = logging.getLogger("returns_pipeline")
 
-# How many items one side of a partition may hold, unless the user says so: enough to read a small
+# How many items one side of a split may hold, unless the user says so: enough to read a small
 # stream's one side to its end, and then the other.
-PARTITION_BUFFER: Final = 1024
+SPLIT_BUFFER: Final = 1024
 
 
 class Branch(Stream[T_co], Generic[T_co]):
@@ -45,7 +45,7 @@ class Branch(Stream[T_co], Generic[T_co]):
     """
 
     def __init__(self, tap: _Tap[T_co]) -> None:
-        """Not for callers: `broadcast` and `partition` make branches."""
+        """Not for callers: `broadcast` and `split` make branches."""
         self.place: int = tap.place
         self._tap = tap
         self._reader: _TapReader[T_co] | None = _TapReader(tap)
@@ -113,7 +113,7 @@ class _Tap(Pump[T]):
         """Say that nothing more will come."""
         self.reached = True
         self.error = error
-        wake(self.over)
+        notify(self.over)
 
     def has_next(self) -> bool:
         return bool(self.items)
@@ -123,7 +123,7 @@ class _Tap(Pump[T]):
             gap, self.gap = self.gap, 0
             self.hub.report(self.place, gap)
         item = self.items.popleft()
-        wake(self.hub.room)
+        notify(self.hub.room)
         self.hub.room = None  # once is enough: the reads that follow find the short way
         return item
 
@@ -179,12 +179,12 @@ class _Hub(Generic[T]):
         source: AsyncIterable[T],
         n: int,
         buffer: int,
-        slow: str,
+        overflow: str,
         on_drop: Callable[[int, int], object] | None,
     ) -> None:
         self._source = source
         self._buffer = buffer
-        self._slow = slow
+        self._overflow = overflow
         self._on_drop = on_drop
         self.taps: list[_Tap[T]] = [
             _Tap(self, place) for place in range(n)
@@ -206,7 +206,7 @@ class _Hub(Generic[T]):
             return
         self.taps.remove(tap)
         tap.items.clear()
-        wake(self.room)
+        notify(self.room)
         if not self.taps and self._task is not None and not self._task.done():
             self._closing = True
             self._task.cancel()
@@ -258,7 +258,7 @@ class _Hub(Generic[T]):
         for tap in self.taps:
             waiting = tap.items
             if len(waiting) >= buffer:  # it had its chance
-                if self._slow == "fail":
+                if self._overflow == "fail":
                     if not tap.reached:
                         tap.end(BufferOverflow(tap.place, buffer))
                     crowded = True
@@ -276,7 +276,7 @@ class _Hub(Generic[T]):
                 crowded = True
         if not crowded:
             return True
-        if self._slow == "wait":
+        if self._overflow == "backpressure":
             await self._wait_for_room(self.taps)
         else:
             await asyncio.sleep(0)  # readers that are ready to go on do so now
@@ -297,7 +297,7 @@ def broadcast(
     n: Literal[2],
     *,
     buffer: int = BUFFER,
-    slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+    overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
 ) -> tuple[Branch[T], Branch[T]]: ...
 @overload
@@ -306,7 +306,7 @@ def broadcast(
     n: Literal[3],
     *,
     buffer: int = BUFFER,
-    slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+    overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
 ) -> tuple[Branch[T], Branch[T], Branch[T]]: ...
 @overload
@@ -315,7 +315,7 @@ def broadcast(
     n: int,
     *,
     buffer: int = BUFFER,
-    slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+    overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
 ) -> tuple[Branch[T], ...]: ...
 def broadcast(
@@ -323,7 +323,7 @@ def broadcast(
     n: int,
     *,
     buffer: int = BUFFER,
-    slow: Literal["wait", "drop_oldest", "fail"] = "wait",
+    overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
 ) -> tuple[Branch[T], ...]:
     """Give every item of a source to each of ``n`` branches.
@@ -338,8 +338,8 @@ def broadcast(
 
     Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
 
-    - ``"wait"``: the source is not read until it has room. A branch that nobody reads stops the
-      others: close it.
+    - ``"backpressure"``: the source is not read until it has room. A branch that nobody reads stops
+      the others: close it.
     - ``"drop_oldest"``: its oldest item makes room for the next. The branch counts them in
       ``dropped``, and when it is read again, ``on_drop`` is told its place and how many are gone;
       without one, a warning is logged.
@@ -362,7 +362,7 @@ def broadcast(
         source: Read one item at a time.
         n: How many branches, at least 1.
         buffer: How many items are held for each, at least 1.
-        slow: What becomes of a branch that is too slow.
+        overflow: What becomes of a branch that is too slow.
         on_drop: Called with the place of a branch and a number of items that it did not get, in
             the task that reads it, before the next item that it gets. What it raises, the read
             raises.
@@ -371,7 +371,7 @@ def broadcast(
         The branches. Each is a stream that can be read once.
 
     Raises:
-        InvalidArgument: At the call, if ``n``, ``buffer`` or ``slow`` is none of what it may be.
+        InvalidArgument: At the call, if ``n``, ``buffer`` or ``overflow`` is out of range.
         TypeError: At the call, if ``source`` is not an async iterable.
         BufferOverflow: From a branch that was too slow, if so chosen.
         Exception: From every branch, what the source raised, after the items held.
@@ -389,9 +389,11 @@ def broadcast(
     check_source(source)
     check_at_least("n", n, 1)
     check_at_least("buffer", buffer, 1)
-    if slow not in {"wait", "drop_oldest", "fail"}:
-        raise InvalidArgument(f"slow must be 'wait', 'drop_oldest' or 'fail', not {slow!r}")
-    hub: _Hub[T] = _Hub(source, n, buffer, slow, on_drop)
+    if overflow not in {"backpressure", "drop_oldest", "fail"}:
+        raise InvalidArgument(
+            f"overflow must be 'backpressure', 'drop_oldest' or 'fail', not {overflow!r}"
+        )
+    hub: _Hub[T] = _Hub(source, n, buffer, overflow, on_drop)
     return tuple([Branch(tap) for tap in hub.taps])
 
 
@@ -399,9 +401,9 @@ class _Splitter(_Hub[T]):
     """Gives each item to one of two."""
 
     def __init__(
-        self, source: AsyncIterable[T], predicate: Callable[[T], object], buffer: int, slow: str
+        self, source: AsyncIterable[T], predicate: Callable[[T], object], buffer: int, overflow: str
     ) -> None:
-        super().__init__(source, 2, buffer, slow, None)
+        super().__init__(source, 2, buffer, overflow, None)
         self._predicate = predicate
         self._sides = tuple(self.taps)
 
@@ -416,7 +418,7 @@ class _Splitter(_Hub[T]):
         if len(tap.items) == 1:
             tap.wake_reader()
         if len(tap.items) >= self._buffer:
-            if self._slow == "wait":
+            if self._overflow == "backpressure":
                 await self._wait_for_room([tap])
             else:
                 await asyncio.sleep(0)
@@ -424,27 +426,27 @@ class _Splitter(_Hub[T]):
 
 
 @overload
-def partition(
+def split(
     source: AsyncIterable[T],
     predicate: Callable[[T], TypeIs[A]],
     *,
-    buffer: int = PARTITION_BUFFER,
-    slow: Literal["wait", "fail"] = "wait",
+    buffer: int = SPLIT_BUFFER,
+    overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> tuple[Branch[A], Branch[T]]: ...
 @overload
-def partition(
+def split(
     source: AsyncIterable[T],
     predicate: Callable[[T], object],
     *,
-    buffer: int = PARTITION_BUFFER,
-    slow: Literal["wait", "fail"] = "wait",
+    buffer: int = SPLIT_BUFFER,
+    overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> tuple[Branch[T], Branch[T]]: ...
-def partition(
+def split(
     source: AsyncIterable[Any],
     predicate: Callable[[Any], object],
     *,
-    buffer: int = PARTITION_BUFFER,
-    slow: Literal["wait", "fail"] = "wait",
+    buffer: int = SPLIT_BUFFER,
+    overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> tuple[Branch[Any], Branch[Any]]:
     """Give the items for which ``predicate`` is true to one branch, the others to a second one.
 
@@ -459,27 +461,27 @@ def partition(
 
     Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
 
-    - ``"wait"``: the source is not read until it has room: the other branch waits for this one to
-      be read. Do not read one to its end first if that many items may come for the other.
+    - ``"backpressure"``: the source is not read until it has room: the other branch waits for this
+      one to be read. Do not read one to its end first if that many items may come for the other.
     - ``"fail"``: when the next item comes for it, both give out what they hold and then raise
       `BufferOverflow`.
 
     Order of events and cancel safety: as `broadcast`.
 
-    Known elsewhere as: ``partition`` (Rx, Effect, Akka and Pekko), ``Either``'s ``separate``.
+    Known elsewhere as: ``split`` (Rx, Effect, Akka and Pekko), ``Either``'s ``separate``.
 
     Args:
         source: Read one item at a time.
         predicate: Says where an item belongs. With one that is typed as a ``TypeIs``, the first
             branch has the narrower type.
         buffer: How many items are held for each branch, at least 1.
-        slow: What happens when a branch is too slow.
+        overflow: What happens when a branch is too slow.
 
     Returns:
         The branch of the items for which it is true, and the other one. Each can be read once.
 
     Raises:
-        InvalidArgument: At the call, if ``buffer`` or ``slow`` is none of what it may be.
+        InvalidArgument: At the call, if ``buffer`` or ``overflow`` is none of what it may be.
         TypeError: At the call, if ``source`` is not an async iterable.
         BufferOverflow: From both branches, when one was too slow, if so chosen.
         Exception: From both branches, what the source or ``predicate`` raised, after the items
@@ -488,14 +490,14 @@ def partition(
     >>> from aiostream import stream
     >>> from returns_pipeline.testing import run
     >>> async def main() -> None:
-    ...     even, odd = partition(stream.range(5), lambda n: n % 2 == 0)
+    ...     even, odd = split(stream.range(5), lambda n: n % 2 == 0)
     ...     print(await stream.list(odd), await stream.list(even))
     >>> run(main())
     [1, 3] [0, 2, 4]
     """
     check_source(source)
     check_at_least("buffer", buffer, 1)
-    if slow not in {"wait", "fail"}:
-        raise InvalidArgument(f"slow must be 'wait' or 'fail', not {slow!r}")
-    left, right = _Splitter(source, predicate, buffer, slow).taps
+    if overflow not in {"backpressure", "fail"}:
+        raise InvalidArgument(f"overflow must be 'backpressure' or 'fail', not {overflow!r}")
+    left, right = _Splitter(source, predicate, buffer, overflow).taps
     return Branch(left), Branch(right)

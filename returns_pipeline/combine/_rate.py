@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from returns_pipeline._engine.fan_in import Lanes
 from returns_pipeline._engine.operator import check_at_least, operator, plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, wake
+from returns_pipeline._engine.reader import Pump, Reader, notify
 from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class _Debouncing(Pump[T]):
         item = self._settled.pop()
         if self._due:
             self._settle()
-        wake(self._room)
+        notify(self._room)
         return item
 
     def _settle(self) -> None:

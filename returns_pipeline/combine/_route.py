@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 from returns.future import FutureResult
 
 from returns_pipeline._engine.fan_in import BUFFER, Lane, Merging, check_source
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline._engine.notes import add_note
 from returns_pipeline._engine.operator import Operator, check_at_least, operator, plain_iterator
-from returns_pipeline._engine.reader import Reader, wake
+from returns_pipeline._engine.reader import Reader, notify
 from returns_pipeline.errors import InvalidArgument, ItemsRefused
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ class _Inbox(Generic[K, T]):
                 self.routing.works(self)
         item = self.queue.popleft()
         self.last = (item,)
-        wake(self.routing.room)
+        notify(self.routing.room)
         return item
 
     def close(self) -> None:
         """Let the worker come to its end."""
         self.closed = True
-        wake(self.waiter)
+        notify(self.waiter)
 
 
 def _check_willing(inbox: _Inbox[Any, Any]) -> None:
@@ -160,7 +160,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
                     continue
                 inbox = await self._inbox(self._key(item))
                 inbox.queue.append(item)
-                wake(inbox.waiter)
+                notify(inbox.waiter)
                 self.works(inbox)
 
     async def _inbox(self, key: K) -> _Inbox[K, T]:
@@ -214,7 +214,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
     def _dismissed(self, inbox: _Inbox[K, T]) -> None:
         """Give the items that a worker left to a new one of the same key."""
         del self._inboxes[inbox.key]
-        wake(self.room)
+        notify(self.room)
         if inbox.queue and not self.over:
             heir = _Inbox(self, inbox.key)
             heir.queue.extend(inbox.queue)
@@ -229,7 +229,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
         """Take note of a worker that waits for an item: it is the first to be retired."""
         now = self.loop.time()
         self._idle[inbox.key] = now
-        wake(self.room)
+        notify(self.room)
         if self._timer is None and self._idle_after != math.inf:
             self._arm(now + self._idle_after)
 
@@ -430,7 +430,7 @@ def _working(worker: Callable[..., Any]) -> Callable[[_Inbox[Any, Any]], AsyncIt
     async def work(inbox: _Inbox[Any, Any]) -> AsyncGenerator[Any, None]:
         made = worker(inbox.key, inbox)
         if _is_future_result(made):
-            yield await settled(made)
+            yield await to_result(made)
         elif hasattr(made, "__aiter__"):
             async with plain_iterator(made) as items:
                 async for item in items:

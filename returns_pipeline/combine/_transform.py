@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
 from returns_pipeline._engine.fan_in import BUFFER, Merging, check_source, relay
 from returns_pipeline._engine.operator import Operator, check_at_least, operator, plain_iterator
-from returns_pipeline._engine.reader import Reader, turn
+from returns_pipeline._engine.reader import Reader, checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -64,7 +64,7 @@ class _Stepping(Merging[Any, Any]):
             else:
                 skipped += 1
                 if skipped % _STRIDE == 0:
-                    await turn()
+                    await checkpoint()
 
 
 class _Expanding(Merging[Any, Any]):
@@ -93,7 +93,7 @@ class _Expanding(Merging[Any, Any]):
             elif not await self._fill_from(self._expand(item), lane):
                 empty += 1
                 if empty % _STRIDE == 0:
-                    await turn()
+                    await checkpoint()
             if self.over:
                 break
 

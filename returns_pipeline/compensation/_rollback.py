@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from returns.result import Failure
 
-from returns_pipeline._engine.cancellation import finish, leave_behind, wait_through
+from returns_pipeline._engine.cancellation import abandon, shielded, wait_uncancelled
 from returns_pipeline._engine.future_results import unpacked
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
 from returns_pipeline.errors import (
@@ -175,7 +175,7 @@ class Replay:
 
         The caller raises it, or it is lost.
         """
-        return await wait_through(self._finished)
+        return await wait_uncancelled(self._finished)
 
     async def _run(self) -> None:
         for replay in self._before:
@@ -269,7 +269,7 @@ class _Undo:
 
     async def entry(self) -> CompensationEntry:
         """Say what became of the action, when it is over or given up."""
-        _ = await wait_through(self._finished)  # a cancelled replay goes on all the same
+        _ = await wait_uncancelled(self._finished)  # a cancelled replay goes on all the same
         return self._finished.result()
 
     def _start(self) -> None:
@@ -309,7 +309,7 @@ class _Undo:
                 given = unpacked(await given)
             if action.mark is not None and not isinstance(given, Failure):
                 self._unmarked = True  # it is undone: whatever comes, it is not undone again here
-                _ = await finish(action.mark.done())  # it has kept its time: see `_cut_off`
+                _ = await shielded(action.mark.done())  # it has kept its time: see `_cut_off`
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self._error = error
             raise  # to the loop, which ends on it; the other actions are run all the same
@@ -349,7 +349,7 @@ class _Undo:
             return
         error, why = self._timeout(), f"it ignored its cancellation for {_GRACE:g} s"
         error.add_note(f"{why}: left running")
-        leave_behind(self._task, why)
+        abandon(self._task, why)
         self._finish(error)
 
     def _finish(self, error: object) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, cast
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.cancellation import finish
+from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline._engine.notes import add_note
 from returns_pipeline.compensation._registry import ONCE, Compensation
 from returns_pipeline.compensation._report import CompensationReport
@@ -283,10 +283,10 @@ class CompensationScope:
             args,
             kwargs,
         )
-        _, cancelled = await finish(journal.record(intent))
+        _, cancelled = await shielded(journal.record(intent))
         if self._settled:  # meanwhile: its effect must not begin, and nothing need be undone
             try:
-                _, late = await finish(journal.forget([record.id]))
+                _, late = await shielded(journal.forget([record.id]))
                 cancelled = cancelled or late
             finally:
                 if cancelled is not None:
@@ -428,7 +428,7 @@ class CompensationScope:
             for scope in family:
                 scope._settled = _COMMITTED
             try:
-                _, cancelled = await finish(journal.forget(ids))
+                _, cancelled = await shielded(journal.forget(ids))
             except BaseException:
                 for scope in family:
                     scope._settled = ""
@@ -453,7 +453,7 @@ class CompensationScope:
         """
         if self._manner.journal is None:
             return
-        _, cancelled = await finish(self._manner.journal.flush())
+        _, cancelled = await shielded(self._manner.journal.flush())
         if cancelled is not None:
             raise cancelled
 

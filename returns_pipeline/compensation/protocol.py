@@ -111,7 +111,7 @@ class ActionRecord(Protocol):
         """Note that an attempt begins. If this fails, it does not."""
 
     def done(self) -> Awaitable[None]:
-        """Note that it is undone. This is awaited to its end: see `finish`."""
+        """Note that it is undone. This is awaited to its end: see `shielded`."""
         ...
 
     async def give_up(self, error: object) -> None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from returns_pipeline._engine.cancellation import finish
+from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline.compensation import CompensationEntry, CompensationReport
 from returns_pipeline.compensation._rollback import Action, Replay
 from returns_pipeline.compensation.protocol import (
@@ -136,9 +136,9 @@ class _Recovery:
                 else:
                     await self._advance(case)
         finally:
-            _, cancelled = await finish(self._release_all())
+            _, cancelled = await shielded(self._release_all())
             if cancelled is not None:
-                raise cancelled  # also in place of an error: see `finish`
+                raise cancelled  # also in place of an error: see `shielded`
         return [case.report() for case in self._cases]
 
     def _due(self, now: float) -> _Case | None:
@@ -147,7 +147,7 @@ class _Recovery:
 
     async def _claim(self) -> _Case | None:
         besides = {case.saga.id for case in self._cases}
-        saga, cancelled = await finish(self._journal.claim(besides=besides))
+        saga, cancelled = await shielded(self._journal.claim(besides=besides))
         if saga is None:
             case = None
         else:
@@ -164,14 +164,14 @@ class _Recovery:
         cancelled: asyncio.CancelledError | None = None
         try:
             while case.left and case.due <= loop.time() + 0.001:
-                _, cancelled = await finish(self._step(case))
+                _, cancelled = await shielded(self._step(case))
                 if cancelled is not None:
                     raise cancelled
             if case.left:
                 return
             if case.stuck or case.deferred:
                 # To its end: asked for again, it would take it from who has claimed it since.
-                _, cancelled = await finish(self._journal.release(case.saga.id))
+                _, cancelled = await shielded(self._journal.release(case.saga.id))
         except JournalError as error:
             case.error = error
             cancelled = await self._give_up(case)
@@ -182,7 +182,7 @@ class _Recovery:
     async def _give_up(self, case: _Case) -> asyncio.CancelledError | None:
         _log.error("saga %s (%s) is left as it is: %s", case.saga.id, case.saga.name, case.error)
         with contextlib.suppress(JournalError):  # nothing can be done, or it is another's already
-            return (await finish(self._journal.release(case.saga.id)))[1]
+            return (await shielded(self._journal.release(case.saga.id)))[1]
         return None
 
     async def _release_all(self) -> None:
@@ -325,7 +325,7 @@ class _Attempt:
 
     async def done(self) -> None:
         with self._watched():
-            _ = await finish(self._mark.done())  # a cancellation does not make it less done
+            _ = await shielded(self._mark.done())  # a cancellation does not make it less done
 
     @contextlib.contextmanager
     def _watched(self) -> Generator[None, None, None]:

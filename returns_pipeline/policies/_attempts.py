@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.cancellation import done_within, leave_behind, wait_through
+from returns_pipeline._engine.cancellation import abandon, done_within, wait_uncancelled
 from returns_pipeline._engine.future_results import given_by, result_of
 from returns_pipeline._engine.wrapping import name_of
 from returns_pipeline.context import StepContext
@@ -226,10 +226,10 @@ class _Running(Generic[T, E]):
         """
         left = due - asyncio.get_running_loop().time()
         if await done_within(self.task, left) or self._ended:
-            _ = await wait_through(self.task)  # its rollback, which has time limits of its own
+            _ = await wait_uncancelled(self.task)  # its rollback, which has time limits of its own
             return
         self.left_behind = f"it ignored its cancellation for {grace:g} s"
-        leave_behind(self.task, self.left_behind)
+        abandon(self.task, self.left_behind)
         if self._context is not None:
             await self._context.give_up()  # before anything goes on
 
@@ -261,7 +261,7 @@ async def _stop_all(
 
     cancelled = None
     if open_runs:
-        cancelled = await wait_through(asyncio.create_task(all_stopped(), name="stop steps"))
+        cancelled = await wait_uncancelled(asyncio.create_task(all_stopped(), name="stop steps"))
     for task in [run.task for run in running]:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s raised while it was being stopped", task.get_name(), exc_info=error)

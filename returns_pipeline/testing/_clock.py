@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, TypeVarTuple
 
-from returns_pipeline._engine.reader import wake
+from returns_pipeline._engine.reader import notify
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.testing._await_points import report
 from returns_pipeline.testing._external_io import Outside, other_threads
@@ -157,7 +157,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             raise InvalidArgument(f"seconds must be at least 0 and finite, not {seconds!r}")
         if seconds:
             due: asyncio.Future[None] = self.create_future()
-            timer = self.call_at(self._now + seconds, wake, due)
+            timer = self.call_at(self._now + seconds, notify, due)
             try:
                 await due
             finally:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import wake
+from returns_pipeline._engine.reader import notify
 from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ async def _until(loop: asyncio.AbstractEventLoop, when: float) -> None:
     # Not a sleep: its delay would have to be computed, and its end could miss the time by a hair.
     if when > loop.time():
         due = loop.create_future()
-        timer = loop.call_at(when, wake, due) if when < math.inf else None
+        timer = loop.call_at(when, notify, due) if when < math.inf else None
         try:
             await due
         finally:

@@ -4,9 +4,9 @@ from returns_pipeline.windows._chunks import chunks_or_timeout
 from returns_pipeline.windows._event_time import (
     Assigner,
     EventWindow,
-    Session,
-    Sliding,
-    Tumbling,
+    SessionWindows,
+    SlidingWindows,
+    TumblingWindows,
     event_windows,
 )
 from returns_pipeline.windows._keyed import keyed_chunks, sessions
@@ -15,9 +15,9 @@ from returns_pipeline.windows._weight import chunks_by_weight, sliding
 __all__ = [
     "Assigner",
     "EventWindow",
-    "Session",
-    "Sliding",
-    "Tumbling",
+    "SessionWindows",
+    "SlidingWindows",
+    "TumblingWindows",
     "chunks_by_weight",
     "chunks_or_timeout",
     "event_windows",

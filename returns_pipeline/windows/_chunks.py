@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 from returns_pipeline._engine.operator import operator, plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, turn, wake
+from returns_pipeline._engine.reader import Pump, Reader, checkpoint, notify
 from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE, check_count, check_seconds
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
 
     def take(self) -> list[T] | F:
         if self._room is not None:
-            wake(self._room)
+            notify(self._room)
         if not self._items:
             return self._alone.pop()
         taken = self._items.copy()
@@ -180,13 +180,13 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
                 break  # the source has swallowed the cancellation
             if len(items) < n and not self._alone:
                 if self._must_pause():
-                    await turn()  # the reader, if it was woken, is scheduled and goes first
+                    await checkpoint()  # the reader, if it was woken, is scheduled and goes first
                     self._looked = self._let = self.loop.time()
                 continue
             if self.reading:
                 self.wake_reader()
                 self.turning = True
-                await turn()
+                await checkpoint()
                 self.turning = False
             while len(items) >= n or self._alone:
                 await self._wait_for_reader()

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from returns_pipeline._engine.operator import check_at_least, plain_iterator
-from returns_pipeline._engine.reader import Pump, turn, wake
+from returns_pipeline._engine.reader import Pump, checkpoint, notify
 from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class DuePump(Pump[T]):
 
     async def let_others_run(self) -> None:
         """Give the event loop a turn."""
-        await turn()
+        await checkpoint()
         self._looked = self._let = self.now()
 
     # The reader.
@@ -214,7 +214,7 @@ class DuePump(Pump[T]):
 
     def make_room(self) -> None:
         """Let the source go on, if it waits."""
-        wake(self._room)
+        notify(self._room)
 
 
 def check_count(name: str, value: int) -> None:

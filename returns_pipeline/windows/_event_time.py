@@ -35,9 +35,9 @@ __all__ = [
     "Assigner",
     "EventWindow",
     "Late",
-    "Session",
-    "Sliding",
-    "Tumbling",
+    "SessionWindows",
+    "SlidingWindows",
+    "TumblingWindows",
     "check_event_windows",
     "event_windows",
     "passing_event_windows",
@@ -73,7 +73,7 @@ class EventWindow(Generic[K_co, T_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Tumbling:
+class TumblingWindows:
     """Windows of one size, end to end: each item is in exactly one.
 
     Attributes:
@@ -94,7 +94,7 @@ class Tumbling:
 
 
 @dataclass(frozen=True, slots=True)
-class Sliding:
+class SlidingWindows:
     """Windows of one size, of which one starts every so often: each item is in several.
 
     Attributes:
@@ -119,7 +119,7 @@ class Sliding:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionWindows:
     """Windows that grow while items come: an item less than a gap away from one joins it.
 
     An item whose timestamp is exactly ``gap`` after the last one begins the next session.
@@ -137,7 +137,7 @@ class Session:
         _check_span("gap", self.gap)
 
 
-Assigner: TypeAlias = Tumbling | Sliding | Session
+Assigner: TypeAlias = TumblingWindows | SlidingWindows | SessionWindows
 """What says which windows an item belongs to."""
 
 Late: TypeAlias = Callable[[T], object] | asyncio.Queue[T]
@@ -181,11 +181,11 @@ def event_windows(
     as if nothing had been there before. (Each of several forgotten windows is given out so, then
     also when the item is in time for others.)
 
-    Sessions (assigner `Session`) merge: an item makes a window from its timestamp to ``gap`` after
-    it, and windows of one key that overlap become one, also with a late item, and also one that has
-    fired and is not yet forgotten. If a session grows past the watermark by that, it fires when the
-    watermark reaches its new end, one pane more and not ``is_late``, else at once. Two windows that
-    only touch do not merge, as in Beam (in Flink they do).
+    Sessions (assigner `SessionWindows`) merge: an item makes a window from its timestamp to ``gap``
+    after it, and windows of one key that overlap become one, also with a late item, and also one
+    that has fired and is not yet forgotten. If a session grows past the watermark by that, it fires
+    when the watermark reaches its new end, one pane more and not ``is_late``, else at once. Two
+    windows that only touch do not merge, as in Beam (in Flink they do).
 
     A quiet source holds its watermark back, and with it every open window. With ``idle_after``,
     the watermark goes on with the running loop's clock when that many seconds have passed without
@@ -210,7 +210,7 @@ def event_windows(
 
     Args:
         source: Read one item at a time, from the first window asked for.
-        assigner: `Tumbling`, `Sliding` or `Session`.
+        assigner: `TumblingWindows`, `SlidingWindows` or `SessionWindows`.
         timestamp: When an item happened, in seconds, from any origin. Of a ``datetime`` give its
             ``timestamp()``.
         key: What an item belongs to, hashable; windows of different keys are apart.
@@ -236,7 +236,7 @@ def event_windows(
     >>> from returns_pipeline.testing import run, timed
     >>> async def main() -> None:
     ...     taps = timed(1.0, 4.0, 2.0, 11.0, 3.0, 30.0)
-    ...     windows = event_windows(taps, Tumbling(10), timestamp=float, allowed_lateness=5)
+    ...     windows = event_windows(taps, TumblingWindows(10), timestamp=float, allowed_lateness=5)
     ...     async with windows.stream() as fired:
     ...         async for window in fired:
     ...             print(window.start, window.items, window.pane, window.is_late)
@@ -295,8 +295,10 @@ def check_event_windows(
     idle_after: float | None,
 ) -> None:
     """Refuse what could not say when a window fires."""
-    if not isinstance(assigner, Tumbling | Sliding | Session):
-        raise TypeError(f"expected Tumbling, Sliding or Session, not {assigner!r}")
+    if not isinstance(assigner, TumblingWindows | SlidingWindows | SessionWindows):
+        raise TypeError(
+            f"expected TumblingWindows, SlidingWindows or SessionWindows, not {assigner!r}"
+        )
     if not (late is None or callable(late) or isinstance(late, asyncio.Queue)):
         raise TypeError(f"late must be a function or an asyncio.Queue, not {late!r}")
     if not allowed_lateness >= 0:
@@ -314,11 +316,11 @@ def check_event_windows(
 
 def _opened(assigner: Assigner, lateness: float) -> _Windows:
     match assigner:
-        case Tumbling(size, offset):
+        case TumblingWindows(size, offset):
             return _Aligned(size, size, offset, lateness)
-        case Sliding(size, every):
+        case SlidingWindows(size, every):
             return _Aligned(size, every, 0.0, lateness)
-        case Session(gap):
+        case SessionWindows(gap):
             return _Sessions(gap, lateness)
 
 

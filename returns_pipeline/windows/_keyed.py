@@ -313,7 +313,7 @@ def _sessions(
     raises is not thrown into the source.
 
     Known elsewhere as ``buffer`` closed by ``debounce`` (Rx), session windows (Flink, Beam, Kafka
-    Streams); those of event time are `event_windows` with `Session`.
+    Streams); those of event time are `event_windows` with `SessionWindows`.
 
     Args:
         source: Read one item at a time, from the first list asked for.

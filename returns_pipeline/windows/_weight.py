@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
 
 from returns_pipeline._engine.operator import operator, plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, wake
+from returns_pipeline._engine.reader import Pump, Reader, notify
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.windows._deadlines import (
     MAX_SLICE,
@@ -343,9 +343,9 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
         else:
             items.clear()
             self._shown = self._skip = 0
-            wake(self._room)
+            notify(self._room)
             return self._passing.pop()
-        wake(self._room)
+        notify(self._room)
         return taken
 
     def dismiss(self) -> None:

@@ -1,4 +1,4 @@
-"""What `broadcast` and `partition` promise."""
+"""What `broadcast` and `split` promise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from returns_pipeline import InvalidArgument
-from returns_pipeline.combine import Branch, broadcast, partition
+from returns_pipeline.combine import Branch, broadcast, split
 from returns_pipeline.errors import BufferOverflow
 from returns_pipeline.testing import inject_everywhere, run, script, timed, timeline
 
@@ -26,7 +26,7 @@ Share = Any
 
 SHARES: dict[str, Callable[..., tuple[Branch[Any], ...]]] = {
     "broadcast": lambda source, **options: broadcast(source, 2, **options),
-    "partition": lambda source, **options: partition(source, str.islower, **options),
+    "split": lambda source, **options: split(source, str.islower, **options),
 }
 each_share = pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
 
@@ -82,7 +82,9 @@ def test_a_source_that_is_none_is_refused_at_the_call(share: Share) -> None:
 
 
 @each_share
-@pytest.mark.parametrize("options", [{"buffer": 0}, {"slow": "never"}], ids=["buffer", "slow"])
+@pytest.mark.parametrize(
+    "options", [{"buffer": 0}, {"overflow": "never"}], ids=["buffer", "overflow"]
+)
 def test_arguments_out_of_range_are_refused_at_the_call(
     share: Share, options: dict[str, Any]
 ) -> None:
@@ -368,9 +370,9 @@ def test_every_branch_gets_every_item_in_order_whatever_their_speeds(
 def test_a_slow_branch_slows_the_source_to_its_buffer(buffer: int) -> None:
     async def main() -> None:
         source = timed(*range(10))
-        fast, slow = broadcast(source, 2, buffer=buffer)
+        fast, overflow = broadcast(source, 2, buffer=buffer)
         reader = asyncio.create_task(read(fast))
-        async with slow.stream() as items:
+        async with overflow.stream() as items:
             for n in range(5):
                 assert await anext(items) == n
                 await asyncio.sleep(1)
@@ -394,11 +396,11 @@ def test_a_branch_that_nobody_reads_stops_the_others_until_it_leaves() -> None:
 
 def test_the_oldest_are_dropped_counted_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        fast, slow = broadcast(timed(*range(10)), 2, buffer=3, slow="drop_oldest")
+        fast, overflow = broadcast(timed(*range(10)), 2, buffer=3, overflow="drop_oldest")
         assert await read(fast) == list(range(10))
-        assert (fast.dropped, slow.dropped) == (0, 7)
+        assert (fast.dropped, overflow.dropped) == (0, 7)
         assert not caplog.records
-        assert await read(slow) == [7, 8, 9]
+        assert await read(overflow) == [7, 8, 9]
         [record] = caplog.records
         assert "branch 1" in record.message
         assert "7 items" in record.message
@@ -412,20 +414,20 @@ def test_each_gap_is_told_of_where_it_is() -> None:
 
     async def main() -> None:
         source = script("(abc)-----(def)--|")
-        fast, slow = broadcast(
+        fast, overflow = broadcast(
             source,
             2,
             buffer=1,
-            slow="drop_oldest",
+            overflow="drop_oldest",
             on_drop=lambda place, count: told.append((place, count)),
         )
         reader = asyncio.create_task(read(fast))
-        async with slow.stream() as items:
+        async with overflow.stream() as items:
             async for item in items:
                 told.append(item)
                 await asyncio.sleep(4)
         assert len(await reader) == 6
-        assert slow.dropped == sum(t[1] for t in told if isinstance(t, tuple))
+        assert overflow.dropped == sum(t[1] for t in told if isinstance(t, tuple))
         assert told == ["a", (1, 1), "c", (1, 2), "f"]
 
     run(main())
@@ -438,8 +440,8 @@ def test_a_reader_that_is_ready_to_go_on_is_not_too_slow_for_a_source_that_never
                 taken.append(await anext(items))
 
     async def main() -> None:
-        dropping = broadcast(endless(), 2, buffer=2, slow="drop_oldest")
-        failing = broadcast(endless(), 2, buffer=2, slow="fail")
+        dropping = broadcast(endless(), 2, buffer=2, overflow="drop_oldest")
+        failing = broadcast(endless(), 2, buffer=2, overflow="fail")
         for branches in dropping, failing:
             seen: list[list[int]] = [[], []]
             readers = [
@@ -455,9 +457,9 @@ def test_a_reader_that_is_ready_to_go_on_is_not_too_slow_for_a_source_that_never
 
 def test_a_branch_that_fails_for_being_slow_first_gives_out_what_it_holds() -> None:
     async def main() -> None:
-        fast, slow = broadcast(timed(*range(10)), 2, buffer=3, slow="fail")
+        fast, overflow = broadcast(timed(*range(10)), 2, buffer=3, overflow="fail")
         assert await read(fast) == list(range(10))
-        items, error = await read_to_the_error(slow)
+        items, error = await read_to_the_error(overflow)
         assert items == [0, 1, 2]
         assert error == BufferOverflow(1, 3)
         assert str(error) == "branch 1 was not read while 3 items waited for it"
@@ -468,7 +470,7 @@ def test_a_branch_that_fails_for_being_slow_first_gives_out_what_it_holds() -> N
 def test_when_all_branches_have_failed_the_source_is_closed() -> None:
     async def main() -> None:
         source = script("(abcdef)------|")
-        left, right = broadcast(source, 2, buffer=2, slow="fail")
+        left, right = broadcast(source, 2, buffer=2, overflow="fail")
         async with left.stream() as items:
             assert await anext(items) == "a"
             await asyncio.sleep(1)
@@ -479,7 +481,7 @@ def test_when_all_branches_have_failed_the_source_is_closed() -> None:
     run(main())
 
 
-# partition
+# split
 
 
 @given(
@@ -496,11 +498,11 @@ def test_sides_are_filter_and_its_contrary_in_any_order_of_reading(
     expected = [list(filter(even, items)), [n for n in items if not even(n)]]
 
     async def together() -> None:
-        sides = partition(timed(*items), even, buffer=buffer)
+        sides = split(timed(*items), even, buffer=buffer)
         assert await asyncio.gather(*map(read, sides)) == expected
 
     async def one_after_the_other() -> None:
-        sides = partition(timed(*items), even, buffer=len(items) + 1)
+        sides = split(timed(*items), even, buffer=len(items) + 1)
         assert await read(sides[first]) == expected[first]
         assert await read(sides[1 - first]) == expected[1 - first]
 
@@ -511,7 +513,7 @@ def test_sides_are_filter_and_its_contrary_in_any_order_of_reading(
 def test_a_side_that_is_full_is_waited_for() -> None:
     async def main() -> None:
         source = timed(*"abcABC")
-        lower, upper = partition(source, str.islower, buffer=2)
+        lower, upper = split(source, str.islower, buffer=2)
         reader = asyncio.create_task(read(upper))
         await asyncio.sleep(1)
         assert source.given == 2
@@ -523,7 +525,7 @@ def test_a_side_that_is_full_is_waited_for() -> None:
 
 def test_a_side_that_is_full_is_an_error_for_both_if_so_chosen() -> None:
     async def main() -> None:
-        lower, upper = partition(timed(*"AabcdB"), str.islower, buffer=3, slow="fail")
+        lower, upper = split(timed(*"AabcdB"), str.islower, buffer=3, overflow="fail")
         assert await read_to_the_error(upper) == (["A"], BufferOverflow(0, 3))
         assert await read_to_the_error(lower) == (["a", "b", "c"], BufferOverflow(0, 3))
 
@@ -532,7 +534,7 @@ def test_a_side_that_is_full_is_an_error_for_both_if_so_chosen() -> None:
 
 def test_sides_that_are_read_together_are_never_too_slow() -> None:
     async def main() -> None:
-        even, odd = partition(endless(), lambda n: n % 3 > 0, buffer=1, slow="fail")
+        even, odd = split(endless(), lambda n: n % 3 > 0, buffer=1, overflow="fail")
         async with even.stream() as a, odd.stream() as b:
             for n in range(0, 300, 3):
                 assert [await anext(b), await anext(a), await anext(a)] == [n, n + 1, n + 2]
@@ -542,7 +544,7 @@ def test_sides_that_are_read_together_are_never_too_slow() -> None:
 
 def test_items_for_a_side_that_has_left_are_counted() -> None:
     async def main() -> None:
-        lower, upper = partition(timed(*"aAbBcC"), str.islower, buffer=1)
+        lower, upper = split(timed(*"aAbBcC"), str.islower, buffer=1)
         await lower.aclose()
         assert await read(upper) == ["A", "B", "C"]
         assert (lower.dropped, upper.dropped) == (3, 0)
@@ -553,7 +555,7 @@ def test_items_for_a_side_that_has_left_are_counted() -> None:
 def test_what_the_predicate_raises_is_raised_by_both_sides() -> None:
     async def main() -> None:
         for side, before in zip(
-            partition(timed(2, 1, 0, 5), lambda n: 1 / n < 1), ([2], [1]), strict=True
+            split(timed(2, 1, 0, 5), lambda n: 1 / n < 1), ([2], [1]), strict=True
         ):
             items, error = await read_to_the_error(side)
             assert items == before
@@ -564,7 +566,7 @@ def test_what_the_predicate_raises_is_raised_by_both_sides() -> None:
 
 def test_a_branch_pipes_like_any_stream() -> None:
     async def main() -> None:
-        even, odd = partition(stream.range(6), lambda n: n % 2 == 0)
+        even, odd = split(stream.range(6), lambda n: n % 2 == 0)
         doubled = stream.map(even, lambda n: 2 * n)
         assert await stream.list(doubled) == [0, 4, 8]
         assert await stream.list(odd[1:]) == [3, 5]
@@ -574,10 +576,10 @@ def test_a_branch_pipes_like_any_stream() -> None:
 
 def test_a_branch_that_failed_gets_nothing_more_though_it_is_read_then() -> None:
     async def main() -> None:
-        fast, slow = broadcast(script("(abc)---def|"), 2, buffer=2, slow="fail")
+        fast, overflow = broadcast(script("(abc)---def|"), 2, buffer=2, overflow="fail")
         reader = asyncio.create_task(read(fast))
         await asyncio.sleep(1)
-        items, error = await read_to_the_error(slow)
+        items, error = await read_to_the_error(overflow)
         assert (items, error) == (["a", "b"], BufferOverflow(1, 2))
         assert await reader == list("abcdef")
 

@@ -20,13 +20,13 @@ from aiostream import Stream, stream
 from returns.result import Result, Success
 
 from returns_pipeline import ResultStream, combine, windows
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline.policies import rate_limit
 from returns_pipeline.testing import FaultInjector, VirtualTimeLoop, Wait, run, timed, timeline
 from returns_pipeline.windows import (
-    Session,
-    Tumbling,
+    SessionWindows,
+    TumblingWindows,
     chunks_by_weight,
     chunks_or_timeout,
     event_windows,
@@ -148,8 +148,8 @@ def broadcast(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
     return branch.stream()._aiterator
 
 
-def partition(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
-    left, _ = combine.partition(source, one, buffer=3)
+def split(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
+    left, _ = combine.split(source, one, buffer=3)
     return left.stream()._aiterator
 
 
@@ -195,13 +195,14 @@ CASES = [
     ),
     Case(
         event_windows,
-        (Tumbling(3),), {"timestamp": number}, ((Tumbling(3),), {"timestamp": number}),
+        (TumblingWindows(3),), {"timestamp": number},
+        ((TumblingWindows(3),), {"timestamp": number}),
         items=lambda given: flat(window.items for window in given), lead=4,
     ),
     Case(
-        event_windows, (Session(1.5),),
+        event_windows, (SessionWindows(1.5),),
         {"timestamp": number, "key": third, "idle_after": 1.0, "max_out_of_orderness": 1.0},
-        ((Tumbling(3),), {"timestamp": number, "idle_after": 1.0}),
+        ((TumblingWindows(3),), {"timestamp": number, "idle_after": 1.0}),
         items=lambda given: flat(window.items for window in given), key=third, lead=5,
     ),
     Case(combine.scan, (None, later), {}, ((None, later), {}), items=same, lead=1),
@@ -227,7 +228,7 @@ CASES = [
         items=lambda given: [result.unwrap()[0] for result in given], lead=2,
     ),
     Case(made_of(broadcast), (), {}, ((), {}), items=same),
-    Case(made_of(partition), (), {}, ((), {}), items=same),
+    Case(made_of(split), (), {}, ((), {}), items=same),
     Case(made_of(flat_map), (), {}, ((), {}), items=values, lead=1),
 ]  # fmt: skip
 
@@ -365,7 +366,7 @@ def test_nor_need_those_that_tell_of_silence_retire_workers_or_space_steps() -> 
         assert await timeline(routed) == [(0, 1), (5, 2), (6, 3), (15, 4)]
         limited = rate_limit(1, per=2.0)(note)
         started = asyncio.get_running_loop().time()
-        given = await asyncio.gather(*[settled(limited()) for _ in range(3)])
+        given = await asyncio.gather(*[to_result(limited()) for _ in range(3)])
         assert [result.unwrap() - started for result in given] == [0, 2, 4]
 
     on_bare_timers(main())

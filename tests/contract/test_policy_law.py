@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.context import StepContext
 from returns_pipeline.policies import (
     RetryPolicy,
@@ -90,7 +90,7 @@ class World:
         async def named(ctx: StepContext) -> Result[Any, Any]:
             token = _path.set((*_path.get(), (name, self._run())))
             try:
-                return await settled(step(ctx))
+                return await to_result(step(ctx))
             finally:
                 _path.reset(token)
 
@@ -126,7 +126,7 @@ class World:
             async def checked(ctx: StepContext) -> Result[Any, Any]:
                 if one_by_one and self.not_undone(_path.get()):
                     self.wrong.append(f"{kind} went on before all was undone")
-                return await settled(self.inside("part", part)(ctx))
+                return await to_result(self.inside("part", part)(ctx))
 
             return checked
 
@@ -134,7 +134,7 @@ class World:
 
         async def watched(ctx: StepContext) -> Result[Any, Any]:
             try:
-                result = await settled(policy(ctx))
+                result = await to_result(policy(ctx))
             except Exception:
                 self.must_be_undone(kind)
                 raise
@@ -168,7 +168,7 @@ class World:
             saga = saga.step(str(place), act, undo=self.undo, retry=RETRY, timeout=limit)
 
         def step(ctx: StepContext) -> Awaitable[Result[Any, Any]]:
-            return settled(saga.run(None, ctx))
+            return to_result(saga.run(None, ctx))
 
         return step
 
@@ -277,12 +277,12 @@ def test_what_is_done_and_not_committed_is_undone_exactly_once(
 
         async def body() -> Result[Any, Any]:
             nonlocal before
-            result = await settled(world.build(tree)(ctx))
+            result = await to_result(world.build(tree)(ctx))
             before = len(world.undone)
             return result if succeeds else Failure("and then it failed")
 
         async def carry_out() -> Result[Any, Any]:
-            return await settled(ctx.run(body()))
+            return await to_result(ctx.run(body()))
 
         task = asyncio.create_task(carry_out())
         if turns is not None:

@@ -15,7 +15,7 @@ from returns.pipeline import flow, is_successful
 from returns.pointfree import bind
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import future_result, settled
+from returns_pipeline._engine.future_results import future_result, to_result
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import ScopeBusy
 from returns_pipeline.testing import run
@@ -101,10 +101,10 @@ def test_it_is_a_future_result_and_its_work_is_done_once() -> None:
         assert await made == IOSuccess(7)
         assert await made.awaitable() == IOSuccess(7)
         assert await made.map(str) == IOSuccess("7")
-        assert await settled(made) == Success(7)
+        assert await to_result(made) == Success(7)
         assert times == [1]
         again = future_result(work(Success(8), times))
-        assert await settled(again) == await settled(again) == Success(8)
+        assert await to_result(again) == await to_result(again) == Success(8)
         assert await again == IOSuccess(8)
         assert times == [1, 1]
 
@@ -138,7 +138,7 @@ def test_a_cancellation_reaches_the_work() -> None:
         return Success(1)
 
     async def main() -> None:
-        for wait in (settled, lambda it: it.awaitable()):
+        for wait in (to_result, lambda it: it.awaitable()):
             task = asyncio.create_task(wait(future_result(hang())))
             await asyncio.sleep(1)
             task.cancel()
@@ -180,7 +180,7 @@ def test_a_step_that_gives_no_result_is_a_type_error(make: Callable[..., Any]) -
 
     async def main() -> None:
         with pytest.raises(TypeError, match="expected a Result, not 1"):
-            await settled(make(wrong()))
+            await to_result(make(wrong()))
 
     run(main())
 
@@ -189,4 +189,4 @@ def test_an_io_result_is_unpacked_too() -> None:
     async def wrapped() -> IOResult[int, str]:
         return IOSuccess(1)
 
-    assert run(settled(wrapped())) == Success(1)  # type: ignore[arg-type]
+    assert run(to_result(wrapped())) == Success(1)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, turn, wait_done
+from returns_pipeline._engine.reader import Pump, Reader, checkpoint, wait_done
 from returns_pipeline.testing import VirtualTimeLoop, advance, run
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Through(Pump[T]):
                 self.wake_reader()
                 if self.turns:
                     self.turning = True
-                    await turn()
+                    await checkpoint()
                     self.turning = False
 
     def has_next(self) -> bool:
@@ -296,7 +296,7 @@ def test_closing_ends_a_read_whose_pump_has_not_made_its_first_step() -> None:
     async def main() -> None:
         reader = Reader(Through(numbers(9)))
         read = asyncio.ensure_future(anext(reader, "the end"))
-        await turn()
+        await checkpoint()
         await reader.aclose()
         assert await read == "the end"
 
@@ -308,7 +308,7 @@ def test_closing_ends_a_read_that_waits_for_one_turn_only() -> None:
         reader = Reader(Through(numbers(9), turns=True))
         assert await anext(reader) == 0
         read = asyncio.ensure_future(anext(reader, "the end"))
-        await turn()  # the read has begun, and its pump's turn is not over
+        await checkpoint()  # the read has begun, and its pump's turn is not over
         await reader.aclose()
         assert await read in {1, "the end"}
         assert await anext(reader, "the end") == "the end"
@@ -322,7 +322,7 @@ def test_a_second_read_at_once_is_an_error_and_does_no_harm(turns: bool) -> None
         reader = Reader(Through(numbers(3, delay=1.0), turns=turns))
         for expected in range(3):
             first = asyncio.ensure_future(anext(reader))
-            await turn()
+            await checkpoint()
             with pytest.raises(RuntimeError, match="another task is reading"):
                 await anext(reader)
             assert await first == expected
@@ -340,7 +340,7 @@ def test_a_read_cancelled_after_any_number_of_turns_loses_nothing(turns: bool) -
             while True:
                 read = asyncio.ensure_future(anext(reader, None))
                 for _ in range(turns_until_cancelled):
-                    await turn()
+                    await checkpoint()
                 read.cancel()
                 await asyncio.wait({read})
                 if read.cancelled():
@@ -436,7 +436,7 @@ def test_a_reader_does_not_spin_while_a_pump_that_was_to_run_on_is_stopped_inste
         reader = Reader(Through(source(), turns=True))
         reading = asyncio.create_task(read(reader))
         for _ in range(turns):
-            await turn()
+            await checkpoint()
         await reader.aclose()
         await reading
 
@@ -577,9 +577,9 @@ def test_a_turn_lets_everything_that_is_ready_run_once() -> None:
         loop = asyncio.get_running_loop()
         loop.call_soon(seen.append, "ready")
         loop.call_soon(loop.call_soon, seen.append, "made ready by it")
-        await turn()
+        await checkpoint()
         assert seen == ["ready"]
-        await turn()
+        await checkpoint()
         assert seen == ["ready", "made ready by it"]
 
     run(main())
@@ -592,10 +592,10 @@ def test_a_turn_can_be_cancelled() -> None:
         async def take_turns() -> None:
             for count in range(9):
                 seen.append(count)
-                await turn()
+                await checkpoint()
 
         task = asyncio.create_task(take_turns())
-        await turn()
+        await checkpoint()
         task.cancel()
         await asyncio.wait({task})
         assert task.cancelled()
@@ -619,7 +619,7 @@ async def cleaning_up(log: list[str], seconds: float) -> None:
 
 async def cancelled(steps: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.create_task(steps)
-    await turn()
+    await checkpoint()
     task.cancel()
     return task
 

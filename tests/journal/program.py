@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import JournalUnavailable
@@ -137,10 +137,10 @@ async def saga(ctx: StepContext) -> None:
         return run
 
     made = Saga("two").step("a", step("0a"), undo=delete).step("b", step("0b"), undo=delete)
-    if (await settled(ctx.run(made.run("", ctx)))) == Success("0b"):
+    if (await to_result(ctx.run(made.run("", ctx)))) == Success("0b"):
         log("committed", "0")
     failing = Saga("fails").step("a", step("1a"), undo=delete).step("b", step("", fail=True))
-    _ = await settled(ctx.run(failing.run("", ctx)))
+    _ = await to_result(ctx.run(failing.run("", ctx)))
 
 
 FORWARD = {"each": each, "lazy": lazily, "hold": hold, "keep": keep, "saga": saga}

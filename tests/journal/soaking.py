@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import JournalError
@@ -160,7 +160,7 @@ async def each_by_itself(ctx: StepContext, names: list[str], *, lazy: bool) -> N
     windows = steps(ctx, names, hold=False)
     if not lazy:
         windows = windows.tap(lambda name: note("committed", name))
-    result = await settled(ctx.run(windows.collect_all()))
+    result = await to_result(ctx.run(windows.collect_all()))
     for name in list_of(result) if lazy else ():
         note("committed", name)  # only now it is certain
 
@@ -173,12 +173,12 @@ async def all_together(ctx: StepContext, names: list[str]) -> None:
     """Write windows; if one fails, or something behind them, all are undone."""
 
     async def all_or_none() -> Result[list[str], str]:
-        result = await settled(steps(ctx, names, hold=True).collect())
+        result = await to_result(steps(ctx, names, hold=True).collect())
         if dice.random() < 0.1:
             raise Planned
         return result
 
-    if isinstance(await settled(ctx.run(all_or_none())), Success):
+    if isinstance(await to_result(ctx.run(all_or_none())), Success):
         for name in names:
             note("committed", name)
 

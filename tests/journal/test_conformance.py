@@ -62,7 +62,7 @@ class MemoryJournal:
         self.store.alive.add(self.owner)
         self.held: dict[str, int] = {}
 
-    async def turn(self) -> None:
+    async def checkpoint(self) -> None:
         """Let others have a turn, as real journals do."""
         await asyncio.sleep(0)
 
@@ -123,7 +123,7 @@ class MemoryJournal:
         if any(intent.id in saga.actions for saga in self.store.sagas.values()):
             raise JournalError("memory", "this id is taken")
         self.opened(intent.saga, intent.saga_name).actions[intent.id] = stored
-        await self.turn()
+        await self.checkpoint()
 
     async def forget(self, ids: Sequence[str], /) -> None:
         found = [(self.saga_of(action), action) for action in ids]
@@ -131,10 +131,10 @@ class MemoryJournal:
             del saga.actions[action]
         for saga in {id(saga): saga for saga, _ in found}.values():
             self.drop(saga)
-        await self.turn()
+        await self.checkpoint()
 
     async def flush(self) -> None:
-        await self.turn()
+        await self.checkpoint()
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         try:
@@ -171,7 +171,7 @@ class MemoryJournal:
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
         found = self.claimable(besides)
         given = self.take(found[0]) if found else None
-        await self.turn()
+        await self.checkpoint()
         return given
 
     def take(self, saga: Saga) -> StoredSaga:
@@ -185,15 +185,15 @@ class MemoryJournal:
             raise LeaseLost("memory", f"saga {saga} is gone")
         self.check(self.store.sagas[saga])
         self.store.sagas[saga].owner = ""
-        await self.turn()
+        await self.checkpoint()
 
     async def defer(self, action: str, reason: str) -> None:
         self.change(action, state="deferred", error=self.text(reason))
-        await self.turn()
+        await self.checkpoint()
 
     async def postpone(self, action: str, error: object, until: float) -> None:
         self.change(action, error=self.words(error), next_attempt=until)
-        await self.turn()
+        await self.checkpoint()
 
     # For people.
 
@@ -206,7 +206,7 @@ class MemoryJournal:
         return StoredSaga(saga.id, saga.name, saga.began, saga.owner, alive, actions)
 
     async def sagas(self) -> list[StoredSaga]:
-        await self.turn()
+        await self.checkpoint()
         sagas = sorted(self.store.sagas.values(), key=lambda saga: -saga.number)
         return [self.seen(saga) for saga in sagas]
 
@@ -222,7 +222,7 @@ class MemoryJournal:
         for action in found:
             again = replace(action, state="pending", attempts=0, next_attempt=0.0)
             self.retried(self.store.sagas[saga], action.id)[action.id] = again
-        await self.turn()
+        await self.checkpoint()
         return len(found)
 
     def retried(self, saga: Saga, action: str) -> dict[str, StoredAction]:
@@ -238,12 +238,12 @@ class MemoryJournal:
         for action in found:
             over = replace(action, state="done", error=f"discarded: {self.text(reason)}")
             self.store.sagas[saga].actions[action.id] = over
-        await self.turn()
+        await self.checkpoint()
         return len(found)
 
     async def close(self) -> None:
         self.store.alive.discard(self.owner)
-        await self.turn()
+        await self.checkpoint()
         self.open()
 
 
@@ -255,15 +255,15 @@ class Mark:
     async def begin(self) -> None:
         attempts = self.journal.saga_of(self.action).actions[self.action].attempts
         self.journal.change(self.action, attempts=attempts + 1)
-        await self.journal.turn()
+        await self.journal.checkpoint()
 
     async def done(self) -> None:
         self.journal.change(self.action, state="done")
-        await self.journal.turn()
+        await self.journal.checkpoint()
 
     async def give_up(self, error: object) -> None:
         self.journal.change(self.action, state="stuck", error=self.journal.words(error))
-        await self.journal.turn()
+        await self.journal.checkpoint()
 
 
 async def silence(journal: MemoryJournal) -> None:

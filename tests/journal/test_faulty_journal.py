@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import JournalError, JournalUnavailable
@@ -90,11 +90,11 @@ class World:
 
     async def forward(self, ctx: StepContext, how: How) -> Result[object, str]:
         if how == "hold":
-            return await settled(ctx.run(self.windows(ctx, 0, 1, 2, hold=True).collect()))
+            return await to_result(ctx.run(self.windows(ctx, 0, 1, 2, hold=True).collect()))
         # Two runs in one context: the second begins where the first has committed.
-        _ = await settled(ctx.run(self.windows(ctx, 0, 1).collect()))
+        _ = await to_result(ctx.run(self.windows(ctx, 0, 1).collect()))
         await self.write("between", ctx)
-        return await settled(ctx.run(self.windows(ctx, 2, 3).collect()))
+        return await to_result(ctx.run(self.windows(ctx, 2, 3).collect()))
 
     def windows(
         self, ctx: StepContext, *numbers: int, hold: bool = False

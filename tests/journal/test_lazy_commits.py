@@ -11,7 +11,7 @@ import pytest
 from returns.result import Failure, Result, Success
 from undoing import in_child, listed, note, registry, undone
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
@@ -58,7 +58,7 @@ def test_a_window_waits_for_the_disk_once_if_commits_are_lazy(
             commits = await counted(journal)
             ctx = StepContext("job", journal=journal)
             windows = ResultStream.of(timed(*range(10))).bind_step(write, ctx)
-            assert await settled(ctx.run(windows.run())) == Success(10)
+            assert await to_result(ctx.run(windows.run())) == Success(10)
             assert len(commits) == expected  # with the last one's commit, before run() gave it
             assert await listed(path) == {}
 

@@ -15,7 +15,7 @@ from returns.result import Failure, Result, Success
 
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
-from returns_pipeline._engine.future_results import settled  # noqa: E402
+from returns_pipeline._engine.future_results import to_result  # noqa: E402
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key  # noqa: E402
 from returns_pipeline.context import StepContext  # noqa: E402
 from returns_pipeline.errors import (  # noqa: E402
@@ -123,7 +123,7 @@ def test_children_steps_and_sagas_are_on_record_too(make: Place) -> None:
                 child = ctx.child("part")
                 await child.register(undo, "child")
                 saga = Saga("ship").step("reserve", reserve, undo=undo)
-                assert await settled(saga.run("r", ctx)) == Success("r")
+                assert await to_result(saga.run("r", ctx)) == Success("r")
                 found = await make.states(journal)
                 assert [argument for argument, _, _ in found["job"]] == [
                     '{"name": "r"}',

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import (
@@ -137,7 +137,7 @@ def test_children_steps_and_sagas_are_on_record_too(path: Path) -> None:
                 child = ctx.child("part")
                 await child.register(undo, "child")
                 saga = Saga("ship").step("reserve", reserve, undo=undo)
-                assert await settled(saga.run("r", ctx)) == Success("r")
+                assert await to_result(saga.run("r", ctx)) == Success("r")
                 found = await states(journal)
                 assert sorted(argument for argument, _, _ in found["job"]) == [
                     '{"name": "child"}',
@@ -165,10 +165,10 @@ def test_a_scope_that_has_settled_all_begins_anew(path: Path) -> None:
                 await ctx.register(undo, name)
                 return Success(name) if name != "bad" else Failure(name)
 
-            assert await settled(ctx.run(body("a"))) == Success("a")
-            assert await settled(ctx.run(body("b"))) == Success("b")
-            assert await settled(ctx.run(body("bad"))) == Failure("bad")
-            assert await settled(ctx.run(body("c"))) == Success("c")
+            assert await to_result(ctx.run(body("a"))) == Success("a")
+            assert await to_result(ctx.run(body("b"))) == Success("b")
+            assert await to_result(ctx.run(body("bad"))) == Failure("bad")
+            assert await to_result(ctx.run(body("c"))) == Success("c")
             for child in ctx.child("1"), ctx.child("2"):
                 await child.register(undo, "d")
                 await child.scope.commit()

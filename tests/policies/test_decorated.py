@@ -14,7 +14,7 @@ import pytest
 from returns.future import FutureResult, future_safe
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, RetriesExhausted, StepTimeout
 from returns_pipeline.policies import (
@@ -142,7 +142,7 @@ def test_a_stack_reads_from_the_outside_in() -> None:
     async def outcome(policy: Any) -> tuple[object, float]:
         begun.clear()
         step: Callable[[], FutureResult[int, object]] = with_policy(hang, policy)
-        result = await settled(step())
+        result = await to_result(step())
         return result.failure(), now()
 
     short = StepTimeout("hang", 2.0)
@@ -199,7 +199,7 @@ def test_what_a_policy_makes_is_printed_compared_pickled_and_frozen(text: str) -
     assert [name for name, each in MADE.items() if each == made] == [text]
     unequal: object = text
     assert made != unequal
-    assert run(settled(loaded(3))) == run(settled(made(3)))
+    assert run(to_result(loaded(3))) == run(to_result(made(3)))
     for name in ("_run", "__name__", "more"):
         with pytest.raises(AttributeError, match="is frozen"):
             setattr(made, name, 1)
@@ -284,16 +284,16 @@ class Service:
 @pytest.mark.parametrize("name", ["retried", "layered", "raced", "bounded"])
 def test_a_step_made_in_a_class_is_a_method(name: str) -> None:
     service = Service(5)
-    assert run(settled(getattr(service, name)(2))) == Success(10)
-    assert run(settled(getattr(Service, name)(service, 2))) == Success(10)
+    assert run(to_result(getattr(service, name)(2))) == Success(10)
+    assert run(to_result(getattr(Service, name)(service, 2))) == Success(10)
     assert getattr(Service, name) is Service.__dict__[name]
     bound = getattr(service, name)
-    assert run(settled(with_timeout(bound, 1.0)(2))) == Success(10)
+    assert run(to_result(with_timeout(bound, 1.0)(2))) == Success(10)
 
 
 def test_arguments_by_name_reach_the_step() -> None:
     for made in MADE.values():
-        assert run(settled(made(key=2))).value_or(None) in {2, (2, 2)}
+        assert run(to_result(made(key=2))).value_or(None) in {2, (2, 2)}
 
 
 def test_one_form_serves_streams_sagas_and_single_steps() -> None:
@@ -318,15 +318,15 @@ def test_one_form_serves_streams_sagas_and_single_steps() -> None:
         return (await flaky(key)).unwrap()
 
     async def main() -> None:
-        assert await settled(with_policy(flaky, EACH)(1)) == Success(1)
+        assert await to_result(with_policy(flaky, EACH)(1)) == Success(1)
         stream = ResultStream.of(timed(1, 2)).bind_future_result(with_policy(flaky, EACH))
-        assert await settled(stream.collect()) == Success([1, 2])
-        assert await settled(Saga("s").step("a", with_policy(flaky, EACH)).run(1)) == Success(1)
-        assert await settled(with_policy(as_future, EACH)(1)) == Success(1)
+        assert await to_result(stream.collect()) == Success([1, 2])
+        assert await to_result(Saga("s").step("a", with_policy(flaky, EACH)).run(1)) == Success(1)
+        assert await to_result(with_policy(as_future, EACH)(1)) == Success(1)
         tries.clear()
         ctx = StepContext("test")
         steps = ResultStream.of(timed(1, 2)).bind_step(with_policy(persist, EACH), ctx)
-        assert await settled(ctx.run(steps.collect())) == Success([1, 2])
+        assert await to_result(ctx.run(steps.collect())) == Success([1, 2])
 
     run(main())
     assert undone == ["1, attempt 1", "2, attempt 3"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.errors import BulkheadFull, CircuitOpen, InvalidArgument
 from returns_pipeline.policies import bulkhead, circuit_breaker, rate_limit
 from returns_pipeline.testing import run
@@ -34,7 +34,7 @@ def test_runs_are_spaced_evenly_behind_a_burst() -> None:
 
     async def main() -> None:
         step = rate_limit(2, per=1.0, burst=3)(note)
-        await gather(*(settled(step(times)) for _ in range(6)))
+        await gather(*(to_result(step(times)) for _ in range(6)))
         assert times == [0.0, 0.0, 0.0, 0.5, 1.0, 1.5]
 
     run(main())
@@ -47,7 +47,7 @@ def test_a_pause_gives_the_burst_back_and_no_more() -> None:
         step = rate_limit(1, burst=2)(note)
         for pause in (0, 0, 0, 100, 0, 0):
             await asyncio.sleep(pause)
-            await settled(step(times))
+            await to_result(step(times))
         assert times == [0.0, 0.0, 1.0, 101.0, 101.0, 102.0]
 
     run(main())
@@ -68,7 +68,7 @@ def test_steps_of_one_limit_share_it_in_the_order_of_their_calls() -> None:
             return Success(1)
 
         one, other = limit(a), limit(b)
-        await gather(*(settled(step()) for step in (one, other, other, one)))
+        await gather(*(to_result(step()) for step in (one, other, other, one)))
         assert order == ["a", "b", "b", "a"]
         assert now() == 3.0
 
@@ -80,7 +80,7 @@ def test_a_cancelled_call_gives_its_place_to_the_next() -> None:
 
     async def main() -> None:
         step = rate_limit(1)(note)
-        calls = [asyncio.ensure_future(settled(step(times))) for _ in range(4)]
+        calls = [asyncio.ensure_future(to_result(step(times))) for _ in range(4)]
         await asyncio.sleep(0.5)
         calls[1].cancel()
         await asyncio.wait(calls)
@@ -94,7 +94,7 @@ def test_a_call_cancelled_in_the_turn_it_was_let_through_gives_its_place_back() 
 
     async def main() -> None:
         step = rate_limit(1)(note)
-        calls = [asyncio.ensure_future(settled(step(times))) for _ in range(3)]
+        calls = [asyncio.ensure_future(to_result(step(times))) for _ in range(3)]
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_at(1.0, calls[1].cancel)  # right behind the limit's timer
         await asyncio.wait(calls)
@@ -119,7 +119,7 @@ def test_no_stretch_of_time_has_more_than_its_share(
         calls = []
         for pause in pauses:
             await asyncio.sleep(pause)
-            calls.append(asyncio.ensure_future(settled(step(times))))
+            calls.append(asyncio.ensure_future(to_result(step(times))))
         if calls:
             await asyncio.wait(calls)
 
@@ -145,17 +145,17 @@ def test_a_breaker_opens_after_failures_in_a_row_and_says_when_to_come_back() ->
         guarded = breaker(step)
         for _ in range(4):
             assert breaker.state == "closed"
-            await settled(guarded())
+            await to_result(guarded())
         assert breaker.state == "open"
         await asyncio.sleep(4)
-        assert await settled(guarded()) == Failure(CircuitOpen("db", 6.0))
+        assert await to_result(guarded()) == Failure(CircuitOpen("db", 6.0))
         assert run_count == 4
         await asyncio.sleep(6)
         assert breaker.state == "half open"
         outcomes[:] = [Success(2), Success(3)]
-        assert await settled(guarded()) == Success(2)
+        assert await to_result(guarded()) == Success(2)
         assert breaker.state == "closed"
-        assert await settled(guarded()) == Success(3)
+        assert await to_result(guarded()) == Success(3)
 
     run(main())
 
@@ -167,10 +167,10 @@ def test_a_failed_trial_opens_it_again() -> None:
     async def main() -> None:
         breaker = circuit_breaker(1, reset_after=10.0)
         guarded = breaker(step)
-        assert await settled(guarded()) == Failure("no")
+        assert await to_result(guarded()) == Failure("no")
         await asyncio.sleep(10)
-        assert await settled(guarded()) == Failure("no")
-        assert await settled(guarded()) == Failure(CircuitOpen("circuit", 10.0))
+        assert await to_result(guarded()) == Failure("no")
+        assert await to_result(guarded()) == Failure(CircuitOpen("circuit", 10.0))
 
     run(main())
 
@@ -209,12 +209,12 @@ def test_only_so_many_trials_at_a_time_and_a_cancelled_one_makes_room() -> None:
         breaker = circuit_breaker(1, reset_after=10.0, half_open=2)
         await breaker(fail)()
         await asyncio.sleep(10)
-        trials = [asyncio.ensure_future(settled(breaker(slow)())) for _ in range(3)]
+        trials = [asyncio.ensure_future(to_result(breaker(slow)())) for _ in range(3)]
         await asyncio.sleep(1)
         assert trials[2].result() == Failure(CircuitOpen("circuit", 0.0))
         trials[0].cancel()
         await asyncio.sleep(0)
-        late = asyncio.ensure_future(settled(breaker(slow)()))
+        late = asyncio.ensure_future(to_result(breaker(slow)()))
         assert await trials[1] == Success(1)
         assert breaker.state == "closed"
         assert await late == Success(1)
@@ -238,9 +238,9 @@ def test_what_began_before_the_state_changed_no_longer_counts() -> None:
 
     async def main() -> None:
         breaker = circuit_breaker(1, reset_after=10.0)
-        success = asyncio.ensure_future(settled(breaker(slow)(Success(1))))
-        failure = asyncio.ensure_future(settled(breaker(slow)(Failure("late"))))
-        bug = asyncio.ensure_future(settled(breaker(broken)()))
+        success = asyncio.ensure_future(to_result(breaker(slow)(Success(1))))
+        failure = asyncio.ensure_future(to_result(breaker(slow)(Failure("late"))))
+        bug = asyncio.ensure_future(to_result(breaker(broken)()))
         await asyncio.sleep(0)
         await breaker(fail)()
         assert await success == Success(1)
@@ -266,7 +266,7 @@ def test_at_most_limit_run_and_the_others_wait_in_order() -> None:
 
     async def main() -> None:
         bounded = bulkhead(2)(step)
-        await gather(*(settled(bounded(number)) for number in range(5)))
+        await gather(*(to_result(bounded(number)) for number in range(5)))
         assert order == [0, 1, 2, 3, 4]
         assert times == [0.0, 0.0, 1.0, 1.0, 2.0]
 
@@ -280,9 +280,9 @@ def test_beyond_the_queue_a_step_is_turned_away_at_once() -> None:
 
     async def main() -> None:
         bounded = bulkhead(1, queue=1, name="db")(step)
-        results = await gather(*(settled(bounded()) for _ in range(3)))
+        results = await gather(*(to_result(bounded()) for _ in range(3)))
         assert results == [Success(1), Success(1), Failure(BulkheadFull("db", 1, 1))]
-        assert await settled(bounded()) == Success(1)
+        assert await to_result(bounded()) == Success(1)
 
     run(main())
 
@@ -300,8 +300,8 @@ def test_an_exception_and_a_cancellation_give_the_place_back() -> None:
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
                 await bound(broken)()
-        running = asyncio.ensure_future(settled(bound(slow)()))
-        waiting = [asyncio.ensure_future(settled(bound(slow)())) for _ in range(3)]
+        running = asyncio.ensure_future(to_result(bound(slow)()))
+        waiting = [asyncio.ensure_future(to_result(bound(slow)())) for _ in range(3)]
         await asyncio.sleep(1)
         waiting[0].cancel()  # while it waits
         await asyncio.sleep(0)
@@ -321,7 +321,7 @@ def test_one_cancelled_in_the_turn_the_place_became_free_is_passed_over() -> Non
 
     async def main() -> None:
         bound = bulkhead(1, queue=2)
-        running, first, second = (asyncio.ensure_future(settled(bound(slow)())) for _ in range(3))
+        running, first, second = (asyncio.ensure_future(to_result(bound(slow)())) for _ in range(3))
         await asyncio.sleep(1)
         running.cancel()
         first.cancel()
@@ -339,14 +339,14 @@ def test_who_is_cancelled_no_longer_counts_as_waiting() -> None:
 
     async def main() -> None:
         bound = bulkhead(1, queue=1)
-        running, first = (asyncio.ensure_future(settled(bound(slow)())) for _ in range(2))
+        running, first = (asyncio.ensure_future(to_result(bound(slow)())) for _ in range(2))
         await asyncio.sleep(1)
         first.cancel()
         await asyncio.sleep(0)
-        second = asyncio.ensure_future(settled(bound(slow)()))
+        second = asyncio.ensure_future(to_result(bound(slow)()))
         assert await running == Success(1)
         assert await second == Success(1)
-        assert (await settled(bound(slow)())) == Success(1)
+        assert (await to_result(bound(slow)())) == Success(1)
 
     run(main())
 
@@ -356,7 +356,7 @@ def test_a_cancelled_call_at_the_head_takes_no_turn() -> None:
 
     async def main() -> None:
         step = rate_limit(1)(note)
-        calls = [asyncio.ensure_future(settled(step(times))) for _ in range(3)]
+        calls = [asyncio.ensure_future(to_result(step(times))) for _ in range(3)]
         # Before the limit's own timer, in the same turn of the loop.
         asyncio.get_running_loop().call_at(1.0, calls[1].cancel)
         await asyncio.wait(calls)

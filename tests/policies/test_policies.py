@@ -12,7 +12,7 @@ import pytest
 import tenacity
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import (
     AllFailed,
@@ -113,7 +113,7 @@ def test_a_failed_attempt_is_undone_before_the_next_one_begins() -> None:
     async def main() -> None:
         ctx = StepContext("test")
         retried = with_retry(flaky, RetryPolicy(attempts=5, wait=2.0))
-        assert await settled(retried(ctx)) == Success("done")
+        assert await to_result(retried(ctx)) == Success("done")
         assert tries == [0.0, 2.0, 4.0]
         assert world.log == ["do try 1", "undo try 1", "do try 2", "undo try 2", "do try 3"]
         assert len(ctx.scope) == 1  # the success is held by the context of the call
@@ -128,7 +128,7 @@ def test_when_the_attempts_are_used_up_every_error_is_there() -> None:
     async def fail() -> Result[int, str]:
         return Failure(next(errors))
 
-    result = run(settled(with_retry(fail, RetryPolicy(attempts=3, wait=1.0))()))
+    result = run(to_result(with_retry(fail, RetryPolicy(attempts=3, wait=1.0))()))
     assert result == Failure(RetriesExhausted(("a", "b", "c")))
     assert result.failure().attempts == 3
     assert str(result.failure()) == "3 attempt(s) failed, the last with 'c'"
@@ -151,7 +151,7 @@ def test_a_named_exception_is_retried_and_others_go_on_at_once(
         assert now() == 2.0
         made[:] = raised[:2]
         short = with_retry(flaky, RetryPolicy(attempts=2, wait=1.0, retry_on=retry_on))
-        assert await settled(short()) == Failure(RetriesExhausted(tuple(raised[:2])))
+        assert await to_result(short()) == Failure(RetriesExhausted(tuple(raised[:2])))
 
     run(main())
 
@@ -174,7 +174,7 @@ def test_a_failure_that_the_policy_does_not_name_is_not_retried() -> None:
 
     async def main() -> None:
         retried = with_retry(fail, RetryPolicy(attempts=3, wait=1.0, retry_on=OSError))
-        result = await settled(retried())
+        result = await to_result(retried())
         assert isinstance(result.failure(), RetriesExhausted)
         assert result.failure().attempts == 1
         assert now() == 0.0
@@ -193,7 +193,7 @@ def test_no_attempt_begins_after_the_total_time() -> None:
 
     async def main() -> None:
         retried = with_retry(slow, RetryPolicy(attempts=99, wait=1.0, total_timeout=5.0))
-        result = await settled(retried(StepContext("test")))
+        result = await to_result(retried(StepContext("test")))
         assert result.failure().attempts == 3
         assert begun == [0.0, 2.0, 4.0]
         assert now() == 5.0  # the attempt under way was not cut off, and no wait came behind it
@@ -231,7 +231,9 @@ def test_on_retry_may_be_a_coroutine_function_and_is_cancelled_with_the_step() -
     async def main() -> None:
         ctx = StepContext("test")
         policy = RetryPolicy(attempts=3, wait=3.0, on_retry=tell)
-        trying = asyncio.ensure_future(settled(with_retry(world.step("a", 0, "fail"), policy)(ctx)))
+        trying = asyncio.ensure_future(
+            to_result(with_retry(world.step("a", 0, "fail"), policy)(ctx))
+        )
         await asyncio.sleep(4)
         trying.cancel()
         await asyncio.wait({trying})
@@ -273,7 +275,7 @@ def test_a_step_is_cancelled_awaited_and_undone_at_its_limit() -> None:
 
     async def main() -> None:
         ctx = StepContext("test")
-        result = await settled(with_timeout(world.step("a", 9.0), 2.0)(ctx))
+        result = await to_result(with_timeout(world.step("a", 9.0), 2.0)(ctx))
         assert result == Failure(StepTimeout("a", 2.0))
         assert now() == 2.0
         assert world.log == ["do a", "cancelled a", "undo a"]
@@ -283,7 +285,9 @@ def test_a_step_is_cancelled_awaited_and_undone_at_its_limit() -> None:
 
 def test_a_step_in_time_is_given_as_it_is_and_its_actions_are_held() -> None:
     world = World()
-    given, report = in_context(lambda ctx: settled(with_timeout(world.step("a", 1.0), 2.0)(ctx)))()
+    given, report = in_context(
+        lambda ctx: to_result(with_timeout(world.step("a", 1.0), 2.0)(ctx))
+    )()
     assert given == Success("a")
     assert [entry.args for entry in report.done] == [("a",)]
 
@@ -293,7 +297,7 @@ def test_a_failure_and_an_exception_in_time_are_the_steps_own() -> None:
 
     async def main() -> None:
         ctx = StepContext("test")
-        result = await settled(with_timeout(world.step("a", 1.0, "fail"), 2.0)(ctx))
+        result = await to_result(with_timeout(world.step("a", 1.0, "fail"), 2.0)(ctx))
         assert result == Failure("a failed")
         with pytest.raises(ZeroDivisionError):
             await with_timeout(world.step("b", 1.0, "raise"), 2.0)(ctx)
@@ -320,10 +324,10 @@ def test_an_inner_limit_never_outlives_the_outer() -> None:
     async def main() -> None:
         async def outer(ctx: StepContext) -> Result[str, str | StepTimeout]:
             assert ctx.deadline == 3.0
-            return await settled(with_timeout(world.step("in", 99.0), 50.0)(ctx))
+            return await to_result(with_timeout(world.step("in", 99.0), 50.0)(ctx))
 
         ctx = StepContext("test")
-        result = await settled(with_timeout(outer, 3.0)(ctx))
+        result = await to_result(with_timeout(outer, 3.0)(ctx))
         assert isinstance(result.failure(), StepTimeout)
         assert now() == 3.0
         assert world.log == ["do in", "cancelled in", "undo in"]
@@ -337,7 +341,7 @@ def test_a_deadline_that_has_passed_leaves_no_time() -> None:
     async def main() -> None:
         await asyncio.sleep(5)
         ctx = StepContext("test", deadline=3.0)
-        result = await settled(with_timeout(world.step("a", 1.0), 2.0)(ctx))
+        result = await to_result(with_timeout(world.step("a", 1.0), 2.0)(ctx))
         assert result == Failure(StepTimeout("a", 0.0))
         assert now() == 5.0
 
@@ -352,7 +356,7 @@ def test_a_step_that_ignores_its_cancellation_is_left_behind_and_reported(
     async def main() -> None:
         ctx = StepContext("test")
         step = with_timeout(world.step("a", 9.0, stubborn=60.0), 2.0, grace=3.0)
-        result = await settled(step(ctx))
+        result = await to_result(step(ctx))
         assert result == Failure(StepTimeout("a", 2.0))
         error = result.failure()
         assert isinstance(error, StepTimeout)
@@ -374,7 +378,7 @@ def test_a_success_after_the_limit_is_undone() -> None:
 
     async def main() -> None:
         ctx = StepContext("test")
-        result = await settled(with_timeout(world.step("a", 9.0, stubborn=1.0), 2.0)(ctx))
+        result = await to_result(with_timeout(world.step("a", 9.0, stubborn=1.0), 2.0)(ctx))
         assert result == Failure(StepTimeout("a", 2.0))
         assert world.log == ["do a", "undo a"]
 
@@ -388,7 +392,7 @@ def test_what_a_step_raises_when_it_is_stopped_is_logged(caplog: pytest.LogCaptu
         finally:
             raise ZeroDivisionError("in the clean-up")
 
-    assert run(settled(with_timeout(messy, 2.0)())) == Failure(StepTimeout("messy", 2.0))
+    assert run(to_result(with_timeout(messy, 2.0)())) == Failure(StepTimeout("messy", 2.0))
     assert "in the clean-up" in caplog.text
 
 
@@ -418,7 +422,7 @@ def test_cancelling_the_caller_stops_the_step_and_undoes_it() -> None:
 def test_the_first_success_wins_and_the_others_are_cancelled_and_undone() -> None:
     world = World()
     steps = race(world.step("slow", 9.0), world.step("fast", 1.0), world.step("bad", 0.5, "fail"))
-    given, report = in_context(lambda ctx: settled(steps(ctx)))()
+    given, report = in_context(lambda ctx: to_result(steps(ctx)))()
     assert given == Success("fast")
     assert world.log == [
         "do slow",
@@ -435,7 +439,7 @@ def test_the_first_success_wins_and_the_others_are_cancelled_and_undone() -> Non
 def test_a_success_in_the_same_turn_is_undone_too() -> None:
     world = World()
     given, report = in_context(
-        lambda ctx: settled(race(world.step("a", 1.0), world.step("b", 1.0))(ctx))
+        lambda ctx: to_result(race(world.step("a", 1.0), world.step("b", 1.0))(ctx))
     )()
     assert given == Success("a")
     assert world.log == ["do a", "do b", "undo b", "undo a"]
@@ -448,7 +452,7 @@ def test_if_all_fail_the_errors_come_in_the_order_of_the_steps() -> None:
     async def main() -> None:
         ctx = StepContext("test")
         steps = race(world.step("a", 3.0, "fail"), world.step("b", 1.0, "fail"))
-        assert await settled(steps(ctx)) == Failure(AllFailed(("a failed", "b failed")))
+        assert await to_result(steps(ctx)) == Failure(AllFailed(("a failed", "b failed")))
         assert len(ctx.scope) == 0
 
     run(main())
@@ -472,7 +476,7 @@ def test_without_a_context_there_is_still_one_winner() -> None:
         return Success(seconds)
 
     async def main() -> None:
-        result = await settled(race(lambda s: wait(s + 1), lambda s: wait(s))(1.0))
+        result = await to_result(race(lambda s: wait(s + 1), lambda s: wait(s))(1.0))
         assert result == Success(1.0)
         assert now() == 1.0
 
@@ -494,7 +498,7 @@ def test_a_losers_failed_undo_is_reported_and_the_winner_still_wins() -> None:
 
     async def main() -> None:
         ctx = StepContext("test")
-        assert await settled(ctx.run(race(loser, winner)(ctx))) == Success("winner")
+        assert await to_result(ctx.run(race(loser, winner)(ctx))) == Success("winner")
         assert [entry.args for entry in ctx.report.failures] == [("loser",)]
 
     run(main())
@@ -511,7 +515,7 @@ def test_a_hedge_starts_another_copy_of_a_slow_step() -> None:
         return Success(seconds)
 
     async def main() -> None:
-        assert await settled(hedge(fetch, after=3.0, copies=3)()) == Success(1.0)
+        assert await to_result(hedge(fetch, after=3.0, copies=3)()) == Success(1.0)
         assert begun == [0.0, 3.0]
         assert now() == 4.0
 
@@ -527,7 +531,7 @@ def test_a_hedge_starts_the_next_copy_at_once_when_all_have_failed() -> None:
         return Failure(f"copy {len(begun)}")
 
     async def main() -> None:
-        result = await settled(hedge(fail, after=3.0, copies=3)())
+        result = await to_result(hedge(fail, after=3.0, copies=3)())
         assert result == Failure(AllFailed(("copy 1", "copy 2", "copy 3")))
         assert begun == [0.0, 1.0, 2.0]
 
@@ -537,7 +541,7 @@ def test_a_hedge_starts_the_next_copy_at_once_when_all_have_failed() -> None:
 def test_a_fast_step_is_not_hedged() -> None:
     world = World()
     hedged = hedge(world.step("a", 1.0), after=3.0)
-    given, _ = in_context(lambda ctx: settled(hedged(ctx)))()
+    given, _ = in_context(lambda ctx: to_result(hedged(ctx)))()
     assert given == Success("a")
     assert world.log == ["do a", "undo a"]
 
@@ -552,7 +556,7 @@ def test_losers_are_stopped_at_the_same_time() -> None:
             world.step("b", 99.0, stubborn=2.0),
             world.step("c", 1.0),
         )
-        assert await settled(steps(ctx)) == Success("c")
+        assert await to_result(steps(ctx)) == Success("c")
         assert now() == 3.0
         await ctx.commit()
 
@@ -575,7 +579,7 @@ def test_a_rollback_may_take_longer_than_the_grace_and_is_awaited(
         return Success(1)
 
     async def main() -> None:
-        result = await settled(with_timeout(step, 2.0, grace=1.0)(StepContext("test")))
+        result = await to_result(with_timeout(step, 2.0, grace=1.0)(StepContext("test")))
         assert result == Failure(StepTimeout("step", 2.0))
         assert now() == 22.0
         assert log == ["undone"]
@@ -627,7 +631,7 @@ def test_all_values_come_in_the_order_of_the_steps() -> None:
 
     async def main() -> None:
         ctx = StepContext("test")
-        assert await settled(together(ctx)) == Success(("a", "b"))
+        assert await to_result(together(ctx)) == Success(("a", "b"))
         assert now() == 3.0
         assert len(ctx.scope) == 2
         await ctx.commit()
@@ -641,7 +645,7 @@ def test_the_first_failure_undoes_all_of_them_newest_first() -> None:
     async def main() -> None:
         ctx = StepContext("test")
         together = all_of(world.step("a", 1.0), world.step("b", 2.0, "fail"), world.step("c", 9.0))
-        assert await settled(together(ctx)) == Failure("b failed")
+        assert await to_result(together(ctx)) == Failure("b failed")
         assert world.log == ["do a", "do b", "do c", "undo b", "cancelled c", "undo c", "undo a"]
         assert now() == 2.0
 
@@ -667,7 +671,7 @@ def test_steps_that_ran_side_by_side_are_undone_by_the_order_of_registration() -
         a, b, c = twice("a", 2, 4), twice("b", 1, 2), twice("c", 0, 5)
         both = all_of(with_retry(a, RetryPolicy(2)), with_timeout(b, 9.0))
         after = all_of(both, race(c), world.step("d", 20, "fail"))
-        assert await settled(ctx.run(after(ctx))) == Failure("d failed")
+        assert await to_result(ctx.run(after(ctx))) == Failure("d failed")
         assert world.log[2:] == [
             "undo a at 6",
             "undo c at 5",
@@ -691,7 +695,7 @@ def test_without_fail_fast_all_are_run_and_all_are_undone() -> None:
             world.step("c", 1.0, "fail"),
             fail_fast=False,
         )
-        assert await settled(together(ctx)) == Failure(AllFailed(("a failed", "c failed")))
+        assert await to_result(together(ctx)) == Failure(AllFailed(("a failed", "c failed")))
         assert now() == 3.0
         assert world.log[-1] == "undo b"
         assert len(ctx.scope) == 0
@@ -712,7 +716,7 @@ def test_at_most_limit_run_at_a_time() -> None:
         return Success(1)
 
     async def main() -> None:
-        result = await settled(all_of(*[count] * 10, limit=3)())
+        result = await to_result(all_of(*[count] * 10, limit=3)())
         assert result == Success([1] * 10)  # a list beyond eight
         assert now() == 4.0
         assert most == 3
@@ -741,7 +745,7 @@ def test_without_a_context_the_first_failure_cancels_the_others() -> None:
         return Success(1)
 
     async def main() -> None:
-        assert await settled(all_of(wait, fail)()) == Failure("no")
+        assert await to_result(all_of(wait, fail)()) == Failure("no")
         assert now() == 0.0
 
     run(main())
@@ -756,7 +760,7 @@ def test_a_failed_tier_is_undone_before_the_next_one_starts() -> None:
         Tier("primary", world.step("a", 1.0, "fail")),
         Tier("regional", world.step("b", 9.0), world.step("c", 1.0)),
     )
-    given, _ = in_context(lambda ctx: settled(steps(ctx)))()
+    given, _ = in_context(lambda ctx: to_result(steps(ctx)))()
     assert given == Success("c")
     assert world.log == ["do a", "undo a", "do b", "do c", "cancelled b", "undo b", "undo c"]
 
@@ -769,7 +773,7 @@ def test_failures_carry_tier_index_and_strategy_in_order() -> None:
     )
 
     async def main() -> None:
-        result = await settled(steps(StepContext("test")))
+        result = await to_result(steps(StepContext("test")))
         assert result == Failure(
             AllFailed(
                 (
@@ -834,8 +838,8 @@ def test_the_context_may_stand_anywhere_and_have_a_name() -> None:
     async def main() -> None:
         ctx = StepContext("test")
         timed = with_timeout(step, 1.0)
-        assert await settled(timed(2, ctx, 3)) == Success(6)
-        assert await settled(timed(2, factor=4, ctx=ctx)) == Success(8)
+        assert await to_result(timed(2, ctx, 3)) == Success(6)
+        assert await to_result(timed(2, factor=4, ctx=ctx)) == Success(8)
         assert len(ctx.scope) == 2
         assert timed.__name__ == "step"
         await ctx.commit()
@@ -863,7 +867,7 @@ def test_they_go_wherever_a_step_goes() -> None:
     async def main() -> None:
         async with StepContext("test") as ctx:
             collected = ResultStream.of(timed(1, 2)).bind_step(patient, ctx).collect()
-            assert await settled(ctx.run(collected)) == Success([1, 2])
+            assert await to_result(ctx.run(collected)) == Success([1, 2])
         assert tries == [1, 1, 2]
         assert world.log == ["undo 1"]
 
@@ -871,7 +875,7 @@ def test_they_go_wherever_a_step_goes() -> None:
             return Success(value + 1)
 
         saga = Saga("s").step("a", with_timeout(simple, 1.0))
-        assert await settled(saga.run(1)) == Success(2)
+        assert await to_result(saga.run(1)) == Success(2)
 
     run(main())
 
@@ -901,11 +905,11 @@ def test_what_steps_inside_did_is_undone_too_when_a_step_is_left_behind(inner: s
         async def one(_: int, own: StepContext) -> Result[str, str]:
             return await deaf(own)
 
-        return await settled(ResultStream.of(timed(1)).bind_step(one, ctx).collect())
+        return await to_result(ResultStream.of(timed(1)).bind_step(one, ctx).collect())
 
     async def in_saga(ctx: StepContext) -> Result[str, str]:
         saga = Saga("s").step("a", give, undo=world.undo).step("b", deaf_in_saga)
-        return await settled(saga.run("output", ctx))
+        return await to_result(saga.run("output", ctx))
 
     async def give(value: str) -> Result[str, str]:
         return Success(value)
@@ -935,7 +939,7 @@ def test_what_steps_inside_did_is_undone_too_when_a_step_is_left_behind(inner: s
             return Success("never")
 
         limited = with_timeout(step, 2.0, grace=1.0)
-        assert await settled(limited(ctx)) == Failure(StepTimeout("step", 2.0))
+        assert await to_result(limited(ctx)) == Failure(StepTimeout("step", 2.0))
         assert now() == 3.0
         undone = ["undo output", "undo outer"] if inner == "saga" else ["undo first", "undo outer"]
         assert world.log == undone
@@ -953,7 +957,7 @@ def test_steps_side_by_side_in_one_that_is_left_behind_are_undone_newest_first()
     async def main() -> None:
         ctx = StepContext("test")
         limited = with_timeout(together, 2.0, grace=1.0)
-        assert await settled(limited(ctx)) == Failure(StepTimeout("all_of", 2.0))
+        assert await to_result(limited(ctx)) == Failure(StepTimeout("all_of", 2.0))
         assert world.log == ["do a", "do b", "undo b", "undo a"]
         await asyncio.sleep(1000)
 
@@ -966,7 +970,9 @@ def test_the_grace_is_one_for_all_that_are_stopped() -> None:
 
     async def main() -> None:
         ctx = StepContext("test")
-        assert await settled(race(*stubborn, world.step("d", 1.0), grace=3.0)(ctx)) == Success("d")
+        assert await to_result(race(*stubborn, world.step("d", 1.0), grace=3.0)(ctx)) == Success(
+            "d"
+        )
         assert now() == 4.0
         await ctx.commit()
         await asyncio.sleep(1000)
@@ -1009,7 +1015,7 @@ def test_a_success_in_the_turn_in_which_the_limit_is_noticed_is_undone() -> None
 
     async def main() -> None:
         ctx = StepContext("test")
-        result = await settled(with_timeout(close, 2.0)(ctx))
+        result = await to_result(with_timeout(close, 2.0)(ctx))
         assert (result == Success("close")) == (len(ctx.scope) == 1)
         assert (result == Success("close")) == (world.log == [])
         await ctx.commit()
@@ -1028,8 +1034,8 @@ def test_the_winner_counts_also_if_another_raises_in_the_same_turn() -> None:
 
     async def main() -> None:
         for steps in (race(broken, good), race(good, broken)):
-            assert await settled(steps(StepContext("test"))) == Success(1)
-            assert await settled(steps()) == Success(1)
+            assert await to_result(steps(StepContext("test"))) == Success(1)
+            assert await to_result(steps()) == Success(1)
 
     run(main())
 
@@ -1054,6 +1060,6 @@ def test_one_that_succeeds_right_behind_the_winner_does_not_disturb_it() -> None
 
         loop.call_later(1, open_all)
         steps = race(wait_for("a"), wait_for("b"))
-        assert await settled(steps(StepContext("test"))) == Success("b")
+        assert await to_result(steps(StepContext("test"))) == Success("b")
 
     run(main())

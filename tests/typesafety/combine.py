@@ -23,11 +23,11 @@ from returns_pipeline.combine import (
     distinct_until_changed,
     merge,
     merge_prioritized,
-    partition,
     prefetch,
     route,
     scan,
     select,
+    split,
     take_until,
     throttle,
     zip_results,
@@ -116,18 +116,18 @@ def is_int(item: int | str) -> TypeIs[int]:
 def shared(ints: Stream[int], either: AsyncIterable[int | str], branch: Branch[int]) -> None:
     """As many branches as were asked for; a side is as narrow as the predicate says."""
     assert_type(broadcast(ints, 2, buffer=8), tuple[Branch[int], Branch[int]])
-    assert_type(broadcast(ints, 3, slow="fail"), tuple[Branch[int], Branch[int], Branch[int]])
+    assert_type(broadcast(ints, 3, overflow="fail"), tuple[Branch[int], Branch[int], Branch[int]])
     assert_type(broadcast(ints, len("four")), tuple[Branch[int], ...])
-    assert_type(partition(ints, lambda n: n.bit_length() > 3), tuple[Branch[int], Branch[int]])
-    assert_type(partition(either, is_int), tuple[Branch[int], Branch[int | str]])
+    assert_type(split(ints, lambda n: n.bit_length() > 3), tuple[Branch[int], Branch[int]])
+    assert_type(split(either, is_int), tuple[Branch[int], Branch[int | str]])
     assert_type((branch.place, branch.dropped), tuple[int, int])
     numbers: Stream[int] = branch
     overflow = BufferOverflow(1, 64)
     assert_type((overflow.place, overflow.limit), tuple[int, int])
     del numbers
-    broadcast(ints, 2, slow="often")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    broadcast(ints, 2, overflow="often")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     broadcast(ints)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    partition(ints, lambda n: n.upper())  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
+    split(ints, lambda n: n.upper())  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
     Branch(ints)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     branch.dropped = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     BufferOverflow(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -242,7 +242,7 @@ def piped(
     assert_type(ints | pipe.debounce(0.5), Stream[int])
     assert_type(ints | pipe.route(str, doubles), Stream[float])
     assert_type(ints | pipe.broadcast(2), tuple[Branch[int], ...])
-    assert_type(ints | pipe.partition(low), tuple[Branch[int], Branch[int]])
+    assert_type(ints | pipe.split(low), tuple[Branch[int], Branch[int]])
     pipe.merge(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     pipe.concat(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     pipe.zip_results(ints)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -254,7 +254,7 @@ def piped(
     pipe.debounce()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     pipe.route(str)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     pipe.broadcast("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    pipe.partition(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pipe.split(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def halves(key: str, items: AsyncIterator[int]) -> AsyncIterator[Result[float, OSError]]:

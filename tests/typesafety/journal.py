@@ -37,6 +37,8 @@ from returns_pipeline.journal import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from returns_pipeline.compensation.protocol import OperableJournal
+
 
 async def takes_any(journal: Journal, intent: Intent) -> None:
     """Any journal will do for a scope."""
@@ -70,6 +72,20 @@ async def of_ones_own(journal: RecoverableJournal, mark: ActionRecord, intent: I
     await none.begin("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await none.done("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await none.give_up()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def by_people(journal: OperableJournal) -> None:
+    """The command line looks, retries and discards."""
+    assert_type(await journal.sagas(), list[StoredSaga])
+    assert_type(await journal.retry("saga"), int)
+    assert_type(await journal.discard("saga", "why"), int)
+    assert_type(await journal.close(), None)
+    await journal.sagas(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    none: OperableJournal = "journal"  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await none.close()
 
 
 async def check(path: Path, registry: CompensationRegistry) -> None:

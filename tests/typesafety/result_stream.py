@@ -9,11 +9,11 @@ from aiostream import Stream
 from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import FailedItems, ResultStream, StreamEmpty, cases
+from returns_pipeline import FailedItems, ResultStream, StreamEmpty, cases, to_result
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 
 
 class NoStock(Exception):
@@ -96,8 +96,8 @@ def values(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(s.tap_async(note, concurrency=2, ordered=False), ResultStream[int, ValueError])
     assert_type(s.flat_map(many, concurrency=2), ResultStream[bytes, ValueError | KeyError])
     assert_type(s.chunks_or_timeout(500, 2.0), ResultStream[list[int], ValueError])
-    assert_type(s.until(stop), ResultStream[int, ValueError])
-    assert_type(s.until(stop=stop), ResultStream[int, ValueError])
+    assert_type(s.drain_on(stop), ResultStream[int, ValueError])
+    assert_type(s.drain_on(stop=stop), ResultStream[int, ValueError])
     assert_type(s.successes(), Stream[int])
     s.map(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.bind(str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -111,7 +111,7 @@ def values(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     s.tap_async(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.flat_map(reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.chunks_or_timeout("500", 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    s.until(2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.drain_on(2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.map_async(double, 8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
@@ -210,3 +210,12 @@ def variance(s: ResultStream[bool, NoStock]) -> ResultStream[int, Exception]:
 def wrong_variance(s: ResultStream[int, Exception]) -> ResultStream[bool, NoStock]:
     """But not the other way round."""
     return s  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+async def to_a_value(
+    step: FutureResult[int, ValueError], coroutine: Awaitable[Result[str, KeyError]]
+) -> None:
+    """A step of either form, and a terminal, give the plain Result."""
+    assert_type(await to_result(step), Result[int, ValueError])
+    assert_type(await to_result(coroutine), Result[str, KeyError])
+    await to_result(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

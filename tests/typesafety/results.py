@@ -117,8 +117,8 @@ def source_first(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(results.lash_async(s, recover_async), ResultStream[int | bool, Refused])
     assert_type(results.tap_failure(s, print), ResultStream[int, ValueError])
     assert_type(results.tap_failure_async(s, note_error), ResultStream[int, ValueError])
-    assert_type(results.until_result(s, stop), ResultStream[int, ValueError])
-    assert_type(results.until_result(s, stop=stop), ResultStream[int, ValueError])
+    assert_type(results.drain_on(s, stop), ResultStream[int, ValueError])
+    assert_type(results.drain_on(s, stop=stop), ResultStream[int, ValueError])
     assert_type(results.ensure(s, positive, error=str), ResultStream[int, ValueError | str])
     assert_type(results.tap_async(s, note, concurrency=2), ResultStream[int, ValueError])
     assert_type(
@@ -147,7 +147,7 @@ def source_first(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     results.lash_async(s, recover)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.tap_failure(s, str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.tap_failure_async(s, look_at)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    results.until_result(s, 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    results.drain_on(s, 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.successes(results.successes(s))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.failures(results.successes(s))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -181,7 +181,7 @@ def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(s | pipe.lash_async(recover_async), ResultStream[int | bool, Refused])
     assert_type(s | pipe.tap_failure(look_at), ResultStream[int, ValueError])
     assert_type(s | pipe.tap_failure_async(note_error), ResultStream[int, ValueError])
-    assert_type(s | pipe.until_result(stop), ResultStream[int, ValueError])
+    assert_type(s | pipe.drain_on(stop), ResultStream[int, ValueError])
     assert_type(s | pipe.ensure(positive, error=negative), ResultStream[int, ValueError | KeyError])
     assert_type(s | pipe.tap_async(note, concurrency=2), ResultStream[int, ValueError])
     assert_type(
@@ -213,5 +213,5 @@ def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     _ = s | pipe.tap_failure_async(note)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.successes() | pipe.failures()  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.failures() | pipe.successes()  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
-    _ = s | pipe.until_result(2.0)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
+    _ = s | pipe.drain_on(2.0)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.chunks_or_timeout("500", 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]

@@ -13,9 +13,9 @@ from returns_pipeline import ResultStream, pipe
 from returns_pipeline.windows import (
     Assigner,
     EventWindow,
-    Session,
-    Sliding,
-    Tumbling,
+    SessionWindows,
+    SlidingWindows,
+    TumblingWindows,
     chunks_by_weight,
     event_windows,
     keyed_chunks,
@@ -142,37 +142,41 @@ def another_pipe(flights: AsyncIterator[Flight]) -> None:
 def by_event_time(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> None:
     """Without a key function the key is None; the items keep their type."""
     assert_type(
-        event_windows(flights, Tumbling(60), timestamp=lambda flight: flight.at),
+        event_windows(flights, TumblingWindows(60), timestamp=lambda flight: flight.at),
         Stream[EventWindow[None, Flight]],
     )
     assert_type(
         event_windows(
-            flights, Sliding(60, 20), timestamp=lambda f: f.at, key=lambda f: f.number, late=print
+            flights,
+            SlidingWindows(60, 20),
+            timestamp=lambda f: f.at,
+            key=lambda f: f.number,
+            late=print,
         ),
         Stream[EventWindow[int, Flight]],
     )
     assert_type(
-        event_windows.raw(flights, Session(60), timestamp=size),
+        event_windows.raw(flights, SessionWindows(60), timestamp=size),
         AsyncIterator[EventWindow[None, Flight]],
     )
     assert_type(
-        stream | event_windows.pipe(Session(60), timestamp=size, key=carrier),
+        stream | event_windows.pipe(SessionWindows(60), timestamp=size, key=carrier),
         Stream[EventWindow[str, Flight]],
     )
     assert_type(
-        stream | pipe.event_windows(Tumbling(60, offset=5), timestamp=size),
+        stream | pipe.event_windows(TumblingWindows(60, offset=5), timestamp=size),
         Stream[EventWindow[None, Flight]],
     )
-    any_of_them: Assigner = Tumbling(60)
+    any_of_them: Assigner = TumblingWindows(60)
     event_windows(flights, any_of_them, timestamp=size, late=carrier, idle_after=3)
-    event_windows(flights, Tumbling(60))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    event_windows(flights, TumblingWindows(60))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     event_windows(flights, 60.0, timestamp=size)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    event_windows(flights, Tumbling(60), timestamp=carrier)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    event_windows(flights, Tumbling(60), timestamp=size, late=length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    pipe.event_windows(Tumbling(60))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    Tumbling()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    Sliding(60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    Session("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    event_windows(flights, TumblingWindows(60), timestamp=carrier)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    event_windows(flights, TumblingWindows(60), timestamp=size, late=length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pipe.event_windows(TumblingWindows(60))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    TumblingWindows()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SlidingWindows(60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SessionWindows("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     _: Assigner = 60.0  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
@@ -190,11 +194,13 @@ def what_an_event_window_holds(window: EventWindow[str, Flight]) -> None:
 def by_event_time_as_a_method(flights: ResultStream[Flight, ValueError]) -> None:
     """As the operator, on values."""
     assert_type(
-        flights.event_windows(Tumbling(60), timestamp=lambda f: f.at),
+        flights.event_windows(TumblingWindows(60), timestamp=lambda f: f.at),
         ResultStream[EventWindow[None, Flight], ValueError],
     )
     assert_type(
-        flights.event_windows(Session(60), timestamp=lambda f: f.at, key=lambda f: f.carrier),
+        flights.event_windows(
+            SessionWindows(60), timestamp=lambda f: f.at, key=lambda f: f.carrier
+        ),
         ResultStream[EventWindow[str, Flight], ValueError],
     )
-    flights.event_windows(Tumbling(60), timestamp=carrier)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flights.event_windows(TumblingWindows(60), timestamp=carrier)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.future_results import settled
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import RetriesExhausted, StepTimeout
 from returns_pipeline.policies import (
@@ -51,24 +51,24 @@ def in_saga(step: Step) -> Step:
     """Run it within a saga's step, by the context of the saga."""
 
     async def body(ctx: StepContext) -> Result[Any, Any]:
-        return await settled(step(ctx))
+        return await to_result(step(ctx))
 
-    return lambda ctx: settled(Saga("s").step("a", body, timeout=99.0).run(ctx, ctx))
+    return lambda ctx: to_result(Saga("s").step("a", body, timeout=99.0).run(ctx, ctx))
 
 
 def in_stream(step: Step, *, concurrency: int) -> Step:
     async def each(ctx: StepContext) -> Result[Any, Any]:
         async def one(_: int, own: StepContext) -> Result[Any, Any]:
-            return await settled(step(own))
+            return await to_result(step(own))
 
         stream = ResultStream.of(timed(1)).bind_step(one, ctx, concurrency=concurrency)
-        return await settled(stream.collect())
+        return await to_result(stream.collect())
 
     return each
 
 
 def in_run(step: Step) -> Step:
-    return lambda ctx: settled(ctx.child("in").run(settled(step(ctx.child("in2")))))
+    return lambda ctx: to_result(ctx.child("in").run(to_result(step(ctx.child("in2")))))
 
 
 AROUND: dict[str, Callable[[Step], Step]] = {
@@ -164,7 +164,7 @@ def test_in_a_saga_too_and_also_by_a_limit_of_the_sagas_own() -> None:
     async def main() -> None:
         ctx = StepContext("test", deadline=5.0)
         await in_saga(look)(ctx)
-        result = await settled(in_saga(with_timeout(hang, 50.0))(ctx))
+        result = await to_result(in_saga(with_timeout(hang, 50.0))(ctx))
         assert isinstance(result.failure(), StepTimeout)
         assert now() == 5.0
 
@@ -177,7 +177,7 @@ def test_a_deadline_that_cuts_a_wait_short_fails_at_once_with_the_errors_so_far(
 
     async def main() -> None:
         ctx = StepContext("test", deadline=5.0)
-        result = await settled(with_retry(fail, RetryPolicy(9, wait=100.0))(ctx))
+        result = await to_result(with_retry(fail, RetryPolicy(9, wait=100.0))(ctx))
         assert result == Failure(RetriesExhausted(("no",)))
         assert now() == 0.0
 

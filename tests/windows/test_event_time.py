@@ -13,7 +13,13 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline import InvalidArgument, ResultStream
 from returns_pipeline.testing import Wait, run, script, timed, timeline
-from returns_pipeline.windows import EventWindow, Session, Sliding, Tumbling, event_windows
+from returns_pipeline.windows import (
+    EventWindow,
+    SessionWindows,
+    SlidingWindows,
+    TumblingWindows,
+    event_windows,
+)
 from returns_pipeline.windows._event_time import _Aligned, _EventPump, _Sessions
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # 10 brings the watermark to the end of the first window: half-open, 10 is in the next.
             [1, 9.5, 10, 19, 20],
-            Tumbling(10),
+            TumblingWindows(10),
             {},
             [
                 (0, 10, [1, 9.5], 0, ON_TIME),
@@ -57,7 +63,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # Watermarks: -2, 1, -, 8, 9: nothing ends before the source does, nothing is late.
             [1, 4, 2, 11, 12, 9],
-            Tumbling(10),
+            TumblingWindows(10),
             {"max_out_of_orderness": 3},
             [(0, 10, [1, 4, 2, 9], 0, ON_TIME), (10, 20, [11, 12], 0, ON_TIME)],
             id="out of order within the bound",
@@ -65,7 +71,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # At 13 the watermark is 10: the window fires, and 9 finds it forgotten.
             [1, 13, 9, 14],
-            Tumbling(10),
+            TumblingWindows(10),
             {"max_out_of_orderness": 3},
             [
                 (0, 10, [1], 0, ON_TIME),
@@ -77,7 +83,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # 12 fires it; 3 and 4 come while the watermark is below 15; at 15 it is forgotten.
             [1, 12, 3, 4, 15, 5],
-            Tumbling(10),
+            TumblingWindows(10),
             {"allowed_lateness": 5},
             [
                 (0, 10, [1], 0, ON_TIME),
@@ -91,14 +97,14 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # Nothing was in 0..10 before the watermark passed: its first pane is a late one.
             [12, 3, 4],
-            Tumbling(10),
+            TumblingWindows(10),
             {"allowed_lateness": 5},
             [(0, 10, [3], 0, LATE), (0, 10, [3, 4], 1, LATE), (10, 20, [12], 0, ON_TIME)],
             id="a window that opens late",
         ),
         pytest.param(
             [-7, -5, 3, 8],
-            Tumbling(10, offset=3),
+            TumblingWindows(10, offset=3),
             {},
             [(-7, 3, [-7, -5], 0, ON_TIME), (3, 13, [3, 8], 0, ON_TIME)],
             id="offset, and times before the origin",
@@ -106,7 +112,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # Each item is in two windows; windows without an item do not exist.
             [1, 6, 11, 30],
-            Sliding(10, 5),
+            SlidingWindows(10, 5),
             {},
             [
                 (-5, 5, [1], 0, ON_TIME),
@@ -121,7 +127,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # size 5 every 3: 0-5, 3-8, 6-11, ...: 4 is in two, 5 and 2 in one.
             [2, 4, 5, 9],
-            Sliding(5, 3),
+            SlidingWindows(5, 3),
             {},
             [
                 (0, 5, [2, 4], 0, ON_TIME),
@@ -134,7 +140,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # 12 fires -5..5 and 0..10. 4 belonged to both, 7 to 0..10 and 5..15.
             [1, 12, 4, 7],
-            Sliding(10, 5),
+            SlidingWindows(10, 5),
             {"allowed_lateness": 3},
             [
                 (-5, 5, [1], 0, ON_TIME),
@@ -150,7 +156,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # 3 is within 5 of 0, 7.9 within 5 of 3; 12.9 is exactly 5 after 7.9: a new session.
             [0, 3, 7.9, 12.9, 30],
-            Session(5),
+            SessionWindows(5),
             {},
             [
                 (0, 12.9, [0, 3, 7.9], 0, ON_TIME),
@@ -162,7 +168,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # 4 joins 0..5 and 8..13, which have not fired; items stay in the order they came.
             [8, 0, 4, 30],
-            Session(5),
+            SessionWindows(5),
             {"max_out_of_orderness": 20},
             [(0, 13, [8, 0, 4], 0, ON_TIME), (30, 35, [30], 0, ON_TIME)],
             id="an item that bridges two sessions",
@@ -171,7 +177,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
             # At 10, 0..6 fires. 5 makes it and 10..16 one, which ends at 16: not late. 20 fires
             # that, and opens 20..26. 12 makes it 0..18, behind the watermark: at once.
             [0, 10, 5, 20, 12, 40],
-            Session(6),
+            SessionWindows(6),
             {"allowed_lateness": 100},
             [
                 (0, 6, [0], 0, ON_TIME),
@@ -185,7 +191,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # At 13 0..5 is forgotten (5 + 7 = 12): 3 finds nothing and is too late itself.
             [0, 13, 3],
-            Session(5),
+            SessionWindows(5),
             {"allowed_lateness": 4},
             [
                 (0, 5, [0], 0, ON_TIME),
@@ -198,7 +204,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
             # 6 is too late for a session of its own (6 + 5 + 2 = 13), as nothing is left to join.
             # 9 is not, and does not reach 13..18: 9 + 5 = 14 > 13, so it does join it.
             [0, 13, 6, 9],
-            Session(5),
+            SessionWindows(5),
             {"allowed_lateness": 2},
             [
                 (0, 5, [0], 0, ON_TIME),
@@ -211,7 +217,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
             # 20 fires 0..5 and 7..12. 1 makes the first one longer, at once; 4 makes both one. That
             # is to be forgotten at 12 + 20, but 7.5 and 8 put it off to 33.
             [0, 7, 20, 1, 4, 7.5, 32, 8, 33, 8],
-            Session(5),
+            SessionWindows(5),
             {"allowed_lateness": 20},
             [
                 (0, 5, [0], 0, ON_TIME),
@@ -229,7 +235,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # As above, but nothing late comes at 32: what was put off is forgotten all the same.
             [0, 7, 20, 4, 7.5, 32, 33, 8],
-            Session(5),
+            SessionWindows(5),
             {"allowed_lateness": 20},
             [
                 (0, 5, [0], 0, ON_TIME),
@@ -245,7 +251,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         pytest.param(
             # 8..13 has fired twice when it is merged into 0..5, which has fired once.
             [0, 8, 20, 8.5, 4],
-            Session(5),
+            SessionWindows(5),
             {"allowed_lateness": 50},
             [
                 (0, 5, [0], 0, ON_TIME),
@@ -256,7 +262,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
             ],
             id="the panes of a merged session count on from the greater number",
         ),
-        pytest.param([], Tumbling(10), {}, [], id="nothing"),
+        pytest.param([], TumblingWindows(10), {}, [], id="nothing"),
     ],
 )
 def test_table(
@@ -272,7 +278,7 @@ def test_keys_have_windows_of_their_own_and_one_watermark() -> None:
         taps = timed((1, "b"), (2, "a"), (3, "b"), (11, "c"), (25, "a"), (4, "b"))
         windows = event_windows(
             taps,
-            Tumbling(10),
+            TumblingWindows(10),
             timestamp=lambda tap: tap[0],
             key=lambda tap: tap[1],
             allowed_lateness=100,
@@ -294,7 +300,7 @@ def test_sessions_of_several_keys_fire_by_their_ends() -> None:
     async def main() -> None:
         taps = timed((0, "a"), (1, "b"), (2, "a"), (4, "b"), (9, "c"))
         windows = event_windows(
-            taps, Session(3), timestamp=lambda tap: tap[0], key=lambda tap: tap[1]
+            taps, SessionWindows(3), timestamp=lambda tap: tap[0], key=lambda tap: tap[1]
         )
         assert [(w.key, w.start, w.end) for _, w in await timeline(windows)] == [
             ("b", 1, 4), ("a", 0, 5), ("b", 4, 7), ("c", 9, 12),
@@ -308,7 +314,7 @@ def test_a_merged_session_was_opened_when_its_first_part_was() -> None:
         taps = timed((8, "a"), (8, "b"), (0, "a"), (4, "a"))
         windows = event_windows(
             taps,
-            Session(5),
+            SessionWindows(5),
             timestamp=lambda tap: tap[0],
             key=lambda tap: tap[1],
             max_out_of_orderness=100,
@@ -321,11 +327,13 @@ def test_a_merged_session_was_opened_when_its_first_part_was() -> None:
 
 
 def test_a_pane_given_out_does_not_change_when_the_next_comes() -> None:
-    panes = fired([1, 12, 3], Tumbling(10), allowed_lateness=5)
+    panes = fired([1, 12, 3], TumblingWindows(10), allowed_lateness=5)
     assert [items for _, _, items, _, _ in panes] == [[1], [1, 3], [12]]
 
 
-@pytest.mark.parametrize("assigner", [Tumbling(10), Sliding(10, 10), Session(10)])
+@pytest.mark.parametrize(
+    "assigner", [TumblingWindows(10), SlidingWindows(10, 10), SessionWindows(10)]
+)
 def test_what_is_too_late_goes_to_late_and_nowhere_else(assigner: Assigner) -> None:
     taken: list[float] = []
     panes = fired([1, 30, 2, 31], assigner, late=taken.append)
@@ -335,7 +343,7 @@ def test_what_is_too_late_goes_to_late_and_nowhere_else(assigner: Assigner) -> N
 
 def test_an_item_in_time_for_one_of_its_windows_is_not_too_late() -> None:
     taken: list[float] = []
-    panes = fired([1, 12, 7], Sliding(10, 5), late=taken.append)
+    panes = fired([1, 12, 7], SlidingWindows(10, 5), late=taken.append)
     assert taken == []
     assert (5, 15, [12, 7], 0, ON_TIME) in panes
 
@@ -349,7 +357,9 @@ def test_late_may_be_asynchronous_and_the_source_waits_for_it() -> None:
             taken.append((asyncio.get_running_loop().time(), at))
 
         source = timed(1.0, 30.0, 2.0, 3.0, 31.0)
-        async with event_windows(source, Tumbling(10), timestamp=float, late=take).stream() as got:
+        async with event_windows(
+            source, TumblingWindows(10), timestamp=float, late=take
+        ).stream() as got:
             assert (await anext(got)).items == [1]
             assert (await anext(got)).items == [30, 31]
         assert taken == [(5, 2.0), (10, 3.0)]
@@ -361,7 +371,7 @@ def test_late_may_be_a_queue_and_the_source_waits_for_room() -> None:
     async def main() -> None:
         queue: asyncio.Queue[float] = asyncio.Queue(1)
         source = timed(1.0, 30.0, 2.0, 3.0, 31.0)
-        windows = event_windows.raw(source, Tumbling(10), timestamp=float, late=queue)
+        windows = event_windows.raw(source, TumblingWindows(10), timestamp=float, late=queue)
         assert (await anext(windows)).items == [1]
         rest = asyncio.ensure_future(anext(windows))
         await asyncio.sleep(100)
@@ -377,7 +387,9 @@ def test_closing_while_late_waits_for_room() -> None:
     async def main() -> None:
         queue: asyncio.Queue[float] = asyncio.Queue(1)
         source = timed(1.0, 30.0, 2.0, 3.0, 31.0)
-        async with event_windows(source, Tumbling(10), timestamp=float, late=queue).stream() as got:
+        async with event_windows(
+            source, TumblingWindows(10), timestamp=float, late=queue
+        ).stream() as got:
             assert (await anext(got)).items == [1]
             await asyncio.sleep(1)
         assert source.opened == source.closed
@@ -396,7 +408,7 @@ def test_what_a_function_raises_comes_after_the_open_windows(failing: str) -> No
         kwargs: dict[str, Any] = {"timestamp": float, failing: fail}
         source = timed(1.0, 30.0, 2.0, 31.0)
         given = await timeline(
-            event_windows(source, Tumbling(10), **kwargs), error=ZeroDivisionError
+            event_windows(source, TumblingWindows(10), **kwargs), error=ZeroDivisionError
         )
         assert [w.items for _, w in given if isinstance(w, EventWindow)] == [[1], [30]]
         assert isinstance(given[-1][1], ZeroDivisionError)
@@ -409,7 +421,8 @@ def test_what_a_function_raises_comes_after_the_open_windows(failing: str) -> No
 def test_a_timestamp_that_is_not_finite_is_refused(at: float) -> None:
     async def main() -> None:
         given = await timeline(
-            event_windows(timed(1.0, at, 2.0), Tumbling(10), timestamp=float), error=InvalidArgument
+            event_windows(timed(1.0, at, 2.0), TumblingWindows(10), timestamp=float),
+            error=InvalidArgument,
         )
         assert [type(entry) for _, entry in given] == [EventWindow, InvalidArgument]
 
@@ -426,39 +439,42 @@ def quiet(source: Any, assigner: Assigner, idle_after: float | None, **kwargs: A
 
 def test_a_quiet_source_holds_its_windows_back_unless_asked() -> None:
     source = timed(1.0, 4.0, Wait(100), 12.0)
-    assert quiet(source, Tumbling(10), None) == [(100, [1, 4]), (100, [12])]
+    assert quiet(source, TumblingWindows(10), None) == [(100, [1, 4]), (100, [12])]
 
 
 def test_the_clock_moves_the_watermark_of_a_quiet_source_from_its_last_item() -> None:
     """The watermark is at 4 when the silence begins, so the window's end is 6 seconds away."""
     source = timed(1.0, Wait(3), 4.0, Wait(100), 12.0)
-    assert quiet(source, Tumbling(10), 2.0) == [(3 + 6, [1, 4]), (103, [12])]
+    assert quiet(source, TumblingWindows(10), 2.0) == [(3 + 6, [1, 4]), (103, [12])]
 
 
 def test_the_clock_moves_nothing_before_the_silence_is_long_enough() -> None:
     source = timed(1.0, Wait(3), 4.0, Wait(100), 12.0)
-    assert quiet(source, Tumbling(10), 20.0) == [(23, [1, 4]), (103, [12])]
+    assert quiet(source, TumblingWindows(10), 20.0) == [(23, [1, 4]), (103, [12])]
 
 
 def test_slack_is_waited_for_also_while_it_is_quiet() -> None:
     source = timed(4.0, Wait(100), 12.0)
-    assert quiet(source, Tumbling(10), 2.0, max_out_of_orderness=3) == [(9, [4]), (100, [12])]
+    assert quiet(source, TumblingWindows(10), 2.0, max_out_of_orderness=3) == [
+        (9, [4]),
+        (100, [12]),
+    ]
 
 
 def test_items_that_keep_coming_are_no_silence() -> None:
     source = timed(*(step for at in range(9) for step in (at / 10, Wait(1.75))))
-    assert quiet(source, Tumbling(10), 2.0) == [(9 * 1.75, [at / 10 for at in range(9)])]
+    assert quiet(source, TumblingWindows(10), 2.0) == [(9 * 1.75, [at / 10 for at in range(9)])]
 
 
 def test_the_clock_reaches_several_ends_one_after_the_other() -> None:
     source = timed(1.0, Wait(0.5), 4.0, Wait(100))
-    assert quiet(source, Sliding(10, 5), 1.0) == [(1.5, [1, 4]), (6.5, [1, 4])]
+    assert quiet(source, SlidingWindows(10, 5), 1.0) == [(1.5, [1, 4]), (6.5, [1, 4])]
 
 
 def test_the_clock_goes_no_further_than_open_windows_need() -> None:
     """What comes after a long silence is not late for it."""
     source = timed(4.0, Wait(1000), 11.0, 12.0)
-    assert fired(source, Tumbling(10), idle_after=1.0) == [
+    assert fired(source, TumblingWindows(10), idle_after=1.0) == [
         (0, 10, [4], 0, ON_TIME),
         (10, 20, [11, 12], 0, ON_TIME),
     ]
@@ -467,13 +483,13 @@ def test_the_clock_goes_no_further_than_open_windows_need() -> None:
 def test_a_jump_in_event_time_brings_the_timer_forward() -> None:
     """Armed for an end an hour away, it is wanted much earlier once time has jumped."""
     source = timed(0.0, Wait(5), 3597.0, Wait(10_000))
-    assert quiet(source, Tumbling(3600), 2.0) == [(8, [0, 3597])]
+    assert quiet(source, TumblingWindows(3600), 2.0) == [(8, [0, 3597])]
 
 
 def test_time_for_which_the_source_was_kept_waiting_is_no_silence() -> None:
     async def main() -> None:
         source = timed(1.0, 12.0, 13.0, Wait(1), 14.0, Wait(100), 50.0)
-        windows = event_windows(source, Tumbling(10), timestamp=float, idle_after=2.0)
+        windows = event_windows(source, TumblingWindows(10), timestamp=float, idle_after=2.0)
         given = await timeline(windows, pause=60.0)
         assert [w.items for _, w in given] == [[1], [12, 13, 14], [50]]
 
@@ -482,7 +498,7 @@ def test_time_for_which_the_source_was_kept_waiting_is_no_silence() -> None:
 
 def test_a_quiet_source_of_sessions() -> None:
     source = timed(1.0, Wait(1), 3.0, Wait(100), 50.0)
-    assert quiet(source, Session(5), 2.0) == [(6, [1, 3]), (101, [50])]
+    assert quiet(source, SessionWindows(5), 2.0) == [(6, [1, 3]), (101, [50])]
 
 
 # State.
@@ -506,12 +522,12 @@ class Counting:
 @pytest.mark.parametrize(
     ("assigner", "lateness", "most"),
     [
-        (Tumbling(10), 0.0, 1),
-        (Tumbling(10), 30.0, 4),
-        (Sliding(10, 5), 0.0, 2),
-        (Sliding(10, 5), 10.0, 4),
-        (Session(0.5), 0.0, 1),
-        (Session(0.5), 10.0, 11),
+        (TumblingWindows(10), 0.0, 1),
+        (TumblingWindows(10), 30.0, 4),
+        (SlidingWindows(10, 5), 0.0, 2),
+        (SlidingWindows(10, 5), 10.0, 4),
+        (SessionWindows(0.5), 0.0, 1),
+        (SessionWindows(0.5), 10.0, 11),
     ],
 )
 def test_state_is_freed_behind_the_watermark(
@@ -540,7 +556,11 @@ def test_state_of_many_keys_is_freed_too() -> None:
     async def main() -> None:
         source = Counting(range(5000))
         windows: Any = event_windows.raw(
-            source, Session(1.5), timestamp=float, key=lambda at: at % 1000, allowed_lateness=3.0
+            source,
+            SessionWindows(1.5),
+            timestamp=float,
+            key=lambda at: at % 1000,
+            allowed_lateness=3.0,
         )
         source.pump = windows._pump
         async for _ in windows:
@@ -562,7 +582,9 @@ def test_a_failure_comes_out_at_once_and_fires_nothing() -> None:
     got: list[Any] = []
 
     async def read() -> None:
-        results = ResultStream.from_results(source()).event_windows(Tumbling(10), timestamp=float)
+        results = ResultStream.from_results(source()).event_windows(
+            TumblingWindows(10), timestamp=float
+        )
         async with results.stream() as items:
             got.extend([item.map(lambda w: w.items) async for item in items])
 
@@ -576,25 +598,29 @@ def test_a_failure_comes_out_at_once_and_fires_nothing() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Tumbling(0),
-        lambda: Tumbling(-1.0),
-        lambda: Tumbling(math.nan),
-        lambda: Tumbling(math.inf),
-        lambda: Tumbling(10, offset=math.nan),
-        lambda: Sliding(0, 1),
-        lambda: Sliding(1, 0),
-        lambda: Sliding(5, 6),
-        lambda: Session(0),
-        lambda: Session(math.inf),
-        lambda: event_windows(timed(1.0), Tumbling(1), timestamp=float, allowed_lateness=-1),
-        lambda: event_windows(timed(1.0), Tumbling(1), timestamp=float, allowed_lateness=math.nan),
-        lambda: event_windows(timed(1.0), Tumbling(1), timestamp=float, max_out_of_orderness=-1),
+        lambda: TumblingWindows(0),
+        lambda: TumblingWindows(-1.0),
+        lambda: TumblingWindows(math.nan),
+        lambda: TumblingWindows(math.inf),
+        lambda: TumblingWindows(10, offset=math.nan),
+        lambda: SlidingWindows(0, 1),
+        lambda: SlidingWindows(1, 0),
+        lambda: SlidingWindows(5, 6),
+        lambda: SessionWindows(0),
+        lambda: SessionWindows(math.inf),
+        lambda: event_windows(timed(1.0), TumblingWindows(1), timestamp=float, allowed_lateness=-1),
         lambda: event_windows(
-            timed(1.0), Tumbling(1), timestamp=float, max_out_of_orderness=math.inf
+            timed(1.0), TumblingWindows(1), timestamp=float, allowed_lateness=math.nan
         ),
-        lambda: event_windows(timed(1.0), Tumbling(1), timestamp=float, idle_after=0),
+        lambda: event_windows(
+            timed(1.0), TumblingWindows(1), timestamp=float, max_out_of_orderness=-1
+        ),
+        lambda: event_windows(
+            timed(1.0), TumblingWindows(1), timestamp=float, max_out_of_orderness=math.inf
+        ),
+        lambda: event_windows(timed(1.0), TumblingWindows(1), timestamp=float, idle_after=0),
         lambda: ResultStream.of(timed(1.0)).event_windows(
-            Tumbling(1), timestamp=float, idle_after=-1
+            TumblingWindows(1), timestamp=float, idle_after=-1
         ),
     ],
     ids=map(str, range(16)),
@@ -604,7 +630,7 @@ def test_numbers_out_of_range_are_refused_at_the_call(make: Any) -> None:
         make()
 
 
-@pytest.mark.parametrize("wrong", [{"assigner": 5.0}, {"assigner": Tumbling(1), "late": 3}])
+@pytest.mark.parametrize("wrong", [{"assigner": 5.0}, {"assigner": TumblingWindows(1), "late": 3}])
 def test_things_of_another_kind_are_refused_at_the_call(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         _ = event_windows(timed(1.0), timestamp=float, **wrong)
@@ -665,7 +691,7 @@ def test_aligned_windows_against_their_definition(
                 give(start, late=ON_TIME)
         watermark = moved
     assert fired(
-        at, Sliding(size, every), allowed_lateness=lateness, max_out_of_orderness=slack
+        at, SlidingWindows(size, every), allowed_lateness=lateness, max_out_of_orderness=slack
     ) == (expected)
 
 
@@ -673,7 +699,7 @@ def test_aligned_windows_against_their_definition(
 def test_sessions_lose_nothing_and_end_as_if_all_had_been_sorted(
     at: list[float], gap: float, lateness: float, slack: float
 ) -> None:
-    panes = fired(at, Session(gap), allowed_lateness=lateness, max_out_of_orderness=slack)
+    panes = fired(at, SessionWindows(gap), allowed_lateness=lateness, max_out_of_orderness=slack)
     for start, end, items, number, _ in panes:
         assert items
         assert start == min(items)
@@ -698,7 +724,7 @@ def test_sessions_lose_nothing_and_end_as_if_all_had_been_sorted(
 
 @given(at=stamps, gap=st.integers(1, 9).map(float))
 def test_every_item_is_in_a_pane_whatever_comes_when(at: list[float], gap: float) -> None:
-    for assigner in (Tumbling(gap), Session(gap)):
+    for assigner in (TumblingWindows(gap), SessionWindows(gap)):
         got = sorted(item for _, _, items, _, _ in fired(at, assigner) for item in items)
         assert got == sorted(at)
 
@@ -708,7 +734,7 @@ def test_script_paced_by_the_clock() -> None:
 
     async def main() -> None:
         source = script("a-b--c|", values={"a": 1.0, "b": 9.0, "c": 10.0})
-        windows = event_windows(source, Tumbling(10), timestamp=float)
+        windows = event_windows(source, TumblingWindows(10), timestamp=float)
         assert [(at, w.items) for at, w in await timeline(windows)] == [
             (5.0, [1, 9]), (6.0, [10]),
         ]  # fmt: skip

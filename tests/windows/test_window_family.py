@@ -15,7 +15,7 @@ from returns.result import Failure, Result, Success
 from returns_pipeline import InvalidArgument, ResultStream, pipe
 from returns_pipeline.testing import VirtualTimeLoop, Wait, run, script, timed, timeline
 from returns_pipeline.windows import (
-    Tumbling,
+    TumblingWindows,
     chunks_by_weight,
     chunks_or_timeout,
     keyed_chunks,
@@ -439,7 +439,7 @@ refused: dict[str, Callable[[], object]] = {
     "piped by key": lambda: pipe.keyed_chunks(0, 1.0, key=str),
     "piped sliding": lambda: pipe.sliding(0),
     "piped event time": lambda: pipe.event_windows(
-        Tumbling(1), timestamp=float, allowed_lateness=-1
+        TumblingWindows(1), timestamp=float, allowed_lateness=-1
     ),
     "raw": lambda: sliding.raw(timed(1), 0),
     "method by weight": lambda: results().chunks_by_weight(0, 1.0, weight=float),
@@ -533,7 +533,9 @@ def test_failures_lose_and_move_nothing_whatever_the_reader_takes(pause: float) 
 def test_until_flushes_what_is_open() -> None:
     async def main() -> None:
         stop = asyncio.Event()
-        stream = of_results("a", "b", Wait(1000), "c").keyed_chunks(9, 900.0, key=first).until(stop)
+        stream = (
+            of_results("a", "b", Wait(1000), "c").keyed_chunks(9, 900.0, key=first).drain_on(stop)
+        )
         asyncio.get_running_loop().call_later(5, stop.set)
         assert await timeline(stream) == [(5, Success(("a", ["a"]))), (5, Success(("b", ["b"])))]
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar,
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from returns_pipeline._engine.cancellation import Whole
+from returns_pipeline._engine.cancellation import ShieldedFuture
 from returns_pipeline.errors import (
     ArgumentsNotRecordable,
     InvalidArgument,
@@ -391,9 +391,9 @@ class PostgresJournal:
         row, changed = self._change(action, columns)
         await self._ask("change", row, changed, saga=self._actions[action].saga)
 
-    def change_whole(self, action: str, **columns: object) -> Whole[None]:
+    def change_whole(self, action: str, **columns: object) -> ShieldedFuture[None]:
         """Do so; who is cancelled meanwhile is told when it is done."""
-        whole: Whole[None] = Whole()
+        whole: ShieldedFuture[None] = ShieldedFuture()
         try:
             row, changed = self._change(action, columns)
             saga = self._actions[action].saga

@@ -10,7 +10,7 @@ import socket
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from returns_pipeline._engine.cancellation import done_within, wait_through
+from returns_pipeline._engine.cancellation import done_within, wait_uncancelled
 from returns_pipeline.errors import (
     JournalCorrupt,
     JournalError,
@@ -177,7 +177,7 @@ class Session:
         except asyncio.CancelledError:
             if not await done_within(task, _MOMENT):
                 _ = task.cancel()
-                _ = await wait_through(task)
+                _ = await wait_uncancelled(task)
             if not task.cancelled() and task.exception() is None:
                 task.result().terminate()
             raise

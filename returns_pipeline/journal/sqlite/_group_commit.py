@@ -21,7 +21,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from returns_pipeline._engine.cancellation import Whole, finish
+from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
 from returns_pipeline.journal.sqlite._owner_locks import forks
 
@@ -130,9 +130,9 @@ class GroupCommit:
         self._ask(work, future)
         return await future
 
-    def do_whole(self, work: Callable[[sqlite3.Connection], T]) -> Whole[T]:
+    def do_whole(self, work: Callable[[sqlite3.Connection], T]) -> ShieldedFuture[T]:
         """Do the same; who is cancelled meanwhile is told when it is done."""
-        whole: Whole[T] = Whole()
+        whole: ShieldedFuture[T] = ShieldedFuture()
         self._ask(work, whole.future)
         return whole
 
@@ -190,7 +190,7 @@ class GroupCommit:
             if not self._stopping:
                 self._stopping = True
                 self._hands.put(None)
-        _, cancelled = await finish(asyncio.to_thread(thread.join))
+        _, cancelled = await shielded(asyncio.to_thread(thread.join))
         try:
             if self._thread is thread:
                 self._begin_anew()

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from returns_pipeline._engine.cancellation import Whole, finish
+from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
 from returns_pipeline.errors import InvalidArgument, JournalError
 from returns_pipeline.journal._arguments import encode_arguments
 from returns_pipeline.journal.sqlite._group_commit import GroupCommit
@@ -156,7 +156,7 @@ class SqliteJournal:
         if not self._lazy:
             return self._writer.do_whole(work)
         self._writer.owe(work)
-        done: Whole[None] = Whole()
+        done: ShieldedFuture[None] = ShieldedFuture()
         done.future.set_result(None)
         return done
 
@@ -183,7 +183,7 @@ class SqliteJournal:
         work = partial(self._store.claim, frozenset(besides))
         while True:
             try:
-                saga, cancelled = await finish(self._writer.do_whole(work))
+                saga, cancelled = await shielded(self._writer.do_whole(work))
             except SagaUnreadable as error:
                 _log.error("%s", error)  # and those that can be read do not wait for it
                 continue
@@ -218,7 +218,7 @@ class SqliteJournal:
         """Change a few columns of an action, if this process has it."""
         await self._do(partial(self._store.change, action, what, values))
 
-    def change_whole(self, action: str, what: str, *values: object) -> Whole[None]:
+    def change_whole(self, action: str, what: str, *values: object) -> ShieldedFuture[None]:
         """Do so; who is cancelled meanwhile is told when it is done."""
         return self._writer.do_whole(partial(self._store.change, action, what, values))
 
