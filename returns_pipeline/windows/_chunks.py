@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
+from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.operator import operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, checkpoint, notify
 from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE, check_count, check_seconds
@@ -98,8 +99,6 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
 
     __slots__ = (
         "_alone",
-        "_armed",
-        "_deadline",
         "_due",
         "_flushed_by",
         "_items",
@@ -111,6 +110,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         "_source",
         "_stride",
         "_timeout",
+        "_timer",
     )
 
     def __init__(
@@ -125,8 +125,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         self._alone: list[F] = []  # what flushed the list, behind it: at most one
         self._due = False  # the open list's time has passed
         self._room: asyncio.Future[None] | None = None  # the task, waiting for the reader
-        self._armed: asyncio.TimerHandle | None = None
-        self._deadline = math.inf
+        self._timer = DeadlineTimer()
         self._looked = 0.0
         self._let = 0.0  # when other tasks were last let run
         self._stride = 1
@@ -148,6 +147,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         taken = self._items.copy()
         self._items.clear()  # in place: the running loop below appends to this very list
         self._due = False
+        self._timer.deadline = math.inf  # the handle stays, for the next list
         self._mark = 1
         return taken
 
@@ -161,9 +161,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
             async with plain_iterator(self._source) as source:
                 await self._fill(source)
         finally:
-            if self._armed is not None:
-                self._armed.cancel()
-                self._armed = None
+            self._timer.cancel()
 
     async def _fill(self, source: AsyncIterator[Any]) -> None:
         items = self._items
@@ -204,15 +202,13 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         held = len(self._items)
         pause = False
         if held == 1:
-            self._deadline = now + self._timeout
-            if self._armed is None and self._deadline != math.inf:
-                self._armed = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
+            self._timer.set(self.loop, now + self._timeout, self._on_due)
         else:
             if now - self._looked > MAX_SLICE:
                 self._stride = 1
             elif self._stride < MAX_STRIDE:
                 self._stride *= 2
-            if now >= self._deadline and not self._due:
+            if now >= self._timer.deadline and not self._due:
                 # The source did not let the timer's callback run.
                 self._due = pause = True
                 self.wake_reader()
@@ -222,16 +218,6 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         self._mark = min(held + self._stride, self._n)
         return pause
 
-    def _on_timer(self, when: float) -> None:
-        # One handle serves list after list: it is moved on when it fires for one that has been
-        # handed out, so that a list closed by its size costs no timer. Deadlines are compared to
-        # the time it was set for, not to the clock: some loops fire a little early. The handle
-        # itself need not know that time: uvloop's rounds it, and has none if it is due at once.
-        self._armed = None
-        if not self._items:
-            return
-        if self._deadline <= when:
-            self._due = True
-            self.wake_reader()
-        else:
-            self._armed = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
+    def _on_due(self, _deadline: float) -> None:
+        self._due = True
+        self.wake_reader()

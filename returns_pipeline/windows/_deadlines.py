@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.operator import check_at_least, plain_iterator
 from returns_pipeline._engine.reader import Pump, checkpoint, notify
 from returns_pipeline.errors import InvalidArgument
@@ -27,7 +28,6 @@ T = TypeVar("T")
 MAX_STRIDE: Final = 256
 # How long, in seconds, such a source may keep the event loop from its other tasks.
 MAX_SLICE: Final = 0.005
-_NEVER: Final = (math.inf, 0.0)
 
 
 class DuePump(Pump[T]):
@@ -41,14 +41,14 @@ class DuePump(Pump[T]):
     """
 
     __slots__ = (
-        "_armed",
+        "_check_at",
         "_let",
         "_looked",
         "_room",
         "_source",
         "_stopped",
         "_stride",
-        "_target",
+        "_timer",
         "due",
         "lag",
     )
@@ -62,8 +62,8 @@ class DuePump(Pump[T]):
         self._stopped = False  # the clock, while the source waits
         self._source = source
         self._room: asyncio.Future[None] | None = None  # the task, waiting for the reader
-        self._armed: asyncio.TimerHandle | None = None
-        self._target = _NEVER  # the deadline that the timer is set for, and its lag
+        self._timer = DeadlineTimer()
+        self._check_at = math.inf  # the deadline that the timer is set for, without the lag
         self._looked = 0.0
         self._let = 0.0  # when other tasks were last let run
         self._stride = 1
@@ -111,42 +111,38 @@ class DuePump(Pump[T]):
 
     def must_pause(self, now: float) -> bool:
         """Say whether it is time to `look_up`; cheaper than that, and early rather than late."""
-        return now >= self._target[0] or now - self._let > MAX_SLICE
+        return now >= self._check_at or now - self._let > MAX_SLICE
 
     def arm(self) -> None:
         """Set the timer for the earliest deadline.
 
         If it is set, it stays: a new window's deadline is never before that of an older one.
         """
-        if self._armed is None:
-            deadline = self.next_deadline()
-            if deadline != math.inf:
-                self._target = deadline, self.lag
-                self._armed = self.loop.call_at(deadline + self.lag, self._on_timer)
+        if not self._timer.is_armed:
+            self._check_at = self.next_deadline()
+            self._set_timer()
 
     def arm_for(self, deadline: float) -> None:
         """Set the timer, or set it forward, if something may be due then."""
-        if self._armed is not None and self._target[0] > deadline:
+        if self._check_at > deadline:
             self._disarm()
         self.arm()
 
-    def _disarm(self) -> None:
-        if self._armed is not None:
-            self._armed.cancel()
-            self._armed = None
-            self._target = _NEVER
+    def _set_timer(self) -> None:
+        self._timer.set(self.loop, self._check_at + self.lag, self._on_due)
 
-    def _on_timer(self) -> None:
-        self._armed = None
+    def _disarm(self) -> None:
+        self._timer.cancel()
+        self._check_at = math.inf
+
+    def _on_due(self, _: float) -> None:
         if self._stopped:
-            return
-        deadline, lag = self._target
-        self._target = _NEVER
-        if lag == self.lag:
-            # Some loops fire a little early: what the timer was set for is due.
-            self.expire(max(deadline, self.now()))
-            if self.due:
-                self.wake_reader()
+            return  # it is armed when the clock runs on
+        # What the timer was set for is due, also by a loop that fires a little early.
+        self.expire(max(self._check_at, self.now()))
+        self._check_at = math.inf
+        if self.due:
+            self.wake_reader()
         self.arm()
 
     async def look_up(self, now: float) -> int:
@@ -202,7 +198,10 @@ class DuePump(Pump[T]):
             self._stopped = False
             self.lag += self.loop.time() - started
             if not self.closed:
-                self.arm()
+                if self._timer.is_armed:
+                    self._set_timer()  # it comes later, by the time that is not counted
+                else:
+                    self.arm()
 
     async def wait_for_reader(self) -> None:
         """Let the source wait until the reader has made room."""
