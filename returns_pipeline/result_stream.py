@@ -15,7 +15,7 @@ from returns_pipeline._engine.concurrent_map import (
     map_concurrently,
     map_only_concurrently,
 )
-from returns_pipeline._engine.fan_in import BUFFER, Merging
+from returns_pipeline._engine.fan_in import BUFFER, FairMerge
 from returns_pipeline._engine.fusion import Chain, Failed, Joint, Root, Stateful
 from returns_pipeline._engine.future_results import result_of, to_result
 from returns_pipeline._engine.operator import QuickStreamer, check_at_least
@@ -615,7 +615,7 @@ class ResultStream(Terminals[T_co, E_co], Generic[T_co, E_co]):
         As `combine.merge`. Streams of different types are merged one after the other.
         """
         check_at_least("buffer", buffer, 1)
-        return self._joint(others, lambda parts: Reader(Merging(parts, buffer)))
+        return self._joint(others, lambda parts: Reader(FairMerge(parts, buffer)))
 
     def concat(self, *others: AsyncIterable[Result[U, F]]) -> ResultStream[T_co | U, E_co | F]:
         """Give the items of other streams of Results when those before have ended."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ShieldedFuture",
     "abandon",
+    "add_note",
     "done_within",
     "shielded",
     "shielded_from_anyio",
@@ -139,3 +140,18 @@ def _came_after(task: asyncio.Task[Any]) -> None:
     _left_behind.discard(task)
     error = None if task.cancelled() else task.exception()
     _log.warning("%s, which had been left behind, has ended", task.get_name(), exc_info=error)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Do as ``error.add_note(note)``, also for an exception that takes no new attributes.
+
+    Those of a frozen dataclass or of attrs refuse the usual way with an exception of their own.
+    """
+    try:
+        error.add_note(note)
+    except Exception:  # noqa: BLE001  # whatever a class of the user's raises
+        # An exception without a note is better than another one in its place.
+        with contextlib.suppress(Exception):
+            notes: object = getattr(error, "__notes__", None)
+            before: list[object] = notes if isinstance(notes, list) else []  # pyright: ignore[reportUnknownVariableType]
+            BaseException.__setattr__(error, "__notes__", [*before, note])

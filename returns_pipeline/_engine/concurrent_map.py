@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from returns_pipeline._engine.notes import add_note
+from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 
@@ -189,9 +189,9 @@ class _Crew(Pump[Any]):
         cell.done = True
         if not self._ordered:
             self._cells.append(cell)
-            self.wake_reader()
+            self.notify_reader()
         elif self._cells[0] is cell:
-            self.wake_reader()
+            self.notify_reader()
 
     async def _work_on(self, item: Any, cell: _Cell) -> None:
         """Work on this item, and on those that are handed over later."""

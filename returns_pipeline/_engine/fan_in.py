@@ -16,7 +16,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from returns_pipeline._engine.notes import add_note
+from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import NOTHING, Pump, Reader, error_of, notify
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUFFER",
-    "Lane",
-    "Lanes",
-    "Merging",
+    "FairMerge",
+    "FanIn",
+    "Input",
     "check_source",
     "end_tasks",
     "relay",
@@ -40,7 +40,7 @@ U = TypeVar("U")
 BUFFER = 128
 
 
-class Lane(Generic[T]):
+class Input(Generic[T]):
     """One source, and what was read of it.
 
     Attributes:
@@ -74,7 +74,7 @@ class Lane(Generic[T]):
         notify(self.room)
 
 
-class Lanes(Pump[U], Generic[T, U]):
+class FanIn(Pump[U], Generic[T, U]):
     """What the tasks that read the lanes, and the reader, share."""
 
     grows = False  # whether lanes are added while it runs
@@ -84,7 +84,7 @@ class Lanes(Pump[U], Generic[T, U]):
     ) -> None:
         super().__init__(out)
         self.buffer: int = buffer
-        self.lanes: list[Lane[T]] = [Lane(source, index) for index, source in enumerate(sources)]
+        self.lanes: list[Input[T]] = [Input(source, index) for index, source in enumerate(sources)]
         self.over: bool = False  # nothing more is to be read
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
@@ -93,10 +93,10 @@ class Lanes(Pump[U], Generic[T, U]):
     # For those below to override: all are called between two steps of the loop, so they may not
     # wait, and see a state in which nothing is half done.
 
-    def arrived(self, lane: Lane[T]) -> None:
+    def arrived(self, lane: Input[T]) -> None:
         """Take note of a lane that was empty and has an item now."""
 
-    def left(self, lane: Lane[T]) -> None:
+    def left(self, lane: Input[T]) -> None:
         """Take note of a lane whose source has ended; it may still hold items."""
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -108,7 +108,7 @@ class Lanes(Pump[U], Generic[T, U]):
                 lane.mark = 0
             notify(self._changed)
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         """Drop what is held: nobody wants it."""
         self.over = True
         for lane in self.lanes:
@@ -136,13 +136,13 @@ class Lanes(Pump[U], Generic[T, U]):
         finally:
             await end_tasks(self._tasks)
 
-    def run_lane(self, lane: Lane[T]) -> None:
+    def run_lane(self, lane: Input[T]) -> None:
         """Read a lane in a task of its own."""
         self._running += 1
         task = self.loop.create_task(self._drive(lane))
         self._tasks.add(task)
 
-    async def _drive(self, lane: Lane[T]) -> None:
+    async def _drive(self, lane: Input[T]) -> None:
         try:
             if not self.over:
                 await self._read(lane)
@@ -168,15 +168,15 @@ class Lanes(Pump[U], Generic[T, U]):
         elif not self.closed and not isinstance(error, asyncio.CancelledError):
             self.error = error  # of a clean-up, after a clean end
 
-    async def _read(self, lane: Lane[T]) -> None:
+    async def _read(self, lane: Input[T]) -> None:
         async with plain_iterator(lane.source) as source:
             await self._fill(lane, source)
         lane.over = True
         if not self.over:
             self.left(lane)
-            self.wake_reader()
+            self.notify_reader()
 
-    async def _fill(self, lane: Lane[T], source: AsyncIterator[T]) -> None:
+    async def _fill(self, lane: Input[T], source: AsyncIterator[T]) -> None:
         items = lane.items
         async for item in source:
             items.append(item)
@@ -191,7 +191,7 @@ class Lanes(Pump[U], Generic[T, U]):
                 elif not await self._look_up(lane):
                     break
 
-    async def _look_up(self, lane: Lane[T]) -> bool:
+    async def _look_up(self, lane: Input[T]) -> bool:
         """Tell of a first item, or wait for room; say whether to go on."""
         if self.closed:
             lane.items.clear()
@@ -199,9 +199,9 @@ class Lanes(Pump[U], Generic[T, U]):
         items = lane.items
         if len(items) == 1:
             self.arrived(lane)
-            self.wake_reader()
+            self.notify_reader()
         if self.reading and self._is_full(lane):
-            await self.let_read()
+            await self.yield_to_reader()
             if not (items or lane.drawn):
                 self._adapt(lane)
         while self._is_full(lane):
@@ -216,16 +216,16 @@ class Lanes(Pump[U], Generic[T, U]):
         lane.mark = max(lane.limit - lane.drawn, 1) if items else 1
         return True
 
-    def _is_full(self, lane: Lane[T]) -> bool:
+    def _is_full(self, lane: Input[T]) -> bool:
         return len(lane.items) + lane.drawn >= lane.limit and not self.over
 
-    def _adapt(self, lane: Lane[T]) -> None:
+    def _adapt(self, lane: Input[T]) -> None:
         """Let a lane be further ahead of a reader that waits, and less of one that does not."""
         if not lane.fixed:
             lane.limit = min(2 * lane.limit, self.buffer) if self.reading else 1
 
 
-class Merging(Lanes[T, U], Generic[T, U]):
+class FairMerge(FanIn[T, U], Generic[T, U]):
     """Gives the items of all lanes out, in turn where several have some."""
 
     tags = False  # whether what is given out is more than the items
@@ -234,10 +234,10 @@ class Merging(Lanes[T, U], Generic[T, U]):
         # Drawn and to be given out next is all but the last of them,
         super().__init__(sources, buffer, deque())
         self._last: list[U] = []  # with which the sources go on
-        self._drawn: list[Lane[T]] = []  # the lanes they are from
-        self._ready: list[Lane[T]] = []  # with items, the longest waiting first
+        self._drawn: list[Input[T]] = []  # the lanes they are from
+        self._ready: list[Input[T]] = []  # with items, the longest waiting first
 
-    def arrived(self, lane: Lane[T]) -> None:
+    def arrived(self, lane: Input[T]) -> None:
         """Put the lane behind those that wait longer."""
         self._ready.append(lane)
 
@@ -272,18 +272,18 @@ class Merging(Lanes[T, U], Generic[T, U]):
         self._drawn.clear()
         return self._last.pop()
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         """Drop what is held: nobody wants it."""
-        super().dismiss()
+        super().discard()
         self.out.clear()
         self._last.clear()
         self._ready.clear()
 
-    def tagged(self, lane: Lane[T], item: T) -> U:  # noqa: ARG002
+    def tagged(self, lane: Input[T], item: T) -> U:  # noqa: ARG002
         """Make of a lane's item what is given out."""
         return cast("U", item)
 
-    def all_tagged(self, lane: Lane[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
+    def all_tagged(self, lane: Input[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
         """Do the same to many at once."""
         return cast("list[U]", items)
 
@@ -329,7 +329,7 @@ def relay(
         buffer: How many items may be held.
         fixed: Whether that many are held from the start; else it is found out while it runs.
     """
-    pump: Merging[T, T] = Merging([source], buffer)
+    pump: FairMerge[T, T] = FairMerge([source], buffer)
     if fixed:
         pump.lanes[0].limit = buffer
         pump.lanes[0].fixed = True

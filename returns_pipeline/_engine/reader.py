@@ -16,8 +16,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from returns_pipeline._engine.cancellation import shielded_from_anyio
-from returns_pipeline._engine.notes import add_note
+from returns_pipeline._engine.cancellation import add_note, shielded_from_anyio
 
 if TYPE_CHECKING:
     from collections import deque
@@ -40,7 +39,7 @@ class Pump(ABC, Generic[T]):
     the task.
     """
 
-    __slots__ = ("closed", "ended", "error", "loop", "out", "reading", "ready", "task", "turning")
+    __slots__ = ("closed", "ended", "error", "loop", "out", "reading", "ready", "task", "yielding")
 
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[None]
@@ -54,7 +53,7 @@ class Pump(ABC, Generic[T]):
         self.ready: asyncio.Future[None] | None = None  # until it is woken
         # or for one turn of the loop, because the task has announced that it runs on after one.
         # Under load this costs a tenth less than a future for each thing given out.
-        self.turning: bool = False
+        self.yielding: bool = False
 
     @abstractmethod
     async def pump(self) -> None:
@@ -68,7 +67,7 @@ class Pump(ABC, Generic[T]):
     def take(self) -> T:
         """Give it out."""
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         """Drop what is held and what is armed: the pump is over, or is to be."""
 
     def start(self) -> None:
@@ -79,20 +78,20 @@ class Pump(ABC, Generic[T]):
     def stop(self) -> None:
         """End the task; it cleans the source up on its way out."""
         self.closed = True
-        self.dismiss()
+        self.discard()
         self.task.cancel()
 
-    def wake_reader(self) -> None:
+    def notify_reader(self) -> None:
         """Let a waiting reader look again."""
         if self.ready is not None and not self.ready.done():
             self.ready.set_result(None)
 
-    async def let_read(self) -> None:
+    async def yield_to_reader(self) -> None:
         """Give the reader a turn: it comes back for more in it, or not for a while."""
-        self.wake_reader()
-        self.turning = True
+        self.notify_reader()
+        self.yielding = True
         await checkpoint()
-        self.turning = False
+        self.yielding = False
 
     async def _run(self) -> None:
         try:
@@ -108,7 +107,7 @@ class Pump(ABC, Generic[T]):
                 raise
         finally:
             self.ended = True
-            self.wake_reader()
+            self.notify_reader()
 
 
 class Reader(Generic[T]):
@@ -153,8 +152,8 @@ class Reader(Generic[T]):
                     del error  # its traceback holds this frame
             pump.reading = True
             try:
-                if pump.turning:
-                    pump.turning = False  # or, if it is stopped now, turn would follow on turn
+                if pump.yielding:
+                    pump.yielding = False  # or, if it is stopped now, turn would follow on turn
                     await checkpoint()
                 else:
                     pump.ready = pump.loop.create_future()
@@ -178,9 +177,9 @@ class Reader(Generic[T]):
             pump.stop()
         await wait_done(pump.task)
         pump.ended = True  # also if the task was stopped before its first step
-        pump.wake_reader()
+        pump.notify_reader()
         if first:
-            pump.dismiss()
+            pump.discard()
             if (error := error_of(pump.task)) is not None:
                 raise error
 

@@ -131,7 +131,7 @@ class _Tap(Pump[T]):
         self.dropped += count
         self.gap += count
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         self.items.clear()
         self.gap = 0
         self.hub.leave(self)
@@ -271,7 +271,7 @@ class _Hub(Generic[T]):
             waiting.append(item)
             held = len(waiting)
             if held == 1 and tap.ready is not None:
-                tap.wake_reader()
+                tap.notify_reader()
             if held >= buffer:
                 crowded = True
         if not crowded:
@@ -416,7 +416,7 @@ class _Splitter(_Hub[T]):
             raise BufferOverflow(tap.place, self._buffer)
         tap.items.append(item)
         if len(tap.items) == 1:
-            tap.wake_reader()
+            tap.notify_reader()
         if len(tap.items) >= self._buffer:
             if self._overflow == "backpressure":
                 await self._wait_for_room([tap])

@@ -12,7 +12,7 @@ from aiostream import Stream
 from aiostream.core import sources_operator
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.fan_in import BUFFER, Lane, Lanes, Merging, check_source, relay
+from returns_pipeline._engine.fan_in import BUFFER, FairMerge, FanIn, Input, check_source, relay
 from returns_pipeline._engine.future_results import cases
 from returns_pipeline._engine.operator import Combiner, Operator, check_at_least, plain_iterator
 from returns_pipeline._engine.reader import Reader
@@ -86,7 +86,7 @@ def _merge(*sources: AsyncIterable[T], buffer: int = BUFFER) -> AsyncIterator[T]
     [(0.0, 'a'), (1.0, '1'), (3.0, 'b'), (3.0, '2'), (6.0, '3')]
     """
     check_at_least("buffer", buffer, 1)
-    pump: Merging[T, T] = Merging(sources, buffer)
+    pump: FairMerge[T, T] = FairMerge(sources, buffer)
     return Reader(pump)
 
 
@@ -162,12 +162,12 @@ class _Level(Generic[T]):
 
     def __init__(self, priority: float) -> None:
         self.priority = priority
-        self.ready: deque[Lane[T]] = deque()  # with items, the next one first
+        self.ready: deque[Input[T]] = deque()  # with items, the next one first
         self.passed_over = 0  # items of higher levels given out while it had some, or soon might
         self.settling = 0  # sources that were let go on and had no chance yet to give an item
 
 
-class _Prioritized(Lanes[T, T]):
+class _Prioritized(FanIn[T, T]):
     def __init__(
         self, sources: tuple[tuple[float, AsyncIterable[T]], ...], limit: float, buffer: int
     ) -> None:
@@ -180,7 +180,7 @@ class _Prioritized(Lanes[T, T]):
             self._level_of.append(level)
         self._levels = sorted(levels.values(), key=lambda level: -level.priority)
 
-    def arrived(self, lane: Lane[T]) -> None:
+    def arrived(self, lane: Input[T]) -> None:
         self._level_of[lane.index].ready.append(lane)
 
     def has_next(self) -> bool:
@@ -223,10 +223,10 @@ class _Prioritized(Lanes[T, T]):
             level.settling -= 1
             if not (level.settling or level.ready):
                 level.passed_over = 0  # it had nothing after all
-            self.wake_reader()
+            self.notify_reader()
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         for level in self._levels:
             level.ready.clear()
 
@@ -315,7 +315,7 @@ class TimedOut:
     after: float
 
 
-class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
+class _Selecting(FairMerge[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
     tags = True
 
     def __init__(self, sources: Mapping[K, AsyncIterable[T]], timeout: float, buffer: int) -> None:
@@ -326,10 +326,10 @@ class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
         self._deadline = math.inf
         self._silent = False
 
-    def tagged(self, lane: Lane[T], item: T) -> tuple[K, T]:
+    def tagged(self, lane: Input[T], item: T) -> tuple[K, T]:
         return self._keys[lane.index], item
 
-    def all_tagged(self, lane: Lane[T], items: list[T]) -> Iterable[tuple[K, T]]:
+    def all_tagged(self, lane: Input[T], items: list[T]) -> Iterable[tuple[K, T]]:
         return zip(repeat(self._keys[lane.index]), items)
 
     def start(self) -> None:
@@ -361,12 +361,12 @@ class _Selecting(Merging[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
         self._timer = None
         if self._deadline <= when:
             self._silent = True
-            self.wake_reader()
+            self.notify_reader()
         elif self.ready is not None:
             self._timer = self.loop.call_at(self._deadline, self._on_timer, self._deadline)
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         self._disarm()
 
     def _disarm(self) -> None:
@@ -477,7 +477,7 @@ select: Combiner[_SelectCall, _SelectRaw] = Combiner(
 # zip_results
 
 
-class _Zipping(Lanes[T, U], Generic[T, U]):
+class _Zipping(FanIn[T, U], Generic[T, U]):
     def __init__(
         self,
         sources: Iterable[AsyncIterable[T]],
@@ -502,11 +502,11 @@ class _Zipping(Lanes[T, U], Generic[T, U]):
         self._judge()
         return self._combine(taken)
 
-    def arrived(self, lane: Lane[Any]) -> None:  # noqa: ARG002
+    def arrived(self, lane: Input[Any]) -> None:  # noqa: ARG002
         if self._strict:
             self._judge()
 
-    def left(self, lane: Lane[Any]) -> None:  # noqa: ARG002
+    def left(self, lane: Input[Any]) -> None:  # noqa: ARG002
         self._judge()
 
     def _judge(self) -> None:

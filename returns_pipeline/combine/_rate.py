@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from returns_pipeline._engine.fan_in import Lanes
+from returns_pipeline._engine.fan_in import FanIn
 from returns_pipeline._engine.operator import check_at_least, operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 from returns_pipeline.errors import InvalidArgument
@@ -26,7 +26,7 @@ class _Nothing:
     """No item is of this class."""
 
 
-class _Throttling(Lanes[T, T]):
+class _Throttling(FanIn[T, T]):
     """One lane that holds one item, and the time from which it may be given out."""
 
     def __init__(
@@ -67,10 +67,10 @@ class _Throttling(Lanes[T, T]):
     def _on_timer(self, when: float) -> None:
         self._reached = when
         self._timer = None
-        self.wake_reader()
+        self.notify_reader()
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -166,9 +166,9 @@ class _Debouncing(Pump[T]):
     def _settle(self) -> None:
         self._due = False
         self._settled.append(self._last.pop())
-        self.wake_reader()
+        self.notify_reader()
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         self._last.clear()
         self._settled.clear()
         self._due = False

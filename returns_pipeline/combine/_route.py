@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from returns.future import FutureResult
 
-from returns_pipeline._engine.fan_in import BUFFER, Lane, Merging, check_source
+from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline._engine.fan_in import BUFFER, FairMerge, Input, check_source
 from returns_pipeline._engine.future_results import to_result
-from returns_pipeline._engine.notes import add_note
 from returns_pipeline._engine.operator import Operator, check_at_least, operator, plain_iterator
 from returns_pipeline._engine.reader import Reader, notify
 from returns_pipeline.errors import InvalidArgument, ItemsRefused
@@ -102,7 +102,7 @@ def _check_willing(inbox: _Inbox[Any, Any]) -> None:
         raise ItemsRefused(inbox.key)
 
 
-class _Routing(Merging[Any, Any], Generic[K, T]):
+class _Routing(FairMerge[Any, Any], Generic[K, T]):
     """The first lane reads the source and fills the inboxes; the others are workers."""
 
     grows = True
@@ -135,7 +135,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
         self._failure: Exception | None = None  # of the source, or of the key
         self.room: asyncio.Future[None] | None = None  # the dispatcher waits for a change
 
-    async def _read(self, lane: Lane[Any]) -> None:
+    async def _read(self, lane: Input[Any]) -> None:
         if lane.index:
             await super()._read(lane)
             return
@@ -148,7 +148,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
         for inbox in self._inboxes.values():
             inbox.close()
 
-    async def _dispatch(self, lane: Lane[Any]) -> None:
+    async def _dispatch(self, lane: Input[Any]) -> None:
         async with plain_iterator(lane.source) as items:
             async for item in items:
                 if self.over:
@@ -183,7 +183,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
 
     def _hire(self, inbox: _Inbox[K, T]) -> _Inbox[K, T]:
         self._inboxes[inbox.key] = inbox
-        lane: Lane[Any] = Lane(self._career(inbox), 1)
+        lane: Input[Any] = Input(self._career(inbox), 1)
         self.lanes.append(lane)
         self.run_lane(lane)
         return inbox
@@ -221,7 +221,7 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
             heir.closed = inbox.closed
             self._hire(heir)
 
-    def left(self, lane: Lane[Any]) -> None:
+    def left(self, lane: Input[Any]) -> None:
         """Forget a worker that has ended."""
         self.lanes.remove(lane)
 
@@ -250,8 +250,8 @@ class _Routing(Merging[Any, Any], Generic[K, T]):
             del self._idle[key]
             self._inboxes[key].close()
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         self._disarm()
 
     def _disarm(self) -> None:

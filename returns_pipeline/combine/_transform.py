@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
-from returns_pipeline._engine.fan_in import BUFFER, Merging, check_source, relay
+from returns_pipeline._engine.fan_in import BUFFER, FairMerge, check_source, relay
 from returns_pipeline._engine.operator import Operator, check_at_least, operator, plain_iterator
 from returns_pipeline._engine.reader import Reader, checkpoint
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aiostream import Stream
 
-    from returns_pipeline._engine.fan_in import Lane
+    from returns_pipeline._engine.fan_in import Input
 
 __all__ = [
     "differing",
@@ -40,7 +40,7 @@ _STRIDE = 256
 _SKIPPED: Final = object()  # what a step gives for an item that is left out
 
 
-class _Stepping(Merging[Any, Any]):
+class _Stepping(FairMerge[Any, Any]):
     """One lane, whose items are changed or left out by a function as they are read."""
 
     def __init__(
@@ -49,7 +49,7 @@ class _Stepping(Merging[Any, Any]):
         super().__init__([source], BUFFER)
         self._make_step = make_step
 
-    async def _fill(self, lane: Lane[Any], source: AsyncIterator[Any]) -> None:
+    async def _fill(self, lane: Input[Any], source: AsyncIterator[Any]) -> None:
         items = lane.items
         step = self._make_step()  # it keeps the last item, and lives no longer than this
         skipped = 0
@@ -67,7 +67,7 @@ class _Stepping(Merging[Any, Any]):
                     await checkpoint()
 
 
-class _Expanding(Merging[Any, Any]):
+class _Expanding(FairMerge[Any, Any]):
     """One lane, whose items are replaced by those of streams, one stream after the other."""
 
     def __init__(
@@ -82,7 +82,7 @@ class _Expanding(Merging[Any, Any]):
         self._passing = passing
         self._unpack = unpack
 
-    async def _fill(self, lane: Lane[Any], source: AsyncIterator[Any]) -> None:
+    async def _fill(self, lane: Input[Any], source: AsyncIterator[Any]) -> None:
         items = lane.items
         empty = 0
         async for item in source:
@@ -97,7 +97,7 @@ class _Expanding(Merging[Any, Any]):
             if self.over:
                 break
 
-    async def _fill_from(self, expanded: AsyncIterable[Any], lane: Lane[Any]) -> bool:
+    async def _fill_from(self, expanded: AsyncIterable[Any], lane: Input[Any]) -> bool:
         """Read one of the streams; say whether it gave anything."""
         items, unpack = lane.items, self._unpack
         gave = False
@@ -307,20 +307,20 @@ def prefetch(source: AsyncIterable[T], n: int) -> AsyncIterator[T]:
     return relay(source, buffer=n, fixed=True)
 
 
-class _Stoppable(Merging[Any, T]):
+class _Stoppable(FairMerge[Any, T]):
     """Two lanes: the second ends the first."""
 
     def __init__(self, source: AsyncIterable[T], stop: AsyncIterable[object]) -> None:
         super().__init__([stop, source], BUFFER)
 
-    def arrived(self, lane: Lane[Any]) -> None:
+    def arrived(self, lane: Input[Any]) -> None:
         if lane.index == 0:
             lane.items.clear()
             self.finish()
         else:
             super().arrived(lane)
 
-    def left(self, lane: Lane[Any]) -> None:
+    def left(self, lane: Input[Any]) -> None:
         if lane.index == 1:
             self.finish()
 

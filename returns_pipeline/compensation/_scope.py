@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, cast
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.cancellation import shielded
-from returns_pipeline._engine.notes import add_note
+from returns_pipeline._engine.cancellation import add_note, shielded
 from returns_pipeline.compensation._registry import ONCE, Compensation
 from returns_pipeline.compensation._report import CompensationReport
 from returns_pipeline.compensation._rollback import Action, OnFailure, Order, Replay

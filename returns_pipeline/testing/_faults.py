@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from returns_pipeline._engine.notes import add_note
+from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.reader import wait_done
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.testing._await_points import chain, is_asyncio, is_of_tasks

@@ -8,7 +8,7 @@ import gc
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from returns_pipeline._engine.notes import add_note
+from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline.testing._await_points import chain, report
 from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, virtual_loop
 

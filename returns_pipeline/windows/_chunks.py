@@ -151,7 +151,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
         self._mark = 1
         return taken
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         self._mark = -1
         self._items.clear()
         self._alone.clear()
@@ -182,10 +182,10 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
                     self._looked = self._let = self.loop.time()
                 continue
             if self.reading:
-                self.wake_reader()
-                self.turning = True
+                self.notify_reader()
+                self.yielding = True
                 await checkpoint()
-                self.turning = False
+                self.yielding = False
             while len(items) >= n or self._alone:
                 await self._wait_for_reader()
 
@@ -211,7 +211,7 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
             if now >= self._timer.deadline and not self._due:
                 # The source did not let the timer's callback run.
                 self._due = pause = True
-                self.wake_reader()
+                self.notify_reader()
             else:
                 pause = now - self._let > MAX_SLICE
         self._looked = now
@@ -220,4 +220,4 @@ class _ChunksPump(Pump["list[T] | F"], Generic[T, F]):
 
     def _on_due(self, _deadline: float) -> None:
         self._due = True
-        self.wake_reader()
+        self.notify_reader()

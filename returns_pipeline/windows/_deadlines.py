@@ -53,7 +53,7 @@ class DuePump(Pump[T]):
         "lag",
     )
 
-    turning: bool
+    yielding: bool
 
     def __init__(self, source: AsyncIterable[Any]) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class DuePump(Pump[T]):
         """Say whether a window is due."""
         return bool(self.due)
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         """Drop what is due, and the timer."""
         self.due.clear()
         self._disarm()
@@ -142,7 +142,7 @@ class DuePump(Pump[T]):
         self.expire(max(self._check_at, self.now()))
         self._check_at = math.inf
         if self.due:
-            self.wake_reader()
+            self.notify_reader()
         self.arm()
 
     async def look_up(self, now: float) -> int:
@@ -158,7 +158,7 @@ class DuePump(Pump[T]):
         self._looked = now
         if now >= self.next_deadline():
             self.expire(now)
-            self.wake_reader()
+            self.notify_reader()
             await self.let_others_run()  # the reader was scheduled first, so it goes first
         elif now - self._let > MAX_SLICE:
             await self.let_others_run()
@@ -174,7 +174,7 @@ class DuePump(Pump[T]):
     async def wait_until_taken(self) -> None:
         """Let the source wait until the reader has taken all that is due."""
         if self.reading:
-            await self.let_read()
+            await self.yield_to_reader()
         while self.due:
             await self.wait_for_reader()
 

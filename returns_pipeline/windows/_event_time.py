@@ -712,8 +712,8 @@ class _EventPump(DuePump[Any], Generic[F]):
             self.make_room()
         return taken
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         self.windows.clear()
 
     def flush(self) -> None:

@@ -202,8 +202,8 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
         self._open.clear()
         self._filling.clear()
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         self._open.clear()  # so that the next item of the source is looked at
         self._filling.clear()
 
@@ -263,7 +263,7 @@ class _KeyedPump(DuePump["tuple[K, list[T]] | F"], Generic[K, T, F]):
 
     async def _wait_for_room(self) -> None:
         if self.reading:
-            await self.let_read()
+            await self.yield_to_reader()
         while self._held >= self._n:
             await self.wait_for_reader()
 
@@ -488,8 +488,8 @@ class _SessionPump(DuePump["list[T] | F"], Generic[T, F]):
         self._by_age.clear()
         self._silent.clear()
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         self._by_age.clear()
         self._silent.clear()
 

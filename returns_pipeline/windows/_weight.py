@@ -177,8 +177,8 @@ class _WeightPump(DuePump["list[T] | F"], Generic[T, F]):
             self.due.append(self._open)
         self._open = None
 
-    def dismiss(self) -> None:
-        super().dismiss()
+    def discard(self) -> None:
+        super().discard()
         self._open = None
 
     def _begin(self) -> _Weighed[T]:
@@ -348,7 +348,7 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
         notify(self._room)
         return taken
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         self._items.clear()
         self._passing.clear()
 
@@ -385,7 +385,7 @@ class _SlidingPump(Pump["list[T] | F"], Generic[T, F]):
                     let = self.loop.time()
 
     async def _wait(self, full: Callable[[], bool]) -> None:
-        self.wake_reader()
+        self.notify_reader()
         while full():
             self._room = self.loop.create_future()
             try:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from returns.result import Failure, Result, Success
 
 from returns_pipeline import InvalidArgument
-from returns_pipeline._engine.fan_in import BUFFER, Merging
+from returns_pipeline._engine.fan_in import BUFFER, FairMerge
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.combine import (
     TimedOut,
@@ -479,7 +479,7 @@ def test_a_source_goes_on_when_its_item_is_taken_whatever_waits_of_the_others() 
 
 def test_a_source_with_many_items_waiting_takes_turns_with_one_that_has_few() -> None:
     async def main() -> None:
-        pump: Merging[str, str] = Merging([timed(*"abcde"), timed("x"), timed(*"yz")])
+        pump: FairMerge[str, str] = FairMerge([timed(*"abcde"), timed("x"), timed(*"yz")])
         for lane in pump.lanes:
             lane.limit = 8
         assert "".join([item async for item in Reader(pump)]) == "axybzcde"
@@ -490,7 +490,7 @@ def test_a_source_with_many_items_waiting_takes_turns_with_one_that_has_few() ->
 def test_what_is_drawn_and_not_given_out_counts_as_held() -> None:
     async def main() -> None:
         source = timed(*"abc", Wait(1), *"defghijk")
-        pump: Merging[str, str] = Merging([source])
+        pump: FairMerge[str, str] = FairMerge([source])
         pump.lanes[0].limit = 4
         made = Reader(pump)
         assert await anext(made) == "a"

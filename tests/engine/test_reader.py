@@ -37,11 +37,11 @@ class Through(Pump[T]):
         async with plain_iterator(self.source) as items:
             async for item in items:
                 self.items.append(item)
-                self.wake_reader()
+                self.notify_reader()
                 if self.turns:
-                    self.turning = True
+                    self.yielding = True
                     await checkpoint()
-                    self.turning = False
+                    self.yielding = False
 
     def has_next(self) -> bool:
         return bool(self.items)
@@ -49,7 +49,7 @@ class Through(Pump[T]):
     def take(self) -> T:
         return self.items.popleft()
 
-    def dismiss(self) -> None:
+    def discard(self) -> None:
         self.items.clear()
 
 

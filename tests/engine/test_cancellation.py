@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from returns_pipeline._engine.notes import add_note
+from returns_pipeline._engine.cancellation import add_note
 
 
 @dataclass(frozen=True)
