@@ -275,7 +275,7 @@ class CompensationScope:
             record.id,
             self.saga,
             self._root().path,
-            _place(record.order),
+            _position(record.order),
             self.path,
             self.key,
             known,
@@ -368,7 +368,7 @@ class CompensationScope:
         records = [record for scope in taken for record in scope._records]
         if self._manner.journal is not None and records:
             # First: if the journal refuses, nothing has changed, and the other is rolled back.
-            prefix = f"{_place(child._started)}." if as_one else ""
+            prefix = f"{_position(child._started)}." if as_one else ""
             root = self._root()
             self._manner.journal.move(_ids(records), saga=root.saga, name=root.path, prefix=prefix)
         for scope in kept:
@@ -650,7 +650,7 @@ def _action_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
-def _place(order: int) -> str:
+def _position(order: int) -> str:
     return f"{order:016d}"
 
 

@@ -42,7 +42,7 @@ class Intent:
         id: Unique.
         saga: What it is undone together with: unique to the outermost scope it is in.
         saga_name: The path of that scope.
-        place: Sorts the actions of a saga by text in the order of registration.
+        position: Sorts the actions of a saga by text in the order of registration.
         path: The path of its scope.
         key: The idempotency key of its scope.
         undo: What undoes it.
@@ -53,7 +53,7 @@ class Intent:
     id: str
     saga: str
     saga_name: str
-    place: str
+    position: str
     path: str
     key: str
     undo: Compensation[...]
@@ -94,7 +94,7 @@ class Journal(Protocol):
         ...
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
-        """Put actions into another saga, of this name, with ``prefix`` before their places.
+        """Put actions into another saga, of this name, with ``prefix`` before their positions.
 
         It takes its turn among the other requests, and is durable when a later one is.
         """
@@ -124,7 +124,7 @@ class StoredAction:
 
     Attributes:
         id: Unique.
-        place: Sorts the actions of a saga in the order of registration.
+        position: Sorts the actions of a saga in the order of registration.
         path: The path of its scope.
         key: The idempotency key of its scope.
         name: The name of the compensation.
@@ -137,7 +137,7 @@ class StoredAction:
     """
 
     id: str
-    place: str
+    position: str
     path: str
     key: str
     name: str

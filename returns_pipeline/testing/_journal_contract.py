@@ -78,7 +78,7 @@ async def _record(trial: Trial) -> None:
     seen = dataclasses.asdict(action)
     wanted = {
         "id": intent.id,
-        "place": intent.place,
+        "position": intent.position,
         "path": "job/part",
         "key": intent.key,
         "name": "note",
@@ -98,7 +98,7 @@ async def _duplicate(trial: Trial) -> None:
     journal, saga = trial.process(), uuid4().hex
     intent = trial.intent(saga, "first")
     await journal.record(intent)
-    again = dataclasses.replace(intent, args=("second",), place="9")
+    again = dataclasses.replace(intent, args=("second",), position="9")
     await refused("a second action of the same id", journal.record(again))
     elsewhere = dataclasses.replace(again, saga=uuid4().hex)
     await refused("one in another saga", journal.record(elsewhere))
@@ -369,8 +369,8 @@ async def _move(trial: Trial) -> None:
     (third,) = await trial.record(journal, new, "c")
     (found,) = await trial.listed()
     expect("the saga", (found.id, found.name), (new, "new"))
-    places = sorted([action.place for action in found.actions], reverse=True)
-    expect("places, which sort", [action.place for action in found.actions], places)
+    positions = sorted([action.position for action in found.actions], reverse=True)
+    expect("positions, which sort", [action.position for action in found.actions], positions)
     expect("listed", names_in(found), ["a", "b", "c"])
     journal.move([third], saga=old, name="old", prefix="")
     await journal.forget([third, *ids])

@@ -63,7 +63,7 @@ class Trial:
             id=uuid4().hex,
             saga=saga,
             saga_name="check",
-            place=f"{self._recorded:016d}",
+            position=f"{self._recorded:016d}",
             path="check/part",
             key=uuid4().hex,
             undo=undo or self.undo,

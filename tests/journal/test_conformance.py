@@ -116,7 +116,7 @@ class MemoryJournal:
     def stored(self, intent: Intent) -> StoredAction:
         arguments = encode_arguments(intent)
         names = (self.text(intent.path), intent.key, intent.undo.name, intent.undo.version)
-        return StoredAction(intent.id, intent.place, *names, arguments, "pending", 0, 0.0, "")
+        return StoredAction(intent.id, intent.position, *names, arguments, "pending", 0, 0.0, "")
 
     async def record(self, intent: Intent, /) -> None:
         stored = self.stored(intent)
@@ -144,12 +144,12 @@ class MemoryJournal:
         target = self.opened(saga, name)
         for old, action in found:
             moved = old.actions.pop(action)
-            target.actions[action] = replace(moved, place=self.placed(moved, prefix))
+            target.actions[action] = replace(moved, position=self.placed(moved, prefix))
         for old in {id(old): old for old, _ in found}.values():
             self.drop(old)
 
     def placed(self, action: StoredAction, prefix: str) -> str:
-        return prefix + action.place
+        return prefix + action.position
 
     def mark(self, action: str, /) -> Mark:
         return Mark(self, action)
@@ -198,7 +198,7 @@ class MemoryJournal:
     # For people.
 
     def sorted(self, actions: Iterable[StoredAction]) -> list[StoredAction]:
-        return sorted(actions, key=lambda action: action.place, reverse=True)
+        return sorted(actions, key=lambda action: action.position, reverse=True)
 
     def seen(self, saga: Saga) -> StoredSaga:
         alive = self.is_alive(saga.owner)
@@ -420,7 +420,7 @@ class AsTheyCame(MemoryJournal):
 @breaks("what scopes absorb")
 class Placeless(MemoryJournal):
     def placed(self, action: StoredAction, prefix: str) -> str:
-        return action.place
+        return action.position
 
 
 @breaks("a move takes its turn")

@@ -231,7 +231,7 @@ class PostgresJournal:
             "id": intent.id,
             "saga": intent.saga,
             "saga_name": storable(intent.saga_name),
-            "place": intent.place,
+            "place": intent.position,
             "path": storable(intent.path),
             "key": intent.key,
             "name": intent.undo.name,
@@ -242,7 +242,7 @@ class PostgresJournal:
         }
 
         def recorded(_: object) -> None:
-            self._actions[intent.id] = _Action(intent.saga, intent.place)
+            self._actions[intent.id] = _Action(intent.saga, intent.position)
             self._sagas.setdefault(intent.saga, _Saga(1)).actions += 1
 
         def unheard(_: object) -> None:
@@ -339,7 +339,7 @@ class PostgresJournal:
         for action in stored.actions:
             if action.state in {"pending", "deferred"}:
                 held.actions += 1
-                self._actions[action.id] = _Action(stored.id, action.place, action.attempts)
+                self._actions[action.id] = _Action(stored.id, action.position, action.attempts)
         return stored
 
     def _let_go(self, stored: StoredSaga | None) -> None:

@@ -260,7 +260,7 @@ class SqliteStore:
             (
                 intent.id,
                 saga,
-                intent.place,
+                intent.position,
                 _writable(intent.path),
                 intent.key,
                 intent.undo.name,
