@@ -11,23 +11,20 @@ Such a stack reads from the outside in: each of the three attempts may take two 
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, cast, overload
 
+from returns_pipeline._engine.retry_loop import RetryEvent, RetryOn
 from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tenacity import RetryCallState
     from tenacity.wait import wait_base
 
     Wait: TypeAlias = "float | wait_base | Callable[[RetryCallState], float]"
-    RetryOn: TypeAlias = "type | tuple[type, ...] | Callable[[object], bool]"
 
 __all__ = ["PolicyStack", "RetryEvent", "RetryPolicy", "Timeout"]
 
@@ -37,21 +34,6 @@ Ts = TypeVarTuple("Ts")
 _FIRST_WAIT = 0.1
 _MOST_WAIT = 30.0
 _JITTER = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class RetryEvent:
-    """An attempt that failed and will be made again, for ``on_retry``.
-
-    Attributes:
-        attempt: Which attempt failed, counted from 1.
-        error: Why: the error of a failure, or an exception.
-        delay: Seconds until the next one begins.
-    """
-
-    attempt: int
-    error: object
-    delay: float
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -129,37 +111,6 @@ class RetryPolicy:
             if value != each.default:
                 given.append(f"{each.name}={_shown(value)}")
         return f"RetryPolicy({', '.join(given)})"
-
-    def retries(self, error: object, *, default: bool) -> bool:
-        """Say whether an attempt that failed in this way is made again.
-
-        Args:
-            error: The error of the failure, or the exception.
-            default: What holds if the policy does not say.
-        """
-        if self.retry_on is None:
-            return default
-        if isinstance(self.retry_on, type | tuple):
-            return isinstance(error, self.retry_on)  # pyright: ignore[reportUnknownMemberType]
-        return self.retry_on(error)
-
-    async def next_delay(
-        self, attempt: int, error: object, *, now: float, due: float
-    ) -> float | None:
-        """Give the seconds until the next attempt, or ``None`` if it would begin at ``due``.
-
-        If there is one, ``on_retry`` has been told.
-        """
-        if attempt >= self.attempts:
-            return None
-        delay = self.delay(attempt, error)
-        if now + delay >= due:
-            return None
-        if self.on_retry is not None:
-            told = self.on_retry(RetryEvent(attempt, error, delay))
-            if inspect.isawaitable(told):
-                return await _left_after(told, delay, due - now)
-        return delay
 
     def delay(self, attempt: int, outcome: object) -> float:
         """Give the seconds to wait after an attempt failed.
@@ -305,15 +256,6 @@ def _shown(value: object) -> str:
         return f"{type(value).__name__}({', '.join(made_of)})"
     name: object = getattr(value, "__qualname__", None)  # an instance has none
     return name if isinstance(name, str) else repr(value)
-
-
-async def _left_after(told: Awaitable[object], delay: float, most: float) -> float | None:
-    """Await within the delay, and give what is left of it; ``None`` if no time is left at all."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    _ = await told
-    passed = loop.time() - began
-    return max(0.0, delay - passed) if passed < most else None
 
 
 def _stack(outer: object, inner: object) -> Any:

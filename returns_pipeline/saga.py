@@ -10,10 +10,11 @@ from returns.future import FutureResult
 from returns.result import Result, Success
 
 from returns_pipeline._engine.future_results import to_result
+from returns_pipeline._engine.retry_loop import run_with_retry
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
-from returns_pipeline.policies._attempts import Call, timed, tried
+from returns_pipeline.policies._attempts import Call, run_with_timeout
 from returns_pipeline.retry import RetryPolicy, Timeout
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class _Step:
         attempt: Callable[[StepContext], Any] = functools.partial(self._attempt, value)
         if self.timeout is not None:
             attempt = functools.partial(self._within, self.timeout, attempt)
-        last = await tried(Call(attempt, (ctx,), {}, name=self.name), self.retry, [])
+        call = Call(attempt, (ctx,), {}, name=self.name)
+        last = await run_with_retry(call.run, self.retry, deadline=call.deadline)
         if isinstance(last, Exception):
             raise last
         return last
@@ -57,7 +59,7 @@ class _Step:
     async def _within(
         self, limit: Timeout, attempt: Callable[[StepContext], Any], own: StepContext
     ) -> Result[Any, Any]:
-        return await timed(Call(attempt, (own,), {}, name=self.name), limit)
+        return await run_with_timeout(Call(attempt, (own,), {}, name=self.name), limit)
 
     async def _attempt(self, value: Any, own: StepContext) -> Result[Any, Any]:
         result = await to_result(self.func(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import math
 import pickle
@@ -16,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.retry import RetryEvent, RetryPolicy
-from returns_pipeline.testing import run
+from returns_pipeline.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,55 +195,6 @@ def test_a_policy_prints_what_it_is_made_of_and_not_where_it_is() -> None:
         "RetryPolicy(attempts=2, retry_on=is_timeout)"
     )
     assert repr(RetryPolicy(2, wait=Steady(1.0))).startswith("RetryPolicy(attempts=2, wait=<")
-
-
-def test_a_next_attempt_has_to_fit_in() -> None:
-    told: list[RetryEvent] = []
-    policy = RetryPolicy(attempts=3, wait=2.0, total_timeout=10.0, on_retry=told.append)
-    error = OSError("gone")
-
-    async def main() -> None:
-        assert await policy.next_delay(1, error, due=15.0, now=5.0) == 2.0
-        assert await policy.next_delay(2, error, due=15.0, now=12.9) == 2.0
-        assert told == [RetryEvent(1, error, 2.0), RetryEvent(2, error, 2.0)]
-        # None is told of an attempt that will not be made.
-        assert await policy.next_delay(2, error, due=15.0, now=13.0) is None
-        assert await policy.next_delay(3, error, due=15.0, now=5.0) is None
-        assert len(told) == 2
-
-    run(main())
-
-
-def test_on_retry_may_take_its_time_and_the_wait_goes_on_meanwhile() -> None:
-    times = iter([0.0, 0.5, 3.0, 5.0])
-
-    async def tell(_: RetryEvent) -> None:
-        await asyncio.sleep(next(times))
-
-    async def main() -> None:
-        policy = RetryPolicy(attempts=9, wait=2.0, on_retry=tell)
-        left: list[float | None] = []
-        for _ in range(4):
-            left.append(await policy.next_delay(1, OSError(), now=0.0, due=5.0))
-        # None: it has taken so long that the next attempt would begin when all is over.
-        assert left == [2.0, 1.5, 0.0, None]
-
-    run(main())
-
-
-@pytest.mark.parametrize("default", [True, False])
-def test_what_is_retried(default: bool) -> None:
-    assert RetryPolicy().retries(OSError(), default=default) is default
-    only = RetryPolicy(retry_on=OSError)
-    assert only.retries(ConnectionError(), default=default)
-    assert not only.retries(KeyError(), default=default)
-    assert not only.retries("a text", default=default)
-    either = RetryPolicy(retry_on=(OSError, KeyError))
-    assert either.retries(KeyError(), default=default)
-    assert not either.retries(IndexError(), default=default)
-    asked = RetryPolicy(retry_on=is_timeout)
-    assert asked.retries(TimeoutError(), default=default)
-    assert not asked.retries(OSError(), default=default)
 
 
 def test_tenacity_is_loaded_by_the_first_wait_that_needs_it() -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "done_within",
     "shielded",
     "shielded_from_anyio",
+    "stop_within",
     "wait_uncancelled",
 ]
 
@@ -127,6 +128,44 @@ async def done_within(task: asyncio.Task[Any], seconds: float) -> bool:
         with contextlib.suppress(asyncio.CancelledError):
             _ = await asyncio.wait({task}, timeout=None if left == math.inf else left)
     return task.done()
+
+
+def stop_within(
+    task: asyncio.Task[Any], grace: float, *, spared: Callable[[], bool] | None = None
+) -> asyncio.Future[bool]:
+    """Cancel a task; give it a grace time to end, then abandon it.
+
+    No task waits for the grace time, so that nobody can cancel the wait: a timer ends it.
+
+    Args:
+        task: Is cancelled once, here.
+        grace: Seconds that it may take to heed its cancellation; infinity is no limit.
+        spared: Asked when they have passed: whether the task has done its own work and is in a
+            clean-up that must not be abandoned. It is then waited for without a limit.
+
+    Returns:
+        A future: true when the task has ended, false when it was abandoned.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[bool] = loop.create_future()
+    timer: asyncio.TimerHandle | None = None
+
+    def on_end(_: object) -> None:
+        if timer is not None:
+            timer.cancel()
+        if not ended.done():
+            ended.set_result(True)
+
+    def on_timer() -> None:
+        if not task.done() and (spared is None or not spared()):
+            abandon(task, f"it ignored its cancellation for {grace:g} s")
+            ended.set_result(False)
+
+    _ = task.cancel()
+    if grace < math.inf:
+        timer = loop.call_later(grace, on_timer)
+    task.add_done_callback(on_end)
+    return ended
 
 
 def abandon(task: asyncio.Task[Any], why: str) -> None:

@@ -12,12 +12,13 @@ import logging
 import math
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
-from returns.result import Failure
+from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.cancellation import abandon, shielded, wait_uncancelled
+from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import unpacked
+from returns_pipeline._engine.retry_loop import run_with_retry
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
 from returns_pipeline.errors import (
     JournalError,
@@ -274,38 +275,29 @@ class _Undo:
 
     def _start(self) -> None:
         self._task = asyncio.create_task(
-            self._try(), name=f"undo {self._action.name}", context=self._context
+            self._run(), name=f"undo {self._action.name}", context=self._context
         )
         self._task.add_done_callback(self._ended)
 
-    async def _try(self) -> None:
-        """Make attempts until one succeeds or they are used up."""
-        loop = asyncio.get_running_loop()
-        policy = self._action.retry
-        due = loop.time() + policy.total_timeout
-        while not await self._attempt():
-            try:
-                error = None if self._error is _NO_ERROR else self._error
-                if self._late or self._unmarked or not policy.retries(error, default=True):
-                    return
-                if isinstance(error, LeaseLost):
-                    return  # it is another process's now
-                delay = await policy.next_delay(self._attempts, error, now=loop.time(), due=due)
-                if delay is None:
-                    return
-                await asyncio.sleep(delay)
-            except Exception as error:  # noqa: BLE001  # what the policy calls has failed
-                self._error = error
-                return
+    async def _run(self) -> None:
+        """Make attempts until one succeeds or the policy allows no other."""
+        try:
+            _ = await run_with_retry(self._attempt, self._action.retry, final=self._is_final)
+        except Exception as error:  # noqa: BLE001  # what the policy calls has failed
+            self._error = error
 
-    async def _attempt(self) -> bool:
+    def _is_final(self, error: object) -> bool:
+        # After `_unmarked` the effect is undone, and after `LeaseLost` it is another process's.
+        return self._late or self._unmarked or isinstance(error, LeaseLost)
+
+    async def _attempt(self, _due: float) -> Result[None, object]:
         action = self._action
         self._attempts += 1
         try:
             if action.mark is not None:
                 await action.mark.begin()
             given: object = action.undo(*action.args, **action.kwargs)
-            while inspect.isawaitable(given):  # a coroutine may give a FutureResult in turn
+            while inspect.isawaitable(given):  # a coroutine may return a FutureResult in turn
                 given = unpacked(await given)
             if action.mark is not None and not isinstance(given, Failure):
                 self._unmarked = True  # it is undone: whatever comes, it is not undone again here
@@ -316,11 +308,13 @@ class _Undo:
         except BaseException as error:  # noqa: BLE001
             # An undo that was cancelled, by us or by what it awaited, has failed like any other.
             self._error = error
-        else:
-            self._succeeded = not isinstance(given, Failure)
-            if isinstance(given, Failure):
-                self._error = _NO_ERROR if given.failure() is None else given.failure()
-        return self._succeeded
+            return Failure(error)
+        if isinstance(given, Failure):
+            reason = cast("Failure[object]", given).failure()
+            self._error = _NO_ERROR if reason is None else reason
+            return Failure(reason)
+        self._succeeded = True
+        return Success(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() and not self._attempts:
@@ -329,7 +323,7 @@ class _Undo:
         if not task.cancelled():
             _ = task.exception()  # kept already; this marks it as seen
         if self._finished.done():
-            return  # it had been left behind
+            return  # it was abandoned
         if self._timer is not None:
             self._timer.cancel()
         self._finish(self._timeout() if self._late else self._error)
@@ -340,16 +334,15 @@ class _Undo:
             return
         self._late = True
         self._before = self._error
-        self._timer = asyncio.get_running_loop().call_later(_GRACE, self._leave_behind)
-        _ = self._task.cancel()
+        ended = stop_within(self._task, _GRACE, spared=lambda: self._unmarked)
+        ended.add_done_callback(self._on_stopped)
 
-    def _leave_behind(self) -> None:
-        """It does not heed its cancellation: go on without it."""
-        if self._task.done() or self._unmarked:
+    def _on_stopped(self, ended: asyncio.Future[bool]) -> None:
+        """Go on without an undo that was abandoned; of one that has ended `_ended` is told."""
+        if ended.result() or self._finished.done():
             return
-        error, why = self._timeout(), f"it ignored its cancellation for {_GRACE:g} s"
-        error.add_note(f"{why}: left running")
-        abandon(self._task, why)
+        error = self._timeout()
+        error.add_note(f"it ignored its cancellation for {_GRACE:g} s: left running")
         self._finish(error)
 
     def _finish(self, error: object) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from returns_pipeline._engine.cancellation import shielded
+from returns_pipeline._engine.retry_loop import next_delay
 from returns_pipeline.compensation import CompensationEntry, CompensationReport
 from returns_pipeline.compensation._rollback import Action, Replay
 from returns_pipeline.compensation.protocol import (
@@ -271,10 +272,7 @@ async def _next_delay(
 ) -> tuple[float | None, object]:
     """Give the seconds until the next attempt, if there is one, and what the last one failed of."""
     try:
-        if not policy.retries(error, default=True):
-            return None, error
-        now = asyncio.get_running_loop().time()
-        return await policy.next_delay(attempts, error, now=now, due=due), error
+        return await next_delay(policy, attempts, error, due), error
     except Exception as broken:  # noqa: BLE001  # what the policy calls has failed
         return None, broken
 

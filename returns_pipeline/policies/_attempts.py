@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.cancellation import abandon, done_within, wait_uncancelled
+from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import given_by, result_of
 from returns_pipeline._engine.wrapping import name_of
 from returns_pipeline.context import StepContext
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from returns.future import FutureResult
 
-    from returns_pipeline.retry import RetryPolicy, Timeout
+    from returns_pipeline.retry import Timeout
 
-__all__ = ["Call", "compete", "run_all", "timed", "tried"]
+__all__ = ["Call", "first_success", "run_all", "run_with_timeout"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -98,54 +98,15 @@ class Call(Generic[T, E]):
             return self._step(*before, own, *behind, **self._kwargs)
         return self._step(*self._args, **{**self._kwargs, self._where: own})
 
-    async def run(self, *, deadline: float = math.inf) -> Result[T, E]:
-        """Run it here."""
+    async def run(self, deadline: float = math.inf) -> Result[T, E]:
+        """Run it in the caller's task."""
         if self.context is None:
             return result_of(await given_by(self.begin(None)))
         own = self.context.attempt(self.name, deadline=deadline)
         return await own.conclude(lambda: self.begin(own), hold=True)
 
 
-async def tried(
-    call: Call[T, E], policy: RetryPolicy, errors: list[E | Exception]
-) -> Result[T, E] | Exception:
-    """Run a step as often as a policy says; each attempt is undone before the next one.
-
-    Args:
-        call: The step.
-        policy: When it is tried again.
-        errors: Takes the error of each attempt that failed.
-
-    Returns:
-        What came of the last attempt: its Result, or an exception that the policy names.
-    """
-    due = call.deadline
-    if policy.total_timeout < math.inf:
-        due = min(due, asyncio.get_running_loop().time() + policy.total_timeout)
-    while True:
-        last: Result[T, E] | Exception
-        error: E | Exception
-        try:
-            last = await call.run(deadline=due)
-        except Exception as raised:
-            if not policy.retries(raised, default=False):
-                raise
-            last = error = raised
-        else:
-            if isinstance(last, Success):
-                return last  # made anew it would cost as much as the rest
-            error = last.failure()
-        errors.append(error)
-        delay = None
-        if policy.retries(error, default=True):
-            now = asyncio.get_running_loop().time()
-            delay = await policy.next_delay(len(errors), error, now=now, due=due)
-        if delay is None:
-            return last
-        await asyncio.sleep(delay)
-
-
-async def timed(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
+async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
     """Run a step in a task; at the limit, or the deadline of its context, stop and undo it."""
     began = asyncio.get_running_loop().time()
     due = min(began + limit.seconds, call.deadline)
@@ -162,8 +123,8 @@ async def timed(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
     if cancelled is not None:
         raise cancelled
     error = StepTimeout(call.name, max(0.0, due - began))
-    if running.left_behind:
-        error.add_note(f"{running.left_behind}: left running")
+    if running.abandoned:
+        error.add_note(f"it ignored its cancellation for {limit.grace:g} s: left running")
     return Failure(error)
 
 
@@ -176,7 +137,7 @@ class _Running(Generic[T, E]):
         wanted: Says, once it has succeeded, whether that is still of use.
     """
 
-    __slots__ = ("_call", "_context", "_ended", "_stopping", "_wanted", "left_behind", "task")
+    __slots__ = ("_call", "_context", "_ended", "_stopping", "_wanted", "abandoned", "task")
 
     def __init__(
         self,
@@ -192,7 +153,7 @@ class _Running(Generic[T, E]):
         self._wanted = wanted
         self._stopping = False
         self._ended = False  # the step, not its rollback
-        self.left_behind = ""  # why
+        self.abandoned = False
         self.task: asyncio.Task[Result[T, E]] = _start(self._run(), call.name)
 
     async def _run(self) -> Result[T, E]:
@@ -214,24 +175,19 @@ class _Running(Generic[T, E]):
         """Whether it has ended without a Result."""
         return self.task.cancelled() or self.task.exception() is not None
 
-    def stop(self) -> None:
-        """Cancel the step; from now on its success is of no use."""
-        self._stopping = True
-        _ = self.task.cancel()
+    def stop(self, grace: float) -> asyncio.Future[bool]:
+        """Cancel the step; from now on its success is unwanted. True if it ends within ``grace``.
 
-    async def stopped(self, grace: float, due: float) -> None:
-        """Wait until it is undone; leave a step behind that has not stopped when it is due.
-
-        To be awaited in a task that nobody cancels.
+        Its rollback is not cut short: the undo actions have time limits of their own.
         """
-        left = due - asyncio.get_running_loop().time()
-        if await done_within(self.task, left) or self._ended:
-            _ = await wait_uncancelled(self.task)  # its rollback, which has time limits of its own
-            return
-        self.left_behind = f"it ignored its cancellation for {grace:g} s"
-        abandon(self.task, self.left_behind)
+        self._stopping = True
+        return stop_within(self.task, grace, spared=lambda: self._ended)
+
+    async def give_up(self) -> None:
+        """Undo a step that did not stop: it can register nothing more."""
+        self.abandoned = True
         if self._context is not None:
-            await self._context.give_up()  # before anything goes on
+            await self._context.give_up()
 
 
 def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -245,23 +201,19 @@ def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 async def _stop_all(
     running: list[_Running[Any, Any]], grace: float
 ) -> asyncio.CancelledError | None:
-    """Stop runs, all at the same time; give the cancellation that came meanwhile, if one did.
+    """Stop runs, all at the same time; return the cancellation of the caller meanwhile, if any.
 
-    What a run that was stopped raises instead of its cancellation has no reader: it is logged.
+    What a stopped run raises instead of its cancellation has no reader, so it is logged.
     """
-    open_runs = [run for run in running if not run.task.done()]
-    # Before anything is awaited: one of them might succeed meanwhile.
-    for run in open_runs:
-        run.stop()
-    due = asyncio.get_running_loop().time() + grace
-
-    async def all_stopped() -> None:
-        for run in open_runs:
-            await run.stopped(grace, due)
-
-    cancelled = None
-    if open_runs:
-        cancelled = await wait_uncancelled(asyncio.create_task(all_stopped(), name="stop steps"))
+    # All are stopped before anything is awaited: one of them might succeed meanwhile.
+    stopping = [(run, run.stop(grace)) for run in running if not run.task.done()]
+    cancelled: asyncio.CancelledError | None = None
+    for run, ended in stopping:
+        first = await wait_uncancelled(ended)
+        cancelled = cancelled or first
+        if not ended.result():
+            _, later = await shielded(run.give_up())  # before anything else is started
+            cancelled = cancelled or later
     for task in [run.task for run in running]:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s raised while it was being stopped", task.get_name(), exc_info=error)
@@ -289,7 +241,7 @@ async def _wait_for_one(tasks: list[asyncio.Task[Any]], due: float) -> None:
             _ = task.remove_done_callback(wake)
 
 
-async def compete(
+async def first_success(
     calls: Sequence[Call[T, E]], delay: float, grace: float
 ) -> Result[T, AllFailed[E]]:
     """Start one call after the other, ``delay`` seconds apart; give the first success."""

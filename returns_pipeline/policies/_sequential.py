@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, TypeVarTuple, 
 from returns.result import Failure, Result, Success
 from typing_extensions import ParamSpec
 
+from returns_pipeline._engine.retry_loop import run_with_retry
 from returns_pipeline._engine.wrapping import Wrapped, name_of
 from returns_pipeline.errors import AllFailed, InvalidArgument, RetriesExhausted, StepTimeout
-from returns_pipeline.policies._attempts import Call, compete, run_all, timed, tried
+from returns_pipeline.policies._attempts import Call, first_success, run_all, run_with_timeout
 from returns_pipeline.retry import PolicyStack, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ async def _retried(
     kwargs: dict[str, Any],
 ) -> Result[T, RetriesExhausted[E]]:
     errors: list[E | Exception] = []
-    last = await tried(Call(step, args, kwargs), policy, errors)
+    call = Call(step, args, kwargs)
+    last = await run_with_retry(call.run, policy, deadline=call.deadline, errors=errors)
     if isinstance(last, Success):
         return last
     return Failure(RetriesExhausted(tuple(errors)))
@@ -135,7 +137,7 @@ async def _timed(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Result[T, E | StepTimeout]:
-    return await timed(Call(step, args, kwargs), limit)
+    return await run_with_timeout(Call(step, args, kwargs), limit)
 
 
 @overload
@@ -268,7 +270,7 @@ def race(*steps: Callable[..., Any], grace: float = 5.0) -> Callable[..., Any]:
 async def _raced(
     steps: Sequence[Callable[..., Any]], grace: float, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Result[Any, AllFailed[Any]]:
-    return await compete([Call(step, args, kwargs) for step in steps], 0.0, grace)
+    return await first_success([Call(step, args, kwargs) for step in steps], 0.0, grace)
 
 
 def hedge(
@@ -313,7 +315,7 @@ async def _hedged(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Result[T, AllFailed[E]]:
-    return await compete([Call(step, args, kwargs)] * copies, after, grace)
+    return await first_success([Call(step, args, kwargs)] * copies, after, grace)
 
 
 @overload
