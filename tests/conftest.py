@@ -1,4 +1,4 @@
-"""What tests share: a place in PostgreSQL."""
+"""What all tests share: the settings of Hypothesis, the hint about slow tests, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,14 +9,31 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["pytester", "everywhere"]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+# A loaded machine makes an example slow, not wrong: no limit on the wall clock.
+hypothesis.settings.register_profile("returns_pipeline", deadline=None)
+hypothesis.settings.load_profile("returns_pipeline")
 
 POSTGRES = os.environ.get("RETURNS_PIPELINE_POSTGRES", "postgresql://root@127.0.0.1:5432/test")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None]:
+    """Tell how to run the slow tests, after a run that left them out."""
+    yield
+    if config.option.markexpr == "not slow":
+        terminalreporter.section("the slow tests were left out")
+        terminalreporter.line("only the slow ones: pytest -m slow")
+        terminalreporter.line('all of them:        pytest -m "slow or not slow"')
 
 
 @pytest.fixture

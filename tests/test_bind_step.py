@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from everywhere import everywhere
+from everywhere import everywhere, slow_on_journals
 from returns.future import FutureFailure, FutureResult, FutureSuccess, future_safe
 from returns.io import IO, IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
@@ -575,6 +575,7 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
+@slow_on_journals
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize(("last", "times"), [(3, 1), (6, 50)], ids=str)
 def test_every_action_is_settled_once_wherever_it_is_cancelled(
@@ -585,6 +586,7 @@ def test_every_action_is_settled_once_wherever_it_is_cancelled(
     assert points > 4 * last
 
 
+@slow_on_journals
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("times", [1, 3])
 def test_every_action_is_settled_once_whatever_fails(way: dict[str, Any], times: int) -> None:
@@ -596,6 +598,7 @@ def test_every_action_is_settled_once_whatever_fails(way: dict[str, Any], times:
 # Memory
 
 
+@slow_on_journals
 def test_memory_is_flat_on_an_endless_stream(world: World) -> None:
     sizes: list[int] = []
 

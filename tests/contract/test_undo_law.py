@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from everywhere import everywhere
+from everywhere import everywhere, slow_on_journals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -222,6 +222,7 @@ def numbers(report: CompensationReport) -> tuple[list[Any], list[Any]]:
     return [e.args[0] for e in report.done], [e.args[0] for e in report.failures]
 
 
+@slow_on_journals
 @given(st.lists(calls, max_size=40))
 @settings(max_examples=150, deadline=None)  # a journal may wait for a disk
 def test_a_tree_of_scopes_does_what_its_model_does(program: list[tuple[Any, ...]]) -> None:
@@ -312,6 +313,7 @@ class Blocks:
             yield number, at.how
 
 
+@slow_on_journals
 @given(bodies, st.integers(1, 60), st.sampled_from([1, 2, 5, 100]), st.booleans())
 @settings(max_examples=150, deadline=None)  # a journal may wait for a disk
 def test_every_action_is_committed_or_undone_once_whatever_is_cancelled(

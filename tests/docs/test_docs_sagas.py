@@ -22,6 +22,8 @@ from draw_sagas import BACKWARD, FORWARD, HERE, Point, killed, main, picture, se
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sagas.md").read_text()
 FENCED = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)

@@ -47,6 +47,8 @@ from flight_stores import Batch, StoreError, open_store
 from flight_tally import Tally
 from returns_pipeline.testing import run
 
+pytestmark = pytest.mark.slow
+
 # The whole program.
 
 

@@ -38,6 +38,8 @@ from returns_pipeline.journal import SqliteJournal
 if TYPE_CHECKING:
     from returns_pipeline.journal import StoredSaga
 
+pytestmark = pytest.mark.slow
+
 KILLED = Path(__file__).with_name("killed_batcher.py")
 
 

@@ -44,6 +44,8 @@ from returns_pipeline.testing import run
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 MIXED = "SELECT batch_id FROM flights GROUP BY batch_id HAVING count(DISTINCT {}) > 1"
 
 

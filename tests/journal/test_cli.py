@@ -30,6 +30,8 @@ from returns_pipeline.journal._cli import hide_passwords, main, open_journal
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
+pytestmark = pytest.mark.slow
+
 registry = CompensationRegistry()
 SHOP = Path(__file__).with_name("shop.py")
 REGISTRY = ["--registry", "shop:registry"]

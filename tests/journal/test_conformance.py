@@ -667,6 +667,7 @@ def test_a_journal_in_memory_keeps_all_promises() -> None:
     assert found(lambda: MemoryJournal(store)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few")
 @pytest.mark.parametrize("promise", BROKEN)
 def test_a_broken_promise_is_told(promise: str) -> None:
@@ -730,6 +731,7 @@ def test_the_sqlite_journal_keeps_all_promises(tmp_path: Path, runner: Callable[
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("journal")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("liveness", "runner"), [("session", run), ("lease", asyncio.run)], ids=["session", "lease"]
 )

@@ -794,6 +794,7 @@ def spawned(path: Path, work: str) -> None:
 forks = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of its dangers
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("last", ["parent", "another"])
 def test_what_a_child_records_in_a_file_that_was_open_at_the_fork_stays(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from returns_pipeline.compensation import Compensation, Intent
 
+pytestmark = pytest.mark.slow
+
 How = Literal["each", "hold"]
 
 # One request fails; or all from one on; or the caller is cancelled there; or both at once.

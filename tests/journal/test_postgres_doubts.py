@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from returns_pipeline.journal import PostgresJournal
     from tests.journal.conftest import Place, Wire
 
+pytestmark = pytest.mark.slow
+
 registry = CompensationRegistry()
 undone: list[str] = []
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.journal.conftest import Child, Place, Pooler, PostgresCluster, Wire
 
+pytestmark = pytest.mark.slow
+
 registry = CompensationRegistry()
 undone: list[str] = []
 

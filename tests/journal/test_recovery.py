@@ -226,6 +226,7 @@ def test_a_saga_that_cannot_be_released_is_claimed_again_by_the_same_process(pat
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_recovery_cancelled_at_any_moment_keeps_nothing(tmp_path: Path) -> None:
     """Cancel it at the n-th step of its task, for every n; another process then finds the rest."""
 

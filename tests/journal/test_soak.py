@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from returns_pipeline.journal import StoredSaga
     from returns_pipeline.testing import DurableJournal
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("soaking.py")
 SECONDS = float(os.environ.get("RETURNS_PIPELINE_SOAK") or (20 if os.environ.get("CI") else 5))
 SEED = int(os.environ.get("RETURNS_PIPELINE_SOAK_SEED") or random.SystemRandom().getrandbits(32))

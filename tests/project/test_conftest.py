@@ -1,9 +1,12 @@
-"""The place in PostgreSQL that a test gets is its own, and gone afterwards."""
+"""What tests share does what it says: places in PostgreSQL, the choice of tests, Hypothesis."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import tomllib
 
+import hypothesis
 import pytest
 
 asyncpg = pytest.importorskip("asyncpg")
@@ -36,3 +39,43 @@ def test_an_absent_server_skips_a_test_and_fails_it_in_ci(
     pytester.runpytest_inprocess(*options).assert_outcomes(skipped=1)
     monkeypatch.setenv("CI", "true")
     pytester.runpytest_inprocess(*options).assert_outcomes(errors=1)
+
+
+def test_slow_tests_are_left_out_unless_asked_for_and_the_end_says_how_to_ask(
+    pytester: pytest.Pytester, request: pytest.FixtureRequest
+) -> None:
+    root = request.path.parents[2]
+    tools = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["pytest"]
+    ini = "\n".join(
+        f"{name} = {json.dumps(tools[name])}" for name in ("strict", "addopts", "markers")
+    )
+    pytester.makefile(
+        ".toml",
+        pyproject=f'[tool.pytest]\nasyncio_default_fixture_loop_scope = "function"\n{ini}\n',
+    )
+    pytester.makeconftest((request.path.parents[1] / "conftest.py").read_text())
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_quick(): pass
+
+        @pytest.mark.slow
+        def test_slow(): pass
+
+        @pytest.mark.skip(reason="the moon is full")
+        def test_skipped(): pass
+        """
+    )
+    usual = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    usual.assert_outcomes(passed=1, skipped=1, deselected=1)
+    usual.stdout.fnmatch_lines(["*the moon is full", "*pytest -m slow", '*-m "slow or not slow"'])
+    slow = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-m", "slow")
+    slow.assert_outcomes(passed=1, deselected=2)
+    assert "left out" not in slow.stdout.str()
+    everything = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-m", "slow or not slow")
+    everything.assert_outcomes(passed=2, skipped=1)
+
+
+def test_hypothesis_has_no_limit_on_the_wall_clock() -> None:
+    assert hypothesis.settings().deadline is None

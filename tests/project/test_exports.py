@@ -218,6 +218,7 @@ def statements() -> tuple[str, str]:
     return "\n".join(passing), "\n".join(refused)
 
 
+@pytest.mark.slow
 def test_pyright_knows_the_type_of_every_name() -> None:
     pytest.importorskip("pyright")
     # It looks for the package in the environment of the `python` on the path.

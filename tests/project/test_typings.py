@@ -148,6 +148,7 @@ def test_the_chains_have_each_form_of_each_operator(module: str, name: str) -> N
         assert f" | pipe.{name}(" in chains
 
 
+@pytest.mark.slow
 def test_stubtest_finds_the_modules_as_the_stubs_have_them(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     allowlist = tmp_path / "allowlist"

@@ -19,7 +19,10 @@ PINS = PROJECT["tool"]["uv"]["constraint-dependencies"]
 NEEDED = {"aiostream", "msgspec", "returns", "tenacity", "typing-extensions"}
 UV = os.environ.get("UV") or shutil.which("uv") or ""
 
-pytestmark = pytest.mark.skipif(not UV, reason="needs uv to build and to install the wheel")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not UV, reason="needs uv to build and to install the wheel"),
+]
 
 
 def run(*command: str | Path, cwd: Path) -> str:

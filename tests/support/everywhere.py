@@ -3,6 +3,7 @@
 A test module says ``pytestmark = everywhere``. Scopes that are made without a journal then get one,
 and undo actions that are in no registry are put into one when they are registered. What a scope
 promises is the same on a journal; a test that is about memory alone says `memory_only`, and why.
+A test that takes seconds on a journal says `slow_on_journals`: there it is among the slow tests.
 """
 
 from __future__ import annotations
@@ -30,15 +31,22 @@ T = TypeVar("T")
 
 everywhere = pytest.mark.usefixtures("kept_in")
 memory_only = pytest.mark.memory_only
+slow_on_journals = pytest.mark.slow_on_journals
 
 KINDS = ("memory", "sqlite", "postgres")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each place that its scopes can be kept in."""
-    if "kept_in" in metafunc.fixturenames:
-        alone = metafunc.definition.get_closest_marker("memory_only") is not None
-        metafunc.parametrize("kept_in", ("memory",) if alone else KINDS, indirect=True)
+    if "kept_in" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker
+    on_journals = [
+        pytest.param(kind, marks=[pytest.mark.slow] if marker("slow_on_journals") else [])
+        for kind in KINDS[1:]
+    ]
+    kinds = [KINDS[0], *(() if marker("memory_only") else on_journals)]
+    metafunc.parametrize("kept_in", kinds, indirect=True)
 
 
 @pytest.fixture
