@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -22,6 +23,12 @@ hypothesis.settings.register_profile("returns_pipeline", deadline=None)
 hypothesis.settings.load_profile("returns_pipeline")
 
 POSTGRES = os.environ.get("RETURNS_PIPELINE_POSTGRES", "postgresql://root@127.0.0.1:5432/test")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector the modules and tests: many a test calls it, and all are to stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

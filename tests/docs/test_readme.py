@@ -38,6 +38,7 @@ def test_a_block_runs_and_prints_what_stands_below_it(
     assert printed is None or said == printed
 
 
+@pytest.mark.slow
 def test_the_blocks_are_well_typed(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     pytest.importorskip("pyright")

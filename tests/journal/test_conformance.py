@@ -719,7 +719,9 @@ def test_bad_arguments_are_refused() -> None:
 # Ours.
 
 
-@pytest.mark.parametrize("runner", [asyncio.run, run], ids=["real", "virtual"])
+@pytest.mark.parametrize(
+    "runner", [pytest.param(asyncio.run, marks=pytest.mark.slow), run], ids=["real", "virtual"]
+)
 def test_the_sqlite_journal_keeps_all_promises(tmp_path: Path, runner: Callable[..., None]) -> None:
     def make() -> SqliteJournal:
         return SqliteJournal(tmp_path / "journal.db")

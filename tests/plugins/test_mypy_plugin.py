@@ -169,13 +169,12 @@ class Project:
     def check_with_workers(self, workers: int) -> list[str]:
         """Run mypy in a process of its own, and wait for it and for its workers."""
         command = [sys.executable, "-m", "mypy", *self.flags, "--no-error-summary"]
-        # The workers inherit the pipes, which are read to their end: until the last worker exits.
-        done = subprocess.run(
-            [*command, f"--num-workers={workers}", str(self.root)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command += [f"--num-workers={workers}", str(self.root)]
+        late = "Failed to establish connection with worker"
+        # The workers inherit the pipes, which are read to their end: until the last one exits.
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        while late in done.stdout:  # mypy gives a worker three seconds to start
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert not done.stderr, done.stderr
         return self.without_folder(done.stdout)
 
