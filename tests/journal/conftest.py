@@ -150,7 +150,7 @@ class Place:
         """Recover, as soon as the dead are known to be dead: leases of others end at once."""
         await self.execute(
             "UPDATE {schema}.owner SET expires = clock_timestamp() "
-            f"WHERE expires IS NOT NULL AND id <> '{journal._owner}'"
+            f"WHERE expires IS NOT NULL AND id <> '{journal._writer.delivery.owner}'"
         )
         found: list[RecoveryReport] = []
 

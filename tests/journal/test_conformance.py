@@ -750,13 +750,13 @@ def test_the_postgres_journal_keeps_all_promises(
 
     async def silence(journal: PostgresJournal) -> None:
         if liveness == "session":
-            journal._hold_on = lambda: None  # type: ignore[method-assign]
-            journal._session._on_lost = lambda: None
-            await journal._session.close()
+            journal._writer.reconnect = lambda: None  # type: ignore[method-assign]
+            journal._writer.delivery.connection._on_lost = lambda: None
+            await journal._writer.delivery.connection.close()
             return
         connection = await asyncpg.connect(postgres_dsn)
         ended = "UPDATE owner SET expires = now() - interval '1 hour' WHERE id = $1"
-        await connection.execute(ended, journal._owner)
+        await connection.execute(ended, journal._writer.delivery.owner)
         await connection.close()
 
     runner(check_journal(make, silence=silence))

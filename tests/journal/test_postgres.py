@@ -526,7 +526,7 @@ def test_a_batch_is_carried_out_once_and_never_after_a_later_one(make: Place) ->
         async with make() as journal:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
-            owner = journal._owner
+            owner = journal._writer.delivery.owner
             apply = "SELECT {schema}.apply('%s', %s, 0, '1s', '[{\"do\": \"leave\"}]')"
             number = await make.value("SELECT batch FROM {schema}.owner")
             assert await make.value(apply % (owner, number)) == "[[]]"  # the answer it had

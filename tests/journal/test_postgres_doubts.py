@@ -63,8 +63,9 @@ async def names_in(place: Place, state: str = "pending") -> list[str]:
 
 async def rob(place: Place, journal: PostgresJournal) -> None:
     """Let go of all that a journal has, as when its connection has ended."""
+    owner = journal._writer.delivery.owner
     await place.execute(
-        f"UPDATE {{schema}}.saga SET owner = '', epoch = epoch + 1 WHERE owner = '{journal._owner}'"
+        f"UPDATE {{schema}}.saga SET owner = '', epoch = epoch + 1 WHERE owner = '{owner}'"
     )
 
 
@@ -83,7 +84,7 @@ def test_a_record_before_a_move_into_its_saga_is_not_refused(make: Place) -> Non
             await inner.register(undo, "1")
             registering = asyncio.create_task(outer.register(undo, "2"))
             for _ in range(9):
-                if not journal._requests:
+                if not journal._writer._requests:
                     await asyncio.sleep(0)
             outer.absorb(inner)
             await registering
@@ -92,8 +93,8 @@ def test_a_record_before_a_move_into_its_saga_is_not_refused(make: Place) -> Non
             }
             await outer.commit()
             assert await journal.sagas() == []
-            assert not journal._sagas
-            assert not journal._actions
+            assert not journal._ledger.sagas
+            assert not journal._ledger.actions
 
     asyncio.run(main())
 
@@ -105,7 +106,7 @@ def test_what_is_in_doubt_while_a_batch_fails_is_not_forgotten(make: Place) -> N
         async with make() as journal:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
-            session: Any = journal._session
+            session: Any = journal._writer.delivery.connection
             apply = session.apply
             task = asyncio.create_task(journal.record(intent_of(scope, "y")))
             release = asyncio.Event()
@@ -117,23 +118,21 @@ def test_what_is_in_doubt_while_a_batch_fails_is_not_forgotten(make: Place) -> N
             async def carries_out(*args: Any) -> Any:
                 answers = await apply(*args)
                 session.apply = fails
-                journal._send("nothing", (), lambda it: it).future.add_done_callback(
-                    lambda it: it.exception()
-                )
+                journal._writer.send("nothing").future.add_done_callback(lambda it: it.exception())
                 return answers
 
             journal_: Any = journal
-            settle = journal._settle
+            settle = journal._writer._settle
 
             def settles(batch: Any, outcomes: Any) -> None:
                 settle(batch, outcomes)
                 task.cancel()
 
             session.apply = carries_out
-            journal_._settle = settles
+            journal_._writer._settle = settles
             with pytest.raises(asyncio.CancelledError):
                 await task
-            journal_._settle = settle
+            journal_._writer._settle = settle
             release.set()
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -153,7 +152,7 @@ def test_an_error_of_a_later_attempt_does_not_answer_the_first(
         async with wire(make.dsn) as way, make(dsn=way.dsn) as journal:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
-            session: Any = journal._session
+            session: Any = journal._writer.delivery.connection
             kind = type(session)
             sent = False
             error = asyncpg.InsufficientPrivilegeError("not you")
@@ -179,12 +178,12 @@ def test_an_error_of_a_later_attempt_does_not_answer_the_first(
                 await kind.open(session, owner)
 
             session.apply, session.open = apply, open_
-            journal._patience = 0.1
+            journal._writer.delivery.patience = 0.1
             with pytest.raises(JournalUnavailable):
                 await scope.register(undo, "y")
             del session.apply, session.open
             session.__dict__.pop("look", None)
-            journal._patience = 10.0
+            journal._writer.delivery.patience = 10.0
             await scope.register(undo, "z")
             assert await names_in(make) == ["x", "z"]
             await scope.commit()
@@ -201,30 +200,32 @@ def test_a_claim_whose_answer_came_when_another_had_claimed_it_goes_on_to_the_ne
             await make.left_open(dead, "a", undo, "x")
             await make.left_open(dead, "b", undo, "y")
         async with make() as journal, make(retention=0.0) as other:
-            session: Any = journal._session
-            read = session.read
+            session: Any = journal._writer.delivery.connection
 
-            async def reads(*args: Any) -> Any:
-                session.read = read
-                await rob(make, journal)
-                stored = await other.claim(besides=frozenset())
-                assert stored is not None
-                assert stored.name == "b"
-                (action,) = stored.actions
-                if purged:
-                    await other.mark(action.id).done()
-                    other._retention = 0.0
-                    taken = await other.claim(besides=frozenset())
-                    assert taken is not None
-                    await other.release(taken.id)
-                return await read(*args)
+            async def apply(*args: Any) -> Any:
+                answers = await type(session).apply(session, *args)
+                if args[3][-1]["do"] == "claim":
+                    del session.apply
+                    await rob(make, journal)
+                    stored = await other.claim(besides=frozenset())
+                    assert stored is not None
+                    assert stored.name == "b"
+                    (action,) = stored.actions
+                    if purged:
+                        await other.mark(action.id).done()
+                        other._retention = 0.0
+                        taken = await other.claim(besides=frozenset())
+                        assert taken is not None
+                        await other.release(taken.id)
+                    raise ConnectionError("lost")
+                return answers
 
-            session.read = reads
+            session.apply = apply
             reports = await recover(journal, registry)
             assert [(it.name, it.error) for it in reports] == [("a", None)]
             assert undone == ["x"]
-            assert not journal._sagas
-            assert not journal._actions
+            assert not journal._ledger.sagas
+            assert not journal._ledger.actions
 
     asyncio.run(main())
 
@@ -238,7 +239,7 @@ def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> Non
             first, second = scope.child("first"), scope.child("second")
             await first.register(undo, "x")
             await second.register(undo, "y")
-            session: Any = journal._session
+            session: Any = journal._writer.delivery.connection
             apply = session.apply
 
             async def apply_(*args: Any) -> Any:
@@ -259,8 +260,8 @@ def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> Non
             report = await first.compensate()
             assert report.failures == ()
             assert undone == ["y", "x"]
-            assert not journal._sagas
-            assert not journal._actions
+            assert not journal._ledger.sagas
+            assert not journal._ledger.actions
 
     asyncio.run(main())
 
@@ -290,8 +291,8 @@ def test_who_was_robbed_gets_nothing_back_by_recovering_itself(make: Place, then
             reports = await recover(journal, registry)  # it has nothing to do with it any more
             assert [len(it.done) for it in reports] == [1]
             assert undone == ["x"]
-            assert not journal._sagas
-            assert not journal._actions
+            assert not journal._ledger.sagas
+            assert not journal._ledger.actions
 
     asyncio.run(main())
 
@@ -308,8 +309,8 @@ def test_who_was_robbed_keeps_nothing_of_it_in_memory(make: Place) -> None:
             with pytest.raises(LeaseLost):
                 await scope.commit()
             _ = await scope.compensate()
-            assert not journal._actions
-            assert not journal._sagas
+            assert not journal._ledger.actions
+            assert not journal._ledger.sagas
             await make.left_open(dead, "dead", undo, "1", "2")
             await rob(make, dead)
             await make.execute("DELETE FROM {schema}.action WHERE saga = '" + scope.saga + "'")
@@ -320,8 +321,8 @@ def test_who_was_robbed_keeps_nothing_of_it_in_memory(make: Place) -> None:
                 await journal.mark(stored.actions[0].id).begin()
             with pytest.raises(LeaseLost):
                 await journal.release(stored.id)
-            assert not journal._actions
-            assert not journal._sagas
+            assert not journal._ledger.actions
+            assert not journal._ledger.sagas
 
     asyncio.run(main())
 
@@ -335,7 +336,7 @@ def test_a_saga_that_could_not_be_released_is_with_the_next_request(make: Place,
             stored = await journal.claim(besides=frozenset())
             assert stored is not None
             if how == "refused":
-                session: Any = journal._session
+                session: Any = journal._writer.delivery.connection
                 apply = session.apply
                 error = asyncpg.LockNotAvailableError("no")
                 session.apply = refuses(error)
@@ -352,8 +353,8 @@ def test_a_saga_that_could_not_be_released_is_with_the_next_request(make: Place,
                 await scope.register(undo, "y")
                 assert len(await recover(other, registry)) == 1
             assert undone == ["x"]
-            assert not journal._sagas
-            assert not journal._actions
+            assert not journal._ledger.sagas
+            assert not journal._ledger.actions
 
     asyncio.run(main())
 
@@ -382,7 +383,7 @@ def test_closing_clears_up_what_is_in_doubt(make: Place, wire: type[Wire]) -> No
     async def main() -> None:
         async with wire(make.dsn) as way, make(dsn=way.dsn) as journal:
             scope = CompensationScope("a", journal=journal)
-            session: Any = journal._session
+            session: Any = journal._writer.delivery.connection
 
             async def lost(*args: Any) -> Any:
                 await type(session).apply(session, *args)
@@ -390,11 +391,11 @@ def test_closing_clears_up_what_is_in_doubt(make: Place, wire: type[Wire]) -> No
                 raise ConnectionError("lost")
 
             session.apply = lost
-            journal._patience = 0.1
+            journal._writer.delivery.patience = 0.1
             with pytest.raises(JournalUnavailable):
                 await scope.register(undo, "x")
             del session.apply
-            way.closed, journal._patience = False, 10.0
+            way.closed, journal._writer.delivery.patience = False, 10.0
             assert await names_in(make) == ["x"]
             await journal.close()
             assert await names_in(make) == []
@@ -407,7 +408,7 @@ def test_a_connection_that_ends_while_it_is_closed_is_not_made_anew(place: Place
         journal = place()
         scope = CompensationScope("a", journal=journal)
         await scope.register(undo, "x")
-        session: Any = journal._session
+        session: Any = journal._writer.delivery.connection
 
         async def apply(*args: Any) -> Any:
             ended = asyncio.Event()
@@ -420,7 +421,7 @@ def test_a_connection_that_ends_while_it_is_closed_is_not_made_anew(place: Place
             session._on_lost = is_lost
             await place.execute(
                 "SELECT pg_terminate_backend(pid) FROM {schema}.locks "
-                f"WHERE key = {{schema}}.lock_key('{journal._owner}')"
+                f"WHERE key = {{schema}}.lock_key('{journal._writer.delivery.owner}')"
             )
             await ended.wait()
             return await type(session).apply(session, *args)
@@ -430,11 +431,11 @@ def test_a_connection_that_ends_while_it_is_closed_is_not_made_anew(place: Place
         del session.apply
 
         async def idle() -> bool:
-            return journal._worker is None
+            return journal._writer._task is None
 
         await place.until(idle)
         assert not session.is_open
-        assert journal._loop is None
+        assert journal._writer._loop is None
         forget_quietly(scope)
 
     asyncio.run(main())
@@ -448,7 +449,7 @@ def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -
         async with place() as journal, place() as other, place.database() as database:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
-            connection = journal._session._connection
+            connection = journal._writer.delivery.connection._connection
             await database.execute(f"BEGIN; UPDATE {place.schema}.owner SET seen = now()")
             task = asyncio.create_task(scope.register(undo, "y"))
 
@@ -458,7 +459,7 @@ def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -
             await place.until(waits)
             await database.execute("COMMIT")
             await task
-            assert journal._session._connection is connection
+            assert journal._writer.delivery.connection._connection is connection
             assert await recover(other, registry) == []
             await scope.commit()
 
@@ -476,7 +477,7 @@ def test_an_undo_whose_time_is_over_when_it_is_marked_is_not_run_again(make: Pla
         async with make() as dead:
             await make.left_open(dead, "a", undo, "x")
         async with make() as journal:
-            session: Any = journal._session
+            session: Any = journal._writer.delivery.connection
             apply = session.apply
             waited = False
 
@@ -498,7 +499,7 @@ def test_an_undo_whose_time_is_over_when_it_is_marked_is_not_run_again(make: Pla
                     begin, give_up = made.begin, made.give_up
 
                     async def done(self) -> None:
-                        busy = asyncio.create_task(journal._ask("nothing"))
+                        busy = asyncio.create_task(journal._writer.ask("nothing"))
                         await asyncio.sleep(0)
                         await asyncio.sleep(0)
                         await made.done()
@@ -524,7 +525,7 @@ def test_what_was_carried_out_is_not_carried_out_again_because_it_was_not_confir
             scopes = [CompensationScope(name, journal=journal) for name in "abc"]
             for scope in scopes[:2]:
                 await scope.register(undo, scope.name)
-            session: Any = journal._session
+            session: Any = journal._writer.delivery.connection
             calls = 0
 
             async def apply(*args: Any) -> Any:
@@ -549,8 +550,8 @@ def test_what_was_carried_out_is_not_carried_out_again_because_it_was_not_confir
             report = await scopes[0].compensate()
             assert isinstance(report.failures[0].error, LeaseLost)
             assert undone == []
-            assert not journal._sagas
-            assert not journal._actions
+            assert not journal._ledger.sagas
+            assert not journal._ledger.actions
 
     asyncio.run(main())
 
@@ -560,8 +561,8 @@ def test_two_changes_of_one_action_are_both_confirmed(make: Place) -> None:
         async with make() as journal:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
-            ((action, _),) = journal._actions.items()
-            session: Any = journal._session
+            ((action, _),) = journal._ledger.actions.items()
+            session: Any = journal._writer.delivery.connection
             lost = False
 
             async def apply(*args: Any) -> Any:
@@ -580,16 +581,25 @@ def test_two_changes_of_one_action_are_both_confirmed(make: Place) -> None:
     asyncio.run(main())
 
 
-def test_a_saga_that_was_claimed_and_could_not_be_read_is_let_go_at_once(make: Place) -> None:
+def test_a_saga_whose_claim_is_in_doubt_is_released_at_once(make: Place) -> None:
     async def main() -> None:
         async with make() as dead:
             await make.left_open(dead, "a", undo, "x")
         async with make() as journal, make() as other:
-            error = asyncpg.QueryCanceledError("by somebody")
-            session: Any = journal._session
-            session.read = refuses(error)
-            with pytest.raises(JournalUnavailable):
-                await recover(journal, registry)
+            session: Any = journal._writer.delivery.connection
+
+            async def apply(*args: Any) -> Any:
+                await type(session).apply(session, *args)
+                session.apply = refuse
+                raise ConnectionError("lost")
+
+            async def refuse(*_: object) -> Any:
+                del session.apply
+                raise asyncpg.QueryCanceledError("by somebody")
+
+            session.apply = apply
+            with pytest.raises(JournalUnavailable, match="by somebody"):
+                await journal.claim(besides=frozenset())
 
             async def free() -> bool:
                 return bool(await recover(other, registry))
@@ -609,7 +619,7 @@ def test_what_is_retried_while_its_owner_is_away_does_not_wait_for_it(
             async with place(dsn=way.dsn) as journal:
                 scope = CompensationScope("a", journal=journal)
                 await scope.register(undo, "x")
-                ((action, _),) = journal._actions.items()
+                ((action, _),) = journal._ledger.actions.items()
                 await journal.mark(action).give_up("try it later")
                 forget_quietly(scope)
                 way.cut()
@@ -618,7 +628,7 @@ def test_what_is_retried_while_its_owner_is_away_does_not_wait_for_it(
                     return not (await other.sagas())[0].alive
 
                 async def back() -> bool:
-                    return journal._session.is_open
+                    return journal._writer.delivery.connection.is_open
 
                 await place.until(away)
                 assert await other.retry(scope.saga) == 1
@@ -647,13 +657,13 @@ def test_a_refusal_in_another_loop_changes_nothing(place: Place) -> None:
             await outer.commit()
 
     async def last() -> None:
-        assert [saga.actions for saga in journal._sagas.values()] == [1, 1]
+        assert [len(saga.actions) for saga in journal._ledger.sagas.values()] == [1, 1]
         outer.absorb(inner[0])
         report = await outer.compensate()
         assert report.failures == ()
         assert undone == ["2", "1"]
-        assert not journal._sagas
-        assert not journal._actions
+        assert not journal._ledger.sagas
+        assert not journal._ledger.actions
         await journal.close()
 
     with asyncio.Runner() as runner:
@@ -667,7 +677,7 @@ def test_answers_that_are_all_too_late_for_the_lease_end_with_the_patience(place
     async def main() -> None:
         async with place(liveness="lease", lease=0.2, patience=1.0) as journal:
             scope = CompensationScope("a", journal=journal)
-            session: Any = journal._session
+            session: Any = journal._writer.delivery.connection
             apply = session.apply
 
             async def slow(*args: Any) -> Any:
@@ -704,7 +714,7 @@ def test_a_release_that_was_asked_for_twice_is_no_loss(make: Place) -> None:
                     await task
                 await journal.release(stored.id)
                 assert len(await recover(other, registry)) == 1
-                assert not journal._sagas
+                assert not journal._ledger.sagas
 
     asyncio.run(main())
 

@@ -139,7 +139,7 @@ def test_an_idle_owner_whose_connection_ends_comes_back_by_itself(place: Place) 
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_locks "
                     "WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
                     f"AND pid IN (SELECT pid FROM {place.schema}.locks WHERE key = "
-                    f"{place.schema}.lock_key('{journal._owner}'))"
+                    f"{place.schema}.lock_key('{journal._writer.delivery.owner}'))"
                 )
                 assert terminated == 1
 
@@ -317,7 +317,7 @@ def test_the_end_of_a_loop_that_cancels_all_tasks_waits_for_the_rollback(place: 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("where", ["queued", "sent", "carried out", "read", "told"])
+@pytest.mark.parametrize("where", ["queued", "sent", "carried out", "told"])
 def test_what_a_cancelled_recoverer_had_claimed_is_let_go(make: Place, where: str) -> None:
     def before(owner: Any, name: str, do: Callable[[], object]) -> None:
         inner = getattr(owner, name)
@@ -332,17 +332,17 @@ def test_what_a_cancelled_recoverer_had_claimed_is_let_go(make: Place, where: st
                 await asyncio.sleep(0)
                 task.cancel()
             elif where == "told":
-                settle = journal._settle
+                settle = journal._writer._settle
 
                 def then(batch: Any, outcomes: Any) -> None:
                     settle(batch, outcomes)
                     task.cancel()
 
-                journal._settle = then  # type: ignore[method-assign]
+                journal._writer._settle = then  # type: ignore[method-assign]
+            elif where == "sent":
+                before(journal._writer.delivery.connection, "apply", task.cancel)
             else:
-                session = journal._session
-                at = {"sent": "apply", "carried out": "read", "read": "_settle"}[where]
-                before(journal if where == "read" else session, at, task.cancel)
+                before(journal._writer, "_settle", task.cancel)
             with pytest.raises(asyncio.CancelledError):
                 await task
 
@@ -363,7 +363,7 @@ def test_what_a_cancelled_caller_was_about_to_record_is_not_there(make: Place, w
             await scope.register(undo, "x")
             intent = Intent("y", scope.saga, "a", "9", "a", scope.key, undo, ("y",), {})
             task = asyncio.create_task(journal.record(intent))
-            settle, apply = journal._settle, journal._session.apply
+            settle, apply = journal._writer._settle, journal._writer.delivery.connection.apply
 
             async def sent(*args: Any) -> Any:
                 task.cancel()
@@ -377,9 +377,9 @@ def test_what_a_cancelled_caller_was_about_to_record_is_not_there(make: Place, w
                 await asyncio.sleep(0)
                 task.cancel()
             elif where == "sent":
-                journal._session.apply = sent  # type: ignore[assignment, method-assign]
+                journal._writer.delivery.connection.apply = sent  # type: ignore[assignment, method-assign]
             else:
-                journal._settle = told  # type: ignore[method-assign]
+                journal._writer._settle = told  # type: ignore[method-assign]
             with pytest.raises(asyncio.CancelledError):
                 await task
             await scope.register(undo, "z")
@@ -507,22 +507,22 @@ def test_what_cannot_be_known_is_not_guessed(make: Place, wire: type[Wire], deli
             for pieces in range(1, 4):
                 async with make(dsn=way.dsn) as journal:
                     scope = CompensationScope(str(pieces), journal=journal)
-                    way.left, journal._patience = pieces, 0.06
+                    way.left, journal._writer.delivery.patience = pieces, 0.06
                     with pytest.raises(JournalUnavailable):
                         for _ in range(3):
                             await scope.register(undo, "x")
-                    way.closed, journal._patience = False, 10.0
+                    way.closed, journal._writer.delivery.patience = False, 10.0
                     await scope.register(undo, "y")
                     # What was refused is not there, or is not there any more.
                     assert len((await make.states(watcher))[scope.name]) == len(scope)
                     scopes = [CompensationScope(f"{pieces}{it}", journal=journal) for it in "abc"]
                     for scope_ in scopes:
                         await scope_.register(undo, "z")
-                    way.left, journal._patience = pieces, 0.06
+                    way.left, journal._writer.delivery.patience = pieces, 0.06
                     with pytest.raises(JournalUnavailable):
                         for scope_ in scopes:
                             await scope_.commit()
-                    way.closed, journal._patience = False, 10.0
+                    way.closed, journal._writer.delivery.patience = False, 10.0
                     undone.clear()
                     there = await make.states(watcher)
                     doubted = next(it for it in scopes if not it.closed)
@@ -596,7 +596,7 @@ def test_what_is_refused_after_its_answer_was_lost_is_not_on_record(
         async with wire(place.dsn) as way, place() as watcher, place(dsn=way.dsn) as journal:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
-            session, left = journal._session, connections
+            session, left = journal._writer.delivery.connection, connections
 
             async def open_(owner: str) -> None:
                 nonlocal left
@@ -606,7 +606,7 @@ def test_what_is_refused_after_its_answer_was_lost_is_not_on_record(
                         raise ConnectionError("no way")
                 await type(session).open(session, owner)
 
-            journal._patience, session.open = 0.5, open_  # type: ignore[method-assign]
+            journal._writer.delivery.patience, session.open = 0.5, open_  # type: ignore[method-assign]
             way.left = 2  # the request, and the answer
             if connections < 2:
                 with pytest.raises(JournalUnavailable, match="no way"):

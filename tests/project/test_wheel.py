@@ -70,7 +70,7 @@ def test_the_wheel_holds_the_package_and_the_stubs_of_aiostream_alone(wheel: Pat
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "returns_pipeline").rglob("*")
-        if path.is_file() and path.suffix in {".py", ".typed"}
+        if path.is_file() and path.suffix in {".py", ".sql", ".typed"}
     } | {
         f"aiostream-stubs/{path.relative_to(ROOT / 'typings/aiostream').as_posix()}"
         for path in (ROOT / "typings/aiostream").rglob("*")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, assert_type
 
 from returns_pipeline.compensation import (
@@ -37,7 +38,7 @@ from returns_pipeline.journal import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from returns_pipeline.compensation.protocol import OperableJournal
+    from returns_pipeline.compensation.protocol import DurableJournal, OperableJournal
 
 
 async def takes_any(journal: Journal, intent: Intent) -> None:
@@ -125,8 +126,27 @@ async def check_postgres(registry: CompensationRegistry) -> None:
         assert_type(await journal.flush(), None)
         await journal.flush("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.record("i")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await with_every_request(journal)
     PostgresJournal(dsn=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     PostgresJournal("", liveness="clock")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def with_every_request(journal: DurableJournal) -> None:
+    """Who writes a journal can read from the protocol what each request takes and gives."""
+    assert_type(journal.forget(["action"]), Awaitable[None])
+    await journal.forget([1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    assert_type(journal.mark("action"), ActionRecord)
+    journal.mark(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    journal.move(["action"], saga="saga", name="job", prefix="1/")
+    journal.move(["action"], "saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert_type(await journal.claim(besides=frozenset()), StoredSaga | None)
+    await journal.claim()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert_type(await journal.release("saga"), None)
+    await journal.release(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await journal.defer("action", "unknown name"), None)
+    await journal.defer("action")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert_type(await journal.postpone("action", OSError(), 1.0), None)
+    await journal.postpone("action", OSError())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def tell(error: JournalError) -> str:

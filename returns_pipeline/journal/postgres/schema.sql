@@ -1,26 +1,21 @@
-"""The tables and functions of `PostgresJournal`, version by version.
+-- The tables and functions of `PostgresJournal`, version 1. {schema} stands for the quoted schema.
+--
+-- A batch of requests is one call of apply(): one statement, one transaction, one round trip. It
+--
+-- 1. makes the commit durable, whatever the session's synchronous_commit is;
+-- 2. locks the row of its owner. So a batch of the same owner whose connection was lost has ended
+--    before, whichever way;
+-- 3. knows by its number whether it has been carried out already, and then only repeats the answer:
+--    it can be sent again until an answer comes. One that arrives after a later one does nothing;
+-- 4. carries the steps out in order. Each checks that its sagas are this owner's, under a lock on
+--    the sagas; claim() skips what is locked. A request that is refused does not harm the others.
+--
+-- An owner with open sagas is alive as long as a session holds the advisory lock lock_key(owner),
+-- or until its lease ends by the clock of the server.
+--
+-- The row of a saga carries its owner and its epoch, which counts the changes of the owner. A write
+-- names both; a process that was robbed of a saga is refused, however late its write arrives.
 
-A batch of requests is one call of ``apply``: one statement, one transaction, one round trip. It
-
-1. makes the commit durable, whatever the session's ``synchronous_commit`` is;
-2. locks the row of its owner, so that a batch of the same owner whose connection was lost has
-   ended before, one way or the other;
-3. knows by its number whether it has been carried out already, and then only repeats the answer:
-   it can be sent again until an answer comes. One that arrives after a later one does nothing;
-4. carries the requests out in order. Each checks that its saga is this owner's, under a lock on
-   the saga: ``claim`` passes by what is locked. One that is refused does not harm the others.
-
-Who has sagas open is alive as long as a session holds the advisory lock ``lock_key(owner)``, or
-its lease has not ended by the clock of the server.
-"""
-
-from __future__ import annotations
-
-from typing import Final
-
-__all__ = ["MIGRATIONS", "VERSION"]
-
-_TABLES: Final = """
 CREATE TABLE {schema}.version (number integer NOT NULL);
 
 CREATE TABLE {schema}.owner (
@@ -32,7 +27,7 @@ CREATE TABLE {schema}.owner (
     answer jsonb NOT NULL DEFAULT '[]'
 );
 COMMENT ON TABLE {schema}.owner IS
-    'Who has sagas open. Without a time in "expires" its session holds an advisory lock.';
+    'Processes with open sagas. Without a time in "expires", a session holds an advisory lock.';
 
 CREATE TABLE {schema}.saga (
     id text PRIMARY KEY,
@@ -49,7 +44,7 @@ COMMENT ON TABLE {schema}.saga IS 'Undo actions that are undone together.';
 CREATE TABLE {schema}.action (
     id text PRIMARY KEY,
     saga text NOT NULL,
-    place text COLLATE "C" NOT NULL,
+    position text COLLATE "C" NOT NULL,
     path text NOT NULL,
     key text NOT NULL,
     name text NOT NULL,
@@ -62,12 +57,10 @@ CREATE TABLE {schema}.action (
     error text NOT NULL DEFAULT '',
     ended timestamptz
 );
-CREATE INDEX action_of_saga ON {schema}.action (saga, place);
+CREATE INDEX action_of_saga ON {schema}.action (saga, position);
 CREATE INDEX action_ended ON {schema}.action (ended) WHERE state = 'done';
 COMMENT ON TABLE {schema}.action IS 'Undo actions: on record before their effects.';
-"""
 
-_LIVENESS: Final = """
 CREATE FUNCTION {schema}.lock_key(owner text) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$
     SELECT hashtextextended('returns_pipeline {schema} owner ' || owner, 0)
@@ -80,25 +73,25 @@ CREATE VIEW {schema}.locks AS
             SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()
         );
 
--- Whether an owner is gone. It cannot come back before the end of the transaction.
+-- Whether an owner is dead. It cannot come back before the end of the transaction.
 CREATE FUNCTION {schema}.is_gone(other text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF other = '' THEN
         RETURN true;
     END IF;
     IF EXISTS (SELECT FROM {schema}.owner WHERE id = other AND expires IS NOT NULL) THEN
-        -- One whose row is locked is at work, or another has found it gone.
+        -- An owner whose row is locked is at work, or another process has just found it dead.
         PERFORM FROM {schema}.owner WHERE id = other AND expires <= clock_timestamp()
             FOR SHARE SKIP LOCKED;
         RETURN FOUND;
     END IF;
-    -- Shared, so that those who look do not take one another for the owner.
+    -- Shared, so that processes that check do not take one another for the owner.
     RETURN pg_try_advisory_xact_lock_shared({schema}.lock_key(other));
 END
 $$;
 
--- For the session that calls it: hold the lock of an owner. Who holds it is a session of the same
--- owner whose connection was lost, which the server may not have noticed yet.
+-- Have the session that calls this hold the lock of an owner. If another session holds it, that is
+-- one of the same owner whose connection was lost, which the server may not have noticed yet.
 CREATE FUNCTION {schema}.take(me text, wait text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('lock_timeout', wait, true);
@@ -110,16 +103,14 @@ BEGIN
 END
 $$;
 
--- The same as is_gone for people who look: it takes no lock, and may be wrong a moment later.
+-- The same as is_gone() for a list: it takes no lock, and may be wrong a moment later.
 CREATE VIEW {schema}.living AS
     WITH held AS MATERIALIZED (SELECT key FROM {schema}.locks)
     SELECT id FROM {schema}.owner WHERE CASE WHEN expires IS NULL
         THEN EXISTS (SELECT FROM held WHERE key = {schema}.lock_key(owner.id))
         ELSE expires > clock_timestamp() END;
-"""
 
-_REQUESTS: Final = """
--- Lock sagas and give, as "id epoch", those that are an owner's.
+-- Lock the sagas of some rows; return those that are an owner's, each as "id epoch".
 CREATE FUNCTION {schema}.held(me text, requests jsonb) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -136,7 +127,8 @@ CREATE FUNCTION {schema}.record(me text, rows jsonb) RETURNS jsonb LANGUAGE plpg
 DECLARE
     mine text[];
 BEGIN
-    -- Where the owner knows of other actions, a saga that is not there is one that was taken.
+    -- If the owner counts on other actions of a saga that is not there, it was taken over and
+    -- settled: it is not made anew.
     INSERT INTO {schema}.saga (id, name, number, owner, epoch)
         SELECT id, name, nextval('{schema}.saga_number'), me, 1 FROM (
             SELECT DISTINCT ON (x.saga) x.saga AS id, x.saga_name AS name, x.n
@@ -145,10 +137,10 @@ BEGIN
         ) AS made ORDER BY n
         ON CONFLICT (id) DO NOTHING;
     mine := {schema}.held(me, rows);
-    INSERT INTO {schema}.action (id, saga, place, path, key, name, version, arguments)
-        SELECT x.id, x.saga, x.place, x.path, x.key, x.name, x.version, x.arguments
+    INSERT INTO {schema}.action (id, saga, position, path, key, name, version, arguments)
+        SELECT x.id, x.saga, x.position, x.path, x.key, x.name, x.version, x.arguments
         FROM jsonb_to_recordset(rows) AS x(
-            id text, saga text, place text, path text, key text, name text, version bigint,
+            id text, saga text, position text, path text, key text, name text, version bigint,
             arguments text
         ) WHERE x.saga || ' 1' = ANY(mine);
     RETURN (
@@ -183,7 +175,7 @@ BEGIN
 END
 $$;
 
--- Sagas that the caller has locked, if there is nothing in them any more.
+-- Delete those of some sagas that have no actions any more. The caller has locked them.
 CREATE FUNCTION {schema}.drop_empty(sagas text[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     dropped text[];
@@ -192,7 +184,7 @@ BEGIN
         DELETE FROM {schema}.saga AS s WHERE id = ANY(sagas)
             AND NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id)
         RETURNING id
-    ) SELECT coalesce(array_agg(id), '{{}}') FROM gone INTO dropped;
+    ) SELECT coalesce(array_agg(id), '{}') FROM gone INTO dropped;
     RETURN dropped;
 END
 $$;
@@ -205,12 +197,12 @@ BEGIN
     WITH found AS (
         UPDATE {schema}.action AS a SET
             state = coalesce(x.state, a.state),
-            attempts = coalesce(x.attempts, a.attempts),
+            attempts = a.attempts + CASE WHEN x.begins THEN 1 ELSE 0 END,
             next_attempt = coalesce(x.next_attempt, a.next_attempt),
             error = coalesce(x.error, a.error),
             ended = CASE WHEN x.state = 'done' THEN clock_timestamp() ELSE a.ended END
         FROM jsonb_to_recordset(rows) AS x(
-            n int, id text, saga text, epoch bigint, state text, attempts bigint,
+            n int, id text, saga text, epoch bigint, state text, begins boolean,
             next_attempt double precision, error text
         ) WHERE a.id = x.id AND a.saga = x.saga AND x.saga || ' ' || x.epoch = ANY(mine)
         RETURNING x.n
@@ -222,7 +214,7 @@ BEGIN
 END
 $$;
 
--- To places that are given whole: doing it again changes nothing.
+-- Put actions into another saga. Positions are absolute: doing it again changes nothing.
 CREATE FUNCTION {schema}.move(me text, request jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     moving text[] := ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(request -> 'rows') AS x);
@@ -240,24 +232,34 @@ BEGIN
         ON CONFLICT (id) DO NOTHING;
     PERFORM FROM {schema}.saga WHERE id = target AND owner = me AND epoch = 1 FOR NO KEY UPDATE;
     IF FOUND THEN
-        UPDATE {schema}.action AS a SET saga = target, place = x.place
-            FROM jsonb_to_recordset(request -> 'rows') AS x(id text, place text)
+        UPDATE {schema}.action AS a SET saga = target, position = x.position
+            FROM jsonb_to_recordset(request -> 'rows') AS x(id text, position text)
             WHERE a.id = x.id AND a.saga = ANY(sources);
         PERFORM {schema}.drop_empty(sources);
     END IF;
 END
 $$;
-"""
 
-_RECOVERY: Final = """
--- Take over the newest saga of those that are gone. First, drop what nobody needs any more.
+-- Sagas as a claim and a list return them, with their actions, the last registered first.
+CREATE VIEW {schema}.stored AS
+    SELECT s.id, s.number, s.owner, jsonb_build_object(
+        'id', s.id, 'name', s.name, 'began', extract(epoch FROM s.began)::float8,
+        'owner', s.owner, 'epoch', s.epoch, 'actions', (
+            SELECT coalesce(jsonb_agg(jsonb_build_array(
+                a.id, a.position, a.path, a.key, a.name, a.version, a.arguments, a.state,
+                a.attempts, a.next_attempt, a.error
+            ) ORDER BY a.position DESC), '[]') FROM {schema}.action AS a WHERE a.saga = s.id
+        )
+    ) AS saga FROM {schema}.saga AS s;
+
+-- Take over the newest saga of a dead owner. First, delete what nobody needs any more.
 CREATE FUNCTION {schema}.claim(me text, request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     besides text[] := ARRAY(SELECT jsonb_array_elements_text(request -> 'besides'));
-    gone text[] := '{{}}';
+    gone text[] := '{}';
     other text;
     dropped text[];
-    found jsonb;
+    found text;
 BEGIN
     DELETE FROM {schema}.action WHERE id IN (
         SELECT id FROM {schema}.action WHERE state = 'done' AND ended
@@ -291,8 +293,10 @@ BEGIN
                 WHERE a.saga = s.id AND a.state IN ('pending', 'deferred')
             )
         ORDER BY number DESC LIMIT 1 FOR UPDATE SKIP LOCKED
-    ) RETURNING jsonb_build_array(id, epoch) INTO found;
-    RETURN jsonb_build_object('found', found, 'dropped', dropped);
+    ) RETURNING id INTO found;
+    RETURN jsonb_build_object(
+        'found', (SELECT saga FROM {schema}.stored WHERE id = found), 'dropped', dropped
+    );
 END
 $$;
 
@@ -301,19 +305,20 @@ CREATE FUNCTION {schema}.leave(me text) RETURNS void LANGUAGE sql AS $$
     DELETE FROM {schema}.owner WHERE id = me;
 $$;
 
--- Try again, or never again, what was given up. Where its owner lives, that is only what is stuck,
--- which it does not touch again: what is retried becomes a saga of its own, for whoever comes.
+-- Have what was given up tried again, or never again. If its owner lives, that is only what is
+-- stuck, which the owner does not touch again: what is retried becomes a saga of its own then, and
+-- the next recovery takes it.
 CREATE FUNCTION {schema}.resume(me text, kind text, request jsonb) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     holder text;
-    given_up text[] := '{{stuck,deferred}}';
+    given_up text[] := '{stuck,deferred}';
     target text := request ->> 'saga';
     changed bigint;
 BEGIN
     SELECT owner INTO holder FROM {schema}.saga WHERE id = target FOR NO KEY UPDATE;
     IF holder = me OR NOT {schema}.is_gone(holder) THEN
-        given_up := '{{stuck}}';
+        given_up := '{stuck}';
         IF kind = 'retry' THEN
             target := md5(random()::text || clock_timestamp() || target);
         END IF;
@@ -323,7 +328,7 @@ BEGIN
             SET state = 'pending', attempts = 0, next_attempt = 0, saga = target
             WHERE saga = request ->> 'saga' AND state = ANY(given_up);
         GET DIAGNOSTICS changed = ROW_COUNT;
-        -- Whoever comes may have it: its owner, should it come back, would not look at it again.
+        -- Its owner, should it come back, would not try it again: let the next recovery have it.
         UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
             WHERE changed > 0 AND id = target AND owner <> '';
     ELSE
@@ -340,9 +345,7 @@ BEGIN
     RETURN changed;
 END
 $$;
-"""
 
-_APPLY: Final = """
 CREATE FUNCTION {schema}.carry_out(me text, kind text, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -366,14 +369,14 @@ BEGIN
         RETURN to_jsonb(FOUND);
     WHEN 'retry', 'discard' THEN
         RETURN to_jsonb({schema}.resume(me, kind, request));
-    WHEN 'drop' THEN  -- recorded or not, its effect did not begin
+    WHEN 'drop' THEN  -- actions in doubt: on record or not, their effects did not begin
         mine := ARRAY(SELECT id FROM {schema}.saga WHERE owner = me AND epoch = 1 AND id IN (
             SELECT saga FROM {schema}.action WHERE id IN (
                 SELECT jsonb_array_elements_text(request -> 'ids'))) FOR UPDATE);
         DELETE FROM {schema}.action WHERE saga = ANY(mine)
             AND id IN (SELECT jsonb_array_elements_text(request -> 'ids'));
         PERFORM {schema}.drop_empty(mine);
-    WHEN 'disown' THEN  -- claimed, but its claimer was not told
+    WHEN 'disown' THEN  -- orphaned sagas: claimed, but the caller never learned of it
         UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
             WHERE owner = me AND epoch > 1
                 AND id NOT IN (SELECT jsonb_array_elements_text(request -> 'held'));
@@ -389,38 +392,40 @@ CREATE FUNCTION {schema}.apply(
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     last bigint;
-    said jsonb;
+    answers jsonb;
+    kept jsonb;
     request jsonb;
+    result jsonb;
     until timestamptz;
 BEGIN
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     PERFORM set_config('lock_timeout', wait, true);
-    SELECT batch, answer INTO last, said FROM {schema}.owner WHERE id = me FOR NO KEY UPDATE;
+    SELECT batch, answer INTO last, kept FROM {schema}.owner WHERE id = me FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         INSERT INTO {schema}.owner (id) VALUES (me)
             ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp()
-            RETURNING batch, answer INTO last, said;
+            RETURNING batch, answer INTO last, kept;
     END IF;
     IF this < last THEN
         RAISE EXCEPTION 'batch % comes after batch %', this, last;
     END IF;
+    answers := kept;
     IF this > last THEN
-        said := '[]';
+        answers := '[]';
+        kept := '[]';
         FOR request IN SELECT jsonb_array_elements(requests) LOOP
-            said := said
-                || jsonb_build_array({schema}.carry_out(me, request ->> 'do', request));
+            result := {schema}.carry_out(me, request ->> 'do', request);
+            answers := answers || jsonb_build_array(result);
+            -- What was claimed is not kept: another owner may have it when it is asked for again.
+            kept := kept || CASE request ->> 'do'
+                WHEN 'claim' THEN '[null]' ELSE jsonb_build_array(result) END;
         END LOOP;
     END IF;
     until := CASE WHEN lease > 0 THEN clock_timestamp() + make_interval(secs => lease) END;
-    UPDATE {schema}.owner SET batch = this, answer = said, seen = clock_timestamp(),
+    UPDATE {schema}.owner SET batch = this, answer = kept, seen = clock_timestamp(),
         expires = until WHERE id = me;
-    RETURN said;
+    RETURN answers;
 END
 $$;
-"""
-
-# Each brings a schema up by one version. What was released is never changed, only added to.
-MIGRATIONS: Final = (_TABLES + _LIVENESS + _REQUESTS + _RECOVERY + _APPLY,)
-VERSION: Final = len(MIGRATIONS)

@@ -1,0 +1,228 @@
+"""`ServerConnection`: the one connection of a `PostgresJournal`, made anew when it was lost.
+
+While it is open it holds the lock of the journal's owner, unless a transaction pooler may stand
+between: the session of the server is what other processes recognise a living owner by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from returns_pipeline._engine.cancellation import done_within, wait_uncancelled
+from returns_pipeline.errors import JournalUnavailable
+from returns_pipeline.journal.postgres._driver import FAILURES, connect, connection_lost
+from returns_pipeline.journal.postgres._migrations import migrate, version_of
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+__all__ = ["ServerConnection"]
+
+# Seconds after which the server checks whether the machine of a silent session is still there, and
+# between checks: it is given up after half a minute. A stopped process still answers.
+_KEEP_ALIVE: Final = {
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
+# Seconds in which a connection that nobody wants any more may still be made: see `_connect`.
+_MOMENT: Final = 1.0
+
+# A child made by fork has a copy of each socket. As long as it is open there, the server takes the
+# parent for alive, whatever became of it.
+_connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
+
+
+def _cut_off_child() -> None:
+    for connection in _connections:
+        connection.cut_off()
+
+
+os.register_at_fork(after_in_child=_cut_off_child)
+
+
+class ServerConnection:
+    """One connection, which holds the lock of an owner.
+
+    All methods but `look` are called by the task of the journal's writer alone, one at a time, save
+    `drop` and `cut_off`, which may be called at any moment.
+
+    Args:
+        address: The DSN.
+        name: The journal's name, for errors.
+        schema: Where the tables are: a name that needs no escaping.
+        pooled: Whether a transaction pooler may stand before the server. Then nothing is kept in
+            the session, and there is no lock.
+        patience: Seconds for a connection to be made, and for a lock.
+        on_lost: Called when the connection ended and nobody had asked for that.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        *,
+        schema: str,
+        pooled: bool,
+        patience: float,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._address = address
+        self._name = name
+        self._schema = schema
+        self._pooled = pooled
+        self._patience = patience
+        self._lock_timeout = f"{max(1, round(patience * 1000))}ms"
+        self._on_lost = on_lost
+        self._connection: Connection[Record] | None = None
+        self._making: Connection[Record] | None = None  # it is not set up completely yet
+        _connections.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def open(self, owner: str) -> None:
+        """Have a connection, the tables, and the lock of the owner."""
+        if self.is_open:
+            return
+        self.drop()
+        self._making = connection = await self._connect()
+        try:
+            await migrate(connection, self.bounded, self._schema, self._name, self._lock_timeout)
+            if not self._pooled:
+                take = f'SELECT "{self._schema}".take($1, $2)'
+                _ = await self.bounded(connection, take, owner, self._lock_timeout)
+        except BaseException:
+            connection.terminate()
+            raise
+        finally:
+            self._making = None
+        self._connection = connection
+        connection.add_termination_listener(self._ended)
+
+    async def apply(self, owner: str, batch: int, lease: float, steps: list[object]) -> list[Any]:
+        """Carry out a batch, and return the answer to each step: see ``schema.sql``."""
+        if self._connection is None:
+            raise connection_lost()
+        statement = f'SELECT "{self._schema}".apply($1, $2, $3, $4, $5)'
+        (row,) = await self.bounded(
+            self._connection, statement, owner, batch, lease, self._lock_timeout, json.dumps(steps)
+        )
+        answers: list[Any] = json.loads(row[0])
+        return answers
+
+    async def look(self, statement: str) -> list[Record]:
+        """Read with a connection of its own, which takes no lock and makes nothing.
+
+        Any task may call this.
+
+        Raises:
+            JournalUnavailable: There are no tables to look at.
+        """
+        connection = await self._connect()
+        try:
+            if await version_of(connection, self.bounded, self._schema, self._name) == 0:
+                reason = f"there is no journal in schema {self._schema}"
+                raise JournalUnavailable(self._name, reason)
+            return await self.bounded(connection, statement)
+        finally:
+            connection.terminate()
+
+    async def _connect(self) -> Connection[Record]:
+        """Make a connection.
+
+        Cancel safety: the driver learns of a cancellation a moment later. If it is cancelled while
+        it gets hold of a server that answers, it leaves a future whose error asyncio reports as
+        never retrieved.
+        """
+        task = asyncio.create_task(self._connected(), name=f"connect to {self._name}")
+        try:
+            _ = await asyncio.wait({task})
+        except asyncio.CancelledError:
+            if not await done_within(task, _MOMENT):
+                _ = task.cancel()
+                _ = await wait_uncancelled(task)
+            if not task.cancelled() and task.exception() is None:
+                task.result().terminate()
+            raise
+        return task.result()
+
+    async def _connected(self) -> Connection[Record]:
+        try:
+            connection = await connect(
+                self._address,
+                timeout=self._patience,
+                # In a transaction pooler the next transaction may meet another server process.
+                cached_statements=0 if self._pooled else 100,
+                settings={} if self._pooled else dict(_KEEP_ALIVE),
+            )
+        except (ValueError, OverflowError) as error:
+            # What asyncpg cannot read in an address is not always an error of its own.
+            raise JournalUnavailable(self._name, str(error)) from error
+        with contextlib.suppress(OSError, AttributeError):
+            _socket_of(connection).setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connection
+
+    async def bounded(
+        self, connection: Connection[Record], statement: str, *args: object
+    ) -> list[Record]:
+        """Run a statement. One that gets no answer in time ends with its connection.
+
+        It is not ended by a request to cancel it, which needs a server that answers.
+        """
+        loop = asyncio.get_running_loop()
+        # The server itself gives up waiting for a lock after `patience`.
+        timer = loop.call_later(2 * self._patience, connection.terminate)
+        try:
+            return await connection.fetch(statement, *args)
+        finally:
+            timer.cancel()
+
+    # The end.
+
+    def _ended(self, connection: object) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._on_lost()
+
+    def drop(self) -> None:
+        """End the connection at once, whatever it is doing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """End the connection, and tell the server so."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*FAILURES):
+                await connection.close(timeout=self._patience)
+
+    def cut_off(self) -> None:
+        """In a child made by fork: close the copy of the socket, and touch nothing of its loop.
+
+        The number of the socket stays taken, by something that may be closed without harm.
+        """
+        connection = self._connection or self._making
+        if connection is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                nothing = os.open(os.devnull, os.O_RDWR)
+                _ = os.dup2(nothing, _socket_of(connection).fileno(), inheritable=False)
+                os.close(nothing)
+
+
+def _socket_of(connection: Connection[Record]) -> socket.socket:
+    # There is no public way to it.
+    transport: asyncio.Transport = getattr(connection, "_transport")  # noqa: B009
+    found: socket.socket = transport.get_extra_info("socket")
+    return found

@@ -1,0 +1,240 @@
+"""`Ledger`: what one `PostgresJournal` has on record, and what it still has to put right.
+
+It is state without any I/O: the face writes to it when a request is made, the writer when the
+request is answered. The server is always right; the ledger is what this process may rely on.
+
+The life of an action here:
+
+```
+            recorded, claimed                    begin_commit
+   (none) ----------------------> OPEN  ------------------------> LEAVING
+      ^                            | ^                               |  |
+      |   settled, fenced          | |   abort_commit                |  |
+      +----------------------------+ +-------------------------------+  |
+      +-----------------------------------------------------------------+
+                                        committed
+```
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from returns_pipeline.compensation.protocol import StoredSaga
+
+__all__ = ["ActionKey", "ActionState", "Duties", "HeldAction", "HeldSaga", "Ledger"]
+
+
+class ActionState(enum.Enum):
+    """What this process may rely on about an action on record.
+
+    Attributes:
+        OPEN: It is to be undone, and stays on record until this process asks for something else.
+        LEAVING: A commit of it was asked for and not answered. It may vanish at any moment, and is
+            open again if the commit fails.
+    """
+
+    OPEN = enum.auto()
+    LEAVING = enum.auto()
+
+
+@dataclass(slots=True)
+class HeldAction:
+    """An action that this process has on record.
+
+    Attributes:
+        saga: The saga it is in.
+        position: Its position there.
+        state: See `ActionState`.
+    """
+
+    saga: str
+    position: str
+    state: ActionState = ActionState.OPEN
+
+
+@dataclass(slots=True)
+class HeldSaga:
+    """A saga that this process has open.
+
+    It is in the ledger as long as it has actions here, or one that is stuck.
+
+    Attributes:
+        epoch: With the owner, what every write is checked by. It is 1 until a saga is taken over
+            for the first time; each change of the owner counts it up.
+        actions: The ids of its actions that are in the ledger.
+        stuck: Whether it has an action that was given up, which keeps the saga on record.
+    """
+
+    epoch: int
+    actions: set[str] = field(default_factory=set[str])
+    stuck: bool = False
+
+
+class ActionKey(NamedTuple):
+    """What a write about an action is checked by."""
+
+    id: str
+    saga: str
+    epoch: int
+
+
+class Duties(NamedTuple):
+    """What the next batch has to put right before it does anything else.
+
+    Attributes:
+        in_doubt: Actions of which it is not known whether they are on record. Their effects will
+            not begin: the record is removed, if there is one.
+        orphaned: Whether sagas may have been claimed by this owner that nobody here knows of. They
+            are released.
+    """
+
+    in_doubt: list[str]
+    orphaned: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.in_doubt) or self.orphaned
+
+
+class Ledger:
+    """What a journal has on record, and what it has to put right.
+
+    Invariants:
+
+    - the ids of ``sagas[s].actions`` are exactly those of the actions whose ``saga`` is ``s``;
+    - an action is in the ledger only after the server has confirmed it;
+    - a saga without actions here is in the ledger only if it is stuck.
+
+    Attributes:
+        sagas: The sagas that are open, by id.
+        actions: Their actions, by id.
+    """
+
+    def __init__(self) -> None:
+        self.sagas: dict[str, HeldSaga] = {}
+        self.actions: dict[str, HeldAction] = {}
+        self._in_doubt: list[str] = []
+        self._orphaned = False
+
+    def reset(self) -> None:
+        """Forget everything: this journal is a new owner from now on."""
+        self.sagas.clear()
+        self.actions.clear()
+        self._in_doubt.clear()
+        self._orphaned = False
+
+    # Actions.
+
+    def recorded(self, action: str, saga: str, position: str) -> None:
+        """Note that an action is on record."""
+        self.actions[action] = HeldAction(saga, position)
+        self.sagas.setdefault(saga, HeldSaga(1)).actions.add(action)
+
+    def key(self, action: str) -> ActionKey | None:
+        """Return what a write about an action is checked by; None if another process has it."""
+        held = self.actions.get(action)
+        if held is None:
+            return None
+        return ActionKey(action, held.saga, self.sagas[held.saga].epoch)
+
+    def counts_on(self, saga: str) -> bool:
+        """Return whether a saga has an action that no request made so far removes.
+
+        If it is not on record then, it was taken over, and must not be made anew.
+        """
+        held = self.sagas.get(saga)
+        return held is not None and any(
+            self.actions[action].state is ActionState.OPEN for action in held.actions
+        )
+
+    def begin_commit(self, ids: Iterable[str]) -> None:
+        """Stop relying on actions whose commit is being asked for."""
+        self._put(ids, ActionState.LEAVING)
+
+    def abort_commit(self, ids: Iterable[str]) -> None:
+        """Rely on actions again whose commit failed."""
+        self._put(ids, ActionState.OPEN)
+
+    def _put(self, ids: Iterable[str], state: ActionState) -> None:
+        for action in ids:
+            if action in self.actions:
+                self.actions[action].state = state
+
+    def settled(self, action: str, *, stuck: bool = False) -> None:
+        """Note that this process has nothing more to do with an action.
+
+        It was undone, committed, or taken over; or it is ``stuck``, and waits for a person.
+        """
+        held = self.actions.pop(action, None)
+        if held is not None:
+            saga = self.sagas[held.saga]
+            saga.actions.discard(action)
+            saga.stuck |= stuck
+            self._drop_if_empty(held.saga)
+
+    def move(self, ids: Sequence[str], saga: str, prefix: str) -> dict[str, str]:
+        """Put actions into another saga; return the new positions of those that are known.
+
+        One that is not known was taken over, and its commit will say so.
+        """
+        positions: dict[str, str] = {}
+        for action in ids:
+            held = self.actions.get(action)
+            if held is not None:
+                self.sagas[held.saga].actions.discard(action)
+                self._drop_if_empty(held.saga)
+                held.saga, held.position = saga, prefix + held.position
+                self.sagas.setdefault(saga, HeldSaga(1)).actions.add(action)
+                positions[action] = held.position
+        return positions
+
+    # Sagas.
+
+    def claimed(self, stored: StoredSaga, epoch: int) -> None:
+        """Note that a saga was taken over."""
+        saga = self.sagas[stored.id] = HeldSaga(epoch)
+        for action in stored.actions:
+            saga.stuck |= action.state == "stuck"
+            if action.state in {"pending", "deferred"}:
+                saga.actions.add(action.id)
+                self.actions[action.id] = HeldAction(stored.id, action.position)
+
+    def dismiss(self, saga: str) -> None:
+        """Forget a saga with all its actions: it was released, or taken over."""
+        held = self.sagas.pop(saga, None)
+        for action in held.actions if held is not None else ():
+            del self.actions[action]
+
+    def _drop_if_empty(self, saga: str) -> None:
+        held = self.sagas[saga]
+        if not held.actions and not held.stuck:
+            del self.sagas[saga]
+
+    # What has to be put right.
+
+    def doubt(self, ids: Iterable[str]) -> None:
+        """Note that it is not known whether actions are on record."""
+        self._in_doubt += ids
+
+    def orphan(self) -> None:
+        """Note that this owner may have sagas on the server that are not in the ledger."""
+        self._orphaned = True
+
+    @property
+    def has_duties(self) -> bool:
+        """Whether there is anything to put right."""
+        return bool(self._in_doubt) or self._orphaned
+
+    def take_duties(self) -> Duties:
+        """Return what has to be put right. The caller does it, or calls `restore`."""
+        duties = Duties(self._in_doubt, self._orphaned)
+        self._in_doubt, self._orphaned = [], False
+        return duties
+
+    def restore(self, duties: Duties) -> None:
+        """Put back what could not be done; more may have come meanwhile."""
+        self._in_doubt = duties.in_doubt + self._in_doubt
+        self._orphaned |= duties.orphaned

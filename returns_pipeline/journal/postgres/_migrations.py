@@ -1,0 +1,74 @@
+"""The versions of a `PostgresJournal`'s tables, and how a program brings them up to its own.
+
+The statements are in ``schema.sql``. What was released is never changed, only added to: a later
+version is one more script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from returns_pipeline.errors import JournalCorrupt, JournalError
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+__all__ = ["VERSION", "migrate", "version_of"]
+
+# Each script brings a schema up by one version.
+_SCRIPTS: Final = ("schema.sql",)
+VERSION: Final = len(_SCRIPTS)
+
+# Runs a statement with a limit of time: `ServerConnection.bounded`.
+_Fetch: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
+
+
+async def version_of(connection: Connection[Record], fetch: _Fetch, schema: str, name: str) -> int:
+    """Return the version of the tables; 0 if there are none.
+
+    Raises:
+        JournalError: They are newer than this program.
+    """
+    # Not to_regclass(): after waiting for another process that may answer from before.
+    exists = (
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
+        "ON n.oid = c.relnamespace WHERE nspname = $1 AND relname = 'version')"
+    )
+    ((found,),) = await fetch(connection, exists, schema)
+    if not found:
+        return 0
+    ((version,),) = await fetch(connection, f'SELECT max(number) FROM "{schema}".version')
+    if not isinstance(version, int):
+        raise JournalCorrupt(name, "its version is not there")
+    if version > VERSION:
+        raise JournalError(name, f"version {version} is newer than this program knows ({VERSION})")
+    return version
+
+
+async def migrate(
+    connection: Connection[Record], fetch: _Fetch, schema: str, name: str, lock_timeout: str
+) -> None:
+    """Bring the tables up to this program's version, one process at a time."""
+    if await version_of(connection, fetch, schema, name) == VERSION:
+        return
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute(
+            f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '{lock_timeout}'"
+        )
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+        _ = await fetch(connection, lock, f'returns_pipeline "{schema}" migration')
+        version = await version_of(connection, fetch, schema, name)  # another may have been first
+        if version == 0:
+            # Asked for, because IF NOT EXISTS needs a right that a role need not have.
+            exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)"
+            ((found,),) = await fetch(connection, exists, schema)
+            if not found:
+                await connection.execute(f'CREATE SCHEMA "{schema}"')
+        for number, script in enumerate(_SCRIPTS[version:], version + 1):
+            package = files("returns_pipeline.journal.postgres")
+            statements = package.joinpath(script).read_text("utf-8")
+            await connection.execute(statements.replace("{schema}", f'"{schema}"'))
+            table = f'"{schema}".version'
+            await connection.execute(f"DELETE FROM {table}; INSERT INTO {table} VALUES ({number})")
