@@ -64,7 +64,7 @@ class PostgresCluster:
             self._runs = False
 
     def place(self, schema: str) -> Place:
-        """Give a schema of it, which is not there yet."""
+        """Return a schema of it that does not exist yet."""
         return Place(self.dsn, schema)
 
     def _do(self, program: str, *arguments: str) -> None:
@@ -110,7 +110,7 @@ def _cluster() -> Iterator[PostgresCluster]:
 
 @pytest.fixture
 def postgres_cluster(_cluster: PostgresCluster) -> PostgresCluster:
-    """Give a server that runs, and that the test may stop; it is shared by all who ask for it."""
+    """Return a running server that the test may stop. All tests that use this share it."""
     pytest.importorskip("asyncpg", reason="needs the package asyncpg")
     _cluster.start()
     return _cluster
@@ -178,7 +178,7 @@ class Place:
 
     @staticmethod
     async def states(journal: PostgresJournal) -> dict[str, list[tuple[str, str, int]]]:
-        """Give what became of the actions of each saga, by its name."""
+        """Return what became of the actions of each saga, by its name."""
         return {
             saga.name: [(it.arguments, it.state, it.attempts) for it in saga.actions]
             for saga in await journal.sagas()
@@ -188,15 +188,15 @@ class Place:
     async def left_open(
         journal: PostgresJournal, name: str, undo: Compensation[[str]], *undos: str
     ) -> None:
-        """Register what nobody settles, as in a process that dies."""
+        """Register what is never settled, as in a process that dies."""
         scope = CompensationScope(name, journal=journal)
         for one in undos:
             await scope.register(undo, one)
-        scope._records = []  # or it says so when it is dropped
+        scope._records = []  # otherwise it warns when it is collected
 
 
 class Child:
-    """A process that works, says how far it is, and is killed in the end."""
+    """A process that works, reports how far it is, and is killed in the end."""
 
     def __init__(self, work: Callable[[Child], Coroutine[None, None, None]]) -> None:
         self._reads, self._writes = os.pipe()
@@ -251,26 +251,26 @@ class Child:
 
 
 def place_of(dsn: str, **options: object) -> Place:
-    """Give the place that the fixture `postgres_dsn` has made."""
+    """Return the place that the fixture `postgres_dsn` made."""
     (schema,) = re.findall(r"test_\w+", dsn)
     return Place(dsn, schema, **options)
 
 
 @pytest.fixture
 def place(postgres_dsn: str) -> Place:
-    """Give a schema of the test's own."""
+    """Return a schema of the test's own."""
     return place_of(postgres_dsn)
 
 
 @pytest.fixture(params=["session", "lease"])
 def make(postgres_dsn: str, request: pytest.FixtureRequest) -> Place:
-    """Give the same, for journals of both kinds of liveness."""
+    """Return the same, for journals of both kinds of liveness."""
     return place_of(postgres_dsn, liveness=request.param)
 
 
 @pytest.fixture
 def child() -> type[Child]:
-    """Give the class of processes: to be used in a ``with`` statement."""
+    """Return the class of processes, to be used in a ``with`` statement."""
     return Child
 
 
@@ -433,13 +433,13 @@ class Pooler:
 
 @pytest.fixture
 def pooler() -> type[Pooler]:
-    """Give the class of transaction poolers: to be used in an ``async with`` statement."""
+    """Return the class of transaction poolers, to be used in an ``async with`` statement."""
     return Pooler
 
 
 @pytest.fixture
 def wire() -> type[Wire]:
-    """Give the class of ways that can be cut: to be used in an ``async with`` statement."""
+    """Return the class of ways that can be cut, to be used in an ``async with`` statement."""
     return Wire
 
 

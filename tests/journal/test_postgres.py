@@ -78,7 +78,7 @@ def test_an_action_is_there_before_register_returns_and_gone_when_committed(make
     asyncio.run(main())
 
 
-def test_it_works_on_virtual_time_and_leaves_nothing_behind(make: Place) -> None:
+def test_the_journal_works_on_virtual_time_and_leaves_no_task_running(make: Place) -> None:
     async def main() -> float:
         async with make() as journal, CompensationScope("a", journal=journal) as scope:
             await scope.register(undo, "x")
@@ -89,7 +89,7 @@ def test_it_works_on_virtual_time_and_leaves_nothing_behind(make: Place) -> None
     assert run(main()) == 60.0
 
 
-def test_a_rollback_marks_each_action_and_the_scope_may_go_on(make: Place) -> None:
+def test_a_rollback_notes_each_action_and_the_scope_can_be_used_again(make: Place) -> None:
     async def main() -> None:
         poison.add("y")
         async with make() as journal:
@@ -258,7 +258,7 @@ def test_the_newest_saga_of_the_dead_is_undone_first_and_the_key_is_the_same(mak
         os.close(end)
 
 
-def test_who_lives_is_not_robbed(make: Place) -> None:
+def test_a_living_owner_keeps_its_sagas(make: Place) -> None:
     async def main() -> None:
         async with make() as mine, make() as other:
             scope = CompensationScope("a", journal=mine)
@@ -282,7 +282,7 @@ def test_what_is_open_when_a_journal_is_closed_may_be_recovered(make: Place) -> 
             assert [saga.alive for saga in await other.sagas()] == [False]
             assert len(await recover(other, registry)) == 1
             assert undone == ["x"]
-            # and the first owner, should it come back, may do nothing more about it
+            # The first owner may do nothing more about it, should it be used again.
             with pytest.raises(LeaseLost):
                 await scope.register(undo, "y")
             with pytest.raises(LeaseLost):
@@ -296,7 +296,9 @@ def test_what_is_open_when_a_journal_is_closed_may_be_recovered(make: Place) -> 
     asyncio.run(main())
 
 
-def test_an_unknown_name_is_left_with_all_before_it_for_one_that_knows(make: Place) -> None:
+def test_an_action_of_unknown_name_and_those_before_it_are_left_for_a_process_that_knows_it(
+    make: Place,
+) -> None:
     others = CompensationRegistry()
 
     @others.compensation("theirs")
@@ -315,7 +317,7 @@ def test_an_unknown_name_is_left_with_all_before_it_for_one_that_knows(make: Pla
             assert [entry.name for entry in report.deferred] == ["theirs", "undo"]
             assert undone == ["3"]
             with pytest.raises(LeaseLost):
-                await journal.release(report.saga)  # it has been let go already
+                await journal.release(report.saga)  # it was released already
             others.compensation("undo")(undo.func)
             (report,) = await recover(journal, others)
             assert undone == ["3", "theirs 2", "1"]
@@ -325,7 +327,7 @@ def test_an_unknown_name_is_left_with_all_before_it_for_one_that_knows(make: Pla
     asyncio.run(main())
 
 
-def test_poison_is_parked_and_attempts_count_on_over_restarts(make: Place) -> None:
+def test_a_poison_undo_is_parked_and_its_attempts_are_counted_across_restarts(make: Place) -> None:
     async def dead(_: Child) -> None:
         scope = CompensationScope("a", journal=make())
         for name in "xyz":
@@ -462,18 +464,18 @@ def test_many_scopes_share_a_transaction(make: Place) -> None:
     asyncio.run(main())
 
 
-def test_one_that_fails_does_not_take_others_along(make: Place) -> None:
+def test_a_request_that_fails_does_not_fail_the_others_of_its_batch(make: Place) -> None:
     async def main() -> None:
         async with make() as mine, make() as other:
-            robbed = CompensationScope("robbed", journal=mine)
-            await robbed.register(undo, "r")
+            fenced = CompensationScope("fenced", journal=mine)
+            await fenced.register(undo, "r")
             await make.execute("UPDATE {schema}.saga SET owner = 'x', epoch = 2")
             await make.execute("ALTER TABLE {schema}.action ADD CHECK (path <> 'bad')")
             scopes = [CompensationScope(str(number), journal=mine) for number in range(10)]
             scopes[5] = CompensationScope("bad", journal=mine)
-            scopes[7] = robbed
+            scopes[7] = fenced
             calls = [scope.register(undo, "x") for scope in scopes]
-            results = await asyncio.gather(*calls, robbed.commit(), return_exceptions=True)
+            results = await asyncio.gather(*calls, fenced.commit(), return_exceptions=True)
             assert [place for place, it in enumerate(results) if it is not None] == [5, 7, 10]
             assert isinstance(results[5], JournalUnavailable)
             assert "check constraint" in str(results[5])
@@ -485,7 +487,7 @@ def test_one_that_fails_does_not_take_others_along(make: Place) -> None:
             await make.execute("UPDATE {schema}.saga SET owner = ''")
             for scope in scopes[6:]:
                 await scope.compensate()
-            assert robbed.saga in str(robbed.report.failures[0].error)
+            assert fenced.saga in str(fenced.report.failures[0].error)
 
     asyncio.run(main())
 
@@ -520,7 +522,7 @@ def test_a_commit_is_durable_even_where_the_default_says_otherwise(make: Place) 
 
 
 def test_a_batch_is_carried_out_once_and_never_after_a_later_one(make: Place) -> None:
-    """As when a pooler delivers what a connection that is long gone has sent."""
+    """A pooler may deliver late what a lost connection had sent."""
 
     async def main() -> None:
         async with make() as journal:
@@ -538,7 +540,7 @@ def test_a_batch_is_carried_out_once_and_never_after_a_later_one(make: Place) ->
     asyncio.run(main())
 
 
-def test_whoever_reads_the_list_waits_for_nobody(place: Place) -> None:
+def test_listing_waits_for_no_lock(place: Place) -> None:
     async def main() -> None:
         async with place(patience=0.5) as journal, place.database() as connection:
             scope = CompensationScope("a", journal=journal)
@@ -563,7 +565,7 @@ def test_whoever_reads_the_list_waits_for_nobody(place: Place) -> None:
 # Tables.
 
 
-def test_who_looks_where_no_journal_is_is_told_so_and_makes_nothing(make: Place) -> None:
+def test_listing_where_there_is_no_journal_is_refused_and_makes_nothing(make: Place) -> None:
     async def main() -> None:
         journal = make()
         with pytest.raises(JournalUnavailable, match="no journal in schema test_"):
@@ -573,7 +575,7 @@ def test_who_looks_where_no_journal_is_is_told_so_and_makes_nothing(make: Place)
     asyncio.run(main())
 
 
-def test_those_who_start_at_the_same_time_make_the_tables_once(
+def test_processes_that_start_at_the_same_time_make_the_tables_once(
     postgres_cluster: PostgresCluster,
 ) -> None:
     async def main() -> None:
@@ -623,7 +625,7 @@ def test_hand_made_damage_is_corruption_and_nothing_more_is_lost(make: Place) ->
 # Servers that refuse.
 
 
-def test_a_role_that_may_not_is_told_so(postgres_cluster: PostgresCluster) -> None:
+def test_a_role_without_the_rights_gets_a_clear_error(postgres_cluster: PostgresCluster) -> None:
     async def main() -> None:
         owner = postgres_cluster.place("of_others")
         await owner.execute(
@@ -642,7 +644,7 @@ def test_a_role_that_may_not_is_told_so(postgres_cluster: PostgresCluster) -> No
             ("new", "crowd", "too many connections"),
         ):
             dsn = postgres_cluster.dsn.replace("postgres@", f"{user}@")
-            # Who is one too many tries again that long; the others are told at once.
+            # One connection too many is tried again until then; the others fail at once.
             patience = 2.0 if user == "crowd" else 10.0
             journal = PostgresJournal(dsn, schema=schema, patience=patience)
             scope = CompensationScope("a", journal=journal)
@@ -719,7 +721,7 @@ def test_bad_arguments_are_refused_at_the_call(place: Place) -> None:
             place(**options)
 
 
-def test_its_name_holds_no_secret() -> None:
+def test_the_name_of_a_journal_holds_no_secret() -> None:
     journal = PostgresJournal("postgresql://me:hidden@one:1,two:2/db?password=hidden&sslmode=off")
     assert str(journal) == "postgresql://me@one:1,two:2/db"
     assert str(PostgresJournal("postgres:///db")) == "postgres:///db"

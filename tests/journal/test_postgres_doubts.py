@@ -38,12 +38,12 @@ def _clean() -> None:
 
 
 def intent_of(scope: CompensationScope, name: str) -> Intent:
-    """Give what `scope` would record."""
+    """Return what `scope` would record."""
     return Intent(f"id of {name}", scope.saga, scope.path, "9", "", scope.key, undo, (name,), {})
 
 
 def refuses(error: Exception) -> Callable[..., Awaitable[Any]]:
-    """Give what raises instead of asking the server."""
+    """Return a function that raises instead of asking the server."""
 
     async def refuse(*_: object) -> Any:
         raise error
@@ -52,7 +52,7 @@ def refuses(error: Exception) -> Callable[..., Awaitable[Any]]:
 
 
 async def names_in(place: Place, state: str = "pending") -> list[str]:
-    """Give what is on record, whoever has it."""
+    """Return what is on record, of all owners."""
     async with place.database() as database:
         rows = await database.fetch(
             f"SELECT arguments::jsonb ->> 'name' FROM {place.schema}.action "
@@ -61,8 +61,8 @@ async def names_in(place: Place, state: str = "pending") -> list[str]:
     return [row[0] for row in rows]
 
 
-async def rob(place: Place, journal: PostgresJournal) -> None:
-    """Let go of all that a journal has, as when its connection has ended."""
+async def release_all(place: Place, journal: PostgresJournal) -> None:
+    """Release all that a journal has, as another process may after its connection ended."""
     owner = journal._writer.delivery.owner
     await place.execute(
         f"UPDATE {{schema}}.saga SET owner = '', epoch = epoch + 1 WHERE owner = '{owner}'"
@@ -71,7 +71,7 @@ async def rob(place: Place, journal: PostgresJournal) -> None:
 
 def forget_quietly(*scopes: CompensationScope) -> None:
     for scope in scopes:
-        scope._records = []  # or it says so when it is dropped
+        scope._records = []  # otherwise it warns when it is collected
 
 
 def test_a_record_before_a_move_into_its_saga_is_not_refused(make: Place) -> None:
@@ -100,7 +100,7 @@ def test_a_record_before_a_move_into_its_saga_is_not_refused(make: Place) -> Non
 
 
 def test_what_is_in_doubt_while_a_batch_fails_is_not_forgotten(make: Place) -> None:
-    """Whoever registered was cancelled when the next batch was on its way already."""
+    """The caller of `record` is cancelled when the next batch is on its way already."""
 
     async def main() -> None:
         async with make() as journal:
@@ -192,7 +192,7 @@ def test_an_error_of_a_later_attempt_does_not_answer_the_first(
 
 
 @pytest.mark.parametrize("purged", [False, True])
-def test_a_claim_whose_answer_came_when_another_had_claimed_it_goes_on_to_the_next(
+def test_a_claim_answered_after_another_process_claimed_the_saga_takes_the_next(
     make: Place, purged: bool
 ) -> None:
     async def main() -> None:
@@ -206,7 +206,7 @@ def test_a_claim_whose_answer_came_when_another_had_claimed_it_goes_on_to_the_ne
                 answers = await type(session).apply(session, *args)
                 if args[3][-1]["do"] == "claim":
                     del session.apply
-                    await rob(make, journal)
+                    await release_all(make, journal)
                     stored = await other.claim(besides=frozenset())
                     assert stored is not None
                     assert stored.name == "b"
@@ -267,13 +267,13 @@ def test_a_commit_that_fails_leaves_its_actions_to_be_undone(make: Place) -> Non
 
 
 @pytest.mark.parametrize("then", ["commit", "compensate"])
-def test_who_was_robbed_gets_nothing_back_by_recovering_itself(make: Place, then: str) -> None:
+def test_a_fenced_owner_gets_nothing_back_by_recovering(make: Place, then: str) -> None:
     async def main() -> None:
         async with make() as journal, make() as other:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
             await scope.register(undo, "y")
-            await rob(make, journal)
+            await release_all(make, journal)
             stored = await other.claim(besides=frozenset())
             assert stored is not None
             mark = other.mark(stored.actions[0].id)
@@ -288,7 +288,7 @@ def test_who_was_robbed_gets_nothing_back_by_recovering_itself(make: Place, then
             assert [type(it.error) for it in report.failures] == [LeaseLost, LeaseLost]
             assert undone == []
             assert claimed is None
-            reports = await recover(journal, registry)  # it has nothing to do with it any more
+            reports = await recover(journal, registry)  # it has forgotten the saga by now
             assert [len(it.done) for it in reports] == [1]
             assert undone == ["x"]
             assert not journal._ledger.sagas
@@ -297,13 +297,13 @@ def test_who_was_robbed_gets_nothing_back_by_recovering_itself(make: Place, then
     asyncio.run(main())
 
 
-def test_who_was_robbed_keeps_nothing_of_it_in_memory(make: Place) -> None:
+def test_a_fenced_owner_keeps_nothing_of_the_saga_in_memory(make: Place) -> None:
     async def main() -> None:
         async with make() as journal, make() as dead:
             scope = CompensationScope("a", journal=journal)
             for name in "xyz":
                 await scope.register(undo, name)
-            await rob(make, journal)
+            await release_all(make, journal)
             with pytest.raises(LeaseLost):
                 await scope.register(undo, "late")
             with pytest.raises(LeaseLost):
@@ -312,11 +312,11 @@ def test_who_was_robbed_keeps_nothing_of_it_in_memory(make: Place) -> None:
             assert not journal._ledger.actions
             assert not journal._ledger.sagas
             await make.left_open(dead, "dead", undo, "1", "2")
-            await rob(make, dead)
+            await release_all(make, dead)
             await make.execute("DELETE FROM {schema}.action WHERE saga = '" + scope.saga + "'")
             stored = await journal.claim(besides=frozenset())
             assert stored is not None
-            await rob(make, journal)
+            await release_all(make, journal)
             with pytest.raises(LeaseLost):
                 await journal.mark(stored.actions[0].id).begin()
             with pytest.raises(LeaseLost):
@@ -328,7 +328,9 @@ def test_who_was_robbed_keeps_nothing_of_it_in_memory(make: Place) -> None:
 
 
 @pytest.mark.parametrize("how", ["refused", "cancelled"])
-def test_a_saga_that_could_not_be_released_is_with_the_next_request(make: Place, how: str) -> None:
+def test_a_saga_that_could_not_be_released_is_released_with_the_next_request(
+    make: Place, how: str
+) -> None:
     async def main() -> None:
         async with make() as dead:
             await make.left_open(dead, "a", undo, "x")
@@ -379,7 +381,7 @@ def test_closing_makes_the_moves_that_could_not_be_made(make: Place) -> None:
     asyncio.run(main())
 
 
-def test_closing_clears_up_what_is_in_doubt(make: Place, wire: type[Wire]) -> None:
+def test_closing_removes_what_is_in_doubt(make: Place, wire: type[Wire]) -> None:
     async def main() -> None:
         async with wire(make.dsn) as way, make(dsn=way.dsn) as journal:
             scope = CompensationScope("a", journal=journal)
@@ -403,7 +405,7 @@ def test_closing_clears_up_what_is_in_doubt(make: Place, wire: type[Wire]) -> No
     asyncio.run(main())
 
 
-def test_a_connection_that_ends_while_it_is_closed_is_not_made_anew(place: Place) -> None:
+def test_a_connection_that_ends_during_close_is_not_made_anew(place: Place) -> None:
     async def main() -> None:
         journal = place()
         scope = CompensationScope("a", journal=journal)
@@ -441,8 +443,8 @@ def test_a_connection_that_ends_while_it_is_closed_is_not_made_anew(place: Place
     asyncio.run(main())
 
 
-def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -> None:
-    """Its lock says that its owner lives: who is asked to try again must keep it."""
+def test_a_conflict_of_transactions_does_not_end_the_session(place: Place) -> None:
+    """The lock of the session shows that its owner lives. Trying again must keep it."""
 
     async def main() -> None:
         place.dsn += "%20-cdefault_transaction_isolation%3Dserializable"
@@ -466,7 +468,7 @@ def test_transactions_in_each_others_way_do_not_cost_the_session(place: Place) -
     asyncio.run(main())
 
 
-def test_an_undo_whose_time_is_over_when_it_is_marked_is_not_run_again(make: Place) -> None:
+def test_an_undo_whose_time_ends_while_it_is_noted_as_done_is_not_run_again(make: Place) -> None:
     retried = CompensationRegistry()
 
     @retried.compensation("undo", retry=RetryPolicy(attempts=3, wait=0.0), timeout=0.3)
@@ -517,7 +519,7 @@ def test_an_undo_whose_time_is_over_when_it_is_marked_is_not_run_again(make: Pla
     asyncio.run(main())
 
 
-def test_what_was_carried_out_is_not_carried_out_again_because_it_was_not_confirmed(
+def test_a_batch_that_could_not_be_confirmed_is_not_carried_out_again(
     make: Place,
 ) -> None:
     async def main() -> None:
@@ -610,7 +612,7 @@ def test_a_saga_whose_claim_is_in_doubt_is_released_at_once(make: Place) -> None
     asyncio.run(main())
 
 
-def test_what_is_retried_while_its_owner_is_away_does_not_wait_for_it(
+def test_a_retry_while_the_owner_is_away_does_not_wait_for_it(
     place: Place, wire: type[Wire]
 ) -> None:
     async def main() -> None:
@@ -673,7 +675,7 @@ def test_a_refusal_in_another_loop_changes_nothing(place: Place) -> None:
         runner.run(last())
 
 
-def test_answers_that_are_all_too_late_for_the_lease_end_with_the_patience(place: Place) -> None:
+def test_a_server_too_slow_for_the_lease_is_unavailable_after_the_patience(place: Place) -> None:
     async def main() -> None:
         async with place(liveness="lease", lease=0.2, patience=1.0) as journal:
             scope = CompensationScope("a", journal=journal)
@@ -696,7 +698,7 @@ def test_answers_that_are_all_too_late_for_the_lease_end_with_the_patience(place
     asyncio.run(main())
 
 
-def test_a_release_that_was_asked_for_twice_is_no_loss(make: Place) -> None:
+def test_a_saga_released_twice_is_not_lost(make: Place) -> None:
     """As by a recovery that is cancelled while it releases."""
 
     async def main() -> None:

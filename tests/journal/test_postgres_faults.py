@@ -39,11 +39,11 @@ def _clean() -> None:
     undone.clear()
 
 
-# Who lives, and who does not.
+# Living and dead owners.
 
 
 async def at_work(child: Child, place: Place) -> None:
-    """Register, wait to be woken, and go on: to be run in a child."""
+    """Register, wait for the parent, and continue: to be run in a child."""
     scope = CompensationScope("a", journal=place())
     await scope.register(undo, "x")
     child.say("ready")
@@ -59,7 +59,7 @@ async def at_work(child: Child, place: Place) -> None:
 
 @pytest.fixture
 def at_work_in(child: type[Child]) -> Callable[[Place], Child]:
-    """Give what starts a process that is at work in a place, and waits."""
+    """Return a function that starts a process, which registers in a place and waits."""
 
     def start(place: Place) -> Child:
         made = child(lambda its: at_work(its, place))
@@ -69,7 +69,7 @@ def at_work_in(child: type[Child]) -> Callable[[Place], Child]:
     return start
 
 
-def test_who_is_killed_is_recovered(make: Place, at_work_in: Callable[[Place], Child]) -> None:
+def test_a_killed_process_is_recovered(make: Place, at_work_in: Callable[[Place], Child]) -> None:
     async def main(worker: Child) -> None:
         async with make() as journal:
             assert await recover(journal, registry) == []
@@ -81,7 +81,7 @@ def test_who_is_killed_is_recovered(make: Place, at_work_in: Callable[[Place], C
         asyncio.run(main(worker))
 
 
-def test_who_is_stopped_keeps_what_it_has_as_long_as_its_session(
+def test_a_stopped_process_keeps_its_sagas_as_long_as_its_session(
     place: Place, at_work_in: Callable[[Place], Child]
 ) -> None:
     async def main(worker: Child) -> None:
@@ -99,7 +99,7 @@ def test_who_is_stopped_keeps_what_it_has_as_long_as_its_session(
 
 
 @pytest.mark.parametrize("liveness", ["session", "lease"])
-def test_who_was_robbed_while_it_was_stopped_does_nothing_more(
+def test_a_process_fenced_while_it_was_stopped_has_no_further_effect(
     place: Place, at_work_in: Callable[[Place], Child], liveness: str
 ) -> None:
     place.options |= {"liveness": liveness, "lease": 0.6}
@@ -128,7 +128,7 @@ def test_who_was_robbed_while_it_was_stopped_does_nothing_more(
         asyncio.run(main(worker))
 
 
-def test_an_idle_owner_whose_connection_ends_comes_back_by_itself(place: Place) -> None:
+def test_an_idle_owner_whose_connection_ends_reconnects_by_itself(place: Place) -> None:
     async def main() -> None:
         async with place() as journal, place() as other:
             scope = CompensationScope("a", journal=journal)
@@ -156,7 +156,7 @@ def test_an_idle_owner_whose_connection_ends_comes_back_by_itself(place: Place) 
     asyncio.run(main())
 
 
-def test_one_who_came_back_too_late_is_told_at_the_next_step(place: Place) -> None:
+def test_an_owner_that_reconnects_too_late_is_fenced_at_its_next_request(place: Place) -> None:
     async def main() -> None:
         async with place() as journal:
             scope = CompensationScope("a", journal=journal)
@@ -176,7 +176,7 @@ def test_one_who_came_back_too_late_is_told_at_the_next_step(place: Place) -> No
     asyncio.run(main())
 
 
-def test_a_child_made_by_fork_may_not_use_it_nor_keep_its_parent_alive(
+def test_a_forked_child_may_not_use_the_journal_nor_keep_its_parent_alive(
     place: Place, child: type[Child]
 ) -> None:
     async def parent(own: Child) -> None:
@@ -217,7 +217,7 @@ def test_a_child_made_by_fork_may_not_use_it_nor_keep_its_parent_alive(
             os.kill(int(grandchild), signal.SIGKILL)
 
 
-def test_it_belongs_to_the_loop_that_opened_it_until_it_is_closed(place: Place) -> None:
+def test_a_journal_belongs_to_the_loop_that_opened_it_until_it_is_closed(place: Place) -> None:
     journal = place()
 
     async def first() -> None:
@@ -241,8 +241,8 @@ def test_it_belongs_to_the_loop_that_opened_it_until_it_is_closed(place: Place) 
             runner.run(journal.close())
 
 
-def test_who_is_cancelled_while_connecting_leaves_no_error_that_nobody_hears(place: Place) -> None:
-    """The driver does, if it is cancelled when it has got hold of the server."""
+def test_a_cancellation_during_connecting_leaves_no_exception_unretrieved(place: Place) -> None:
+    """The driver leaves one if it is cancelled right after it reached the server."""
     unheard: list[str] = []
 
     async def main() -> None:
@@ -262,7 +262,7 @@ def test_who_is_cancelled_while_connecting_leaves_no_error_that_nobody_hears(pla
     assert unheard == []
 
 
-def test_a_server_that_does_not_answer_holds_up_nobody_who_is_cancelled() -> None:
+def test_a_server_that_does_not_answer_does_not_hold_up_a_cancellation() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) as server:
@@ -318,7 +318,7 @@ def test_the_end_of_a_loop_that_cancels_all_tasks_waits_for_the_rollback(place: 
 
 
 @pytest.mark.parametrize("where", ["queued", "sent", "carried out", "told"])
-def test_what_a_cancelled_recoverer_had_claimed_is_let_go(make: Place, where: str) -> None:
+def test_a_saga_claimed_by_a_cancelled_recoverer_is_released(make: Place, where: str) -> None:
     def before(owner: Any, name: str, do: Callable[[], object]) -> None:
         inner = getattr(owner, name)
         setattr(owner, name, lambda *args: (do(), inner(*args))[1])
@@ -356,7 +356,7 @@ def test_what_a_cancelled_recoverer_had_claimed_is_let_go(make: Place, where: st
 
 
 @pytest.mark.parametrize("where", ["queued", "sent", "told"])
-def test_what_a_cancelled_caller_was_about_to_record_is_not_there(make: Place, where: str) -> None:
+def test_an_action_whose_record_was_cancelled_is_not_on_record(make: Place, where: str) -> None:
     async def main() -> None:
         async with make() as journal:
             scope = CompensationScope("a", journal=journal)
@@ -395,7 +395,7 @@ def test_what_a_cancelled_caller_was_about_to_record_is_not_there(make: Place, w
     asyncio.run(main())
 
 
-def test_a_task_is_only_there_while_it_is_needed(make: Place) -> None:
+def test_a_journal_runs_a_task_only_while_it_needs_one(make: Place) -> None:
     async def alone() -> bool:
         return len(asyncio.all_tasks()) == 1
 
@@ -419,7 +419,7 @@ def test_a_task_is_only_there_while_it_is_needed(make: Place) -> None:
     asyncio.run(main())
 
 
-def test_it_works_through_a_transaction_pooler(place: Place, pooler: type[Pooler]) -> None:
+def test_a_lease_works_through_a_transaction_pooler(place: Place, pooler: type[Pooler]) -> None:
     async def main() -> None:
         async with pooler(place.dsn) as pooled:
             place.options = {"liveness": "lease", "dsn": pooled.dsn, "lease": 5.0}
@@ -498,7 +498,9 @@ def test_a_connection_that_is_cut_anywhere_changes_nothing(
 
 
 @pytest.mark.parametrize("delivers", [False, True], ids=["lost", "delivered"])
-def test_what_cannot_be_known_is_not_guessed(make: Place, wire: type[Wire], delivers: bool) -> None:
+def test_an_outcome_in_doubt_is_found_out_and_not_guessed(
+    make: Place, wire: type[Wire], delivers: bool
+) -> None:
     """The connection is cut during a request, and no other can be made for longer than patience."""
 
     async def main() -> None:
@@ -527,7 +529,7 @@ def test_what_cannot_be_known_is_not_guessed(make: Place, wire: type[Wire], deli
                     there = await make.states(watcher)
                     doubted = next(it for it in scopes if not it.closed)
                     report = await doubted.compensate()
-                    # Undone if it was not committed; if it was, it is not.
+                    # It is undone if it was not committed, and only then.
                     assert undone == ["z"] * (doubted.name in there)
                     assert all(isinstance(it.error, LeaseLost) for it in report.failures)
                     for scope_ in (scope, *scopes):
@@ -541,10 +543,10 @@ def test_what_cannot_be_known_is_not_guessed(make: Place, wire: type[Wire], deli
 
 
 @pytest.mark.parametrize("asks", ["record", "begin"])
-def test_an_answer_from_before_the_saga_was_taken_over_counts_for_nothing(
+def test_an_answer_older_than_the_loss_of_the_saga_is_worth_nothing(
     make: Place, wire: type[Wire], asks: str
 ) -> None:
-    """The request is carried out, its answer lost, and the owner back only when it was robbed."""
+    """The request is carried out, its answer lost, and the owner fenced before it is back."""
 
     async def main() -> None:
         async with wire(make.dsn) as way, make() as other:
@@ -562,14 +564,14 @@ def test_an_answer_from_before_the_saga_was_taken_over_counts_for_nothing(
                     register(scope, "z") if asks == "record" else roll_back(scope)
                 )
                 await make.until(lambda: is_closed(way))
-                robbed = await make.recovered(other, registry)
-                assert [len(report.done) for report in robbed] == [1 + (asks == "record")]
-                assert [it.attempts for it in robbed[0].done][-1] == 1 + (asks == "begin")
+                reports = await make.recovered(other, registry)
+                assert [len(report.done) for report in reports] == [1 + (asks == "record")]
+                assert [it.attempts for it in reports[0].done][-1] == 1 + (asks == "begin")
                 way.closed = False
                 with pytest.raises(LeaseLost):
                     await asking
                 assert undone == ["z", "x"][asks == "begin" :]
-                scope._records = []  # or it says so when it is dropped
+                scope._records = []  # otherwise it warns when it is collected
 
     async def register(scope: CompensationScope, name: str) -> None:
         await scope.register(undo, name)
@@ -587,7 +589,7 @@ def test_an_answer_from_before_the_saga_was_taken_over_counts_for_nothing(
 
 
 @pytest.mark.parametrize("connections", [0, 1, 2])
-def test_what_is_refused_after_its_answer_was_lost_is_not_on_record(
+def test_a_record_refused_after_its_answer_was_lost_is_not_on_record(
     place: Place, wire: type[Wire], connections: int
 ) -> None:
     """The answer is asked for again, then whether it still holds; before one, the way is gone."""
@@ -664,7 +666,7 @@ def test_a_session_that_the_server_still_believes_in_is_replaced(
     asyncio.run(main())
 
 
-def test_a_server_that_crashes_in_the_middle_of_work_loses_nothing_that_was_promised(
+def test_a_server_crash_loses_nothing_that_was_confirmed(
     postgres_cluster: PostgresCluster,
 ) -> None:
     place = postgres_cluster.place("crashes")
