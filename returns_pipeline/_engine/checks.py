@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from operator import index
-from typing import SupportsFloat, SupportsIndex, TypeAlias
+from typing import SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
 from returns_pipeline.errors import InvalidArgument
 
-__all__ = ["Seconds", "count", "number", "seconds"]
+__all__ = ["Seconds", "count", "number", "seconds", "source"]
+
+S = TypeVar("S")
 
 # How a duration may be written: seconds as a number, or a `timedelta`.
 Seconds: TypeAlias = float | timedelta
@@ -25,7 +27,8 @@ def count(name: str, value: int, *, least: int = 1) -> int:
     Raises:
         InvalidArgument: It is smaller, a ``bool``, or not a whole number (``1.5``, ``"3"``).
     """
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    # The annotation is not checked at run time.
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
     whole = index(value)
     if whole < least:
@@ -42,23 +45,41 @@ def number(name: str, value: float, *, zero: bool = False, finite: bool = False)
     return _in_range(name, value, "", zero=zero, finite=finite)
 
 
-def seconds(name: str, value: Seconds, *, zero: bool = False, finite: bool = False) -> float:
+def seconds(
+    name: str, value: Seconds, *, zero: bool = False, finite: bool = False, signed: bool = False
+) -> float:
     """Return a duration in seconds, above 0, or with ``zero`` at least 0; infinity is no limit.
 
-    A `datetime.timedelta` is taken everywhere, and so is any real number (a ``Decimal``, a
-    ``Fraction``).
+    With ``signed`` it may be any finite number. A `datetime.timedelta` is taken everywhere, and so
+    is any real number (a ``Decimal``, a ``Fraction``).
 
     Raises:
         InvalidArgument: It is out of range, no duration (``nan``, ``"1"``), or a ``bool``.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    return _in_range(name, value, " seconds", zero=zero, finite=finite)
+    return _in_range(name, value, " seconds", zero=zero, finite=finite, signed=signed)
 
 
-def _in_range(name: str, value: object, unit: str, *, zero: bool, finite: bool) -> float:
-    bound = f"at least 0{unit}" if zero else f"above 0{unit}"
-    wanted = f"{name} must be {bound}{' and finite' if finite else ''}"
+def source(value: S) -> S:
+    """Return an async iterable as it is.
+
+    Raises:
+        TypeError: It cannot be iterated by ``async for``.
+    """
+    if not hasattr(value, "__aiter__"):
+        raise TypeError(f"expected an async iterable, not {type(value).__name__!r}")
+    return value
+
+
+def _in_range(
+    name: str, value: object, unit: str, *, zero: bool, finite: bool, signed: bool = False
+) -> float:
+    if signed:
+        wanted = f"{name} must be finite"
+    else:
+        bound = f"at least 0{unit}" if zero else f"above 0{unit}"
+        wanted = f"{name} must be {bound}{' and finite' if finite else ''}"
     if not isinstance(value, SupportsFloat) or isinstance(value, bool):
         raise InvalidArgument(f"{wanted}, not {value!r}")
     try:
@@ -67,7 +88,7 @@ def _in_range(name: str, value: object, unit: str, *, zero: bool, finite: bool) 
         raise InvalidArgument(f"{wanted}, not {value!r}") from None
     except OverflowError:
         raise InvalidArgument(f"{name} is too large: math.inf means no limit") from None
-    in_range = converted >= 0 if zero else converted > 0  # false for nan
-    if not in_range or (finite and converted == math.inf):
+    in_range = signed or (converted >= 0 if zero else converted > 0)  # false for nan
+    if not in_range or ((finite or signed) and not math.isfinite(converted)):
         raise InvalidArgument(f"{wanted}, not {value!r}")
     return converted

@@ -1,13 +1,13 @@
-"""The engine of `ResultStream`: a chain of steps, run as few generators as possible.
+"""The engine of `ResultStream`: a chain of steps, run by as few generators as possible.
 
 A chain is a linked list that ends in its source. Neighbouring sequential steps are *fused*: one
 generator runs them all, so a step costs a function call and not a generator. A step that needs
-tasks of its own (a window, a concurrent step) is a *segment*: an iterator over the part before it.
+tasks of its own (a window, a concurrent step) is a *segment*: an iterator over the links before it.
 
 Between steps an item is its bare value, and a failure is a `Failed`: a `returns` container is made
 only where a reader sees it, because making one costs three times as much as a slotted object.
 
-Values change their type from step to step, so the engine does not know them (hence ``Any``). The
+Values change their type from step to step, so the engine does not know it (hence ``Any``). The
 methods of `ResultStream`, which add the steps, are exact.
 """
 
@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
@@ -28,15 +29,13 @@ from returns_pipeline._engine.future_results import unpacked
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import wait_done
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
-
 __all__ = [
     "Chain",
     "Failed",
-    "Joint",
-    "Root",
+    "FanInLink",
+    "Link",
     "Segment",
+    "Source",
     "Stateful",
     "Step",
     "on_its_own",
@@ -66,7 +65,7 @@ FILTER: Final = 1  # func: value -> bool: keep it?
 BIND: Final = 2  # func: value -> Result
 TAP: Final = 3  # func: value -> anything, ignored
 ENSURE: Final = 4  # func: value -> bool; else a failure of extra: value -> error
-SPLIT: Final = 5  # behind a segment: a `Failed` is a failure
+SPLIT: Final = 5  # after a segment: a `Failed` is a failure
 UNPACK: Final = 6  # at the start of a chain of Results
 ATTEMPT: Final = 7  # func: value -> value, or one of the exceptions `extra`
 BIND_ASYNC: Final = 8  # func: value -> awaitable Result
@@ -95,56 +94,56 @@ _set_value: Any = BaseContainer.__dict__["_inner_value"].__set__
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
+class Source:
     """Where the items of a chain come from.
 
     Attributes:
-        source: What the user gave.
+        items: The user's async iterable.
         packed: Whether its items are Results, not plain values.
-        folded: Exceptions of its own that are given out as a failure.
+        folded: Exceptions of its own that become a failure.
     """
 
-    source: AsyncIterable[Any]
+    items: AsyncIterable[Any]
     packed: bool
     folded: tuple[type[Exception], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
+class FanInLink:
     """A segment that reads other chains besides the one before it.
 
     Attributes:
-        others: The other chains. What ends the source of the one before it ends theirs.
-        join: Makes an iterator of all the parts, the one before it first.
+        others: The other chains. An event that ends the source of this chain ends theirs, too.
+        join: Makes one iterator of them all, the links before this one first.
     """
 
     others: tuple[Chain, ...]
     join: Callable[[list[AsyncIterable[Any]]], AsyncIterable[Any]]
 
     def stopped_by(self, stops: list[asyncio.Event]) -> Segment:
-        """Give the segment, with the events that are to end its sources."""
+        """Return the segment, with the events that end its sources."""
         chains: list[Chain] = []
         for chain in self.others:
             stopped = chain
             for stop in stops:
                 stopped = Chain(stopped, stop)
             chains.append(stopped)
-        return lambda part: self.join([part, *[_Whole(chain) for chain in chains]])
+        return lambda part: self.join([part, *[_Unfused(chain) for chain in chains]])
 
 
 @dataclass(frozen=True, slots=True)
 class Stateful:
-    """A step that remembers: it is made anew for each reading of the chain.
+    """A step with a state: it is made anew for each reading of the chain.
 
     Attributes:
-        make: Makes it.
+        make: Makes the step.
     """
 
     make: Callable[[], Step]
 
 
-class _Whole:
-    """A whole chain, for a segment to read."""
+class _Unfused:
+    """A chain as an async iterable, for a segment to read."""
 
     __slots__ = ("chain",)
 
@@ -155,25 +154,29 @@ class _Whole:
         return read(self.chain)
 
 
+Link: TypeAlias = "Source | Step | Stateful | Segment | FanInLink | asyncio.Event"
+"""What a chain is made of. An event ends the source when it is set."""
+
+
 class Chain:
-    """One link, and the chain before it. An event is a link that ends the source when set.
+    """One link, and the chain before it.
 
     Attributes:
-        before: The chain before it.
-        link: What it adds.
-        segmented: Whether a part of it runs in tasks of its own.
+        before: The chain before it; `None` before a `Source` alone.
+        link: The last link.
+        segmented: Whether a segment of it runs in tasks of its own.
     """
 
     __slots__ = ("before", "link", "segmented")
 
-    def __init__(
-        self, before: Chain | None, link: Root | Step | Stateful | Segment | Joint | asyncio.Event
-    ) -> None:
+    def __init__(self, before: Chain | None, link: Link) -> None:
         self.before: Chain | None = before
-        self.link: Root | Step | Stateful | Segment | Joint | asyncio.Event = link
+        self.link: Link = link
         # Kept, or building a chain of n links, which is opened link by link, would take n * n.
         self.segmented: bool = (
-            (before is not None and before.segmented) or callable(link) or isinstance(link, Joint)
+            (before is not None and before.segmented)
+            or callable(link)
+            or isinstance(link, FanInLink)
         )
 
 
@@ -185,32 +188,32 @@ def split(result: Result[Any, Any]) -> Any:
 
 
 def _split_awaited(given: object) -> Any:
-    """Do the same with what awaiting a coroutine or a `FutureResult` gave."""
+    """Do the same with an awaited coroutine or `FutureResult`."""
     result: Any = unpacked(given)
     return split(result)
 
 
 def read(chain: Chain) -> AsyncGenerator[Any, None]:
-    """Run a chain: give bare values, and a `Failed` for each failure."""
+    """Run a chain: emit bare values, and a `Failed` for each failure."""
     return _fuse(lambda: _assemble(chain), packed=False)
 
 
 def read_results(chain: Chain) -> AsyncGenerator[Result[Any, Any], None]:
-    """Run a chain: give a Result for each item."""
+    """Run a chain: emit a Result for each item."""
     return _fuse(lambda: _assemble(chain), packed=True)
 
 
 def open_results(chain: Chain) -> AsyncIterator[Result[Any, Any]]:
-    """Do as `read_results`, for a reader that may be cancelled and read on.
+    """Do as `read_results`, for a reader that may be cancelled and continue.
 
-    If a part of the chain runs in tasks of its own, a read that is cancelled while it waits for
-    that part loses nothing.
+    If a segment of the chain runs in tasks of its own, a read that is cancelled while it waits for
+    that segment loses nothing.
     """
     return _Resumable(chain) if chain.segmented else read_results(chain)
 
 
 def open_half(chain: Chain, *, failed: bool) -> AsyncIterator[Any]:
-    """Give the values of a chain alone, or its errors, as `open_results` gives both."""
+    """Emit the values of a chain alone, or its errors, as `open_results` emits both."""
     return _Resumable(chain, half=failed) if chain.segmented else _half(chain, failed=failed)
 
 
@@ -221,8 +224,8 @@ async def _half(chain: Chain, *, failed: bool) -> AsyncGenerator[Any, None]:
                 yield item.error if failed else item
 
 
-class _Part:
-    """The part of a chain before a segment, for that segment to read."""
+class Upstream:
+    """The links of a chain before a segment, for that segment to read."""
 
     __slots__ = ("source", "steps")
 
@@ -237,51 +240,51 @@ class _Part:
 
 
 def _assemble(chain: Chain) -> tuple[AsyncIterable[Any], list[Step]]:
-    """Turn the links into a source and the steps after it. A loop, so that any length will do."""
+    """Turn the links into a source and the steps after it; in a loop, as a chain may be long."""
     steps: list[Step | Segment] = []
     stops: list[asyncio.Event] = []
     at = chain
     while at.before is not None:
         if isinstance(at.link, asyncio.Event):
             stops.append(at.link)
-        elif isinstance(at.link, Joint):
+        elif isinstance(at.link, FanInLink):
             steps.append(at.link.stopped_by(stops.copy()))
         elif isinstance(at.link, Stateful):
             steps.append(at.link.make())
         else:
-            assert not isinstance(at.link, Root)
+            assert not isinstance(at.link, Source)
             steps.append(at.link)
         at = at.before
-    assert isinstance(at.link, Root)
+    assert isinstance(at.link, Source)
     fused: list[Step]
-    source, fused = _open_root(at.link, stops)
+    source, fused = _open_source(at.link, stops)
     for step in reversed(steps):
         if isinstance(step, tuple):
             fused.append(step)
         else:
-            source = step(_Part(source, fused))
+            source = step(Upstream(source, fused))
             fused = [_SPLIT_STEP]
     return source, fused
 
 
-def _open_root(root: Root, stops: list[asyncio.Event]) -> tuple[AsyncIterable[Any], list[Step]]:
-    """Give the source as it is to be read, and the step that its items need first."""
-    source = root.source
+def _open_source(link: Source, stops: list[asyncio.Event]) -> tuple[AsyncIterable[Any], list[Step]]:
+    """Return the items as they are to be read, and the step that they need first."""
+    source = link.items
     for stop in stops:
         source = _until(source, stop)
-    if root.folded:
-        return _fold_in(source, root.folded, packed=root.packed), [_SPLIT_STEP]
-    return source, [_UNPACK_STEP] if root.packed else []
+    if link.folded:
+        return _fold_in(source, link.folded, packed=link.packed), [_SPLIT_STEP]
+    return source, [_UNPACK_STEP] if link.packed else []
 
 
 class _Resumable:
     """Read a chain that has a segment, so that a cancelled read loses nothing.
 
-    An async generator is over for good when a read of it is cancelled. So the one that runs the
-    steps behind the last segment does not wait for items: it is handed one that is there already.
-    Only a step that is itself cancelled ends it, as it ends any chain.
+    An async generator is finished for good when a read of it is cancelled. So the one that runs the
+    steps after the last segment never waits for items: it is handed one that has come already. Only
+    the cancellation of a step ends it, as it ends any chain.
 
-    It gives Results; or, with ``half``, the values alone (False) or the errors alone (True).
+    It emits Results; or, with ``half``, the values alone (False) or the errors alone (True).
     """
 
     def __init__(self, chain: Chain, *, half: bool | None = None) -> None:
@@ -289,7 +292,7 @@ class _Resumable:
         self._half = half
         self._opened = contextlib.AsyncExitStack()
         self._items: AsyncIterator[Any] | None = None  # of the segment
-        self._hand = _Hand()
+        self._next = OneItem()
         self._fused: list[Step] = []
         self._steps: AsyncGenerator[Any, None] | None = None
         self._closed = False
@@ -305,14 +308,14 @@ class _Resumable:
             self._items = await self._opened.enter_async_context(plain_iterator(source))
         while True:
             try:
-                self._hand.item = await anext(self._items)
+                self._next.item = await anext(self._items)
             except asyncio.CancelledError:
-                raise  # the next read goes on
+                raise  # the next read continues
             except BaseException:
                 await self.aclose()
                 raise
             if self._steps is None:
-                self._steps = _fuse(lambda: (self._hand, self._fused), packed=self._half is None)
+                self._steps = _fuse(lambda: (self._next, self._fused), packed=self._half is None)
             try:
                 result = await anext(self._steps)
             except StopAsyncIteration:
@@ -327,7 +330,7 @@ class _Resumable:
                     return result.error if self._half else result
 
     async def aclose(self) -> None:
-        """End the steps, then what is before them."""
+        """Close the steps, then the segment before them."""
         self._closed = True
         if self._steps is not None:
             await self._steps.aclose()
@@ -337,15 +340,15 @@ class _Resumable:
 _EMPTY: Final = object()
 
 
-class _Hand:
-    """A source that has one item, or none; it never waits."""
+class OneItem:
+    """A source of one item, or none; it never waits."""
 
     __slots__ = ("item",)
 
     def __init__(self) -> None:
         self.item: Any = _EMPTY
 
-    def __aiter__(self) -> _Hand:
+    def __aiter__(self) -> OneItem:
         return self
 
     async def __anext__(self) -> Any:
@@ -367,8 +370,8 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
         first = (*step, first)
     async with plain_iterator(source) as items:
         async for item in items:
-            # A failure goes on with the step after the one that made it, and so does a value that
-            # a failure was turned into.
+            # A failure continues with the step after the one that made it, and so does a value
+            # that a failure was turned into.
             value, todo, failed = item, first, False
             while True:
                 while todo is not None:
@@ -467,7 +470,7 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
 
 
 def _error_of(result: object) -> Any:
-    """Give the error of a Failure; anything else did not come from a well-typed program."""
+    """Return the error of a Failure; anything else did not come from a well-typed program."""
     if isinstance(result, Failure):
         return result.failure()
     raise TypeError(f"expected a Success or a Failure, not {result!r}")
@@ -476,9 +479,9 @@ def _error_of(result: object) -> Any:
 def on_its_own(
     code: int, func: Callable[[Any], Awaitable[Any]], extra: Any
 ) -> tuple[Callable[[Any], Awaitable[Any]], Callable[[Any], Any]]:
-    """Give an asynchronous step in two parts: what is awaited, and what is then made of it.
+    """Return an asynchronous step in two parts: what is awaited, and what its result becomes.
 
-    The first takes a bare value, or, of a step about failures, a `Failed`.
+    The first takes a bare value, or, in a step about failures, a `Failed`.
     """
     if code == MAP_ASYNC:
         return func, _same
@@ -510,7 +513,7 @@ def _same(value: Any) -> Any:
 async def _fold_in(
     source: AsyncIterable[Any], folded: tuple[type[Exception], ...], *, packed: bool
 ) -> AsyncGenerator[Any, None]:
-    """Give one failure, the last item, for a listed exception of the source."""
+    """Emit one failure, the last item, for a listed exception of the source."""
     async with contextlib.AsyncExitStack() as opened:
         items: AsyncIterator[Any] | None = None
         while True:
@@ -529,8 +532,8 @@ async def _fold_in(
 async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenerator[Any, None]:
     """End the stream when ``stop`` is set, also while the source is silent.
 
-    The pending read is then cancelled the way `asyncio.timeout` does it: the cancellation is
-    counted, so one that came from elsewhere at the same time still goes on.
+    The pending read is then cancelled the way `asyncio.timeout` does it: cancellations are
+    counted, so one that came from elsewhere at the same time still propagates.
     """
     reader: asyncio.Task[Any] | None = None  # while it waits for the source
     interrupted = False
@@ -573,7 +576,7 @@ async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenera
 
 
 def tuple_or_failed(items: list[Any]) -> Any:
-    """Put items that stand together into a tuple; one that failed takes its place."""
+    """Put items of the same number into a tuple; a failed one takes its place."""
     for item in items:
         if item.__class__ is Failed:
             return item

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeAlias, TypeVar, cast
 
 from returns.future import FutureResult
 from returns.io import IOFailure, IOResult, IOSuccess
 from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
-
-__all__ = ["cases", "discard", "future_result", "given_by", "result_of", "to_result", "unpacked"]
+__all__ = [
+    "AsyncResult",
+    "cases",
+    "discard",
+    "future_result",
+    "given_by",
+    "result_of",
+    "to_result",
+    "unpacked",
+]
 
 T = TypeVar("T")
 E = TypeVar("E")
+
+AsyncResult: TypeAlias = FutureResult[T, E] | Awaitable[Result[T, E]]
+"""What an asynchronous step returns: a `FutureResult`, or a coroutine of a `Result`."""
 
 
 def cases(result: Result[T, E]) -> Success[T] | Failure[E]:
@@ -37,7 +47,7 @@ def cases(result: Result[T, E]) -> Success[T] | Failure[E]:
     return cast("Success[T] | Failure[E]", result)
 
 
-async def to_result(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
+async def to_result(step: AsyncResult[T, E]) -> Result[T, E]:
     """Await a step of either form, and give its `Result`.
 
     Awaiting a `FutureResult` gives an ``IOResult``; its public unpacking is typed ``Never``.
@@ -49,7 +59,7 @@ async def to_result(step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Resul
 
 
 def given_by(
-    step: FutureResult[T, E] | Awaitable[Result[T, E]],
+    step: AsyncResult[T, E],
 ) -> Awaitable[IOResult[T, E] | Result[T, E]]:
     """Give what is to be awaited for the outcome of a step, which `result_of` then takes.
 

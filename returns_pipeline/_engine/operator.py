@@ -8,27 +8,24 @@ an operator keeps them, in mypy and in pyright, without a plugin.
 from __future__ import annotations
 
 import functools
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from operator import index
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import Any, Concatenate, Final, Generic, TypeVar, cast
 
-from aiostream import pipable_operator, streamcontext
+from aiostream import Stream, pipable_operator, streamcontext
 from aiostream.core import Streamer
 from typing_extensions import ParamSpec
 
 from returns_pipeline.errors import InvalidArgument
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
-    from typing import Concatenate
-
-    from aiostream import Stream
-
 __all__ = [
     "NO_SOURCE",
+    "BaseOperator",
     "Combiner",
     "Operator",
     "QuickStreamer",
+    "Repeatable",
     "check_at_least",
     "operator",
     "plain_iterator",
@@ -41,6 +38,71 @@ CallT_co = TypeVar("CallT_co", covariant=True)
 PipeT_co = TypeVar("PipeT_co", covariant=True)
 RawT_co = TypeVar("RawT_co", covariant=True)
 NewPipeT = TypeVar("NewPipeT")
+
+
+class BaseOperator:
+    """An aiostream operator, in its three forms.
+
+    - ``op(source, ...)`` returns an `aiostream.Stream`: repeatable when its source is.
+    - ``source | op.pipe(...)`` does the same.
+    - ``op.raw(source, ...)`` returns the bare iterator, to be read once and closed by the reader.
+
+    Each operator is the one instance of a class of its own, which spells out the three signatures:
+    that is what type checkers and editors read. (aiostream derives them from a function; mypy loses
+    the type variables there, python/mypy#17191, and editors show no parameters.) `raw` does the
+    work, and checks the arguments; it must do nothing else before the first item is asked for. The
+    other two are derived by `_stream` and `_piped`.
+
+    Args:
+        path: The dotted name under which users import it.
+    """
+
+    __name__: str
+
+    def __init__(self, path: str) -> None:
+        functools.update_wrapper(self, self.__call__)
+        self.__module__, _, self.__name__ = path.rpartition(".")
+        self.__qualname__ = self.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Apply the operator to a source."""
+        raise NotImplementedError
+
+    def pipe(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the operator's own arguments; the source comes through ``|``."""
+        raise NotImplementedError
+
+    def raw(self, *args: Any, **kwargs: Any) -> Any:
+        """Do as a call, but return the bare iterator, to be read once and closed by the reader."""
+        raise NotImplementedError
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Stream[Any]:
+        return Repeatable(functools.partial(self.raw, *args, **kwargs))
+
+    def _piped(self, *args: Any, **kwargs: Any) -> Callable[[AsyncIterable[Any]], Stream[Any]]:
+        _ = self.raw(NO_SOURCE, *args, **kwargs)  # a bad argument is refused here, too
+        return lambda source: self._stream(source, *args, **kwargs)
+
+    def __reduce__(self) -> str:
+        return self.__name__  # pickled and copied as the one that is there
+
+    def __repr__(self) -> str:
+        return f"<operator {self.__module__}.{self.__name__}>"
+
+
+class Repeatable(Stream[T]):
+    """A stream that makes a new iterator for each reading.
+
+    As an `aiostream.Stream`, which however keeps the first iterator, and refers to itself: streams
+    that are dropped would be closed by the garbage collector alone.
+    """
+
+    def __init__(self, factory: Callable[[], AsyncIterator[T]]) -> None:
+        _ = factory()  # a bad argument is refused at the call
+        self._factory = factory
+
+    def __aiter__(self) -> Streamer[T]:
+        return QuickStreamer(self._factory())
 
 
 class Combiner(Generic[CallT_co, RawT_co]):

@@ -1,27 +1,23 @@
-"""How a stream of Results ends: the methods that read it and give what it comes to."""
+"""How a stream of Results ends: the methods that read it and return one outcome."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterable, Callable, Coroutine
 from dataclasses import dataclass
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from aiostream import Stream
 from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine import fusion as stages
-from returns_pipeline._engine.fusion import Failed
+from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine.fusion import Chain, Failed, Source
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline.errors import StreamEmpty
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from returns_pipeline._engine.fusion import Chain
-
-__all__ = ["FailedItems", "Terminals"]
+__all__ = ["FailedItems", "Terminals", "chain_of"]
 
 A = TypeVar("A")
 T_co = TypeVar("T_co", covariant=True)
@@ -30,11 +26,11 @@ E_co = TypeVar("E_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class FailedItems(Generic[T_co, E_co]):
-    """What `ResultStream.collect_all` read when at least one item failed.
+    """All items that `ResultStream.collect_all` read, when at least one of them failed.
 
     Attributes:
-        successes: The values that came out, in order.
-        errors: The errors that came out, in order; never empty.
+        successes: The values, in order.
+        errors: The errors, in order; never empty.
     """
 
     successes: list[T_co]
@@ -42,23 +38,24 @@ class FailedItems(Generic[T_co, E_co]):
 
 
 class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
-    """The part of `returns_pipeline.ResultStream` that ends a chain.
+    """The methods of `returns_pipeline.ResultStream` that end a chain.
 
     Nothing runs before a terminal is awaited, and the source is closed before it returns.
     """
 
     def __init__(self, chain: Chain) -> None:
         """Not for callers: `ResultStream.of` and `ResultStream.from_results` make streams."""
+        # Without that of `aiostream.Stream`, which makes a first iterator that is not needed, and a
+        # stream that refers to itself.
         self._chain = chain
-        super().__init__(lambda: stages.open_results(chain))
 
     def collect(self) -> FutureResult[list[T_co], E_co]:
-        """Read all values into a list; stop at the first failure, close the source and give it."""
+        """Read all values into a list; stop at the first failure, close the source, return it."""
         return FutureResult(self._collect())
 
     async def _collect(self) -> Result[list[T_co], E_co]:
         values: list[T_co] = []
-        async with plain_iterator(stages.read(self._chain)) as items:
+        async with plain_iterator(fusion.read(self._chain)) as items:
             async for item in items:
                 if item.__class__ is Failed:
                     return Failure(item.error)
@@ -66,7 +63,7 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Success(values)
 
     def collect_all(self) -> FutureResult[list[T_co], FailedItems[T_co, E_co]]:
-        """Read to the end: give the list of values, or, if an item failed, both lists."""
+        """Read to the end: return the list of values, or, if an item failed, both lists."""
         return FutureResult(self._collect_all())
 
     async def _collect_all(self) -> Result[list[T_co], FailedItems[T_co, E_co]]:
@@ -74,13 +71,13 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Failure(FailedItems(values, errors)) if errors else Success(values)
 
     def partition(self) -> Future[tuple[list[T_co], list[E_co]]]:
-        """Read to the end: give the values and the errors, both in order."""
+        """Read to the end: return the values and the errors, both in order."""
         return Future(self._partition())
 
     async def _partition(self) -> tuple[list[T_co], list[E_co]]:
         values: list[T_co] = []
         errors: list[E_co] = []
-        async with plain_iterator(stages.read(self._chain)) as items:
+        async with plain_iterator(fusion.read(self._chain)) as items:
             async for item in items:
                 if item.__class__ is Failed:
                     errors.append(item.error)
@@ -89,9 +86,9 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return values, errors
 
     def for_each(self, func: Callable[[T_co], object], /) -> FutureResult[int, E_co]:
-        """Call ``func`` with each value, awaiting what it gives if that can be awaited.
+        """Call ``func`` with each value, and await its result if that is awaitable.
 
-        One value at a time; stops at the first failure, closes the source and gives it.
+        One value at a time; stops at the first failure, closes the source and returns the failure.
 
         Returns:
             How many values were handled.
@@ -100,7 +97,7 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
     async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, E_co]:
         handled = 0
-        async with plain_iterator(stages.read(self._chain)) as items:
+        async with plain_iterator(fusion.read(self._chain)) as items:
             async for item in items:
                 if item.__class__ is Failed:
                     return Failure(item.error)
@@ -117,16 +114,16 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         self, initial: A, func: Callable[[A, T_co], Coroutine[Any, Any, A]], /
     ) -> FutureResult[A, E_co]: ...
     def fold(self, initial: A, func: Callable[[A, T_co], Any], /) -> FutureResult[A, E_co]:
-        """Combine all values into one: ``func`` of what there is so far and the next value.
+        """Combine all values into one: ``func`` of the result so far and the next value.
 
         A ``func`` that is a coroutine function is awaited, one value at a time. Stops at the first
-        failure, closes the source and gives it.
+        failure, closes the source and returns the failure.
         """
         return FutureResult(self._fold(initial, func))
 
     async def _fold(self, initial: A, func: Callable[[A, T_co], Any]) -> Result[A, E_co]:
         folded = initial
-        async with plain_iterator(stages.read(self._chain)) as items:
+        async with plain_iterator(fusion.read(self._chain)) as items:
             async for item in items:
                 if item.__class__ is Failed:
                     return Failure(item.error)
@@ -135,27 +132,27 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Success(folded)
 
     def first(self) -> FutureResult[T_co, E_co | StreamEmpty]:
-        """Give the first item, value or failure, and close the source.
+        """Return the first item, value or failure, and close the source.
 
-        A stream without items gives the failure `StreamEmpty`.
+        The failure of a stream without items is `StreamEmpty`.
         """
         return FutureResult(self._first())
 
     async def _first(self) -> Result[T_co, E_co | StreamEmpty]:
-        async with plain_iterator(stages.read_results(self._chain)) as items:
+        async with plain_iterator(fusion.read_results(self._chain)) as items:
             async for item in items:
                 return item
         return Failure(StreamEmpty())
 
     def last(self) -> FutureResult[T_co, E_co | StreamEmpty]:
-        """Read to the end and give the last value; stop at the first failure and give it.
+        """Read to the end and return the last value; stop at the first failure and return it.
 
-        A stream without items gives the failure `StreamEmpty`.
+        The failure of a stream without items is `StreamEmpty`.
         """
         return FutureResult(self._last())
 
     async def _last(self) -> Result[T_co, E_co | StreamEmpty]:
-        async with plain_iterator(stages.read(self._chain)) as items:
+        async with plain_iterator(fusion.read(self._chain)) as items:
             item: Any = Failed(StreamEmpty())
             async for item in items:  # the last one is wanted
                 if item.__class__ is Failed:
@@ -163,18 +160,25 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Failure(item.error) if item.__class__ is Failed else Success(item)
 
     def run(self) -> FutureResult[int, E_co]:
-        """Read to the end for the steps' effects; stop at the first failure and give it.
+        """Read to the end for the steps' effects; stop at the first failure and return it.
 
         Returns:
-            How many values came out.
+            How many values there were.
         """
         return FutureResult(self._run())
 
     async def _run(self) -> Result[int, E_co]:
         count = 0
-        async with plain_iterator(stages.read(self._chain)) as items:
+        async with plain_iterator(fusion.read(self._chain)) as items:
             async for item in items:
                 if item.__class__ is Failed:
                     return Failure(item.error)
                 count += 1
         return Success(count)
+
+
+def chain_of(source: AsyncIterable[Result[Any, Any]]) -> Chain:
+    """Return the chain of a stream of Results, whether it is a `ResultStream` or not."""
+    if isinstance(source, Terminals):
+        return source._chain  # pyright: ignore[reportPrivateUsage]
+    return Chain(None, Source(checks.source(source), packed=True))

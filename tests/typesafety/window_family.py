@@ -131,14 +131,6 @@ def piped_wrongly() -> None:
     pipe.sliding(3, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-def another_pipe(flights: AsyncIterator[Flight]) -> None:
-    """The call keeps its type, the piped form takes that of the new one."""
-    renamed = sliding.with_pipe(length)
-    assert_type(renamed.pipe("a text"), int)
-    assert_type(renamed(flights, 3), Stream[list[Flight]])
-    sliding.with_pipe()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-
-
 def by_event_time(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> None:
     """Without a key function the key is None; the items keep their type."""
     assert_type(

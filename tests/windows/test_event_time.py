@@ -20,12 +20,13 @@ from returns_pipeline.windows import (
     TumblingWindows,
     event_windows,
 )
-from returns_pipeline.windows._event_time import _Aligned, _EventPump, _Sessions
+from returns_pipeline.windows._event_state import _AlignedState, _SessionState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from returns_pipeline.windows import Assigner
+    from returns_pipeline.windows._event_time import EventPump
 
 ON_TIME, LATE = False, True
 
@@ -510,13 +511,13 @@ class Counting:
     def __init__(self, stamps: Sequence[float]) -> None:
         self.stamps = stamps
         self.held: list[int] = []
-        self.pump: _EventPump[Any] | None = None
+        self.pump: EventPump | None = None
 
     async def __aiter__(self) -> AsyncIterator[float]:
         for at in self.stamps:
             yield at
             assert self.pump
-            self.held.append(self.pump.windows.assigned())
+            self.held.append(self.pump.state.assigned())
 
 
 @pytest.mark.parametrize(
@@ -542,10 +543,10 @@ def test_state_is_freed_behind_the_watermark(
         async for _ in windows:
             pass
         assert max(source.held) <= most
-        held = source.pump.windows
+        held = source.pump.state
         assert held.assigned() == 0
         assert not held.recent
-        assert isinstance(held, _Aligned | _Sessions)
+        assert isinstance(held, _AlignedState | _SessionState)
         assert not held._ends
         assert not held._kept
 
@@ -566,7 +567,7 @@ def test_state_of_many_keys_is_freed_too() -> None:
         async for _ in windows:
             pass
         assert max(source.held) <= 5
-        assert windows._pump.windows._by_key == {}
+        assert windows._pump.state._by_key == {}
 
     run(main())
 
@@ -637,7 +638,7 @@ def test_things_of_another_kind_are_refused_at_the_call(wrong: dict[str, Any]) -
 
 
 def test_windows_lie_without_gaps_or_overlaps_however_numbers_are_rounded() -> None:
-    aligned = _Aligned(0.1, 0.1, 0.0, 0.0)
+    aligned = _AlignedState(0.1, 0.1, 0.0, 0.0)
     for index in range(-1000, 1000):
         assert aligned._end(index) == aligned._start(index + 1)
         at = aligned._start(index)

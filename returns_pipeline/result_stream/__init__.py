@@ -1,0 +1,165 @@
+"""`ResultStream`: a stream of Results, and the methods that add steps to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Any, Generic, Never, TypeVar, cast, overload
+
+from aiostream import Stream
+from aiostream.core import Streamer
+from returns.result import Result
+
+from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine.fusion import Chain, Source
+from returns_pipeline._engine.operator import QuickStreamer
+from returns_pipeline._engine.terminals import FailedItems, chain_of
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.result_stream import _chained, _failures, _together, _values, _windows
+from returns_pipeline.result_stream._failures import FailureSteps
+from returns_pipeline.result_stream._together import TogetherSteps
+from returns_pipeline.result_stream._values import ValueSteps, check_exceptions
+from returns_pipeline.result_stream._windows import WindowSteps
+
+__all__ = ["FailedItems", "ResultStream"]
+
+E = TypeVar("E")
+F = TypeVar("F")
+T = TypeVar("T")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+X1 = TypeVar("X1", bound=Exception)
+X2 = TypeVar("X2", bound=Exception)
+X3 = TypeVar("X3", bound=Exception)
+X4 = TypeVar("X4", bound=Exception)
+
+
+class ResultStream(
+    ValueSteps[T_co, E_co],
+    FailureSteps[T_co, E_co],
+    WindowSteps[T_co, E_co],
+    TogetherSteps[T_co, E_co],
+    Generic[T_co, E_co],
+):
+    """A stream whose items are Results: values that may have failed, with typed errors.
+
+    Methods add a step and return a new stream; the error type widens as steps are added. A failure
+    passes every step untouched unless the step is about failures. Nothing runs before the stream
+    is iterated or a terminal (`collect`, `for_each`, ...) is awaited. A stream may be read again
+    if its source may.
+
+    It is an `aiostream.Stream` of Results: ``|``, slices, ``+``, ``async with s.stream()`` and
+    ``await s`` work as there. A slice, and the sum of two, is a `ResultStream` again.
+
+    Where no stream comes first there is no method: ``combine.merge_prioritized((9, a), (1, b))``
+    and ``combine.select({"a": a, "b": b})`` read streams of Results as they are, as does
+    ``combine.split(s, predicate)``, whose two sides are read further (the terminal `partition`
+    reads to the end). `from_results` makes a `ResultStream` of the streams they return.
+
+    Sequential steps run in the reader's task, in one generator. An exception that a step did not
+    declare is a bug: it propagates, after the source is closed.
+
+    Cancel safety: a read that is cancelled in a sequential step, or in a source that only such
+    steps read, ends the stream, as with any async generator. After a step with a task of its own (a
+    window, `prefetch`, `flat_map`, a ``concurrency`` above 1) a cancelled read that waits for items
+    loses nothing, and the next read continues.
+
+    >>> from aiostream import stream
+    >>> from returns.result import Failure, Result, Success
+    >>> from returns_pipeline.testing import run
+    >>> def half(n: int) -> Result[int, str]:
+    ...     return Failure(f"{n} is odd") if n % 2 else Success(n // 2)
+    >>> numbers = ResultStream.of(stream.range(4)).bind(half).alt(str.upper)
+    >>> run(numbers.partition())
+    <IO: ([0, 1], ['1 IS ODD', '3 IS ODD'])>
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        """Not for callers: `of` and `from_results` make streams."""
+        super().__init__(chain)
+
+    def stream(self) -> Streamer[Result[T_co, E_co]]:
+        """Open the stream for reading: ``async with s.stream() as items``."""
+        return QuickStreamer(fusion.open_results(self._chain))
+
+    def __aiter__(self) -> Streamer[Result[T_co, E_co]]:
+        return self.stream()
+
+    def __getitem__(self, value: int | slice) -> ResultStream[T_co, E_co]:
+        return ResultStream.from_results(super().__getitem__(value))
+
+    @overload
+    def __add__(self, value: ResultStream[U, F]) -> ResultStream[T_co | U, E_co | F]: ...
+    @overload
+    def __add__(self, value: AsyncIterable[U]) -> Stream[Result[T_co, E_co] | U]: ...
+    def __add__(self, value: AsyncIterable[Any]) -> Stream[Any]:
+        chained = super().__add__(value)
+        return ResultStream.from_results(chained) if isinstance(value, ResultStream) else chained
+
+    @staticmethod
+    def of(source: AsyncIterable[T]) -> ResultStream[T, Never]:
+        """Lift plain values: each is a success.
+
+        Raises:
+            TypeError: At the call, if ``source`` is not an async iterable.
+        """
+        return ResultStream(Chain(None, Source(checks.source(source), packed=False)))
+
+    @staticmethod
+    def from_results(source: AsyncIterable[Result[T, E]]) -> ResultStream[T, E]:
+        """Take an async iterable of Results as it is. A `ResultStream` is returned unchanged.
+
+        Raises:
+            TypeError: At the call, if ``source`` is not an async iterable.
+        """
+        if isinstance(source, ResultStream):
+            return cast("ResultStream[T, E]", source)  # isinstance cannot tell T and E
+        return ResultStream(chain_of(source))
+
+    @overload
+    def or_failure(self, x1: type[X1], /) -> ResultStream[T_co, E_co | X1]: ...
+    @overload
+    def or_failure(self, x1: type[X1], x2: type[X2], /) -> ResultStream[T_co, E_co | X1 | X2]: ...
+    @overload
+    def or_failure(
+        self, x1: type[X1], x2: type[X2], x3: type[X3], /
+    ) -> ResultStream[T_co, E_co | X1 | X2 | X3]: ...
+    @overload
+    def or_failure(
+        self, x1: type[X1], x2: type[X2], x3: type[X3], /, *more: type[X4]
+    ) -> ResultStream[T_co, E_co | X1 | X2 | X3 | X4]: ...
+    def or_failure(self, *exceptions: type[Exception]) -> ResultStream[T_co, Any]:
+        """Turn the listed exceptions of the *source* into a failure, the last item.
+
+        This method comes right after `of` or `from_results`. Exceptions of steps, and others of the
+        source, propagate as always; a cancellation cannot be listed.
+
+        Raises:
+            InvalidArgument: At the call, if a step comes before it, or no exception is listed.
+        """
+        check_exceptions(exceptions)
+        source = self._chain.link
+        if not isinstance(source, Source):
+            raise InvalidArgument("or_failure() must come right after of() or from_results()")
+        folded = source.folded + exceptions
+        return ResultStream(Chain(None, Source(source.items, source.packed, folded)))
+
+    def drain_on(self, stop: asyncio.Event) -> ResultStream[T_co, E_co]:
+        """Drain when ``stop`` is set: read the source no further, emit everything already read.
+
+        It may come anywhere in the chain; it is the source that stops. A pending read of the source
+        is cancelled, and the source is closed. Items already read are emitted, open windows too,
+        and the stream ends as if the source had ended.
+
+        Setting the event again, or before the first read, does no harm.
+        """
+        return self._linked(stop)
+
+    def _from_chain(self, chain: Chain) -> ResultStream[Any, Any]:
+        return ResultStream(chain)
+
+
+# Their annotations name the class that is made of them: `typing.get_type_hints()` finds it there.
+for _module in (_chained, _failures, _together, _values, _windows):
+    vars(_module)["ResultStream"] = ResultStream

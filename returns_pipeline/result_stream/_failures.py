@@ -1,0 +1,83 @@
+"""The steps of a `ResultStream` that work on its failures, and those that separate them."""
+
+# See _chained.
+# pyright: reportImportCycles=false
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from aiostream import Stream
+from returns.result import Result
+
+from returns_pipeline._engine import fusion
+from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline._engine.operator import Repeatable
+from returns_pipeline.result_stream._chained import Chained
+
+if TYPE_CHECKING:
+    from returns_pipeline.result_stream import ResultStream
+
+__all__ = ["FailureSteps"]
+
+F = TypeVar("F")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+
+
+class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
+    """Those of one failure at a time; values pass them untouched."""
+
+    def alt(self, func: Callable[[E_co], F], /) -> ResultStream[T_co, F]:
+        """Replace each error by ``func`` of it."""
+        return self._step(fusion.ALT, func)
+
+    def bimap(self, func: Callable[[T_co], U], error: Callable[[E_co], F], /) -> ResultStream[U, F]:
+        """Replace each value by ``func`` of it, and each error by ``error`` of it."""
+        return self._step(fusion.BIMAP, func, error)
+
+    def lash(self, func: Callable[[E_co], Result[U, F]], /) -> ResultStream[T_co | U, F]:
+        """Recover: replace each failure by the Result that ``func`` returns for its error."""
+        return self._step(fusion.LASH, func)
+
+    def lash_async(
+        self,
+        func: Callable[[E_co], AsyncResult[U, F]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co | U, F]:
+        """Do as `lash`, awaiting ``func``.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
+        """
+        return self._async_step(fusion.LASH_ASYNC, func, concurrency, ordered)
+
+    def tap_failure(self, func: Callable[[E_co], object], /) -> ResultStream[T_co, E_co]:
+        """Call ``func`` with each error for its effect; the item is unchanged."""
+        return self._step(fusion.TAP_FAILURE, func)
+
+    def tap_failure_async(
+        self,
+        func: Callable[[E_co], Awaitable[object]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]:
+        """Await ``func`` of each error for its effect; the item is emitted afterwards, unchanged.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
+        """
+        return self._async_step(fusion.TAP_FAILURE_ASYNC, func, concurrency, ordered)
+
+    def successes(self) -> Stream[T_co]:
+        """Emit the values alone; failures are dropped."""
+        return Repeatable(lambda: fusion.open_half(self._chain, failed=False))
+
+    def failures(self) -> Stream[E_co]:
+        """Emit the errors alone; values are dropped."""
+        return Repeatable(lambda: fusion.open_half(self._chain, failed=True))

@@ -1,0 +1,204 @@
+"""The steps of a `ResultStream` from `returns_pipeline.combine`: with other streams, or in time."""
+
+# See _chained.
+# pyright: reportImportCycles=false
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
+
+from returns.result import Result
+
+from returns_pipeline import combine
+from returns_pipeline._engine import fusion
+from returns_pipeline._engine.fan_in import BUFFER
+from returns_pipeline._engine.fusion import Failed
+from returns_pipeline._engine.future_results import AsyncResult, result_of
+from returns_pipeline._engine.terminals import chain_of
+from returns_pipeline.combine._merge import zip_items
+from returns_pipeline.combine._rate import debounced, throttled
+from returns_pipeline.combine._route import KeyFailed, check_route, passing_route
+from returns_pipeline.context import StepContext
+from returns_pipeline.result_stream._chained import Chained
+
+if TYPE_CHECKING:
+    from returns_pipeline.result_stream import ResultStream
+
+__all__ = ["TogetherSteps"]
+
+A = TypeVar("A")
+F = TypeVar("F")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+
+
+class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
+    """The operators of `returns_pipeline.combine`, for a stream of Results."""
+
+    def merge(
+        self, *others: AsyncIterable[Result[U, F]], buffer: int = BUFFER
+    ) -> ResultStream[T_co | U, E_co | F]:
+        """Emit the items of other streams of Results as well, all as they come.
+
+        As `combine.merge`. Streams of different types are merged one after the other.
+        """
+        return self._fan_in(others, lambda parts: combine.merge.raw(*parts, buffer=buffer))
+
+    def concat(self, *others: AsyncIterable[Result[U, F]]) -> ResultStream[T_co | U, E_co | F]:
+        """Emit the items of other streams of Results after the streams before them have ended."""
+        return self._fan_in(others, lambda parts: combine.concat.raw(*parts))
+
+    def zip(
+        self, other: AsyncIterable[Result[U, F]], /, *, strict: bool = False
+    ) -> ResultStream[tuple[T_co, U], E_co | F]:
+        """Pair each item with the one of the same number, as `combine.zip_results`."""
+        return self._fan_in(
+            (other,), lambda parts: zip_items(parts, fusion.tuple_or_failed, strict=strict)
+        )
+
+    def broadcast(
+        self,
+        n: int,
+        *,
+        buffer: int = BUFFER,
+        overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
+        on_drop: Callable[[int, int], object] | None = None,
+    ) -> tuple[ResultStream[T_co, E_co], ...]:
+        """Copy every item to ``n`` streams that can be read once: `combine.broadcast`."""
+        branches = combine.broadcast(self, n, buffer=buffer, overflow=overflow, on_drop=on_drop)
+        return tuple([self._from_chain(chain_of(branch)) for branch in branches])
+
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[
+            [A, AsyncIterator[T_co]],
+            AsyncIterable[Result[U, F]] | AsyncResult[U, F],
+        ],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> ResultStream[U, E_co | F]: ...
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[
+            [A, AsyncIterator[T_co]],
+            AsyncIterable[Result[U, F]] | AsyncResult[U, F],
+        ],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["isolate"],
+    ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[[A, AsyncIterator[T_co], StepContext], AsyncResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise"] = "raise",
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> ResultStream[U, E_co | F]: ...
+    @overload
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[[A, AsyncIterator[T_co], StepContext], AsyncResult[U, F]],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["isolate"],
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
+    def route(
+        self,
+        key: Callable[[T_co], A],
+        worker: Callable[..., Any],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: float = math.inf,
+        failing: Literal["raise", "isolate"] = "raise",
+        ctx: StepContext | None = None,
+        hold: bool = False,
+    ) -> ResultStream[Any, Any]:
+        """Send the values of each key to a worker of its own, and emit the workers' Results.
+
+        As `combine.route`, for the values of this stream: a worker is an async generator of
+        Results, or a coroutine of one; with a ``ctx`` it gets a context, and the actions it
+        registered are settled as by `bind_step`.
+
+        1. A Result is emitted when its worker has made it.
+        2. A failure of this stream has no key: it passes the workers and is emitted at once, before
+           the Results of values still being worked on. Like a failure of a worker, it ends nothing.
+        3. An exception of a worker is raised after all Results made before it; or, if failing keys
+           are isolated, it is emitted as the failure `KeyFailed`, with the unhandled values.
+
+        Cancel safety: a cancelled read loses nothing.
+
+        Raises:
+            InvalidArgument: At the call, if a number is out of range.
+        """
+        check_route(max_keys, buffer, idle_after, failing)
+        return self._segment(
+            lambda part: passing_route(
+                part,
+                key,
+                worker,
+                max_keys=max_keys,
+                buffer=buffer,
+                idle_after=idle_after,
+                failing=failing,
+                ctx=ctx,
+                hold=hold,
+                passing=Failed,
+                unpack=_routed,
+            )
+        )
+
+    def prefetch(self, n: int) -> ResultStream[T_co, E_co]:
+        """Run the steps before this one up to ``n`` items ahead, as `combine.prefetch`."""
+        return self._segment(lambda part: combine.prefetch.raw(part, n))
+
+    def take_until(
+        self, stop: asyncio.Event | AsyncIterable[object] | Awaitable[object]
+    ) -> ResultStream[T_co, E_co]:
+        """End here when something else happens, as `combine.take_until`.
+
+        To drain the items already read from the source instead, windows included, see `drain_on`.
+        """
+        return self._segment(lambda part: combine.take_until.raw(part, stop))
+
+    def throttle(self, interval: float, *, burst: int = 1) -> ResultStream[T_co, E_co]:
+        """Emit at most one value per ``interval`` seconds, as `combine.throttle`."""
+        return self._segment(lambda part: throttled(part, interval, burst, passing=Failed))
+
+    def debounce(self, quiet: float) -> ResultStream[T_co, E_co]:
+        """Emit a value once ``quiet`` seconds of silence have followed it, as `combine.debounce`.
+
+        A failure is emitted in its place, after the value before it.
+        """
+        return self._segment(lambda part: debounced(part, quiet, passing=Failed))
+
+
+def _routed(made: Any) -> Any:
+    """Turn what a worker made into a bare value or a `Failed`."""
+    if isinstance(made, KeyFailed):
+        return Failed(cast("object", made))
+    return fusion.split(result_of(made))

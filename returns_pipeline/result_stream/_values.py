@@ -1,0 +1,338 @@
+"""The steps of a `ResultStream` that work on its values; failures pass them untouched."""
+
+# See _chained.
+# pyright: reportImportCycles=false
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from returns.future import FutureResult
+from returns.result import Result
+
+from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine.concurrent_map import expand_concurrently
+from returns_pipeline._engine.fusion import Failed
+from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline._engine.terminals import chain_of
+from returns_pipeline.combine._transform import differing, expand_in_turn, folding
+from returns_pipeline.context import StepContext
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.result_stream._chained import Chained
+
+if TYPE_CHECKING:
+    from returns_pipeline.result_stream import ResultStream
+
+__all__ = ["ValueSteps", "check_exceptions"]
+
+A = TypeVar("A")
+F = TypeVar("F")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+X1 = TypeVar("X1", bound=Exception)
+X2 = TypeVar("X2", bound=Exception)
+X3 = TypeVar("X3", bound=Exception)
+X4 = TypeVar("X4", bound=Exception)
+
+
+class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
+    """Those of one value at a time."""
+
+    def map(self, func: Callable[[T_co], U], /) -> ResultStream[U, E_co]:
+        """Replace each value by ``func`` of it."""
+        return self._step(fusion.MAP, func)
+
+    def bind(self, func: Callable[[T_co], Result[U, F]], /) -> ResultStream[U, E_co | F]:
+        """Replace each value by the Result that ``func`` returns for it."""
+        return self._step(fusion.BIND, func)
+
+    def filter(self, predicate: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]:
+        """Keep the values for which ``predicate`` is true, and every failure."""
+        return self._step(fusion.FILTER, predicate)
+
+    def ensure(
+        self, predicate: Callable[[T_co], object], /, error: Callable[[T_co], F]
+    ) -> ResultStream[T_co, E_co | F]:
+        """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
+        return self._step(fusion.ENSURE, predicate, error)
+
+    def tap(self, func: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]:
+        """Call ``func`` with each value for its effect; the item is unchanged."""
+        return self._step(fusion.TAP, func)
+
+    def tap_async(
+        self,
+        func: Callable[[T_co], Awaitable[object]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]:
+        """Await ``func`` of each value for its effect; the item is emitted afterwards, unchanged.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`.
+        """
+        return self._async_step(fusion.TAP_ASYNC, func, concurrency, ordered)
+
+    @overload
+    def attempt(self, func: Callable[[T_co], U], x1: type[X1], /) -> ResultStream[U, E_co | X1]: ...
+    @overload
+    def attempt(
+        self, func: Callable[[T_co], U], x1: type[X1], x2: type[X2], /
+    ) -> ResultStream[U, E_co | X1 | X2]: ...
+    @overload
+    def attempt(
+        self, func: Callable[[T_co], U], x1: type[X1], x2: type[X2], x3: type[X3], /
+    ) -> ResultStream[U, E_co | X1 | X2 | X3]: ...
+    @overload
+    def attempt(
+        self,
+        func: Callable[[T_co], U],
+        x1: type[X1],
+        x2: type[X2],
+        x3: type[X3],
+        /,
+        *more: type[X4],
+    ) -> ResultStream[U, E_co | X1 | X2 | X3 | X4]: ...
+    def attempt(
+        self, func: Callable[[T_co], U], /, *exceptions: type[Exception]
+    ) -> ResultStream[U, Any]:
+        """Replace each value by ``func`` of it; a listed exception becomes the failure.
+
+        Others propagate.
+
+        Raises:
+            InvalidArgument: At the call, if no exception is listed.
+        """
+        check_exceptions(exceptions)
+        return self._step(fusion.ATTEMPT, func, exceptions)
+
+    def map_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co]:
+        """Replace each value by the awaited result of ``func``, which cannot fail by value.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`.
+        """
+        return self._async_step(fusion.MAP_ASYNC, func, concurrency, ordered)
+
+    def bind_async(
+        self,
+        func: Callable[[T_co], AsyncResult[U, F]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | F]:
+        """Replace each value by the Result that ``func`` returns when awaited.
+
+        ``func`` is a coroutine function, or returns a `FutureResult`, like a step with policies.
+
+        With a ``concurrency`` of 1, one value at a time, in the reader's task, and only when the
+        reader asks for an item. With more, up to that many at a time, each in a task of its own;
+        then
+
+        1. items are emitted in the order of the source, or, if not ``ordered``, of completion;
+        2. backpressure: at most ``concurrency`` items are read and not yet emitted;
+        3. the first exception cancels and awaits the others, and is raised after the items that
+           were completed before it;
+        4. a cancelled read loses nothing; closing cancels the work and awaits it.
+
+        Known elsewhere as ``mapAsync`` and ``mapAsyncUnordered`` (Akka and Pekko Streams),
+        ``parEvalMap`` (fs2), ``buffered`` (futures-rs), ``mergeMap`` (Rx).
+
+        Raises:
+            InvalidArgument: At the call, if ``concurrency`` is below 1.
+        """
+        return self._async_step(fusion.BIND_ASYNC, func, concurrency, ordered)
+
+    def bind_future_result(
+        self,
+        func: Callable[[T_co], FutureResult[U, F]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | F]:
+        """Do as `bind_async`, for functions that return a `FutureResult`."""
+        return self._async_step(fusion.BIND_ASYNC, func, concurrency, ordered)
+
+    def bind_step(
+        self,
+        func: Callable[[T_co, StepContext], AsyncResult[U, F]],
+        /,
+        ctx: StepContext,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+        hold: bool = False,
+    ) -> ResultStream[U, E_co | F]:
+        """Replace each value by the Result of a step that runs in a context of its own.
+
+        The step, which returns a `FutureResult` or is a coroutine of a Result, gets the value and
+        a child of ``ctx``, to register its undo actions with. When it ends, they are settled
+        before its Result is emitted:
+
+        1. a `Success` commits them, so that an endless stream keeps none in memory;
+        2. a `Failure` is emitted after they are undone;
+        3. an exception or a cancellation propagates after they are undone;
+        4. with ``hold``, a `Success` hands them to ``ctx`` instead: ``ctx.run(stream.collect())``,
+           or whatever runs the stream, undoes those of all held steps, newest first, if anything
+           fails later, and commits them at its end.
+
+        Effects that must stand or fall together belong in one step:
+
+        ```python
+        @future_safe(exceptions=(WriteError, PublishError))
+        async def persist_and_publish(batch: list[Event], step: StepContext) -> BatchId:
+            batch_id = BatchId(step.key)
+            await step.register(delete_batch, batch_id)  # recorded before the effect
+            await repository.write(batch_id, batch)
+            await publisher.publish(batch_id)  # if this fails, the batch is deleted
+            return batch_id
+        ```
+
+        Retries, time limits and the other `returns_pipeline.policies` wrap the step:
+        ``bind_step(with_policy(persist, RetryPolicy(3) | Timeout(2.0)), ctx)``. Each attempt then
+        has a child of its own, and is undone before the next.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`. Held steps that ran concurrently are
+        undone in the reverse order of their start.
+
+        Cancel safety: as `bind_async`; a cancellation propagates after the undo.
+
+        Raises:
+            InvalidArgument: At the call, if ``concurrency`` is below 1.
+            ScopeClosed: While reading, if ``ctx`` is closed.
+        """
+        step = ctx.in_own_step(func, hold=hold)
+        return self._async_step(fusion.BIND_ASYNC, step, concurrency, ordered)
+
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1]: ...
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        x2: type[X2],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1 | X2]: ...
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        x2: type[X2],
+        x3: type[X3],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1 | X2 | X3]: ...
+    @overload
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        x1: type[X1],
+        x2: type[X2],
+        x3: type[X3],
+        /,
+        *more: type[X4],
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, E_co | X1 | X2 | X3 | X4]: ...
+    def attempt_async(
+        self,
+        func: Callable[[T_co], Awaitable[U]],
+        /,
+        *exceptions: type[Exception],
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[U, Any]:
+        """Do as `attempt`, awaiting ``func``.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`.
+        """
+        check_exceptions(exceptions)
+        return self._async_step(fusion.ATTEMPT_ASYNC, func, concurrency, ordered, exceptions)
+
+    def flat_map(
+        self, func: Callable[[T_co], AsyncIterable[Result[U, F]]], /, *, concurrency: int = 1
+    ) -> ResultStream[U, E_co | F]:
+        """Replace each value by the items of the stream that ``func`` returns for it.
+
+        1. With a ``concurrency`` of 1, one stream after the other, all of them in one task, which
+           runs the steps before this one, too. It is ahead of a slow reader by one item, of a
+           waiting reader by as many as `merge`.
+        2. With more, up to that many streams are read at a time, each in a task of its own: the
+           items of one stream keep their order, those of several are emitted as they come, and each
+           stream has at most one item waiting for the reader.
+
+        Cancel safety: a cancelled read loses nothing. Closing stops the open streams, and awaits
+        their clean-up.
+
+        Known elsewhere as ``flatMapConcat`` and ``flatMapMerge`` (Akka and Pekko Streams),
+        ``concatMap`` and ``mergeMap`` (Rx), ``parJoin`` (fs2).
+
+        Raises:
+            InvalidArgument: At the call, if ``concurrency`` is below 1.
+        """
+
+        def expand(value: Any) -> AsyncIterable[Any]:
+            return checks.source(func(value))
+
+        def expand_bare(value: Any) -> AsyncIterable[Any]:
+            return fusion.read(chain_of(expand(value)))
+
+        if checks.count("concurrency", concurrency) == 1:
+            return self._segment(
+                lambda part: expand_in_turn(part, expand, passing=Failed, unpack=fusion.split)
+            )
+        return self._segment(
+            lambda part: expand_concurrently(part, expand_bare, concurrency, passing=Failed)
+        )
+
+    def scan(self, initial: A, func: Callable[[A, T_co], A], /) -> ResultStream[A, E_co]:
+        """Replace each value by the fold so far, as `combine.scan`, but in the reader's own task.
+
+        Like `map` it needs no task, reads nothing ahead, and is ended by a cancelled read unless a
+        step before it is cancel-safe.
+        """
+        return self._stateful(lambda: (fusion.MAP, folding(initial, func), None))
+
+    def distinct_until_changed(
+        self, key: Callable[[T_co], object] | None = None
+    ) -> ResultStream[T_co, E_co]:
+        """Drop values equal to the value before them, as `combine.distinct_until_changed`.
+
+        In the reader's own task, like `scan`.
+        """
+        return self._stateful(lambda: (fusion.FILTER, differing(key), None))
+
+
+def check_exceptions(exceptions: tuple[object, ...]) -> None:
+    """Refuse an empty list of exceptions, and anything that is no class of exceptions."""
+    if not exceptions:
+        raise InvalidArgument("name at least one exception")
+    for exception in exceptions:
+        if not (isinstance(exception, type) and issubclass(exception, Exception)):
+            raise InvalidArgument(f"expected a class of exceptions, not {exception!r}")

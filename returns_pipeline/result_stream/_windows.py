@@ -1,0 +1,168 @@
+"""The windows of a `ResultStream`: they group its values; failures are emitted in their place."""
+
+# See _chained.
+# pyright: reportImportCycles=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic
+
+from typing_extensions import TypeVar
+
+from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.fusion import Failed
+from returns_pipeline._engine.reader import Reader
+from returns_pipeline.result_stream._chained import Chained
+from returns_pipeline.windows._assigners import Assigner
+from returns_pipeline.windows._chunks import ChunksPump
+from returns_pipeline.windows._event_state import EventWindow
+from returns_pipeline.windows._event_time import EventPump, Late
+from returns_pipeline.windows._keyed import KeyedPump
+from returns_pipeline.windows._sessions import SessionPump
+from returns_pipeline.windows._sliding import SlidingPump
+from returns_pipeline.windows._weight import WeightPump
+
+if TYPE_CHECKING:
+    from returns_pipeline.result_stream import ResultStream
+
+__all__ = ["WindowSteps"]
+
+A = TypeVar("A")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+KeyT = TypeVar("KeyT", default=None)
+
+
+class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
+    """The operators of `returns_pipeline.windows`, for the values of a stream of Results."""
+
+    def chunks_or_timeout(self, n: int, timeout: Seconds) -> ResultStream[list[T_co], E_co]:
+        """Group values into lists, each emitted by its size or its age, whichever comes first.
+
+        As `returns_pipeline.chunks_or_timeout`, for the values of this stream: a list is emitted
+        when it holds ``n`` values, when ``timeout`` seconds have passed since its first one, when
+        the stream before it ends or fails, and *before a failure*. The failure is then emitted in
+        its place: nothing is dropped, order is kept.
+
+        Backpressure: at most ``n`` values, or those and one failure, are held ahead of the reader.
+
+        Cancel safety: a cancelled read loses nothing. The steps before this one and the source run
+        in a task of their own.
+
+        Raises:
+            InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
+        """
+        return self._segment(lambda part: Reader(ChunksPump(part, n, timeout, Failed)))
+
+    def chunks_by_weight(
+        self,
+        max_weight: float,
+        timeout: Seconds,
+        *,
+        weight: Callable[[T_co], float],
+        n: int | None = None,
+    ) -> ResultStream[list[T_co], E_co]:
+        """Group values into lists that together weigh no more than ``max_weight``.
+
+        As `returns_pipeline.chunks_by_weight`, for the values of this stream. A failure is
+        emitted in its place, after the open list.
+
+        Raises:
+            InvalidArgument: At the call, if ``max_weight``, ``timeout`` or ``n`` is out of range.
+        """
+        return self._segment(
+            lambda part: Reader(WeightPump(part, max_weight, timeout, weight, n, Failed))
+        )
+
+    def keyed_chunks(
+        self,
+        n: int,
+        timeout: Seconds,
+        *,
+        key: Callable[[T_co], A],
+        max_keys: int | None = None,
+    ) -> ResultStream[tuple[A, list[T_co]], E_co]:
+        """Group values into lists by key, each emitted with its key by its size or its age.
+
+        As `returns_pipeline.keyed_chunks`, for the values of this stream. A failure is emitted in
+        its place, after all open lists, the oldest first.
+
+        Raises:
+            InvalidArgument: At the call, if ``n``, ``timeout`` or ``max_keys`` is out of range.
+        """
+        return self._segment(
+            lambda part: Reader(KeyedPump(part, n, timeout, key, max_keys, Failed))
+        )
+
+    def sliding(self, n: int, *, step: int = 1) -> ResultStream[list[T_co], E_co]:
+        """Emit every run of ``n`` neighbouring values, each ``step`` values after the one before.
+
+        As `returns_pipeline.sliding`, for the values of this stream. A failure ends the run as
+        the end of the stream would: values that were in no list are emitted in a shorter one, then
+        the failure in its place. The values after it begin anew.
+
+        Raises:
+            InvalidArgument: At the call, if ``n`` or ``step`` is out of range.
+        """
+        return self._segment(lambda part: Reader(SlidingPump(part, n, step, Failed)))
+
+    def sessions(
+        self,
+        gap: Seconds,
+        *,
+        max_duration: Seconds = math.inf,
+        n: int | None = None,
+        key: Callable[[T_co], object] | None = None,
+        max_keys: int | None = None,
+    ) -> ResultStream[list[T_co], E_co]:
+        """Group values into lists that a silence of ``gap`` seconds ends.
+
+        As `returns_pipeline.sessions`, for the values of this stream. A failure is emitted in
+        its place, after all open lists, the oldest first.
+
+        Raises:
+            InvalidArgument: At the call, if ``gap``, ``max_duration``, ``n`` or ``max_keys`` is out
+                of range.
+        """
+        return self._segment(
+            lambda part: Reader(SessionPump(part, gap, max_duration, n, key, max_keys, Failed))
+        )
+
+    def event_windows(
+        self,
+        assigner: Assigner,
+        *,
+        timestamp: Callable[[T_co], float],
+        key: Callable[[T_co], KeyT] | None = None,
+        allowed_lateness: Seconds = 0.0,
+        max_out_of_orderness: Seconds = 0.0,
+        late: Late[T_co] | None = None,
+        idle_after: Seconds | None = None,
+    ) -> ResultStream[EventWindow[KeyT, T_co], E_co]:
+        """Group values by the time in them, whatever the order in which they come.
+
+        As `returns_pipeline.windows.event_windows`, for the values of this stream. A failure has no
+        event time: it is emitted at once, in its place among the windows that fired, and fires
+        none. Open windows stay open; none is cut in two by it.
+
+        Raises:
+            InvalidArgument: At the call, if a number is out of range.
+            TypeError: At the call, if ``assigner`` or ``late`` is of another kind.
+        """
+        return self._segment(
+            lambda part: Reader(
+                EventPump(
+                    part,
+                    assigner,
+                    timestamp=timestamp,
+                    key=key,
+                    allowed_lateness=allowed_lateness,
+                    max_out_of_orderness=max_out_of_orderness,
+                    late=late,
+                    idle_after=idle_after,
+                    passing=Failed,
+                )
+            )
+        )

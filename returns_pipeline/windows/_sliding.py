@@ -1,0 +1,189 @@
+"""`sliding`: lists of neighbouring items, which may overlap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any, Final, TypeVar
+
+from aiostream import Stream
+
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.operator import BaseOperator, plain_iterator
+from returns_pipeline._engine.reader import Pump, Reader, checkpoint, notify
+from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE
+
+__all__ = ["SlidingPump", "sliding"]
+
+T = TypeVar("T")
+
+
+class _Sliding(BaseOperator):
+    def __call__(self, source: AsyncIterable[T], n: int, *, step: int = 1) -> Stream[list[T]]:
+        """Emit every run of ``n`` neighbouring items, each ``step`` items after the one before.
+
+        A list is emitted when
+
+        1. it holds ``n`` items, or
+        2. the source has ended (or failed) and there are items that were in no list yet: these, and
+           those that would have stood with them, are a last, shorter list.
+
+        So a source of fewer than ``n`` items makes one list of all of them. With a ``step`` above
+        ``n``, the items between two lists are left out: that is what such a step says. In all other
+        cases every item is in at least one list; lists, and the items in them, keep the source's
+        order; no list is empty.
+
+        ========  =========================  ===============================
+        n, step   from 1 2 3 4 5             from 1 2 3 4 5 6
+        ========  =========================  ===============================
+        3, 1      123, 234, 345              123, 234, 345, 456
+        3, 2      123, 345                   123, 345, 56
+        2, 3      12, 45                     12, 45
+        ========  =========================  ===============================
+
+        Backpressure: at most ``n`` items that were in no list yet are held ahead of the reader;
+        then the source waits.
+
+        Cancel safety: a cancelled read loses nothing; the next read continues where it was.
+        ``aclose()`` stops the source, awaits its clean-up and drops the items held. An exception of
+        the reader is not thrown into the source.
+
+        Known elsewhere as ``sliding`` (fs2, Akka and Pekko Streams, Scala), ``bufferCount`` with a
+        start (Rx), ``Stream.sliding`` (Effect). The last, shorter list is Scala's rule.
+
+        Args:
+            source: Read one item at a time, once the first list is asked for.
+            n: Items in a list, at least 1.
+            step: Items from the start of a list to the start of the next, at least 1; ``n`` for
+                lists that do not overlap.
+
+        Returns:
+            A stream of lists.
+
+        Raises:
+            InvalidArgument: At the call, if ``n`` or ``step`` is out of range.
+            TypeError: At the call, if ``source`` is not an async iterable.
+            Exception: Any exception of the source, after the last list.
+
+        >>> from returns_pipeline.testing import run, timed
+        >>> async def main() -> list[list[str]]:
+        ...     async with sliding(timed(*"abcd"), 3).stream() as runs:
+        ...         return [items async for items in runs]
+        >>> run(main())
+        [['a', 'b', 'c'], ['b', 'c', 'd']]
+        """
+        return self._stream(source, n, step=step)
+
+    def pipe(self, n: int, *, step: int = 1) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
+        return self._piped(n, step=step)
+
+    def raw(self, source: AsyncIterable[T], n: int, *, step: int = 1) -> AsyncIterator[list[T]]:
+        return Reader(SlidingPump(source, n, step))
+
+
+sliding: Final = _Sliding("returns_pipeline.windows.sliding")
+"""Emit every run of ``n`` neighbouring items, each ``step`` items after the one before."""
+
+
+class SlidingPump(Pump[Any]):
+    """The items of the next list and of those after it; the reader cuts the lists off.
+
+    An item of the class ``passing`` is in no list: it ends the run as the end of the source would,
+    is emitted after it, and the items after it begin anew.
+    """
+
+    __slots__ = (
+        "_items",
+        "_n",
+        "_not_full",
+        "_passed",
+        "_passing",
+        "_shown",
+        "_skip",
+        "_source",
+        "_step",
+    )
+
+    def __init__(
+        self, source: AsyncIterable[Any], n: int, step: int, passing: type | None = None
+    ) -> None:
+        super().__init__()
+        self._source = checks.source(source)
+        self._n = checks.count("n", n)
+        self._step = checks.count("step", step)
+        self._passing = passing
+        self._items: list[Any] = []
+        self._shown = 0  # how many of them were in a list already
+        self._skip = 0  # how many of the next items are in no list
+        self._passed: list[Any] = []  # at most one item, which follows the items
+        self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
+
+    def has_next(self) -> bool:
+        if len(self._items) >= self._n:
+            return True
+        return bool(self._passed) or (self.ended and len(self._items) > self._shown)
+
+    def take(self) -> Any:
+        items = self._items
+        if len(items) >= self._n:
+            taken = items[: self._n]
+            self._skip = max(0, self._step - len(items))
+            del items[: self._step]
+            self._shown = max(0, self._n - self._step)
+        elif len(items) > self._shown:  # the end, or an item that passes
+            taken = items.copy()
+            self._shown = len(items)
+            if self.ended:
+                items.clear()
+        else:
+            items.clear()
+            self._shown = self._skip = 0
+            notify(self._not_full)
+            return self._passed.pop()
+        notify(self._not_full)
+        return taken
+
+    def discard(self) -> None:
+        self._items.clear()
+        self._passed.clear()
+
+    async def pump(self) -> None:
+        try:
+            async with plain_iterator(self._source) as source:
+                await self._fill(source)
+        finally:
+            if len(self._items) <= self._shown:
+                self._items.clear()
+
+    async def _fill(self, source: AsyncIterator[Any]) -> None:
+        items = self._items
+        n = self._n
+        left = MAX_STRIDE
+        last_yield_at = self.loop.time()
+        async for item in source:
+            if self.closed:
+                break
+            if item.__class__ is self._passing:
+                self._passed.append(item)
+                await self._wait_while(lambda: bool(self._passed))
+            elif self._skip:
+                self._skip -= 1
+            else:
+                items.append(item)
+                if len(items) >= n:
+                    await self._wait_while(lambda: len(items) >= self._shown + n)
+            left -= 1
+            if not left:  # does the source ever suspend?
+                left = MAX_STRIDE
+                if self.loop.time() - last_yield_at > MAX_SLICE:
+                    await checkpoint()
+                    last_yield_at = self.loop.time()
+
+    async def _wait_while(self, is_full: Callable[[], bool]) -> None:
+        self.notify_reader()
+        while is_full():
+            self._not_full = self.loop.create_future()
+            try:
+                await self._not_full
+            finally:
+                self._not_full = None
