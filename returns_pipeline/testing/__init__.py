@@ -2,12 +2,12 @@
 
 ```
 run(main())                      run a coroutine on virtual time, from 0 s on
-await advance(5.0)               let time pass; all that is due until then has run
-script("ab--c|"), timed(...)     sources that play items at given times
-await timeline(source)           read a source back as [(time, item), ...]
+await advance(5.0)               let time pass; everything that is due until then has run
+script("ab--c|"), timed(...)     sources that emit items at given times
+await timeline(source)           read a source, and return [(time, item), ...]
 FaultInjector, inject_everywhere fail or cancel at the n-th await point, for every n
-FaultyJournal(journal, faults)   the same for a journal: before and behind each request
-await check_journal(factory)     see whether a journal keeps its promises
+FaultyJournal(journal, faults)   the same for a journal: before and after each request
+await check_journal(factory)     the conformance suite for journals
 @pytest.mark.virtual_time        the same clock for a test of pytest-asyncio
 ```
 
@@ -16,36 +16,40 @@ await check_journal(factory)     see whether a journal keeps its promises
 
 1. It starts at 0 and stands still while anything can run.
 2. When every task waits, it jumps to the next timer. Timers fire at exactly their time, those of
-   one time in the order in which they were set.
-3. When every task waits and there is no timer, that is a `Deadlock`.
+   the same time in the order in which they were scheduled.
+3. When every task waits and there is no timer, `Deadlock` is raised.
 
-A task that polls with ``sleep(0)`` for something that time would bring keeps the clock from
+A task that polls with ``sleep(0)`` for something that only time would bring keeps the clock from
 moving, and never ends.
 
-**The world outside** (threads, sockets, child processes) takes real time. The clock stands still,
-and the loop waits for real, as long as
+``time.time()`` is real, unless ``run(..., epoch=...)`` asks for a virtual date.
 
-4. a job given to ``to_thread()`` or ``run_in_executor()`` runs; this includes name lookups;
-5. another thread works on a future that a task awaits. This is learned by the line of code that
-   awaits it: a line whose future was once answered by ``loop.call_soon_threadsafe()`` from another
-   thread is from then on waited for. While there are other threads, each line that awaits a bare
-   future gets half a real second, once in the process, to be so answered. This is how aiosqlite,
-   anyio and other drivers with a thread of their own work;
+**External work** (threads, sockets, child processes) takes real time. The clock stands still, and
+the loop waits in real time, as long as
+
+4. a job runs that ``to_thread()`` or ``run_in_executor()`` was called with; this includes name
+   lookups;
+5. another thread works on a future that a task awaits. The loop learns this from the line of code
+   that awaits the future: once another thread has resolved a future of that line, by
+   ``loop.call_soon_threadsafe()``, the loop waits for every later one. While there are other
+   threads, each line that awaits a bare future gets half a real second, once in the process, to be
+   resolved in this way. aiosqlite, anyio and other drivers with a thread of their own work so;
 6. a connection that was opened here is being made, or something was sent on it and no answer has
-   come. When one has come, the connection must also be silent for 20 real milliseconds. This is how
-   asyncpg, HTTP and Redis clients work. Both ends of a connection in one loop are not outside;
+   arrived. After an answer, the connection must also be silent for 20 real milliseconds. asyncpg
+   and clients of HTTP and Redis work so. Connections with both ends in one loop are not external;
 7. a child process runs that was started by asyncio;
-8. the code is inside ``with hold_clock():``, for all that cannot be seen from here, such as a
+8. the code is inside ``with pause_clock():``, for all work that the loop cannot see, such as a
    thread that will only set an event.
 
-Bounded: whatever gives no sign of life for ``patience`` real seconds (10) is not waited for any
-more until it gives one; then rules 2 and 3 hold. Before a deadlock is reported, other threads and
-open sockets get the same time to say something.
+All this is bounded: what gives no sign of life for ``patience`` real seconds (10) is not waited for
+any more until it gives one; then rules 2 and 3 apply. Before a deadlock is reported, other threads,
+open sockets, and signals for which a handler was installed get the same time. A signal does not
+stop the clock: a task that waits for one, with a timeout, is a case for rule 8.
 """
 
 from returns_pipeline.compensation.protocol import DurableJournal
 from returns_pipeline.testing._check_journal import check_journal
-from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, hold_clock
+from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, pause_clock
 from returns_pipeline.testing._faults import FaultInjector, inject_everywhere
 from returns_pipeline.testing._journal_faults import FaultyJournal
 from returns_pipeline.testing._runner import LeakedTasks, run
@@ -63,8 +67,8 @@ __all__ = [
     "Wait",
     "advance",
     "check_journal",
-    "hold_clock",
     "inject_everywhere",
+    "pause_clock",
     "run",
     "script",
     "timed",

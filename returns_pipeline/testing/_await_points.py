@@ -1,31 +1,29 @@
-"""Where a suspended coroutine waits: the chain of awaits from its first frame to the innermost."""
+"""Where a suspended coroutine waits: the chain of awaits, from its outermost frame inwards."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import types
-
-__all__ = ["Place", "chain", "is_asyncio", "is_of_tasks", "report"]
+__all__ = ["AwaitPoint", "await_chain", "describe_tasks", "is_asyncio", "is_task_or_gather"]
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
-# They only pass on the steps of what they run.
-_PASSING_ON = {str(Path(__file__).with_name(name)) for name in ("_faults.py", "_runner.py")}
+# Our own wrappers, which only pass a coroutine's steps through.
+_WRAPPERS = {str(Path(__file__).with_name(name)) for name in ("_faults.py", "_runner.py")}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AwaitPoint:
     """A line at which a coroutine, or an async generator, is suspended.
 
     Attributes:
         name: The function's qualified name.
-        file: The file it is in.
-        line: The line, from 1.
+        file: The file that contains the function.
+        line: The line number, from 1.
     """
 
     name: str
@@ -36,32 +34,33 @@ class Place:
         return f"{self.name} ({self.file}:{self.line})"
 
 
-def is_asyncio(place: Place) -> bool:
-    """Say whether this is asyncio's own code."""
-    return place.file.startswith(_ASYNCIO)
+def is_asyncio(point: AwaitPoint) -> bool:
+    """Whether the line belongs to asyncio itself."""
+    return point.file.startswith(_ASYNCIO)
 
 
-def is_of_tasks(awaited: object) -> bool:
-    """Say whether this is a task or `asyncio.gather()` of some: the loop itself ends it."""
+def is_task_or_gather(awaited: object) -> bool:
+    """Whether this is a task, or the future of `asyncio.gather()`: the loop completes both."""
     return isinstance(awaited, asyncio.Task) or type(awaited).__name__ == "_GatheringFuture"
 
 
-def chain(awaited: object) -> list[Place]:
-    """Give the places from the outermost await to the innermost one.
+def await_chain(awaited: object) -> list[AwaitPoint]:
+    """Return the lines from the outermost await to the innermost one.
 
     The frames of `run` and `FaultInjector` are left out.
     """
-    places: list[Place] = []
+    points: list[AwaitPoint] = []
     inner = awaited
     while inner is not None:
-        frame, name, inner = _parts(inner)
-        if frame is not None and frame.f_code.co_filename not in _PASSING_ON:
-            places.append(Place(name, frame.f_code.co_filename, frame.f_lineno))
-    return places
+        frame, name, inner = _unwrap(inner)
+        if frame is not None and frame.f_code.co_filename not in _WRAPPERS:
+            points.append(AwaitPoint(name, frame.f_code.co_filename, frame.f_lineno))
+    return points
 
 
-def _parts(awaited: Any) -> tuple[types.FrameType | None, str, object]:  # Any: see its kinds
-    """Give the frame of an awaited object, its name, and what it awaits itself."""
+# Any: coroutines, generators and wrappers of them have no common type.
+def _unwrap(awaited: Any) -> tuple[types.FrameType | None, str, object]:
+    """Return the frame of an awaited object, its name, and what it awaits in turn."""
     frame: types.FrameType | None = None
     inner: object = None
     if hasattr(awaited, "cr_frame"):  # a coroutine
@@ -71,8 +70,8 @@ def _parts(awaited: Any) -> tuple[types.FrameType | None, str, object]:  # Any: 
     elif hasattr(awaited, "gi_frame"):  # the generator of an object's __await__()
         frame, inner = awaited.gi_frame, awaited.gi_yieldfrom
     elif not asyncio.isfuture(awaited):
-        # A step of an async generator, a wrapper of a coroutine or a driver's own class around
-        # one: they do not tell what is behind them, but the collector knows.
+        # A step of an async generator, a wrapper of a coroutine, or a driver's own class around
+        # one. None has an attribute for the object it wraps, but the collector knows it.
         held = [*gc.get_referents(awaited), *getattr(awaited, "__dict__", {}).values()]
         inner = next(
             (it for it in held if hasattr(it, "cr_frame") or hasattr(it, "ag_frame")), None
@@ -80,11 +79,11 @@ def _parts(awaited: Any) -> tuple[types.FrameType | None, str, object]:  # Any: 
     return frame, getattr(awaited, "__qualname__", ""), inner
 
 
-def report(what: str, tasks: set[asyncio.Task[Any]]) -> str:
-    """Name each task, and where it waits: the innermost place first."""
-    lines = [what]
+def describe_tasks(heading: str, tasks: set[asyncio.Task[Any]]) -> str:
+    """Return the heading and, for each task, its name and where it waits, innermost line first."""
+    lines = [heading]
     for task in sorted(tasks, key=lambda task: task.get_name()):
-        places = chain(task.get_coro())
-        lines.append(f"  {task.get_name()}" + (":" if places else ": not started or not in Python"))
-        lines += [f"    at {place}" for place in reversed(places)]
+        points = await_chain(task.get_coro())
+        lines.append(f"  {task.get_name()}" + (":" if points else ": not started or not in Python"))
+        lines += [f"    at {point}" for point in reversed(points)]
     return "\n".join(lines)

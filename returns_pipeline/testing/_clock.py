@@ -1,48 +1,58 @@
-"""The event loop on virtual time. Its rules stand in the package's docstring."""
+"""The event loop on virtual time. The rules of its clock stand in the package's docstring."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import math
 import selectors
+import signal
+import sys
 import time
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, TypeVarTuple
+from contextvars import Context, ContextVar
+from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple
 
+from returns_pipeline._engine import checks
 from returns_pipeline._engine.reader import notify
-from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.testing._await_points import report
-from returns_pipeline.testing._external_io import Outside, other_threads
+from returns_pipeline.testing._await_points import describe_tasks
+from returns_pipeline.testing._external_io import ExternalIO, has_other_threads
 
-if TYPE_CHECKING:
-    import sys
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-    from concurrent.futures import Executor
-    from contextvars import Context
+__all__ = [
+    "Deadlock",
+    "Steer",
+    "VirtualTimeLoop",
+    "advance",
+    "pause_clock",
+    "steering",
+    "virtual_loop",
+]
 
-__all__ = ["Deadlock", "VirtualTimeLoop", "advance", "hold_clock", "steering", "virtual_loop"]
-
-# What wraps the coroutine of each task that is made in this context; see faults.py.
-steering: ContextVar[Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]] | None]
-steering = ContextVar("steering", default=None)
+# Any: a coroutine of whatever a task is made of, and the same with each step observed.
+Steer: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+# Wraps the coroutine of every task that is created in this context. `FaultInjector` sets it.
+steering: ContextVar[Steer | None] = ContextVar("steering", default=None)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-if TYPE_CHECKING:
-    # What the event loops of Python make a task of.
-    if sys.version_info >= (3, 12):
-        _Steps: TypeAlias = Coroutine[Any, Any, T]
-    else:
-        _Steps: TypeAlias = Coroutine[Any, Any, T] | Generator[Any, None, T]
+# What the event loops of this Python make a task of.
+if sys.version_info >= (3, 12):
+    _TaskCoroutine: TypeAlias = Coroutine[Any, Any, T]
+else:
+    _TaskCoroutine: TypeAlias = Coroutine[Any, Any, T] | Generator[Any, None, T]
+_Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 
-# Real seconds between two looks at what is waited for: it may end without a word.
-_LOOK = 0.05
-# Real seconds for a thread to show that it is the one who answers at some line of code. Once for
-# each line, and only while there are other threads.
-_ACQUAINTANCE = 0.5
+# Real seconds between two looks at what is pending: it may end without a message to the loop.
+_POLL: Final = 0.05
+# Real seconds for a thread to show that it resolves the futures of some line of code. They are
+# spent once for each line, and only while there are other threads.
+_CLASSIFICATION: Final = 0.5
+# The difference in seconds that asyncio takes for no difference.
+_RESOLUTION: Final = 1e-9
 
 
 class Deadlock(AssertionError):
@@ -50,39 +60,46 @@ class Deadlock(AssertionError):
 
 
 class _Instant(float):
-    """A timer's time, that comes after those equal to it which were asked for before.
+    """A timer's time, which sorts after equal times that were scheduled before it.
 
-    On a clock that runs on, no two timers have one time. On this one it is the rule, and the heap
-    they are kept in would fire them in any order.
+    On a real clock hardly two timers have the same time. On this one they often have, and the heap
+    in which asyncio keeps its timers would fire them in any order.
     """
 
-    __slots__ = ("place",)
+    __slots__ = ("number",)
 
-    place: int
+    number: int
 
     def __lt__(self, other: float) -> bool:
         if self == other and isinstance(other, _Instant):
-            return self.place < other.place
+            return self.number < other.number
         return super().__lt__(other)
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Instead of sleeping until the next timer, let the loop's clock jump there."""
+    """Where a real loop would sleep until its next timer, this asks what else to do.
 
-    loop: VirtualTimeLoop
+    Attributes:
+        external_io: Told which descriptors have something to read.
+        on_all_waiting: Called when no callback is ready; returns the descriptors that are.
+    """
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    external_io: ExternalIO
+    on_all_waiting: Callable[[], _Ready]
+
+    def select(self, timeout: float | None = None) -> _Ready:
+        """Return what is ready without waiting; if nothing is, ask."""
         __tracebackhide__ = True
         ready = self.wait(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        return self.loop.on_all_waiting(self)
+        return self.on_all_waiting()
 
-    def wait(self, seconds: float) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for real."""
+    def wait(self, seconds: float) -> _Ready:
+        """Wait in real time."""
         ready = super().select(seconds)
         if ready:
-            self.loop.outside.heard(
+            self.external_io.on_readable(
                 key.fd for key, events in ready if events & selectors.EVENT_READ
             )
         return ready
@@ -91,11 +108,11 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock starts at 0 and jumps to the next timer when all tasks wait.
 
-    `returns_pipeline.testing.run` makes one. It is public for those who bring their own runner:
+    `returns_pipeline.testing.run` makes one. It is public for runners of your own:
     ``asyncio.Runner(loop_factory=VirtualTimeLoop)``.
 
     Args:
-        patience: Real seconds to wait for what the world outside owes, above 0.
+        patience: Real seconds, above 0, to wait for threads, sockets, child processes and signals.
 
     Attributes:
         patience: The same.
@@ -104,22 +121,30 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         InvalidArgument: At the call, if ``patience`` is out of range.
     """
 
-    def __init__(self, *, patience: float = 10.0) -> None:
-        selector = _JumpingSelector()
-        selector.loop = self
+    # asyncio calls `_JumpingSelector.select()` once per turn, with a timeout of 0 as long as a
+    # callback is ready. So `_on_all_waiting()` runs exactly when every task waits. It is the one
+    # place where the clock moves by itself, or real time passes.
+
+    def __init__(self, *, patience: checks.Seconds = 10.0) -> None:
+        self._jumping_selector = selector = _JumpingSelector()
         super().__init__(selector)
-        if not patience > 0:
+        self.patience: float
+        try:
+            self.patience = checks.seconds("patience", patience)
+        except BaseException:
             self.close()
-            raise InvalidArgument(f"patience must be above 0 seconds, not {patience!r}")
-        self.patience: float = patience
-        self.outside: Outside = Outside(self)
+            raise
+        self._external_io = selector.external_io = ExternalIO(self)
+        selector.on_all_waiting = self._on_all_waiting
         self._now = 0.0
         self._clock_resolution = _RESOLUTION
-        self._idle: list[asyncio.Future[None]] = []
-        self._places = itertools.count()
+        # Futures of tasks that wait until nothing else can run.
+        self._until_idle_waiters: list[asyncio.Future[None]] = []
+        self._timer_numbers = itertools.count()
+        self._handlers_before = set(_signal_handlers())
 
     def time(self) -> float:
-        """Give the virtual time in seconds."""
+        """Return the virtual time in seconds."""
         return self._now
 
     def call_at(
@@ -129,32 +154,29 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Call back at a time, after those that were to be called at it before."""
+        """Schedule a callback, after those that were scheduled for the same time before."""
         instant = _Instant(when)
-        instant.place = next(self._places)
+        instant.number = next(self._timer_numbers)
         return super().call_at(instant, callback, *args, context=context)
 
-    def jump(self, seconds: float) -> None:
-        """Let time pass while nothing runs, as when a callback blocks the loop.
+    def jump(self, seconds: checks.Seconds) -> None:
+        """Move the clock while nothing else runs, as if a callback had blocked the loop.
 
-        Timers that are due then fire late, in the loop's next turn.
+        Timers that are due then fire late, in the next turn of the loop.
 
         Raises:
             InvalidArgument: If ``seconds`` is not at least 0 and finite.
         """
-        if not 0 <= seconds < math.inf:
-            raise InvalidArgument(f"seconds must be at least 0 and finite, not {seconds!r}")
-        self._jump_to(self._now + seconds)
+        self._jump_to(self._now + checks.seconds("seconds", seconds, zero=True, finite=True))
 
     def _jump_to(self, when: float) -> None:
         self._now = max(self._now, when)
-        # Late in time, the resolution has to be a number that makes a difference.
+        # At a late time, the resolution must be large enough to make a difference when added.
         self._clock_resolution = max(_RESOLUTION, 2 * math.ulp(self._now))
 
-    async def advance(self, seconds: float) -> None:
-        """Do as `returns_pipeline.testing.advance`, on this loop."""
-        if not 0 <= seconds < math.inf:
-            raise InvalidArgument(f"seconds must be at least 0 and finite, not {seconds!r}")
+    async def advance(self, seconds: checks.Seconds) -> None:
+        """Do the same as `returns_pipeline.testing.advance`, on this loop."""
+        seconds = checks.seconds("seconds", seconds, zero=True, finite=True)
         if seconds:
             due: asyncio.Future[None] = self.create_future()
             timer = self.call_at(self._now + seconds, notify, due)
@@ -162,92 +184,123 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
                 await due
             finally:
                 timer.cancel()
-        await self.until_idle()
-
-    async def until_idle(self) -> None:
-        """Wait until nothing can run without time going on."""
         idle: asyncio.Future[None] = self.create_future()
-        self._idle.append(idle)
+        self._until_idle_waiters.append(idle)
         await idle
 
-    def is_idle(self) -> bool:
-        """Say whether nothing is going to run before time goes on."""
-        return not getattr(self, "_ready", ())  # the loop's own queue of callbacks
+    @contextmanager
+    def pause_clock(self) -> Generator[None]:
+        """Do the same as `returns_pipeline.testing.pause_clock`, on this loop."""
+        with self._pending("pause_clock()"):
+            yield
 
-    def unfinished_generators(self) -> list[AsyncGenerator[Any, Any]]:
-        """Give the async generators that were begun, not closed, and wait for their next step."""
-        # The loop keeps them for its own shutdown_asyncgens(). The set is weak, and may shrink.
-        begun: set[Any] = set(getattr(self, "_asyncgens", ()))
-        return [it for it in begun if it.ag_frame is not None and not it.ag_running]
-
-    def on_all_waiting(self, selector: _JumpingSelector) -> list[tuple[selectors.SelectorKey, int]]:
-        """Find out how it goes on when no task can run: wait for real, jump, or give up."""
+    def _on_all_waiting(self) -> _Ready:
+        """Decide what happens when no task can run: wait in real time, jump, or give up."""
         __tracebackhide__ = True
-        ready = self._wait_for_outside(selector)
-        if ready or self._wake_idle():
+        ready = self._wait_for_external_io()
+        if ready or self._wake_idle_waiters():
             return ready
-        # The loop's own list of timers, sorted, its head not cancelled.
+        # asyncio's own heap of timers; it has removed cancelled ones from its head.
         timers: list[asyncio.TimerHandle] = getattr(self, "_scheduled", [])
         when = timers[0].when() if timers else math.inf
         if when < math.inf:
             self._jump_to(float(when))
             return []
-        # Now only something unforeseen can wake a task: a message, or a thread of somebody's.
-        if len(selector.get_map()) > 1 or other_threads():
+        # Only an unannounced event can wake a task now: a message, a thread, a signal.
+        selector = self._jumping_selector
+        if len(selector.get_map()) > 1 or has_other_threads() or self._has_signal_handlers():
             ready = selector.wait(self.patience)
         if not ready:
-            deadlock = report("every task waits for ever", asyncio.all_tasks(self))
-            for what in self.outside.given_up.values():
-                deadlock += f"\n  not a word in {self.patience:g} s from {what}"
+            deadlock = describe_tasks("every task waits for ever", asyncio.all_tasks(self))
+            for what in self._external_io.given_up.values():
+                deadlock += f"\n  {self.patience:g} s of silence from {what}"
             raise Deadlock(deadlock)
         return ready
 
-    def _wait_for_outside(
-        self, selector: _JumpingSelector
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def _wait_for_external_io(self) -> _Ready:
+        """Wait in real time as long as something is pending, and no longer than `patience`."""
         begun = time.monotonic()
         while True:
             waited = time.monotonic() - begun
-            if owed := self.outside.owed():
+            if pending := self._external_io.pending():
                 if waited >= self.patience:
-                    self.outside.give_up(owed)
+                    self._external_io.give_up(pending)
                     continue
-                seconds = min(_LOOK, self.patience)
-            elif strangers := self.outside.strangers():
-                if waited >= _ACQUAINTANCE:
-                    self.outside.get_to_know(strangers)
+                seconds = min(_POLL, self.patience)
+            elif unclassified := self._external_io.unclassified():
+                if waited >= _CLASSIFICATION:
+                    self._external_io.classify(unclassified)
                     continue
-                seconds = _LOOK
-            elif (seconds := self.outside.noise()) <= 0:
+                seconds = _POLL
+            elif (seconds := self._external_io.seconds_until_silence()) <= 0:
                 return []
-            if ready := selector.wait(seconds):
+            if ready := self._jumping_selector.wait(seconds):
                 return ready
 
-    def _wake_idle(self) -> bool:
-        waiting = [idle for idle in self._idle if not idle.done()]
-        self._idle.clear()
+    def _has_signal_handlers(self) -> bool:
+        """Whether a handler was installed since this loop was made: a signal may be expected."""
+        # Handlers of add_signal_handler() replace the process's with a function of asyncio's own.
+        of_this_loop: dict[int, object] = getattr(self, "_signal_handlers", {})
+        return bool(of_this_loop) or not self._handlers_before.issuperset(_signal_handlers())
+
+    def _wake_idle_waiters(self) -> bool:
+        waiting = [idle for idle in self._until_idle_waiters if not idle.done()]
+        self._until_idle_waiters.clear()
         for idle in waiting:
             idle.set_result(None)
         return bool(waiting)
 
-    def create_task(self, coro: _Steps[T], **options: Any) -> asyncio.Task[T]:
-        """Start a task; its steps can be counted and struck by a `FaultInjector`.
+    @contextmanager
+    def _pending(self, what: str) -> Generator[None]:
+        """Keep the clock from moving until the block ends."""
+        key = object()
+        self._external_io.begin(key, what)
+        try:
+            yield
+        finally:
+            self._external_io.end(key)
+
+    def create_task(self, coro: _TaskCoroutine[T], **options: Any) -> asyncio.Task[T]:
+        """Start a task, whose steps a `FaultInjector` can count and interrupt.
 
         The options are those of the loop's own method on this version of Python.
         """
-        context: Context | None = options.get("context")
-        steered = steering.get() if context is None else context.get(steering)
-        if steered is not None and asyncio.iscoroutine(coro):
-            coro = steered(coro)
+        steer = _steer_for(options.get("context"))
+        if steer is not None and asyncio.iscoroutine(coro):
+            coro = steer(coro)
         return super().create_task(coro, **options)
+
+    def call_soon(
+        self,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Schedule a callback for the next turn of the loop."""
+        # A task that is made as `asyncio.Task(...)` does not come by `create_task()`. It shows
+        # itself when its constructor schedules its first step; then it is constructed once more,
+        # from the wrapped coroutine, and so schedules another first step.
+        if steering.get() is not None and type(callback).__name__ == "TaskStepMethWrapper":
+            task: asyncio.Task[Any] = getattr(callback, "__self__")  # noqa: B009
+            coroutine = task.get_coro()
+            if (
+                inspect.iscoroutine(coroutine)
+                and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+                and (steer := _steer_for(context)) is not None
+            ):
+                name = task.get_name()
+                task_type: Any = asyncio.Task  # the class, whatever subclass the task is of
+                task_type.__init__(task, steer(coroutine), loop=self, name=name, context=context)
+                return asyncio.Handle(callback, args, self, context)  # which is not scheduled
+        return super().call_soon(callback, *args, context=context)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run in a thread; the clock stands still meanwhile."""
         future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
-        self.outside.begin(future, f"thread job {func!r}")
-        future.add_done_callback(self.outside.end)
+        self._external_io.begin(future, f"thread job {func!r}")
+        future.add_done_callback(self._external_io.end)
         return future
 
     def call_soon_threadsafe(
@@ -256,85 +309,98 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        """Call back soon; the one way in for other threads."""
+        """Schedule a callback; the one way in for other threads."""
         if asyncio._get_running_loop() is not self:
-            self.outside.on_message(callback, args)
+            self._external_io.on_thread_message(callback, args)
         return super().call_soon_threadsafe(callback, *args, context=context)
 
     async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:
         """Join the threads; the clock stands still meanwhile."""
-        key = object()
-        self.outside.begin(key, "the thread pool's end")
-        try:
+        with self._pending("the end of the thread pool"):
             await super().shutdown_default_executor(*args, **options)
-        finally:
-            self.outside.end(key)
 
     async def sock_connect(self, sock: Any, address: Any) -> None:
         """Connect; the clock stands still meanwhile."""
-        key = object()
-        self.outside.begin(key, f"the connection to {address}")
-        try:
+        with self._pending(f"the connection to {address}"):
             await super().sock_connect(sock, address)
-        finally:
-            self.outside.end(key)
 
     async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
-        """Start a child process; the clock stands still until it has ended."""
+        """Start a child process; the clock stands still until it exits."""
         transport, protocol = await super().subprocess_exec(*args, **options)
-        self.outside.watch_child(transport)
+        self._external_io.watch_child(transport)
         return transport, protocol
 
     async def subprocess_shell(self, *args: Any, **options: Any) -> Any:
-        """Start a child process; the clock stands still until it has ended."""
+        """Start a child process; the clock stands still until it exits."""
         transport, protocol = await super().subprocess_shell(*args, **options)
-        self.outside.watch_child(transport)
+        self._external_io.watch_child(transport)
         return transport, protocol
 
-    # The two places in which every socket transport of asyncio is made. Were they to go, the
-    # clock would no longer wait for connections, and the tests of that rule would fail.
+    # asyncio makes every socket transport in one of the next two methods. Both are private:
+    # if a later Python drops them, the clock ignores connections, and the tests of rule 6 fail.
 
     def _make_socket_transport(self, sock: Any, *args: Any, **options: Any) -> object:
         base: Any = super()
         made: object = base._make_socket_transport(sock, *args, **options)
-        self._watch(sock, options)
+        self._watch_connection(sock, options)
         return made
 
     def _make_ssl_transport(self, rawsock: Any, *args: Any, **options: Any) -> object:
         base: Any = super()
         made: object = base._make_ssl_transport(rawsock, *args, **options)
-        self._watch(rawsock, options)
+        self._watch_connection(rawsock, options)
         return made
 
-    def _watch(self, sock: Any, options: dict[str, Any]) -> None:
+    def _watch_connection(self, sock: Any, options: dict[str, Any]) -> None:
         loop: Any = self
         descriptor: int = sock.fileno()
         accepted = options.get("server") is not None
-        self.outside.watch(descriptor, loop._transports[descriptor], accepted=accepted)
+        self._external_io.watch_connection(
+            descriptor, loop._transports[descriptor], accepted=accepted
+        )
 
 
-# What asyncio takes for one instant, in seconds.
-_RESOLUTION = 1e-9
+def _signal_handlers() -> Iterator[tuple[int, object]]:
+    """Yield the signals that run a Python function, each with the function.
+
+    Ctrl-C is left out: asyncio's runner handles it in every program.
+    """
+    for number in signal.valid_signals() - {signal.SIGINT}:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            yield number, handler
 
 
-def virtual_loop(what: str) -> VirtualTimeLoop:
-    """Give the running loop, or say why there is none."""
+def _steer_for(context: Context | None) -> Steer | None:
+    """Return what wraps the coroutine of a task that is created now, to run in ``context``."""
+    steer = steering.get()
+    if context is None:
+        return steer
+    if (own := context.get(steering)) is not None:
+        return own
+    if steer is not None:
+        _ = context.run(steering.set, steer)  # also for the tasks which that task creates
+    return steer
+
+
+def virtual_loop(caller: str) -> VirtualTimeLoop:
+    """Return the running loop; raise `RuntimeError` if it is not on virtual time."""
     loop = asyncio._get_running_loop()
     if isinstance(loop, VirtualTimeLoop):
         return loop
     raise RuntimeError(
-        f"{what} needs virtual time: run the test with returns_pipeline.testing.run(), "
+        f"{caller} needs virtual time: run the test with returns_pipeline.testing.run(), "
         "or mark it with @pytest.mark.virtual_time"
     )
 
 
-async def advance(seconds: float) -> None:
+async def advance(seconds: checks.Seconds) -> None:
     """Let time pass.
 
-    1. The clock goes from timer to timer, and all that is due on the way runs.
-    2. When this returns, ``seconds`` have passed exactly, and all that was due until then has run,
-       with all that it set off without further waiting, in whatever number of steps.
-    3. Answers from outside that are due by the package's rules have come.
+    1. The clock goes from timer to timer, and everything that is due on the way runs.
+    2. When this returns, exactly ``seconds`` have passed. Everything that was due until then has
+       run, and so has everything it set off without further waiting, in however many steps.
+    3. Answers that the clock waits for (rules 4 to 8 of the package) have arrived.
 
     With 0 seconds no time passes, but everything that can run has run.
 
@@ -360,10 +426,10 @@ async def advance(seconds: float) -> None:
 
 
 @contextmanager
-def hold_clock() -> Generator[None]:
-    """Keep the clock where it is while something outside works that cannot be seen from here.
+def pause_clock() -> Generator[None]:
+    """Stop the clock while something works that the loop cannot see, such as a bare thread.
 
-    Like all waiting for the world outside it ends after ``patience``.
+    As with all external work, the pause ends after ``patience``.
 
     Raises:
         RuntimeError: Without virtual time.
@@ -373,17 +439,12 @@ def hold_clock() -> Generator[None]:
     >>> async def main() -> float:
     ...     loop, done = asyncio.get_running_loop(), asyncio.Event()
     ...     threading.Timer(0.01, lambda: loop.call_soon_threadsafe(done.set)).start()
-    ...     with hold_clock():
+    ...     with pause_clock():
     ...         async with asyncio.timeout(60):
     ...             await done.wait()
     ...     return loop.time()
     >>> run(main())
     0.0
     """
-    loop = virtual_loop("hold_clock()")
-    key = object()
-    loop.outside.begin(key, "hold_clock()")
-    try:
+    with virtual_loop("pause_clock()").pause_clock():
         yield
-    finally:
-        loop.outside.end(key)

@@ -1,7 +1,14 @@
-"""What a loop on virtual time still expects from the world outside, whose time is real.
+"""What a loop on virtual time still expects from other threads, processes and servers.
 
-A clock that jumps whenever all tasks wait would jump past a thread that is at work, or a database
-that is about to answer, and every time limit on them would fire. So the loop asks here first.
+Their time is real. A clock that jumps as soon as all tasks wait would jump past a thread that is at
+work, or past a database that is about to answer, and each timeout on them would fire. So the loop
+asks here first what is *pending*: what will presumably send something soon.
+
+Calls and child processes are pending from their start to their end. A connection is pending from
+the moment something is sent on it until something arrives. A future that another thread resolves
+looks like any other future; whether one is pending is learned from the line that awaits it.
+
+All methods run in the loop's thread, except `ExternalIO.on_thread_message`.
 """
 
 from __future__ import annotations
@@ -11,30 +18,34 @@ import itertools
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from returns_pipeline.testing._await_points import Place, chain, is_asyncio, is_of_tasks
+from returns_pipeline.testing._await_points import (
+    AwaitPoint,
+    await_chain,
+    is_asyncio,
+    is_task_or_gather,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+__all__ = ["ExternalIO", "has_other_threads"]
 
-__all__ = ["Outside", "other_threads"]
-
-# Real seconds that a connection must have been silent for, before its answer is taken for complete:
-# what came may be the first part of it, or have been on its way before.
+# Real seconds of silence after which an answer counts as complete. What has arrived before may be
+# its first part, or may have been sent before the question.
 _SILENCE = 0.02
-# Elements of a message that are looked at, and of each list in it.
-_WIDEST = 1000
+# How many elements of a thread's message are examined, and of each list inside it.
+_MAX_ELEMENTS = 1000
 
-# Whether a future is answered by another thread cannot be seen, but it is learned by the place at
-# which it is awaited: a driver awaits its thread's answers at the same few lines of its code. What
-# is learned holds for every loop of the process.
-_ANSWERED_BY_THREADS: set[Place] = set()
-_ANSWERED_HERE: set[Place] = set()
+# Nothing on a future tells which thread will resolve it. But a driver awaits the answers of its
+# thread at the same few lines of its code, so each such line is classified once. The knowledge is
+# about code, not about a loop: all loops of the process share it. Both sets only grow; a line that
+# is in both counts as resolved by a thread.
+_RESOLVED_BY_THREADS: set[AwaitPoint] = set()
+_RESOLVED_HERE: set[AwaitPoint] = set()
 
 
 class _Connection:
-    """A connection to another process: who has spoken last, and when."""
+    """A connection to another process: which end spoke last, and when."""
 
     __slots__ = ("heard_at", "transport", "unanswered")
 
@@ -43,22 +54,22 @@ class _Connection:
         self.unanswered = False
         self.heard_at = 0.0
 
-    def noting(self, send: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Give the same method, that also notes that something was sent."""
+    def recording(self, send: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Return the same method, which also records that something was sent."""
 
-        def noted(data: Any) -> None:  # Any: bytes, or a list of them
+        def recorded(data: Any) -> None:  # Any: bytes, or a list of them
             self.unanswered = True
             self.heard_at = time.monotonic()
             send(data)
 
-        return noted
+        return recorded
 
 
-class Outside:
-    """Keeps account of threads, connections and child processes of one loop.
+class ExternalIO:
+    """Tracks the threads, connections and child processes that one loop waits for.
 
     Attributes:
-        given_up: What was owed, and is not waited for until it shows a sign of life.
+        given_up: What stayed silent for too long. It is not pending until it gives a sign of life.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -66,37 +77,40 @@ class Outside:
         self._calls: dict[object, str] = {}
         self._connections: dict[int, _Connection] = {}
         self._children: weakref.WeakSet[asyncio.SubprocessTransport] = weakref.WeakSet()
-        self._waits: weakref.WeakKeyDictionary[asyncio.Future[Any], Place | None]
-        self._waits = weakref.WeakKeyDictionary()
+        # Each awaited future with the line that awaits it; None for a line of asyncio itself.
+        self._lines: weakref.WeakKeyDictionary[asyncio.Future[Any], AwaitPoint | None]
+        self._lines = weakref.WeakKeyDictionary()
         self.given_up: dict[object, str] = {}
 
     def begin(self, key: object, what: str) -> None:
-        """Expect the end of something that was started."""
+        """Add a call that is pending until `end` is called with the same key."""
         self._calls[key] = what
 
     def end(self, key: object) -> None:
-        """Expect it no more."""
+        """Remove a call; an unknown key is ignored."""
         _ = self._calls.pop(key, None)
 
     def watch_child(self, child: asyncio.SubprocessTransport) -> None:
-        """Expect the end of a child process."""
+        """Add a child process, which is pending until it exits."""
         self._children.add(child)
 
-    def watch(self, descriptor: int, transport: asyncio.Transport, *, accepted: bool) -> None:
-        """Take note of what a connection sends and receives.
+    def watch_connection(
+        self, descriptor: int, transport: asyncio.Transport, *, accepted: bool
+    ) -> None:
+        """Track what a connection sends and receives.
 
-        One that a client has opened to us owes no answers to what we send.
+        A connection that a client has opened to us owes no answer to what we send.
         """
         connection = _Connection(transport)
         self._connections[descriptor] = connection
         if accepted:
             return
-        # Sending does not pass through the loop, so the transport has to tell.
+        # The loop does not see what is sent, so the transport's own methods must record it.
         for name in "write", "writelines":
-            setattr(transport, name, connection.noting(getattr(transport, name)))
+            setattr(transport, name, connection.recording(getattr(transport, name)))
 
-    def heard(self, descriptors: Iterable[int]) -> None:
-        """Take note of what has something to read."""
+    def on_readable(self, descriptors: Iterable[int]) -> None:
+        """Record that these descriptors have something to read."""
         for descriptor in descriptors:
             connection = self._connections.get(descriptor)
             if connection is not None:
@@ -104,65 +118,65 @@ class Outside:
                 connection.heard_at = time.monotonic()
                 _ = self.given_up.pop(connection, None)
 
-    def give_up(self, owed: dict[object, str]) -> None:
+    def give_up(self, pending: dict[object, str]) -> None:
         """Stop waiting for these."""
-        self.given_up.update(owed)
+        self.given_up.update(pending)
 
-    def owed(self) -> dict[object, str]:
-        """Say what is to be waited for, each with its description."""
-        owed = dict(self._calls)
+    def pending(self) -> dict[object, str]:
+        """Return what the loop should wait for, each with its description."""
+        pending = dict(self._calls)
         for connection, transport in self._open_connections():
             peer = transport.get_extra_info("peername")
             if connection.unanswered and peer and not self._is_own(peer):
-                owed[connection] = f"the answer of {peer}"
+                pending[connection] = f"the answer of {peer}"
         for child in self._children:
             if child.get_returncode() is None:
-                owed[child] = f"child process {child.get_pid()}"
-        for future, place in self._awaited():
-            if place in _ANSWERED_BY_THREADS:
-                owed[future] = f"the thread that answers {place}"
-        # What is settled need not be remembered.
-        self.given_up = {key: what for key, what in self.given_up.items() if key in owed}
-        return {key: what for key, what in owed.items() if key not in self.given_up}
+                pending[child] = f"child process {child.get_pid()}"
+        for future, line in self._awaited():
+            if line in _RESOLVED_BY_THREADS:
+                pending[future] = f"the thread that answers {line}"
+        # What has ended since is forgotten.
+        self.given_up = {key: what for key, what in self.given_up.items() if key in pending}
+        return {key: what for key, what in pending.items() if key not in self.given_up}
 
-    def strangers(self) -> set[Place]:
-        """Give the places that wait for a future, and of which nobody knows who answers them."""
-        if not other_threads():
+    def unclassified(self) -> set[AwaitPoint]:
+        """Return the lines that await a future a thread may, or may not, be about to resolve."""
+        if not has_other_threads():
             return set()
-        places = {place for _, place in self._awaited()}
-        return places - _ANSWERED_BY_THREADS - _ANSWERED_HERE
+        lines = {line for _, line in self._awaited()}
+        return lines - _RESOLVED_BY_THREADS - _RESOLVED_HERE
 
-    def get_to_know(self, places: set[Place]) -> None:
-        """Take these for places that are answered here, until a thread answers one."""
-        _ANSWERED_HERE.update(places)
+    def classify(self, lines: set[AwaitPoint]) -> None:
+        """Assume that no thread resolves the futures of these lines, until one does."""
+        _RESOLVED_HERE.update(lines)
 
-    def on_message(self, callback: object, args: tuple[object, ...]) -> None:
-        """Learn from a message of another thread for which places there are threads.
+    def on_thread_message(self, callback: object, args: tuple[object, ...]) -> None:
+        """Learn from the message of another thread which lines await the answers of threads.
 
-        Called in that thread.
+        This runs in that thread. It only reads, and adds to a set.
         """
-        told = (getattr(callback, "__self__", None), getattr(callback, "args", ()), args)
-        for value in _flat(told):
-            place = self._waits.get(value) if asyncio.isfuture(value) else None
-            if place is not None:
-                _ANSWERED_BY_THREADS.add(place)
+        message = (getattr(callback, "__self__", None), getattr(callback, "args", ()), args)
+        for value in _flattened(message):
+            line = self._lines.get(value) if asyncio.isfuture(value) else None
+            if line is not None:
+                _RESOLVED_BY_THREADS.add(line)
 
-    def _awaited(self) -> Iterator[tuple[asyncio.Future[Any], Place]]:
-        """Give the futures that tasks wait for outside of asyncio's own code, and where."""
+    def _awaited(self) -> Iterator[tuple[asyncio.Future[Any], AwaitPoint]]:
+        """Yield the futures that tasks await outside asyncio's own code, each with its line."""
         tasks: Any = asyncio.all_tasks(self._loop)
         for task in tasks:
             future = task._fut_waiter
-            if future is None or is_of_tasks(future):
+            if future is None or is_task_or_gather(future):
                 continue
-            if future not in self._waits:
-                places = chain(task.get_coro())
-                own = places and not is_asyncio(places[-1])
-                self._waits[future] = places[-1] if own else None
-            if (place := self._waits[future]) is not None:
-                yield future, place
+            if future not in self._lines:
+                points = await_chain(task.get_coro())
+                own = points and not is_asyncio(points[-1])
+                self._lines[future] = points[-1] if own else None
+            if (line := self._lines[future]) is not None:
+                yield future, line
 
-    def noise(self) -> float:
-        """Say for how many real seconds an answer may still go on."""
+    def seconds_until_silence(self) -> float:
+        """Return for how many real seconds more an answer may still be arriving."""
         latest = max((it.heard_at for it, _ in self._open_connections()), default=0.0)
         return latest + _SILENCE - time.monotonic()
 
@@ -177,25 +191,25 @@ class Outside:
         return found
 
     def _is_own(self, address: object) -> bool:
-        """Say whether the other end belongs to this loop too."""
+        """Whether the other end of a connection belongs to this loop too."""
         return any(
             transport.get_extra_info("sockname") == address
             for _, transport in self._open_connections()
         )
 
 
-def _flat(values: Any, depth: int = 4) -> Iterator[object]:
-    """Give what is in a message: it may tell of several answers at once."""
-    for value in itertools.islice(values, _WIDEST):
+def _flattened(values: Any, depth: int = 4) -> Iterator[object]:
+    """Yield the contents of a message: it may resolve several futures at once."""
+    for value in itertools.islice(values, _MAX_ELEMENTS):
         if depth and isinstance(value, list | tuple):
-            yield from _flat(value, depth - 1)
+            yield from _flattened(value, depth - 1)
         else:
             yield value
 
 
-def other_threads() -> bool:
-    """Say whether there is a thread that could send a message, foreseen or not."""
-    # Those of asyncio's own pool do what run_in_executor() gives them, and that is counted.
+def has_other_threads() -> bool:
+    """Whether there is a thread that could send a message which nothing announces."""
+    # A thread of asyncio's own pool does what run_in_executor() gave it, and that is tracked.
     return any(
         thread is not threading.current_thread() and not thread.name.startswith("asyncio_")
         for thread in threading.enumerate()

@@ -1,6 +1,6 @@
 """Make code fail, or be cancelled, at each place where it waits, one after the other.
 
-What must hold "whatever happens" is tested by making it happen everywhere::
+A claim about "whatever happens" is tested by making it happen everywhere::
 
     async def scenario(injector: FaultInjector) -> None:
         store = Store()
@@ -10,61 +10,60 @@ What must hold "whatever happens" is tested by making it happen everywhere::
 
     inject_everywhere(scenario)
 
-An *await point* is a place where a task really waits: each time it gives control back to the event
-loop is one, whether it waits for a timer, a future, a lock or nothing (``sleep(0)``). An ``await``
-that has its answer at once is none. Points are counted from 1, in the order in which they are
-reached, in the coroutine that is run and in every task that it starts, directly or not.
+An *await point* is a place where a task really waits. Each time a task hands control back to the
+event loop counts as one, whether it waits for a timer, a future, a lock or nothing (``sleep(0)``).
+An ``await`` whose result is there at once does not count. Points are counted from 1, in the order
+in which they are reached, in the coroutine that is run and in every task that it starts, directly
+or not, also in tasks with a context of their own and in those made as ``asyncio.Task(...)``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from typing import Any, TypeAlias, TypeVar
 
+from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.reader import wait_done
-from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.testing._await_points import chain, is_asyncio, is_of_tasks
+from returns_pipeline.testing._await_points import await_chain, is_asyncio, is_task_or_gather
 from returns_pipeline.testing._clock import steering
 from returns_pipeline.testing._runner import run
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
-
-    Error = BaseException | Callable[[], BaseException]
 
 __all__ = ["FaultInjector", "inject_everywhere"]
 
 T = TypeVar("T")
 
+_Error: TypeAlias = BaseException | Callable[[], BaseException]
+
 
 class FaultInjector:
-    """Strike once: at the n-th await point.
+    """Injects one fault: at the n-th await point.
 
-    Without an ``error`` it cancels, as a caller does who has had enough: the task that `run` gives
-    to the coroutine is cancelled, whether it is that task or one of its children that has just
+    Without an ``error`` the fault is a cancellation, as by a caller that stops waiting: the task in
+    which `run` runs the coroutine is cancelled, whether that task or one of its children has just
     reached the point.
 
-    With an ``error``, the error is raised where the point is, as if what was awaited there had
-    failed. An await that cannot fail by itself is no point then: awaiting a task, ``gather()``,
-    ``asyncio.wait()``, the end of a task group.
+    With an ``error``, the error is raised at the point, as if the operation awaited there had
+    failed. An await that cannot fail by itself does not count as a point then: that of a task, of
+    ``gather()``, of ``asyncio.wait()``, of the end of a task group.
 
-    The points of child tasks count on virtual time only, see `returns_pipeline.testing.run`; on
-    another event loop, those of the coroutine itself do.
+    The points of child tasks count on virtual time only, see `returns_pipeline.testing.run`. On
+    another event loop, only those of the coroutine itself do.
 
     Args:
-        at: Which point, from 1.
-        error: The exception, or what makes one (a class will do); `None` to cancel.
-        times: How many points in a row are struck, from that one on. More than one shows whether
-            the clean-up withstands a second blow.
+        at: The point to fail at, from 1.
+        error: The exception, or a function or class that makes one; `None` to cancel.
+        times: How many points in a row fail, from that one on. More than one shows whether the
+            clean-up withstands a second fault.
 
     Attributes:
         at: The same.
         error: The exception of this injector; `None` if it cancels.
         points: How many points were reached so far.
-        fired: Whether it has struck.
-        where: Where it struck first: a name given to `point`, or file and line; until then empty.
+        fired: Whether it has injected its fault.
+        where: The place of the first fault: a name passed to `point`, or file and line. Empty until
+            then.
 
     Raises:
         InvalidArgument: At the call, if ``at`` or ``times`` is below 1.
@@ -84,16 +83,12 @@ class FaultInjector:
     [1]
     """
 
-    def __init__(self, at: int, error: Error | None = None, *, times: int = 1) -> None:
-        if at < 1:
-            raise InvalidArgument(f"at must be at least 1, not {at!r}")
-        if times < 1:
-            raise InvalidArgument(f"times must be at least 1, not {times!r}")
-        self.at = at
+    def __init__(self, at: int, error: _Error | None = None, *, times: int = 1) -> None:
+        self.at: int = checks.count("at", at)
+        self._times = checks.count("times", times)
         self.error: BaseException | None = error() if callable(error) else error
         self.points: int = 0
         self.where: str = ""
-        self._times = times
         self._task: asyncio.Task[Any] | None = None
         self._used = False
 
@@ -104,24 +99,24 @@ class FaultInjector:
 
     @property
     def fired(self) -> bool:
-        """Whether it has struck."""
+        """Whether it has injected its fault."""
         return self.points >= self.at
 
     @classmethod
-    def every(cls, error: Error | None = None, *, times: int = 1) -> Iterator[FaultInjector]:
-        """Give an injector for the first point, one for the second, and so on.
+    def every(cls, error: _Error | None = None, *, times: int = 1) -> Iterator[FaultInjector]:
+        """Yield an injector for the first point, one for the second, and so on.
 
-        It ends after the round whose injector did not strike, because the code was through before.
-        In that round everything has to go right.
+        The last round is the one whose code ended before its injector's point. In that round
+        everything must succeed.
 
         Args:
-            error: As for the class. Give a class or a function, so that each round has an
-                exception of its own: exceptions gather notes and tracebacks.
+            error: As for the class. Pass a class or a function, so that each round has an exception
+                of its own: exceptions collect notes and tracebacks.
             times: As for the class.
 
         Raises:
-            InvalidArgument: At the first round, if ``times`` is below 1.
-            RuntimeError: If a round did not use its injector, and would never end.
+            InvalidArgument: In the first round, if ``times`` is below 1.
+            RuntimeError: If a round did not use its injector. Otherwise the loop would never end.
 
         >>> async def greet(said: list[str]) -> None:
         ...     said.append("hello")
@@ -150,20 +145,21 @@ class FaultInjector:
             at += 1
 
     async def run(self, main: Awaitable[T]) -> T:
-        """Run a coroutine, or await anything, in a task of its own, and strike there.
+        """Run a coroutine, or await any awaitable, in a task of its own; inject the fault there.
 
-        Cancel safety: a cancellation of the caller is passed on, and raised when the task is over.
+        Cancel safety: a cancellation of the caller is passed on to the task, and raised when the
+        task has ended.
 
         Args:
             main: Awaited once. A ``FutureResult`` gives its ``IOResult``.
 
         Returns:
-            What ``main`` gives.
+            The result of ``main``.
 
         Raises:
-            CancelledError: If ``main`` was cancelled by the injector, and let it through.
+            CancelledError: If the injector cancelled ``main``, which did not suppress it.
             BaseException: What ``main`` raised.
-            RuntimeError: If the injector is in use already.
+            RuntimeError: If the injector is running something already.
         """
         if self._task is not None:
             if asyncio.iscoroutine(main):
@@ -178,29 +174,29 @@ class FaultInjector:
         return task.result()
 
     async def point(self, name: str = "") -> None:
-        """Count as an await point: to be put where a fake would do its work.
+        """Count as an await point: call it where a fake would do its work.
 
         It needs no `run`. Without one, a cancelling injector cancels the calling task.
 
         Args:
-            name: Told by ``where`` and by the ``repr()``.
+            name: Appears in ``where`` and in the ``repr()``.
 
         Raises:
             CancelledError: At the n-th point, if the injector cancels.
             BaseException: The injector's ``error``, at the n-th point.
         """
         self(name)
-        if self.error is None and self._is_struck():
-            await asyncio.sleep(0)  # where the cancellation comes through
+        if self.error is None and self._is_faulty():
+            await asyncio.sleep(0)  # where the cancellation is raised
 
     def __call__(self, name: str = "") -> None:
         """Count as a point, in a function that is not a coroutine.
 
-        A cancelling injector cancels the task, which comes through at the next ``await``.
+        A cancelling injector cancels the task, which has its effect at the next ``await``.
         """
         self._used = True
         self._reached(name or "point()")
-        if self._is_struck():
+        if self._is_faulty():
             if self.error is not None:
                 raise self.error
             self._cancel()
@@ -210,7 +206,7 @@ class FaultInjector:
         if self.points == self.at:
             self.where = where
 
-    def _is_struck(self) -> bool:
+    def _is_faulty(self) -> bool:
         return self.at <= self.points < self.at + self._times
 
     def _cancel(self) -> None:
@@ -219,51 +215,53 @@ class FaultInjector:
             raise RuntimeError(f"{self!r} was called outside any task: there is nothing to cancel")
         _ = task.cancel()
 
-    def on_suspended(
+    def _on_suspended(
         self, coroutine: Coroutine[Any, Any, Any], awaited: object
     ) -> BaseException | None:
-        """Count a point of a task that is driven; give what is to be raised there, if anything."""
-        if self._task is None or self._task.done():  # this task outlived it
+        """Count a point of a steered task; return the exception to be raised there, if any."""
+        if self._task is None or self._task.done():  # the task outlived the run
             return None
         if self.error is not None and _cannot_fail(coroutine, awaited):
             return None
-        self._reached(_place(coroutine))
-        if not self._is_struck():
+        self._reached(_line(coroutine))
+        if not self._is_faulty():
             return None
         if self.error is None:
             self._cancel()
         return self.error
 
     async def _root(self, main: Awaitable[T]) -> T:
-        # Set here: a loop that steers its tasks would otherwise count this one's points twice.
+        # Set here, inside the task: otherwise `create_task()` would wrap this coroutine twice, and
+        # each of its points would count as two.
         _ = steering.set(self._steered)
         return await main
 
     def _steered(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        return _Driven(self, coroutine)
+        return _Steered(self._on_suspended, coroutine)
 
 
 def inject_everywhere(
     scenario: Callable[[FaultInjector], Awaitable[object]],
-    error: Error | None = None,
+    error: _Error | None = None,
     *,
     times: int = 1,
 ) -> int:
-    """Run a scenario on virtual time over and over, the fault one await point later each time.
+    """Run a scenario on virtual time over and over, with the fault one await point later each time.
 
-    It ends after the run that was through before its fault. Each run has a loop of its own, so a
-    task that one leaves behind is an error of that run.
+    The last run is the one that ended before its fault. Each run has a loop of its own, so a task
+    that is left running is an error of the run that started it.
 
     Args:
-        scenario: Builds what it needs, runs it with the injector it is given, and checks.
-        error: The exception or what makes one, raised at the point; `None` to cancel there.
-        times: How many points in a row are struck.
+        scenario: Builds what it needs, runs it with the injector it is passed, and checks.
+        error: The exception, or a function or class that makes one, raised at the point; `None` to
+            cancel there.
+        times: How many points in a row fail.
 
     Returns:
         How many points there were: the number of runs, less one.
 
     Raises:
-        BaseException: What a run raised, with a note that says where the fault had struck.
+        BaseException: What a run raised, with a note that names the place of the fault.
 
     >>> async def scenario(injector: FaultInjector) -> None:
     ...     done: list[int] = []
@@ -291,59 +289,64 @@ def inject_everywhere(
     return rounds - 1
 
 
-class _Driven(Coroutine[Any, Any, T]):
-    """A coroutine whose steps are looked at: what one gives is what its task waits for.
+class _Steered(Coroutine[Any, Any, T]):
+    """A coroutine whose steps are observed: the value of a step is what its task waits for.
 
-    Not an ``async def`` around it: of a task that is cancelled before its first step, the inner
-    coroutine would never be started, and Python would warn of that.
+    It is not an ``async def`` around the coroutine: if a task were cancelled before its first step,
+    the inner coroutine would never be started, and Python would warn.
     """
 
-    def __init__(self, injector: FaultInjector, coroutine: Coroutine[Any, Any, T]) -> None:
-        self._injector = injector
+    def __init__(
+        self,
+        on_suspended: Callable[[Coroutine[Any, Any, T], object], BaseException | None],
+        coroutine: Coroutine[Any, Any, T],
+    ) -> None:
+        self._on_suspended = on_suspended
         self._coroutine = coroutine
 
     def send(self, value: object, /) -> object:
-        return self._looked_at(self._coroutine.send(value))
+        return self._observed(self._coroutine.send(value))
 
     def throw(self, *error: Any) -> object:  # Any: one exception, or the old three
-        return self._looked_at(self._coroutine.throw(*error))
+        return self._observed(self._coroutine.throw(*error))
 
     def close(self) -> None:
         self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        # A coroutine must have it; a task steps by send() and throw().
+        # A coroutine must have it, but a task calls send() and throw() alone.
         return self._coroutine.__await__()
 
     def __getattr__(self, name: str) -> object:
-        """Be the coroutine for all who ask for its name, code or frame."""
+        """Return the coroutine's name, code or frame, for code that asks for it."""
         return getattr(self._coroutine, name)
 
-    def _looked_at(self, awaited: object) -> object:
-        error = self._injector.on_suspended(self._coroutine, awaited)
+    def _observed(self, awaited: object) -> object:
+        error = self._on_suspended(self._coroutine, awaited)
         while error is not None:
             if asyncio.isfuture(awaited):
-                awaited._asyncio_future_blocking = False  # the task does not get to see it
+                # The task never sees this future, so nothing will await it.
+                awaited._asyncio_future_blocking = False
             awaited = self._coroutine.throw(error)
-            error = self._injector.on_suspended(self._coroutine, awaited)
+            error = self._on_suspended(self._coroutine, awaited)
         return awaited
 
 
-def _place(coroutine: Coroutine[Any, Any, Any]) -> str:
-    places = chain(coroutine)
-    own = [place for place in places if not is_asyncio(place)]
-    return str((own or places)[-1]) if places else "a place unknown"
+def _line(coroutine: Coroutine[Any, Any, Any]) -> str:
+    points = await_chain(coroutine)
+    own = [point for point in points if not is_asyncio(point)]
+    return str((own or points)[-1]) if points else "an unknown place"
 
 
 def _cannot_fail(coroutine: Coroutine[Any, Any, Any], awaited: object) -> bool:
-    """Tell the awaits of tasks from those of the world outside."""
-    if is_of_tasks(awaited):
+    """Whether this waits for tasks of the program, which fail by themselves or not at all."""
+    if is_task_or_gather(awaited):
         return True
-    places = chain(coroutine)
-    return bool(places) and is_asyncio(places[-1]) and places[-1].name in _NEVER_FAIL
+    points = await_chain(coroutine)
+    return bool(points) and is_asyncio(points[-1]) and points[-1].name in _NEVER_FAIL
 
 
-# What waits for tasks in asyncio, besides the tasks' own futures.
+# The functions of asyncio that wait for tasks through a future of their own.
 _NEVER_FAIL = {
     "TaskGroup.__aexit__",
     "TaskGroup._aexit",  # 3.13

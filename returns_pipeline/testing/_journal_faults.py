@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from collections.abc import Set as AbstractSet
-
-    from returns_pipeline.compensation.protocol import (
-        ActionRecord,
-        DurableJournal,
-        Intent,
-        StoredSaga,
-    )
+from returns_pipeline.compensation.protocol import (
+    ActionRecord,
+    DurableJournal,
+    Intent,
+    StoredSaga,
+)
 
 __all__ = ["FaultyJournal"]
 
 
-class FaultyJournal:
-    """Another journal with a point before and behind each request, where something may strike.
+class FaultyJournal(DurableJournal):
+    """A journal that passes each request on to another one, with a point before and after it.
 
-    A `FaultInjector` strikes at the n-th point, with an error or a cancellation; a function may
-    count by itself, and end the process. What is raised
+    A `FaultInjector` injects an error or a cancellation at the n-th point. A function may do its
+    own counting, and kill the process. What it raises
 
-    1. *before* a request has kept it from being made: nothing has changed;
-    2. *behind* it, keeps the answer from the caller: it has been carried out. An exception behind
-       ``record()`` has the action forgotten first, because what raises is not on record. One
-       behind ``forget()`` leaves the caller in doubt: the commit is there.
+    1. *before* a request prevents the request: nothing has changed;
+    2. *after* a request, keeps the answer from the caller: the request has been carried out. If it
+       is raised after ``record()``, the action is forgotten first, because an action whose
+       ``record()`` raised is not on record. If it is raised after ``forget()``, the caller is in
+       doubt: the commit is there.
 
-    Requests are those of scopes and of recovery: ``record()``, ``forget()``, ``flush()``,
+    The requests are those of scopes and of recovery: ``record()``, ``forget()``, ``flush()``,
     ``move()``, ``mark.begin()``, ``mark.done()``, ``mark.give_up()``, ``claim()``, ``release()``,
-    ``defer()`` and ``postpone()``. Those for people, and closing, go through untouched.
+    ``defer()`` and ``postpone()``. Requests made for people, and closing, have no points.
 
     Args:
         journal: Does the work.
@@ -56,8 +54,8 @@ class FaultyJournal:
     ...                 await job.register(remove, "b")
     ...         except JournalUnavailable:
     ...             print(faults)
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     run(main(f"{place}/journal.db"))
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     run(main(f"{directory}/journal.db"))
     removed a
     <FaultInjector: JournalUnavailable('journal', 'out of reach') at point 3 in before record()>
     """
@@ -72,11 +70,11 @@ class FaultyJournal:
     # For scopes.
 
     async def record(self, intent: Intent, /) -> None:
-        """Put an action on record: see `Journal`."""
+        """Record an action: see `Journal`."""
         _ = self._strike("before record()")
         await self._journal.record(intent)
         try:
-            _ = self._strike("behind record()")
+            _ = self._strike("after record()")
         except BaseException:
             await self._journal.forget([intent.id])
             raise
@@ -85,35 +83,35 @@ class FaultyJournal:
         """Commit: see `Journal`."""
         _ = self._strike("before forget()")
         await self._journal.forget(ids)
-        _ = self._strike("behind forget()")
+        _ = self._strike("after forget()")
 
     async def flush(self) -> None:
-        """Return when all commits that have returned are durable."""
+        """Wait until all commits that have returned are durable."""
         _ = self._strike("before flush()")
         await self._journal.flush()
-        _ = self._strike("behind flush()")
+        _ = self._strike("after flush()")
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
-        """Put actions into another saga: see `Journal`."""
+        """Move actions into another saga: see `Journal`."""
         _ = self._strike("before move()")
         self._journal.move(ids, saga=saga, name=name, prefix=prefix)
-        _ = self._strike("behind move()")
+        _ = self._strike("after move()")
 
     def mark(self, action: str, /) -> ActionRecord:
-        """Give the record of an action."""
-        return _FaultyMark(self._journal.mark(action), self._strike)
+        """Return the record of an action, which has points of its own."""
+        return _FaultyRecord(self._journal.mark(action), self._strike)
 
     # For recovery.
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
-        """Take over the newest saga of a dead owner: see `recover`.
+        """Claim the newest saga of a dead owner: see `recover`.
 
-        An exception behind it has the saga released first.
+        If something is raised after the claim, the saga is released first.
         """
         _ = self._strike("before claim()")
         saga = await self._journal.claim(besides=besides)
         try:
-            _ = self._strike("behind claim()")
+            _ = self._strike("after claim()")
         except BaseException:
             if saga is not None:
                 await self._journal.release(saga.id)
@@ -121,35 +119,35 @@ class FaultyJournal:
         return saga
 
     async def release(self, saga: str) -> None:
-        """Let go of a saga."""
+        """Release a saga."""
         _ = self._strike("before release()")
         await self._journal.release(saga)
-        _ = self._strike("behind release()")
+        _ = self._strike("after release()")
 
     async def defer(self, action: str, reason: str) -> None:
-        """Note that an action waits for a process that knows it."""
+        """Record that an action waits for a process that knows its name."""
         _ = self._strike("before defer()")
         await self._journal.defer(action, reason)
-        _ = self._strike("behind defer()")
+        _ = self._strike("after defer()")
 
     async def postpone(self, action: str, error: object, until: float) -> None:
-        """Note that an attempt failed, and when the next may begin."""
+        """Record that an attempt failed, and when the next may begin."""
         _ = self._strike("before postpone()")
         await self._journal.postpone(action, error, until)
-        _ = self._strike("behind postpone()")
+        _ = self._strike("after postpone()")
 
     # For people.
 
     async def sagas(self) -> list[StoredSaga]:
-        """List what is on record."""
+        """Return all sagas on record."""
         return await self._journal.sagas()
 
     async def retry(self, saga: str) -> int:
-        """Let actions of a saga that are stuck or deferred be tried again; give how many."""
+        """Make the stuck and deferred actions of a saga pending again; return how many."""
         return await self._journal.retry(saga)
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Give up the actions of a saga that are stuck or deferred; give how many."""
+        """Give up the stuck and deferred actions of a saga; return how many."""
         return await self._journal.discard(saga, reason)
 
     async def close(self) -> None:
@@ -157,26 +155,26 @@ class FaultyJournal:
         await self._journal.close()
 
 
-class _FaultyMark:
-    """The record of an action, with a point before and behind each request."""
+class _FaultyRecord:
+    """The record of an action, with a point before and after each request."""
 
-    __slots__ = ("_mark", "_strike")
+    __slots__ = ("_record", "_strike")
 
-    def __init__(self, mark: ActionRecord, strike: Callable[[str], object]) -> None:
-        self._mark = mark
+    def __init__(self, record: ActionRecord, strike: Callable[[str], object]) -> None:
+        self._record = record
         self._strike = strike
 
     async def begin(self) -> None:
         _ = self._strike("before mark.begin()")
-        await self._mark.begin()
-        _ = self._strike("behind mark.begin()")
+        await self._record.begin()
+        _ = self._strike("after mark.begin()")
 
     async def done(self) -> None:
         _ = self._strike("before mark.done()")
-        await self._mark.done()
-        _ = self._strike("behind mark.done()")
+        await self._record.done()
+        _ = self._strike("after mark.done()")
 
     async def give_up(self, error: object) -> None:
         _ = self._strike("before mark.give_up()")
-        await self._mark.give_up(error)
-        _ = self._strike("behind mark.give_up()")
+        await self._record.give_up(error)
+        _ = self._strike("after mark.give_up()")

@@ -1,41 +1,71 @@
-"""What the checks of a journal are made of: processes that come and go."""
+"""What the cases of the journal contract are written with: processes, sagas and checks."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
-from returns_pipeline.compensation import CompensationRegistry
-from returns_pipeline.compensation.protocol import DurableJournal, Intent
+from returns_pipeline.compensation import Compensation, CompensationRegistry
+from returns_pipeline.compensation.protocol import (
+    DurableJournal,
+    Intent,
+    RecoveryReport,
+    StoredAction,
+    StoredSaga,
+)
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import recover
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+__all__ = [
+    "ODD",
+    "UNSTORABLE",
+    "Check",
+    "Harness",
+    "cancelled_after",
+    "case",
+    "expect",
+    "name_of",
+    "names_in",
+    "refused",
+    "states_of",
+    "together",
+]
 
-    from returns_pipeline.compensation import Compensation
-    from returns_pipeline.compensation.protocol import RecoveryReport, StoredAction, StoredSaga
+# Text that careless quoting, encoding or formatting would change.
+ODD: Final = "naïve “quotes” '; DROP TABLE action; -- \\ % {x} ☃ 🐍 \u202eright-to-left\n\ttab"
+# Text that not every store can hold.
+UNSTORABLE: Final = "half a pair \ud800 and \0 a zero"
 
-__all__ = ["Trial"]
 
+class Harness:
+    """The journals, sagas and undo action of one case.
 
-class Trial:
-    """What a check has to work with: processes, sagas of its own, and an undo that takes notes."""
+    A journal object stands for a process, and closing it for that process's end. A case sees the
+    sagas it made itself, because the store may hold others that it left behind, or that are not the
+    suite's at all.
+
+    Attributes:
+        sagas: The ids of the sagas of this case.
+        undone: The names that the undo action was called with, in order.
+        registry: Holds the undo action, and those that a case adds.
+        undo: Appends its name to ``undone``.
+    """
 
     def __init__(
         self,
         factory: Callable[[], DurableJournal],
-        silence: Callable[[Any], Awaitable[object]] | None,
+        evict: Callable[[Any], Awaitable[object]] | None,
     ) -> None:
         self._factory = factory
-        self._silence = silence
+        self._evict = evict
         self._processes: list[DurableJournal] = []
         self._reader: DurableJournal | None = None
         self._recorded = 0
-        self.sagas: set[str] = set()  # of this check
+        self.sagas: set[str] = set()
         self.undone: list[str] = []
         self.registry: CompensationRegistry = CompensationRegistry()
         self.undo: Compensation[[str]] = self.registry.compensation("note")(self._note)
@@ -44,19 +74,19 @@ class Trial:
         self.undone.append(name)
 
     def process(self) -> DurableJournal:
-        """Give a journal object of its own."""
+        """Return a new journal object."""
         self._processes.append(self._factory())
         return self._processes[-1]
 
-    async def silence(self, journal: DurableJournal) -> None:
-        """Make others take it for dead."""
-        assert self._silence is not None
-        _ = await self._silence(journal)
+    async def evict(self, journal: DurableJournal) -> None:
+        """Make the others believe that this process is dead."""
+        assert self._evict is not None
+        _ = await self._evict(journal)
 
     def intent(
         self, saga: str, name: str = "x", *, undo: Compensation[...] | None = None, **other: Any
     ) -> Intent:
-        """Make something to be recorded, behind all that this check has made before."""
+        """Make an action to be recorded, newer than all that this case has made before."""
         self.sagas.add(saga)
         self._recorded += 1
         made = Intent(
@@ -73,36 +103,43 @@ class Trial:
         return dataclasses.replace(made, **other)
 
     async def record(self, journal: DurableJournal, saga: str, *names: str) -> list[str]:
-        """Put actions on record, one after the other; give their ids."""
+        """Record actions, one after the other; return their ids."""
         intents = [self.intent(saga, name) for name in names]
         for intent in intents:
             await journal.record(intent)
         return [intent.id for intent in intents]
 
     async def dead(self, *names: str) -> str:
-        """Leave a saga of a process that is no more."""
+        """Record a saga in a process that ends at once; return its id."""
         saga, journal = uuid4().hex, self.process()
         _ = await self.record(journal, saga, *names)
         await journal.close()
         return saga
 
     async def listed(self) -> list[StoredSaga]:
-        """Give the sagas of this check, as another process sees them."""
+        """Return the sagas of this case, as another process sees them."""
         if self._reader is None:
             self._reader = self.process()
         return [saga for saga in await self._reader.sagas() if saga.id in self.sagas]
 
     async def found(self, saga: str) -> StoredSaga | None:
-        """Give a saga as another process sees it."""
+        """Return a saga as another process sees it; `None` if it is not on record."""
         return next((found for found in await self.listed() if found.id == saga), None)
 
+    async def stored(self, saga: str) -> StoredSaga:
+        """Return a saga that must be on record."""
+        found = await self.found(saga)
+        if found is None:
+            raise AssertionError(f"saga {saga} is not on record any more")
+        return found
+
     async def names(self, saga: str) -> list[str]:
-        """Give what the actions of a saga were recorded with, as another process sees them."""
+        """Return the names of a saga's actions, as another process sees them."""
         found = await self.found(saga)
         return [] if found is None else names_in(found)
 
     async def claim(self, journal: DurableJournal, *, besides: Iterable[str] = ()) -> list[str]:
-        """Take over all sagas that can be; give those of this check, in order."""
+        """Claim all sagas that can be claimed; return those of this case, in order."""
         seen, mine = set(besides), list[str]()
         while (saga := await journal.claim(besides=seen)) is not None:
             seen.add(saga.id)
@@ -113,12 +150,13 @@ class Trial:
         return mine
 
     async def recover(self) -> list[RecoveryReport]:
-        """Undo, in a process of its own, what is left; report on the sagas of this check."""
+        """Recover, in a process of its own; return the reports on the sagas of this case."""
         reports = await recover(self.process(), self.registry)
         return [report for report in reports if report.saga in self.sagas]
 
     async def end(self, timeout: float) -> None:
-        """Close what is open and leave nothing to be undone, as far as that is possible."""
+        """Close all journals, and leave nothing to be undone, as far as that is possible."""
+        # A journal that fails here has failed its case already, or fails the next one.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(timeout):
                 for journal in self._processes:
@@ -127,12 +165,12 @@ class Trial:
                 sweeper = self._factory()
                 try:
                     for saga in await self.claim(sweeper):
-                        for action in (await self._opened(sweeper, saga)) or ():
+                        for action in await self._open_actions(sweeper, saga):
                             await sweeper.mark(action.id).done()
                 finally:
                     await sweeper.close()
 
-    async def _opened(self, journal: DurableJournal, saga: str) -> list[StoredAction]:
+    async def _open_actions(self, journal: DurableJournal, saga: str) -> list[StoredAction]:
         return [
             action
             for found in await journal.sagas()
@@ -141,12 +179,26 @@ class Trial:
         ]
 
 
+Check: TypeAlias = Callable[[Harness], Awaitable[None]]
+
+
+def case(cases: dict[str, Check], claim: str) -> Callable[[Check], Check]:
+    """Add the decorated check to the cases, under the claim that it checks."""
+
+    def add(check: Check) -> Check:
+        cases[claim] = check
+        return check
+
+    return add
+
+
 def expect(what: str, seen: object, wanted: object) -> None:
+    """Raise `AssertionError` unless both are equal."""
     if seen != wanted:
-        raise AssertionError(f"{what}: expected {short(wanted)}, saw {short(seen)}")
+        raise AssertionError(f"{what}: expected {_shortened(wanted)}, saw {_shortened(seen)}")
 
 
-def short(value: object) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 300 else f"{text[:300]}... ({len(text)} characters)"
 
@@ -154,33 +206,38 @@ def short(value: object) -> str:
 async def refused(
     what: str, request: Awaitable[object], kind: type[JournalError] = JournalError
 ) -> None:
+    """Raise `AssertionError` unless the request raises such an error."""
     try:
-        given = await request
+        answer = await request
     except kind:
         return
     except Exception as error:
         raise AssertionError(f"{what}: expected {kind.__name__}, saw {error!r}") from error
-    raise AssertionError(f"{what}: expected {kind.__name__}, but it was accepted, giving {given!r}")
+    raise AssertionError(f"{what}: expected {kind.__name__}, but it returned {answer!r}")
 
 
 async def together(requests: Iterable[Awaitable[object]]) -> list[object]:
+    """Make the requests at the same time; return their answers and errors in order."""
     return list(await asyncio.gather(*requests, return_exceptions=True))
 
 
 def names_in(saga: StoredSaga) -> list[str]:
+    """Return the names of the actions, as `Harness.intent` made them."""
     return [name_of(action) for action in saga.actions]
 
 
 def name_of(action: StoredAction) -> str:
+    """Return the name that `Harness.intent` gave the action."""
     return action.arguments.removeprefix('{"name": "').removesuffix('"}')
 
 
 def states_of(saga: StoredSaga | None) -> list[tuple[str, str]]:
+    """Return the name and state of each action."""
     return [] if saga is None else [(name_of(action), action.state) for action in saga.actions]
 
 
 async def cancelled_after(turns: int, request: Awaitable[object]) -> object:
-    """Begin a request and cancel it after so many turns of the loop; give its result, if any."""
+    """Begin a request and cancel it after some turns of the loop; return its answer, if any."""
     task = asyncio.ensure_future(request)
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -7,23 +7,22 @@ A script says what comes and when, so that a test of a stream needs neither queu
         (5.0, ["c"]),
     ]
 
-`timed` is paced by its reader: it waits when it is asked. `script` is paced by the clock: what is
-due is given at once to a reader that comes late.
+`timed` is paced by its reader: a pause begins when the next item is asked for. `script` is paced by
+the clock: a reader that asks late gets at once what was due.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
+from returns_pipeline._engine import checks
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import notify
 from returns_pipeline.errors import InvalidArgument
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping, Sequence
 
 __all__ = ["ScriptError", "Scripted", "Wait", "script", "timed", "timeline"]
 
@@ -33,10 +32,10 @@ X = TypeVar("X", bound=BaseException)
 
 
 class ScriptError(Exception):
-    """What `script` raises at a ``#`` when it was not told what to raise."""
+    """Raised by `script` at a ``#`` if no other error was passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Wait:
     """A pause in a `timed` source.
 
@@ -49,9 +48,8 @@ class Wait:
 
     seconds: float
 
-    def __post_init__(self) -> None:
-        if not self.seconds >= 0:
-            raise InvalidArgument(f"seconds must be at least 0, not {self.seconds!r}")
+    def __init__(self, seconds: checks.Seconds) -> None:
+        object.__setattr__(self, "seconds", checks.seconds("seconds", seconds, zero=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +73,18 @@ _Step = Wait | _Until | _Item[T] | _Raise
 
 
 class Scripted(Generic[T_co]):
-    """An async iterable that plays the same steps to everyone who iterates it.
+    """An async iterable that plays the same steps in every iteration.
 
-    Each iteration is an async generator, with all that this means: it belongs to the task that
-    steps it, and a read that is cancelled ends it.
+    Each iteration is an async generator: it belongs to the task that steps it, and a read that is
+    cancelled ends it.
 
     Attributes:
-        opened: Iterations begun, that is: asked for their first item.
-        reads: Items asked for, in all iterations together.
-        given: Items handed out, in all iterations together.
-        closed: Iterations over, for whatever reason: read to the end, failed, closed early by
+        opened: Iterations that were begun, that is: asked for their first item.
+        reads: Items that were asked for, in all iterations together.
+        given: Items that were emitted, in all iterations together.
+        closed: Iterations that ended, in whatever way: read to the end, failed, closed early by
             ``aclose()``, or cancelled. Equal to ``opened`` when none is left open.
-        cancelled: Iterations that a cancellation struck while they waited.
+        cancelled: Iterations that were cancelled while they waited.
     """
 
     def __init__(self, steps: Sequence[_Step[T_co]], text: str) -> None:
@@ -130,7 +128,7 @@ class Scripted(Generic[T_co]):
 
 
 async def _until(loop: asyncio.AbstractEventLoop, when: float) -> None:
-    # Not a sleep: its delay would have to be computed, and its end could miss the time by a hair.
+    # Not a sleep: its delay would have to be computed, and rounding could miss the exact time.
     if when > loop.time():
         due = loop.create_future()
         timer = loop.call_at(when, notify, due) if when < math.inf else None
@@ -142,11 +140,11 @@ async def _until(loop: asyncio.AbstractEventLoop, when: float) -> None:
 
 
 def timed(*steps: T | Wait | BaseException) -> Scripted[T]:
-    """Give the items in order, with pauses between them, as fast as they are asked for.
+    """Emit the items in order, as soon as each is asked for, with pauses between them.
 
-    1. An item is given when it is asked for.
-    2. A `Wait` lets its seconds pass first, counted from the moment the next item is asked for:
-       a slow reader delays everything behind it.
+    1. An item is emitted when it is asked for.
+    2. A `Wait` delays the next item by its seconds, counted from the moment that item is asked
+       for. So a slow reader delays everything that follows.
     3. An exception is raised in its place, and is the last step.
     4. After the last step the source ends.
 
@@ -156,19 +154,19 @@ def timed(*steps: T | Wait | BaseException) -> Scripted[T]:
         steps: Items, `Wait`s, and at the end possibly an exception.
 
     Raises:
-        InvalidArgument: At the call, if something stands behind an exception.
+        InvalidArgument: At the call, if anything follows an exception.
 
     >>> from returns_pipeline.testing import run
     >>> run(timeline(timed("a", Wait(1), "b", Wait(60), "c")))
     [(0.0, 'a'), (1.0, 'b'), (61.0, 'c')]
     """
     played: list[_Step[T]] = []
-    for place, step in enumerate(steps, 1):
+    for number, step in enumerate(steps, 1):
         if isinstance(step, Wait):
             played.append(step)
         elif isinstance(step, BaseException):
-            if place < len(steps):
-                raise InvalidArgument(f"nothing can come after {step!r}, it ends the source")
+            if number < len(steps):
+                raise InvalidArgument(f"nothing can follow {step!r}: it ends the source")
             played.append(_Raise(step))
         else:
             played.append(_Item(step))
@@ -177,7 +175,7 @@ def timed(*steps: T | Wait | BaseException) -> Scripted[T]:
 
 @overload
 def script(
-    marbles: str, *, step: float = 1.0, error: BaseException | None = None
+    marbles: str, *, step: checks.Seconds = 1.0, error: BaseException | None = None
 ) -> Scripted[str]: ...
 
 
@@ -185,7 +183,7 @@ def script(
 def script(
     marbles: str,
     *,
-    step: float = 1.0,
+    step: checks.Seconds = 1.0,
     values: Mapping[str, T],
     error: BaseException | None = None,
 ) -> Scripted[T]: ...
@@ -194,36 +192,37 @@ def script(
 def script(
     marbles: str,
     *,
-    step: float = 1.0,
+    step: checks.Seconds = 1.0,
     values: Mapping[str, object] | None = None,
     error: BaseException | None = None,
 ) -> Scripted[str] | Scripted[object]:
-    """Give items at the times their places in a marble diagram say.
+    """Emit items at the times that their positions in a marble diagram stand for.
 
     Each character stands for one step of time. The first one's time is 0, the moment the source is
     asked for its first item; the next one's is ``step`` seconds later, and so on.
 
-    ======  =====================================================================================
-    letter  at its time the item comes: the letter (or digit) itself, or what ``values`` has for it
-    ``-``   nothing comes
-    ``(ab)``  all that is in the brackets comes at one time, and takes one step together
-    ``|``   the source ends
-    ``#``   the source raises ``error``
-    space   nothing, and it takes no time: for lining diagrams up
-    ======  =====================================================================================
+    ========  ===================================================================================
+    letter    an item is emitted: the letter (or digit) itself, or its value in ``values``
+    ``-``     nothing happens
+    ``(ab)``  all items in the brackets are emitted at one time, and take one step together
+    ``|``     the source ends
+    ``#``     the source raises ``error``
+    space     nothing, and it takes no time: for aligning diagrams
+    ========  ===================================================================================
 
-    So in ``"ab--c|"`` the letters come at 0, 1 and 4 seconds and the end at 5. Without ``|`` or
-    ``#`` the source stays silent after its last character, for ever.
+    So in ``"ab--c|"`` the letters are emitted at 0, 1 and 4 seconds, and the source ends at 5.
+    Without ``|`` or ``#`` the source stays silent after its last character, for ever.
 
     The times are fixed when the source is opened: a reader that asks late gets at once what was
-    due, and the following items come at their own times. It can be iterated again, from the start.
-    See `Scripted` for what it counts.
+    due, and the later items at their own times. It can be iterated again, from the start. See
+    `Scripted` for what it counts.
 
     Args:
         marbles: The diagram.
         step: Seconds that each character takes, above 0.
-        values: The items by their characters; every character that is not a sign must be there.
-        error: What ``#`` raises; a `ScriptError` if not given.
+        values: The items by their characters. Every character that has no meaning of its own must
+            be in it.
+        error: What ``#`` raises; by default a `ScriptError`.
 
     Raises:
         InvalidArgument: At the call, if the diagram cannot be read or ``step`` is out of range.
@@ -234,17 +233,16 @@ def script(
     >>> run(timeline(script("--(ab)a|", values={"a": 1, "b": 2})))
     [(2.0, 1), (2.0, 2), (3.0, 1)]
     """
-    if not 0 < step < math.inf:
-        raise InvalidArgument(f"step must be above 0 seconds and finite, not {step!r}")
+    step = checks.seconds("step", step, finite=True)
     failure = ScriptError(marbles) if error is None else error
     steps: list[_Step[object]] = []
     ended = False
-    for place, signs in enumerate(_instants(marbles)):
+    for position, signs in enumerate(_instants(marbles)):
         if ended:
-            raise InvalidArgument(f"{marbles!r} goes on after its end")
+            raise InvalidArgument(f"{marbles!r} continues after its end")
         if signs == "-":
             continue
-        steps.append(_Until(place * step))
+        steps.append(_Until(position * step))
         ended = signs[-1] in "|#"
         for sign in signs[:-1] if ended else signs:
             steps.append(_Item(_item(marbles, sign, values)))
@@ -259,12 +257,12 @@ def _item(marbles: str, sign: str, values: Mapping[str, object] | None) -> objec
     if values is None and sign.isalnum():
         return sign
     if values is None or sign not in values or sign in "|#":
-        raise InvalidArgument(f"{marbles!r} has a {sign!r} that stands for nothing there")
+        raise InvalidArgument(f"{marbles!r} has a {sign!r} without a meaning there")
     return values[sign]
 
 
 def _instants(marbles: str) -> Iterator[str]:
-    """Give the signs that share one time: one by one, or the content of a bracket."""
+    """Yield the signs that share one time: a single one, or the content of a pair of brackets."""
     group: str | None = None
     for sign in marbles:
         if sign == " ":
@@ -275,7 +273,7 @@ def _instants(marbles: str) -> Iterator[str]:
             yield group
             group = None
         elif sign in "()" or (sign == "-" and group is not None):
-            raise InvalidArgument(f"{marbles!r} has a {sign!r} that does not belong there")
+            raise InvalidArgument(f"{marbles!r} has a misplaced {sign!r}")
         elif group is None:
             yield sign
         else:
@@ -286,7 +284,7 @@ def _instants(marbles: str) -> Iterator[str]:
 
 @overload
 async def timeline(
-    source: AsyncIterable[T], *, limit: int | None = None, pause: float = 0.0
+    source: AsyncIterable[T], *, limit: int | None = None, pause: checks.Seconds = 0.0
 ) -> list[tuple[float, T]]: ...
 
 
@@ -295,7 +293,7 @@ async def timeline(
     source: AsyncIterable[T],
     *,
     limit: int | None = None,
-    pause: float = 0.0,
+    pause: checks.Seconds = 0.0,
     error: type[X],
 ) -> list[tuple[float, T | X]]: ...
 
@@ -304,10 +302,10 @@ async def timeline(
     source: AsyncIterable[object],
     *,
     limit: int | None = None,
-    pause: float = 0.0,
+    pause: checks.Seconds = 0.0,
     error: type[BaseException] | None = None,
-) -> list[tuple[float, Any]]:  # exact in the overloads; a list of a union fits neither
-    """Read a source to its end, and give each item with the time it came at.
+) -> list[tuple[float, Any]]:  # the overloads are exact; a list of a union fits neither
+    """Read a source to its end, and return each item with the time at which it arrived.
 
     Times are in seconds since the call, on the running loop's clock. The source is closed before
     this returns.
@@ -315,8 +313,8 @@ async def timeline(
     Args:
         source: Read one item at a time.
         limit: Stop after this many items.
-        pause: Seconds that the reader takes for each item before it asks for the next: a slow one.
-        error: An exception of this class is not raised but is the last entry, with its time.
+        pause: Seconds to wait after each item before the next is asked for, as a slow reader does.
+        error: An exception of this class is not raised but becomes the last entry, with its time.
 
     Raises:
         InvalidArgument: If ``limit`` or ``pause`` is out of range.
@@ -326,10 +324,8 @@ async def timeline(
     >>> run(timeline(script("a-b#"), error=ScriptError))
     [(0.0, 'a'), (2.0, 'b'), (3.0, ScriptError('a-b#'))]
     """
-    if limit is not None and limit < 1:
-        raise InvalidArgument(f"limit must be at least 1, not {limit!r}")
-    if not 0 <= pause < math.inf:
-        raise InvalidArgument(f"pause must be at least 0 seconds and finite, not {pause!r}")
+    limit = None if limit is None else checks.count("limit", limit)
+    pause = checks.seconds("pause", pause, zero=True, finite=True)
     loop = asyncio.get_running_loop()
     started = loop.time()
     seen: list[tuple[float, object]] = []

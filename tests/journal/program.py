@@ -70,7 +70,7 @@ async def take_back(name: str) -> None:
         raise OSError("not now")
     log("undone", f"{name} {current_key()}")
     (place / "effects" / name).unlink(missing_ok=True)
-    point("behind undo")
+    point("after undo")
 
 
 delete = registry.compensation("delete", retry=RetryPolicy(attempts=3, wait=0.0))(take_back)
@@ -83,7 +83,7 @@ def effect(name: str, key: str) -> None:
     """Do what is to be undone."""
     point("before effect")
     (place / "effects" / name).write_text(key)
-    point("behind effect")
+    point("after effect")
 
 
 async def write(window: int, step: StepContext) -> Result[int, str]:

@@ -111,7 +111,7 @@ def check_undone(place: Path, *killed: str) -> None:
     """Only one killed between the undo and the record of it comes again, with the same key."""
     undone = Counter(lines(place, "undone"))
     assert len({line.split()[0] for line in undone}) == len(undone)
-    allowed = sum(where in {"behind undo", "before mark.done()"} for where in killed)
+    allowed = sum(where in {"after undo", "before mark.done()"} for where in killed)
     assert sum(undone.values()) - len(undone) == allowed
 
 
@@ -133,13 +133,13 @@ def test_killed_at_any_point_and_recovered(crashes: Crashes, what: str) -> None:
         assert crashes.go(place, point, what)
         killed = lines(place, "points")[-1]
         committed = lines(place, "committed")
-        written = lines(place, "points").count("behind effect")
+        written = lines(place, "points").count("after effect")
         crashes.recover(place)
         effects = {path.name for path in (place / "effects").iterdir()}
         check_undone(place, killed)
         if what == "saga":
             # Its undo is made of its output: the effect comes first, and may be without a record.
-            unknown = killed in {"behind effect", "before record()"}
+            unknown = killed in {"after effect", "before record()"}
             effects -= {["0a", "0b", "1a"][written - 1]} if unknown and written else set()
         whole = {name[0] for name in effects}
         assert effects == {f"{window}{part}" for window in whole for part in "ab"}
@@ -147,14 +147,14 @@ def test_killed_at_any_point_and_recovered(crashes: Crashes, what: str) -> None:
         assert "2" not in whole  # it failed, or never came so far
         more = len(whole) - len(committed)
         if what == "each":
-            assert more == (killed == "behind forget()")
+            assert more == (killed == "after forget()")
         elif what == "lazy":
             # What is not known to be durable may be, from the oldest to the newest.
             assert sorted(whole) == ["0", "1", "3", "4"][: len(whole)]
         elif what == "hold":
             assert not whole
         elif what == "keep":
-            durable = {"behind forget()", "before flush()", "behind flush()"}
+            durable = {"after forget()", "before flush()", "after flush()"}
             assert len(whole) == (2 if killed in durable or committed else 0)
 
 
@@ -179,5 +179,5 @@ def test_a_recovery_killed_at_any_point_and_recovered(crashes: Crashes) -> None:
         assert order.index("2a") < order.index("1b") < order.index("1a")
         assert order.index("0b") < order.index("0a")
     requests = ("claim()", "mark.begin()", "mark.done()", "postpone()", "defer()", "release()")
-    both = {f"{side} {request}" for side in ("before", "behind") for request in requests}
-    assert kinds == both | {"before undo", "behind undo"}
+    both = {f"{side} {request}" for side in ("before", "after") for request in requests}
+    assert kinds == both | {"before undo", "after undo"}

@@ -244,7 +244,7 @@ def test_a_recovery_whose_journal_fails_at_any_request(tmp_path: Path, times: in
 
 
 @pytest.mark.parametrize("kind", [CompensationScope, StepContext])
-@pytest.mark.parametrize("where", ["before forget()", "behind forget()"])
+@pytest.mark.parametrize("where", ["before forget()", "after forget()"])
 def test_a_block_whose_commit_the_journal_refuses_is_rolled_back(
     tmp_path: Path, kind: type[CompensationScope | StepContext], where: str
 ) -> None:
@@ -264,8 +264,8 @@ def test_a_block_whose_commit_the_journal_refuses_is_rolled_back(
                 world.effects.add("x")
                 world.ever.add("x")
         # Behind it, it is committed after all, and must not be undone: nobody can be told that.
-        assert ("LeaseLost" in str(caught.value.__notes__)) if "behind" in where else True
-        assert world.effects == ({"x"} if "behind" in where else set())
+        assert ("LeaseLost" in str(caught.value.__notes__)) if "after" in where else True
+        assert world.effects == ({"x"} if "after" in where else set())
         await world.recovered()
 
     run(main())
@@ -334,7 +334,7 @@ def test_what_nothing_strikes_keeps_all_promises(tmp_path: Path) -> None:
 
     run(check_journal(lambda: FaultyJournal(SqliteJournal(tmp_path / "journal.db"), note)))
     before = {place for place in places if place.startswith("before")}
-    assert {place.replace("before", "behind") for place in before} == set(places) - before
+    assert {place.replace("before", "after") for place in before} == set(places) - before
     assert len(before) == 11  # every request that scopes and recovery make
 
 
@@ -342,7 +342,7 @@ def test_what_is_raised_behind_a_request_leaves_nobody_in_doubt(tmp_path: Path) 
     """What raised is not on record, and nothing was taken over."""
 
     def lose(where: str) -> None:
-        if where in {"behind record()", "behind claim()"}:
+        if where in {"after record()", "after claim()"}:
             raise JournalUnavailable("journal", "no answer")
 
     async def main() -> None:

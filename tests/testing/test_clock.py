@@ -34,12 +34,12 @@ from returns_pipeline.testing import (
     LeakedTasks,
     VirtualTimeLoop,
     advance,
-    hold_clock,
+    pause_clock,
     run,
     script,
 )
 from returns_pipeline.testing import _clock as clock
-from returns_pipeline.testing import _external_io as outside
+from returns_pipeline.testing import _external_io as external_io
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -257,17 +257,17 @@ def test_advance_refuses_what_is_no_time_to_come(seconds: float) -> None:
         run(advance(seconds))
 
 
-@pytest.mark.parametrize("name", ["advance", "hold_clock"])
+@pytest.mark.parametrize("name", ["advance", "pause_clock"])
 def test_without_virtual_time_the_error_says_what_to_do(name: str) -> None:
     async def main() -> None:
         if name == "advance":
             await advance(1)
-        with hold_clock():
+        with pause_clock():
             pass
 
     with pytest.raises(RuntimeError, match=rf"{name}\(\) needs virtual time: .*run\(\)"):
         asyncio.run(main())
-    with pytest.raises(RuntimeError, match="needs virtual time"), hold_clock():
+    with pytest.raises(RuntimeError, match="needs virtual time"), pause_clock():
         pass
 
 
@@ -651,7 +651,7 @@ def test_the_clean_up_of_a_dropped_generator_that_takes_time_is_a_leak() -> None
         run(main())
 
 
-# The world outside
+# External work
 
 
 def test_the_clock_stands_still_while_a_thread_job_runs() -> None:
@@ -767,8 +767,8 @@ def working(make: Callable[[], Worker] = Worker) -> Iterator[Worker]:
 @pytest.fixture
 def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget which lines of code are answered by threads."""
-    monkeypatch.setattr(outside, "_ANSWERED_BY_THREADS", set())
-    monkeypatch.setattr(outside, "_ANSWERED_HERE", set())
+    monkeypatch.setattr(external_io, "_RESOLVED_BY_THREADS", set())
+    monkeypatch.setattr(external_io, "_RESOLVED_HERE", set())
 
 
 @pytest.mark.usefixtures("nothing_learned")
@@ -800,7 +800,7 @@ def test_what_was_learned_of_a_line_of_code_holds_for_every_later_loop(
 
     with working(make) as worker:
         assert run(main(worker)) == 0.0
-        monkeypatch.setattr(clock, "_ACQUAINTANCE", 0.0)  # strangers get no time any more
+        monkeypatch.setattr(clock, "_CLASSIFICATION", 0.0)  # new lines get no time any more
         assert run(main(worker)) == 0.0
 
 
@@ -822,7 +822,7 @@ def test_a_line_of_code_that_is_answered_here_is_not_waited_for_again(
     with working() as worker:
         assert run(main(worker), patience=30) == 3000.0
         assert 0.4 < time.monotonic() - begun < 15
-        monkeypatch.setattr(clock, "_ACQUAINTANCE", 30)
+        monkeypatch.setattr(clock, "_CLASSIFICATION", 30)
         assert run(main(worker), patience=30) == 3000.0
     assert time.monotonic() - begun < 15
 
@@ -839,7 +839,7 @@ def test_the_waits_of_asyncios_own_code_and_those_for_tasks_need_no_acquaintance
         await asyncio.gather(asyncio.sleep(60), waiting)
         return now()
 
-    monkeypatch.setattr(clock, "_ACQUAINTANCE", 30)
+    monkeypatch.setattr(clock, "_CLASSIFICATION", 30)
     begun = time.monotonic()
     with working():
         assert run(main()) == 120.0
@@ -888,7 +888,9 @@ def test_a_deadlock_says_whom_it_has_waited_for() -> None:
 
     with (
         stuck() as (worker, release),
-        pytest.raises(Deadlock, match=r"word in 0\.02 s from the thread that answers Worker\.call"),
+        pytest.raises(
+            Deadlock, match=r"0\.02 s of silence from the thread that answers Worker\.call"
+        ),
     ):
         run(main(worker, release), patience=0.02)
 
@@ -937,7 +939,7 @@ def test_the_clock_can_be_held_for_what_cannot_be_seen() -> None:
     async def main() -> float:
         loop, event = asyncio.get_running_loop(), asyncio.Event()
         timer = threading.Timer(0.02, lambda: loop.call_soon_threadsafe(event.set))
-        with hold_clock():
+        with pause_clock():
             timer.start()
             async with asyncio.timeout(1):
                 await event.wait()
@@ -1085,7 +1087,7 @@ def test_a_connection_that_was_given_up_is_waited_for_again_when_it_has_answered
         writer.write(b"hello\n")
         await asyncio.sleep(60)
         release.set()
-        with hold_clock():
+        with pause_clock():
             assert await reader.readline() == b"HELLO\n"
         async with asyncio.timeout(0.001):
             writer.write(b"again\n")
@@ -1168,7 +1170,7 @@ def test_a_client_elsewhere_owes_no_answer_to_a_server_here() -> None:
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             thread = threading.Thread(target=client, args=[server.sockets[0].getsockname()])
             thread.start()
-            with hold_clock():
+            with pause_clock():
                 await answered.wait()
             await asyncio.sleep(60)
             release.set()
@@ -1243,8 +1245,8 @@ def test_the_public_names_are_those_of_the_modules() -> None:
         "Wait",
         "advance",
         "check_journal",
-        "hold_clock",
         "inject_everywhere",
+        "pause_clock",
         "run",
         "script",
         "timed",

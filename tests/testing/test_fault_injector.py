@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -483,3 +485,139 @@ def test_everywhere_sees_the_task_that_one_fault_left_behind() -> None:
 def test_points_are_counted_from_one(at: int, times: int) -> None:
     with pytest.raises(InvalidArgument):
         FaultInjector(at, times=times)
+
+
+# Tasks of all kinds
+
+
+async def sleeps_twice() -> None:
+    await asyncio.sleep(1)
+    await asyncio.sleep(1)
+
+
+def by_the_loop(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.create_task(coroutine)
+
+
+def in_an_empty_context(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    loop = asyncio.get_running_loop()
+    return loop.create_task(coroutine, context=contextvars.Context())
+
+
+def by_hand(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.Task(coroutine)
+
+
+def by_hand_in_an_empty_context(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.Task(coroutine, context=contextvars.Context(), name="by hand")
+
+
+class OwnTask(asyncio.Task[None]):
+    """A class of one's own, whose constructor must run once."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        super().__init__(coroutine)
+        self.made = getattr(self, "made", 0) + 1
+
+
+def of_a_class_of_its_own(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = OwnTask(coroutine)
+    assert task.made == 1
+    return task
+
+
+WAYS = [
+    by_the_loop,
+    in_an_empty_context,
+    by_hand,
+    by_hand_in_an_empty_context,
+    of_a_class_of_its_own,
+]
+
+
+@pytest.mark.parametrize("error", [None, OSError])
+@pytest.mark.parametrize("start", WAYS)
+@pytest.mark.parametrize("then", WAYS)
+def test_the_points_of_every_task_count_however_it_was_made(
+    start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    then: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    error: type[OSError] | None,
+) -> None:
+    """Also those of the tasks that such a task starts."""
+
+    async def child() -> None:
+        await then(sleeps_twice())
+
+    async def main() -> None:
+        await start(child())
+
+    async def scenario(injector: FaultInjector) -> None:
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await injector.run(main())
+
+    # A cancellation can also be injected where a task waits for another one.
+    assert inject_everywhere(scenario, error) == (4 if error is None else 2)
+
+
+def test_a_task_made_by_hand_keeps_its_name_its_context_and_its_result() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+
+    async def child() -> str:
+        await asyncio.sleep(1)
+        return variable.get()
+
+    async def main() -> tuple[str, str]:
+        context = contextvars.Context()
+        context.run(variable.set, "set")
+        task = asyncio.Task(child(), name="the child", context=context)
+        assert task in asyncio.all_tasks()
+        return task.get_name(), await task
+
+    async def scenario() -> tuple[str, str]:
+        return await FaultInjector(100).run(main())
+
+    assert run(scenario()) == ("the child", "set")
+
+
+def test_a_callback_of_a_task_from_outside_does_not_make_it_one_of_the_run() -> None:
+    """Before its first step, a bound method of it could be taken for that step."""
+
+    async def outsider(log: list[str]) -> None:
+        log.append("begun")
+        await asyncio.sleep(1)
+        log.append("ended")
+
+    async def main(log: list[str]) -> None:
+        task = contextvars.Context().run(asyncio.Task, outsider(log))
+        asyncio.get_running_loop().call_soon(task.get_name)
+        await task
+
+    async def scenario() -> list[str]:
+        log: list[str] = []
+        injector = FaultInjector(2, OSError)
+        await injector.run(main(log))
+        assert injector.points == 0
+        return log
+
+    assert run(scenario()) == ["begun", "ended"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+def test_a_task_that_was_made_by_hand_and_started_eagerly_is_left_alone() -> None:
+    """It has taken its first step before the loop hears of it."""
+
+    async def child(log: list[int]) -> None:
+        for n in range(3):
+            log.append(n)
+            await asyncio.sleep(0)
+
+    async def main(log: list[int]) -> None:
+        make: Any = asyncio.Task
+        await make(child(log), loop=asyncio.get_running_loop(), eager_start=True)
+
+    async def scenario() -> list[int]:
+        log: list[int] = []
+        await FaultInjector(1, OSError).run(main(log))
+        return log
+
+    assert run(scenario()) == [0, 1, 2]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, assert_type
 
 from returns.io import IOResult
@@ -23,8 +24,8 @@ from returns_pipeline.testing import (
     Wait,
     advance,
     check_journal,
-    hold_clock,
     inject_everywhere,
+    pause_clock,
     run,
     script,
     timed,
@@ -54,6 +55,8 @@ async def clock(step: FutureResult[int, OSError]) -> None:
     """A coroutine gives what it returns, and any other awaitable what it gives."""
     assert_type(run(work(1)), str)
     assert_type(run(work(1), patience=0.5, debug=True), str)
+    assert_type(run(work(1), epoch=datetime(2026, 1, 2, tzinfo=UTC), patience=timedelta(1)), str)
+    run(work(1), epoch="now")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(run(step), IOResult[int, OSError])
     assert_type(run(asyncio.sleep(1, 7)), int)
     await advance(2.5)
@@ -64,9 +67,12 @@ async def clock(step: FutureResult[int, OSError]) -> None:
     virtual.jump(1.5)
     virtual.advance("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     virtual.jump("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    with hold_clock() as held:
-        assert_type(held, None)
-    hold_clock(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pause_clock() as paused:
+        assert_type(paused, None)
+    with virtual.pause_clock() as paused:
+        assert_type(paused, None)
+    virtual.pause_clock(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pause_clock(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     run(work(1), 0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     raised: list[AssertionError] = [Deadlock(), LeakedTasks()]
     run(work)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

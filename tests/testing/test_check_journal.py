@@ -1,4 +1,4 @@
-"""`check_journal`: our journals pass it, and one that breaks a promise is told which."""
+"""`check_journal`: our journals pass it, and each violated claim is reported."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 
 from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost
 from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga, encode_arguments
-from returns_pipeline.testing import _journal_contract as journal_promises
 from returns_pipeline.testing import check_journal, run
+from returns_pipeline.testing._journal_contract import CASES, recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from returns_pipeline.journal import PostgresJournal
 
 
-# The shortest journal that keeps all promises, to be broken below.
+# The shortest journal that keeps its contract; subclasses violate it below.
 
 
 @dataclass
@@ -270,23 +270,23 @@ async def silence(journal: MemoryJournal) -> None:
     journal.store.alive.discard(journal.owner)
 
 
-# Journals that break one promise each, by the promise.
+# Journals that violate one claim each, by the claim.
 
 BROKEN: dict[str, type[MemoryJournal]] = {}
 
 
 def breaks(words: str) -> Callable[[type[MemoryJournal]], type[MemoryJournal]]:
-    """Say which promise it is, by a few of its words."""
-    (promise,) = [promise for promise in journal_promises.PROMISES if words in promise]
+    """Register a journal under the claim that it violates, by a few words of the claim."""
+    (claim,) = [claim for claim in CASES if words in claim]
 
     def register(broken: type[MemoryJournal]) -> type[MemoryJournal]:
-        BROKEN[f"{promise} #{broken.__name__}"] = broken
+        BROKEN[f"{claim} #{broken.__name__}"] = broken
         return broken
 
     return register
 
 
-@breaks("on record, with all it has")
+@breaks("on record, with all its data")
 class Late(MemoryJournal):
     """Records behind the scenes, when it has returned."""
 
@@ -299,7 +299,7 @@ class Late(MemoryJournal):
         await super().record(intent)
 
 
-@breaks("on record, with all it has")
+@breaks("on record, with all its data")
 class Keyless(MemoryJournal):
     def stored(self, intent: Intent) -> StoredAction:
         return replace(super().stored(intent), key="")
@@ -313,7 +313,7 @@ class Overwriting(MemoryJournal):
         await super().record(intent)
 
 
-@breaks("what was committed is gone")
+@breaks("a committed action is gone")
 class Hoarding(MemoryJournal):
     """Keeps sagas with nothing in them."""
 
@@ -321,7 +321,7 @@ class Hoarding(MemoryJournal):
         pass
 
 
-@breaks("what was committed is gone")
+@breaks("a committed action is gone")
 class Once(MemoryJournal):
     """Takes a saga that it had itself for one that it has lost."""
 
@@ -344,7 +344,7 @@ class Indifferent(MemoryJournal):
             await super().forget(ids)
 
 
-@breaks("requests that come together")
+@breaks("of requests made together")
 class OneForAll(MemoryJournal):
     """Carries out what comes in one turn of the loop together, and refuses it together."""
 
@@ -371,7 +371,7 @@ class OneForAll(MemoryJournal):
             raise self.failed[id(batch)]
 
 
-@breaks("a saga may be big")
+@breaks("thousands of actions")
 class Small(MemoryJournal):
     """Has a statement with so many variables and no more."""
 
@@ -411,19 +411,19 @@ class Forgetful(MemoryJournal):
         return replace(super().stored(intent), key=uuid4().hex)
 
 
-@breaks("the last registered first, whatever order")
+@breaks("the last registered first, in whatever order")
 class AsTheyCame(MemoryJournal):
     def sorted(self, actions: Iterable[StoredAction]) -> list[StoredAction]:
         return list(actions)[::-1]
 
 
-@breaks("what scopes absorb")
+@breaks("actions that scopes absorbed")
 class Placeless(MemoryJournal):
     def placed(self, action: StoredAction, prefix: str) -> str:
         return action.position
 
 
-@breaks("a move takes its turn")
+@breaks("a move is carried out in its turn")
 class Copying(MemoryJournal):
     """Leaves the saga there that all was taken out of."""
 
@@ -431,25 +431,25 @@ class Copying(MemoryJournal):
         super().move(ids, saga=saga, name="", prefix=prefix)
 
 
-@breaks("an owner that lives is not robbed")
+@breaks("a live owner are not taken over")
 class Robber(MemoryJournal):
     def is_alive(self, owner: str) -> bool:
         return owner == self.owner
 
 
-@breaks("an owner that lives is not robbed")
+@breaks("a live owner are not taken over")
 class RobsItself(MemoryJournal):
     def is_alive(self, owner: str) -> bool:
         return owner != self.owner and super().is_alive(owner)
 
 
-@breaks("the newest saga first")
+@breaks("a dead process are taken over")
 class OldestFirst(MemoryJournal):
     def claimable(self, besides: AbstractSet[str]) -> list[Saga]:
         return super().claimable(besides)[::-1]
 
 
-@breaks("are taken over in their turn")
+@breaks("taken over when it dies, too")
 class Grasping(MemoryJournal):
     """What it has claimed, it keeps beyond its end."""
 
@@ -471,7 +471,7 @@ class Greedy(MemoryJournal):
         return super().take(saga)
 
 
-@breaks("no two recoverers run an action")
+@breaks("no two recoverers run one action")
 class Shared(MemoryJournal):
     """Takes over what another has just taken over."""
 
@@ -482,19 +482,19 @@ class Shared(MemoryJournal):
         return given
 
 
-@breaks("a saga that was let go of can be claimed")
+@breaks("a released saga can be claimed")
 class Clinging(MemoryJournal):
     async def release(self, saga: str) -> None:
         pass
 
 
-@breaks("who let go of a saga")
+@breaks("an owner that released a saga")
 class Unfenced(MemoryJournal):
     def check(self, saga: Saga) -> None:
         pass
 
 
-@breaks("who let go of a saga")
+@breaks("an owner that released a saga")
 class Thief(MemoryJournal):
     """Moves what is not its own any more."""
 
@@ -505,7 +505,7 @@ class Thief(MemoryJournal):
         super().move(ids, saga=saga, name=name, prefix=prefix)
 
 
-@breaks("who was robbed without knowing")
+@breaks("lost its lease unnoticed")
 class Trusting(MemoryJournal):
     """Believes that it has what it once had."""
 
@@ -518,7 +518,7 @@ class Trusting(MemoryJournal):
         del self.held[saga]
 
 
-@breaks("what became of an action")
+@breaks("the state of an action")
 class Reset(MemoryJournal):
     """Forgets attempts with the process."""
 
@@ -529,19 +529,19 @@ class Reset(MemoryJournal):
         await super().close()
 
 
-@breaks("as long as something in it is pending or deferred")
+@breaks("as long as an action in it is pending or deferred")
 class Impatient(MemoryJournal):
     def has_work(self, saga: Saga) -> bool:
         return any(action.state == "pending" for action in saga.actions.values())
 
 
-@breaks("as long as something in it is pending or deferred")
+@breaks("as long as an action in it is pending or deferred")
 class Restless(MemoryJournal):
     def has_work(self, saga: Saga) -> bool:
         return True
 
 
-@breaks("what is stuck or deferred can be retried")
+@breaks("stuck and deferred actions can be retried")
 class Generous(MemoryJournal):
     """Retries what is done, too."""
 
@@ -563,7 +563,7 @@ class Encoding(MemoryJournal):
         await super().defer(action, reason)
 
 
-@breaks("attempts and waits count on")
+@breaks("attempts and waits are kept")
 class FreshStart(MemoryJournal):
     def take(self, saga: Saga) -> StoredSaga:
         for id_, action in saga.actions.items():
@@ -572,7 +572,7 @@ class FreshStart(MemoryJournal):
         return super().take(saga)
 
 
-@breaks("a caller that is cancelled")
+@breaks("a cancelled caller")
 class Locking(MemoryJournal):
     """Keeps its lock when a caller is cancelled who holds it."""
 
@@ -587,7 +587,7 @@ class Locking(MemoryJournal):
         self.lock.release()
 
 
-@breaks("a recovery that is cancelled")
+@breaks("a cancelled recovery")
 class Silent(MemoryJournal):
     """Does not let go of what it has worked on."""
 
@@ -623,7 +623,7 @@ class Fragile(MemoryJournal):
         await super().close()
 
 
-@breaks("what waits when a journal is closed")
+@breaks("requests that wait when a journal is closed")
 class Careless(MemoryJournal):
     """Says that it is recorded, and is closed before it is."""
 
@@ -641,7 +641,7 @@ class Careless(MemoryJournal):
 
 
 def found(make: Callable[[], MemoryJournal]) -> list[str]:
-    """Give the promises that a journal is told to break."""
+    """Return the claims that a journal is reported to violate."""
     group: ExceptionGroup[Exception] | None = None
     try:
         run(check_journal(make, silence=silence, timeout=20.0))
@@ -651,46 +651,46 @@ def found(make: Callable[[], MemoryJournal]) -> list[str]:
         return []
     told = re.findall(r"^  - (.*?): ", group.message, flags=re.MULTILINE)
     assert len(told) == len(group.exceptions)
-    promises = [p for line in told for p in journal_promises.PROMISES if p.startswith(line)]
+    claims = [claim for line in told for claim in CASES if claim.startswith(line)]
     notes = [error.__notes__[0] for error in group.exceptions]
-    assert notes == [f"broken promise: {promise}" for promise in promises]
-    return promises
+    assert notes == [f"violated claim: {claim}" for claim in claims]
+    return claims
 
 
 @pytest.fixture
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_promises, "MANY", 1_000)
+    monkeypatch.setattr(recording, "MANY", 1_000)
 
 
-def test_a_journal_in_memory_keeps_all_promises() -> None:
+def test_a_journal_in_memory_keeps_its_contract() -> None:
     store = Store()
     assert found(lambda: MemoryJournal(store)) == []
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_few")
-@pytest.mark.parametrize("promise", BROKEN)
-def test_a_broken_promise_is_told(promise: str) -> None:
+@pytest.mark.parametrize("claim", BROKEN)
+def test_a_violated_claim_is_reported(claim: str) -> None:
     store = Store()
-    assert promise.partition(" #")[0] in found(lambda: BROKEN[promise](store))
+    assert claim.partition(" #")[0] in found(lambda: BROKEN[claim](store))
 
 
-def test_each_promise_is_one_that_can_be_found_broken() -> None:
-    assert {promise.partition(" #")[0] for promise in BROKEN} == set(journal_promises.PROMISES)
+def test_each_claim_is_violated_by_some_journal_here() -> None:
+    assert {claim.partition(" #")[0] for claim in BROKEN} == set(CASES)
 
 
 @pytest.mark.usefixtures("_few")
-def test_what_was_seen_is_told_with_the_promise_and_all_that_are_broken_are() -> None:
+def test_the_report_has_all_violated_claims_each_with_what_was_seen() -> None:
     store = Store()
     with pytest.raises(ExceptionGroup) as caught:
         run(check_journal(lambda: Keyless(store)))
-    assert "are broken:\n  - an action is on record" in caught.value.message
+    assert "are violated:\n  - an action is on record" in caught.value.message
     assert "the action: expected {" in caught.value.message
     assert len(caught.value.exceptions) > 1
 
 
 @pytest.mark.usefixtures("_few")
-def test_one_that_hangs_is_told_too() -> None:
+def test_a_journal_that_hangs_is_reported_too() -> None:
     class Hanging(MemoryJournal):
         async def retry(self, saga: str) -> int:
             await asyncio.sleep(1e9)
@@ -702,7 +702,7 @@ def test_one_that_hangs_is_told_too() -> None:
 
 
 @pytest.mark.usefixtures("_few")
-def test_without_a_way_to_silence_one_that_was_robbed_is_not_looked_at() -> None:
+def test_without_a_way_to_silence_an_owner_the_lost_lease_is_left_out() -> None:
     store = Store()
     run(check_journal(lambda: Trusting(store)))
 
@@ -722,7 +722,7 @@ def test_bad_arguments_are_refused() -> None:
 @pytest.mark.parametrize(
     "runner", [pytest.param(asyncio.run, marks=pytest.mark.slow), run], ids=["real", "virtual"]
 )
-def test_the_sqlite_journal_keeps_all_promises(tmp_path: Path, runner: Callable[..., None]) -> None:
+def test_the_sqlite_journal_keeps_its_contract(tmp_path: Path, runner: Callable[..., None]) -> None:
     def make() -> SqliteJournal:
         return SqliteJournal(tmp_path / "journal.db")
 
@@ -737,7 +737,7 @@ def test_the_sqlite_journal_keeps_all_promises(tmp_path: Path, runner: Callable[
 @pytest.mark.parametrize(
     ("liveness", "runner"), [("session", run), ("lease", asyncio.run)], ids=["session", "lease"]
 )
-def test_the_postgres_journal_keeps_all_promises(
+def test_the_postgres_journal_keeps_its_contract(
     postgres_dsn: str, liveness: Any, runner: Callable[..., None]
 ) -> None:
     asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")

@@ -1,0 +1,14 @@
+"""What a journal guarantees, as cases: functions under the claim that each of them checks."""
+
+from returns_pipeline.testing._journal_contract import callers, order, owners, recording, states
+from returns_pipeline.testing._journal_contract.owners import EVICTED
+
+__all__ = ["CASES", "EVICTED"]
+
+CASES = {
+    **recording.CASES,
+    **order.CASES,
+    **owners.CASES,
+    **states.CASES,
+    **callers.CASES,
+}
