@@ -30,7 +30,7 @@ from returns.result import Result, Success
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine.future_results import discard, to_result
-from returns_pipeline._engine.wrapping import name_of
+from returns_pipeline._engine.names import name_of
 from returns_pipeline.compensation import CompensationReport, CompensationScope
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
 

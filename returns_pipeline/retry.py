@@ -6,7 +6,10 @@ RetryPolicy(attempts=3) | Timeout(2.0)
 Such a stack reads from the outside in: each of the three attempts may take two seconds.
 ``Timeout(10.0) | RetryPolicy(attempts=3)`` gives ten seconds to all of them together, and
 ``Timeout(10.0) | RetryPolicy(attempts=3) | Timeout(2.0)`` says both.
-`returns_pipeline.policies.with_policy` puts them around a step.
+`returns_pipeline.policies.with_policy` applies them to a step.
+
+`RetryPolicy` and `Timeout` can be fields of a model of pydantic or msgspec, so that they can be
+read from a configuration.
 """
 
 from __future__ import annotations
@@ -17,49 +20,60 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, cast, overload
 
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.retry_loop import RetryEvent, RetryOn
 from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
-    from tenacity.wait import wait_base
 
-    Wait: TypeAlias = "float | wait_base | Callable[[RetryCallState], float]"
+    Wait: TypeAlias = Seconds | Callable[[RetryCallState], float]
+    _RetryOn: TypeAlias = RetryOn
+    _Limit: TypeAlias = float
+else:
+    # The annotations that tools see at run time. msgspec takes no union of several types of its
+    # own choice, such as a class or a function; a JSON document has null where there is no limit;
+    # and tenacity is loaded with the first wait that needs it.
+    Wait = Any
+    _RetryOn = Any
+    _Limit = float | None
 
 __all__ = ["PolicyStack", "RetryEvent", "RetryPolicy", "Timeout"]
 
 Ts = TypeVarTuple("Ts")
 
-# The default wait, in seconds: doubled from the first to the most, with as much jitter on top.
+# The default wait, in seconds: doubled from the first to the longest, plus as much jitter.
 _FIRST_WAIT = 0.1
-_MOST_WAIT = 30.0
+_LONGEST_WAIT = 30.0
 _JITTER = 0.1
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class RetryPolicy:
     """How often something that fails is tried, and how long to wait before the next attempt.
 
-    It is a value: frozen, compared by its fields (a wait strategy of tenacity by what it was made
-    of, a function by being the same), shared freely, picklable if its parts are. It goes to
-    `returns_pipeline.policies.with_policy`, a saga's step, or a compensation. With a `Timeout`
-    behind ``|``, each attempt has that limit; behind a `Timeout`, all together have it.
+    It is a value: frozen, compared by its fields (a wait strategy of tenacity by its parts, a
+    function by identity), shared freely, and picklable if its parts are. It is given to
+    `returns_pipeline.policies.with_policy`, to a step of a saga, or to a compensation.
+    ``RetryPolicy() | Timeout(2.0)`` limits each attempt, ``Timeout(2.0) | RetryPolicy()`` all of
+    them together.
 
     Attributes:
         attempts: How often it is tried at most, the first time included; at least 1.
-        wait: Seconds before the next attempt: a number, or any wait strategy of tenacity
-            (``tenacity.wait_fixed(1) + tenacity.wait_random(0, 2)``, ...). By default 0.1 s,
-            doubled each time up to 30 s, with up to 0.1 s of random jitter on top, so that many
-            that failed together do not come back together.
-        retry_on: What is tried again: classes of errors and exceptions, or a function that looks
-            at the error or exception. An exception it names is retried like a failure; others go
-            on at once. By default every failure, and no exception; for a compensation, both.
+        wait: Seconds before the next attempt: a number or a `timedelta`, or any wait strategy of
+            tenacity (``tenacity.wait_fixed(1) + tenacity.wait_random(0, 2)``, ...). By default
+            0.1 s, doubled each time up to 30 s, plus up to 0.1 s of random jitter, so that many
+            steps that failed together do not come back together.
+        retry_on: What is tried again: classes of errors and exceptions, or a function of the error
+            or exception. An exception that it names is retried like a failure; others propagate
+            at once. By default every failure, and no exception; for a compensation, both.
         total_timeout: Seconds, from the first attempt on, after which no further attempt begins;
             above 0. An attempt under way is not cut off. The deadline of the context that a step
-            runs in is such a time too, if it comes first.
-        on_retry: Called with a `RetryEvent` when an attempt has failed and been undone, and before
-            the wait for the next; if it is a coroutine function, it is awaited, and the wait goes
-            on meanwhile. What it raises goes on.
+            runs in is such a limit too, if it comes first.
+        on_retry: Called with a `RetryEvent` when an attempt has failed and been undone, before
+            the wait for the next; if it is a coroutine function, it is awaited as a part of this
+            wait. What it raises propagates.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -70,20 +84,37 @@ class RetryPolicy:
 
     attempts: int = 3
     wait: Wait | None = None
-    retry_on: RetryOn | None = None
-    total_timeout: float = math.inf
+    retry_on: _RetryOn | None = None
+    total_timeout: _Limit = math.inf
     on_retry: Callable[[RetryEvent], object] | None = None
 
+    def __init__(
+        self,
+        attempts: int = 3,
+        wait: Wait | None = None,
+        retry_on: RetryOn | None = None,
+        total_timeout: Seconds = math.inf,
+        on_retry: Callable[[RetryEvent], object] | None = None,
+    ) -> None:
+        _set(self, attempts=attempts, wait=wait, retry_on=retry_on)
+        _set(self, total_timeout=total_timeout, on_retry=on_retry)
+        self.__post_init__()
+
     def __post_init__(self) -> None:
-        """Refuse what could never be carried out."""
-        if self.attempts < 1:
-            raise InvalidArgument(f"attempts must be at least 1, not {self.attempts!r}")
-        if isinstance(self.wait, int | float) and not 0 <= self.wait < math.inf:
-            raise InvalidArgument(f"wait must be 0 seconds or more, not {self.wait!r}")
-        if not self.total_timeout > 0:
-            raise InvalidArgument(
-                f"total_timeout must be above 0 seconds, not {self.total_timeout!r}"
-            )
+        """Check and convert the fields; a library that reads a model calls this alone."""
+        limit = cast("Seconds | None", self.total_timeout)
+        _set(
+            self,
+            attempts=checks.count("attempts", self.attempts),
+            total_timeout=math.inf if limit is None else checks.seconds("total_timeout", limit),
+        )
+        wait: object = self.wait
+        if wait is not None and not callable(wait):
+            _set(self, wait=checks.seconds("wait", cast("Seconds", wait), zero=True, finite=True))
+        _check_retry_on(self.retry_on)
+        on_retry: object = self.on_retry
+        if on_retry is not None and not callable(on_retry):
+            raise InvalidArgument(f"on_retry must be a function, not {on_retry!r}")
 
     def __or__(self, inner: Timeout) -> PolicyStack[RetryPolicy, Timeout]:
         """Limit each attempt."""
@@ -104,32 +135,32 @@ class RetryPolicy:
         return tuple(_facts(getattr(self, each.name)) for each in fields(self))
 
     def __repr__(self) -> str:
-        """Show what is not as it is by default."""
-        given = [f"attempts={self.attempts!r}"]
+        """Show the fields that differ from their default."""
+        shown = [f"attempts={self.attempts!r}"]
         for each in fields(self)[1:]:
             value: object = getattr(self, each.name)
             if value != each.default:
-                given.append(f"{each.name}={_shown(value)}")
-        return f"RetryPolicy({', '.join(given)})"
+                shown.append(f"{each.name}={_shown(value)}")
+        return f"RetryPolicy({', '.join(shown)})"
 
     def delay(self, attempt: int, outcome: object) -> float:
-        """Give the seconds to wait after an attempt failed.
+        """Return the seconds to wait after an attempt failed.
 
         Args:
             attempt: Which attempt it was, counted from 1.
-            outcome: What came of it: the exception, or the value that stands for a failure.
+            outcome: Why: the exception, or the error of the failure.
 
         Raises:
-            InvalidArgument: The wait strategy gave something else than a time to wait.
+            InvalidArgument: The wait strategy returned no time to wait.
         """
-        if isinstance(self.wait, int | float):
-            return self.wait
+        wait = self.wait
+        if wait is not None and not callable(wait):
+            return cast("float", wait)  # see `__post_init__`
         # tenacity is loaded with the first retry that needs it: most runs never do.
         import tenacity  # noqa: PLC0415
 
-        wait = self.wait
         if wait is None:
-            wait = tenacity.wait_exponential(_FIRST_WAIT, _MOST_WAIT)
+            wait = tenacity.wait_exponential(_FIRST_WAIT, _LONGEST_WAIT)
             wait += tenacity.wait_random(0, _JITTER)
         state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
         state.attempt_number = attempt
@@ -137,20 +168,17 @@ class RetryPolicy:
             state.set_exception((type(outcome), outcome, outcome.__traceback__))
         else:
             state.set_result(outcome)
-        seconds = wait(state)
-        if not 0 <= seconds < math.inf:
-            raise InvalidArgument(f"a wait must be 0 seconds or more, not {seconds!r}")
-        return seconds
+        return checks.seconds("a wait", wait(state), zero=True, finite=True)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Timeout:
-    """How long a step may take. It is a value, as `RetryPolicy` is.
+    """How long a step may take. It is a value, like `RetryPolicy`.
 
     Attributes:
         seconds: Until the step is cancelled, above 0.
-        grace: Seconds that it may then take to heed that, 0 or more. It is left behind after them,
-            with an error in the log.
+        grace: Seconds that it may then take to heed its cancellation, 0 or more. After them it is
+            abandoned, with an error in the log.
 
     Raises:
         InvalidArgument: At the call, if a time is out of range.
@@ -159,12 +187,17 @@ class Timeout:
     seconds: float
     grace: float = field(default=5.0, kw_only=True)
 
+    def __init__(self, seconds: Seconds, *, grace: Seconds = 5.0) -> None:
+        _set(self, seconds=seconds, grace=grace)
+        self.__post_init__()
+
     def __post_init__(self) -> None:
-        """Refuse what could never be carried out."""
-        if not self.seconds > 0:
-            raise InvalidArgument(f"a timeout must be above 0 seconds, not {self.seconds!r}")
-        if not self.grace >= 0:
-            raise InvalidArgument(f"grace must be 0 seconds or more, not {self.grace!r}")
+        """Check and convert the fields; a library that reads a model calls this alone."""
+        _set(
+            self,
+            seconds=checks.seconds("a timeout", self.seconds),
+            grace=checks.seconds("grace", self.grace, zero=True),
+        )
 
     @overload
     def __or__(self, inner: RetryPolicy) -> PolicyStack[Timeout, RetryPolicy]: ...
@@ -180,22 +213,22 @@ class Timeout:
         return made
 
     def __repr__(self) -> str:
-        """Show the grace only if it is not the usual one."""
+        """Show the grace time if it is not the default."""
         grace = "" if self.grace == 5.0 else f", grace={self.grace!r}"
         return f"Timeout({self.seconds!r}{grace})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PolicyStack(Generic[*Ts]):
-    """Policies around one another: what ``|`` makes of a `RetryPolicy` and one or two `Timeout`.
+    """Nested policies: what ``|`` makes of a `RetryPolicy` and one or two `Timeout`.
 
-    It is a value, as they are: frozen, compared by its layers, picklable if they are.
+    It is a value, like them: frozen, compared by its layers, picklable if they are.
 
     Attributes:
         layers: The outermost first.
 
     Raises:
-        InvalidArgument: At the call, if `with_policy` could not give its type.
+        InvalidArgument: At the call, if it is no stack that `with_policy` has a type for.
 
     >>> each = RetryPolicy() | Timeout(2.0)
     >>> (Timeout(9.0) | each) == (Timeout(9.0) | RetryPolicy() | Timeout(2.0))
@@ -205,10 +238,10 @@ class PolicyStack(Generic[*Ts]):
     layers: tuple[*Ts]
 
     def __post_init__(self) -> None:
-        """Refuse what `with_policy` could give no type to."""
+        """Refuse what `with_policy` has no type for."""
         kinds = tuple(type(layer) for layer in self.layers)
         if kinds not in _STACKS:
-            raise InvalidArgument(f"policies do not make a stack: {self!r}")
+            raise InvalidArgument(f"these policies make no stack: {self!r}")
 
     def __or__(
         self: PolicyStack[Timeout, RetryPolicy], inner: Timeout
@@ -228,8 +261,26 @@ _STACKS = {
 }
 
 
+def _set(policy: object, **values: object) -> None:
+    """Set fields of a frozen dataclass."""
+    for name, value in values.items():
+        object.__setattr__(policy, name, value)
+
+
+def _check_retry_on(retry_on: object) -> None:
+    """Refuse what is neither a class of errors, nor a tuple of them, nor a function."""
+    if retry_on is None or callable(retry_on):
+        return
+    if not isinstance(retry_on, tuple) or not all(
+        isinstance(each, type) for each in cast("tuple[object, ...]", retry_on)
+    ):
+        raise InvalidArgument(
+            f"retry_on must be a class, a tuple of classes or a function, not {retry_on!r}"
+        )
+
+
 def _is_strategy(value: object) -> bool:
-    """Say whether it is a wait strategy of tenacity that is equal only to itself."""
+    """Whether this is a wait strategy of tenacity, which is equal only to itself."""
     loaded: Any = sys.modules.get("tenacity.wait")  # if it is not, there is none
     kind: Any = type(value)
     return (
@@ -238,7 +289,7 @@ def _is_strategy(value: object) -> bool:
 
 
 def _facts(value: object) -> object:
-    """Give what stands for a value when it is compared."""
+    """Return what a value is compared by: a wait strategy by its parts."""
     if isinstance(value, list | tuple):
         return [_facts(part) for part in cast("list[object] | tuple[object, ...]", value)]
     if _is_strategy(value):
@@ -247,7 +298,7 @@ def _facts(value: object) -> object:
 
 
 def _shown(value: object) -> str:
-    """Show classes and functions by name, and a strategy by what it is made of."""
+    """Show classes and functions by name, and a strategy by its parts."""
     if isinstance(value, tuple):
         parts = [_shown(part) for part in cast("tuple[object, ...]", value)]
         return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
@@ -259,7 +310,7 @@ def _shown(value: object) -> str:
 
 
 def _stack(outer: object, inner: object) -> Any:
-    """Put one around the other; Python says what it says of operands that do not fit."""
+    """Nest policies, if they fit; otherwise Python raises its usual TypeError."""
     layers: list[object] = []
     for part in (outer, inner):
         layers += getattr(part, "layers", [part])

@@ -7,15 +7,20 @@ import math
 import pickle
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+import msgspec
 import pytest
 import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.retry import PolicyStack, RetryEvent, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,3 +212,116 @@ RetryPolicy().delay(1, None)
 assert "tenacity" in sys.modules
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attempts": math.nan},
+        {"attempts": 2.5},
+        {"attempts": True},
+        {"attempts": "3"},
+        {"wait": "1"},
+        {"wait": True},
+        {"wait": timedelta(seconds=-1)},
+        {"retry_on": [OSError]},
+        {"retry_on": (OSError, "KeyError")},
+        {"retry_on": "OSError"},
+        {"total_timeout": "60"},
+        {"on_retry": 3},
+    ],
+)
+def test_what_is_no_count_no_time_and_no_function_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(arguments))):
+        RetryPolicy(**arguments)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, math.nan, True, "2", timedelta(0)])
+def test_a_timeout_that_is_no_time_is_refused(seconds: Any) -> None:
+    with pytest.raises(InvalidArgument, match="timeout must be above 0 seconds"):
+        Timeout(seconds)
+    with pytest.raises(InvalidArgument, match="grace must be at least 0 seconds"):
+        Timeout(1.0, grace=seconds if seconds not in {0, timedelta(0)} else -1)
+
+
+@pytest.mark.parametrize("two", [2, timedelta(seconds=2), Decimal(2), Fraction(4, 2)])
+def test_a_time_may_be_any_real_number_or_a_timedelta(two: Any) -> None:
+    policy = RetryPolicy(wait=two, total_timeout=two)
+    assert policy == RetryPolicy(wait=2.0, total_timeout=2.0)
+    assert hash(policy) == hash(RetryPolicy(wait=2.0, total_timeout=2.0))
+    assert policy.delay(1, None) == 2.0
+    assert Timeout(two, grace=two) == Timeout(2.0, grace=2.0)
+    assert type(Timeout(two).seconds) is type(policy.total_timeout) is float
+    assert repr(Timeout(two)) == "Timeout(2.0)"
+
+
+def test_fields_are_replaced_like_those_of_any_dataclass() -> None:
+    assert replace(RetryPolicy(5, 1.0), attempts=2) == RetryPolicy(2, 1.0)
+    assert replace(Timeout(5.0, grace=1.0), seconds=2) == Timeout(2.0, grace=1.0)
+    with pytest.raises(InvalidArgument, match="attempts"):
+        replace(RetryPolicy(), attempts=0)
+
+
+@dataclass
+class Settings:
+    """What both libraries read a model from."""
+
+    retry: RetryPolicy
+    limit: Timeout = field(default_factory=lambda: Timeout(5.0))
+
+
+def read_with_msgspec(text: str) -> Settings:
+    return msgspec.json.decode(text, type=Settings)
+
+
+def write_with_msgspec(settings: Settings) -> str:
+    return msgspec.json.encode(settings).decode()
+
+
+def read_with_pydantic(text: str) -> Settings:
+    pydantic: Any = pytest.importorskip("pydantic")
+    settings: Settings = pydantic.TypeAdapter(Settings).validate_json(text)
+    return settings
+
+
+def write_with_pydantic(settings: Settings) -> str:
+    pydantic: Any = pytest.importorskip("pydantic")
+    text: bytes = pydantic.TypeAdapter(Settings).dump_json(settings)
+    return text.decode()
+
+
+@pytest.mark.parametrize("read", [read_with_msgspec, read_with_pydantic])
+def test_policies_are_fields_of_a_model(read: Callable[[str], Settings]) -> None:
+    settings = read('{"retry": {"attempts": 5, "wait": 2}, "limit": {"seconds": 3, "grace": 1}}')
+    assert settings == Settings(RetryPolicy(5, wait=2.0), Timeout(3.0, grace=1.0))
+    assert type(settings.retry.wait) is float
+    assert read('{"retry": {}}') == Settings(RetryPolicy())
+    for wrong in (
+        '{"attempts": 0}',
+        '{"wait": "soon"}',
+        '{"wait": -1}',
+        '{"total_timeout": 0}',
+        '{"retry_on": "OSError"}',
+    ):
+        with pytest.raises(ValueError, match=r"attempts|wait|total_timeout|retry_on"):
+            read('{"retry": ' + wrong + "}")
+    with pytest.raises(ValueError, match="timeout"):
+        read('{"retry": {}, "limit": {"seconds": 0}}')
+
+
+@pytest.mark.parametrize(
+    ("read", "write"),
+    [(read_with_msgspec, write_with_msgspec), (read_with_pydantic, write_with_pydantic)],
+)
+def test_a_policy_without_a_limit_comes_back_equal_from_json(
+    read: Callable[[str], Settings], write: Callable[[Settings], str]
+) -> None:
+    """JSON has no infinity: null stands for it."""
+    settings = Settings(RetryPolicy(2, wait=1.5), Timeout(1.0))
+    assert '"total_timeout":null' in write(settings)
+    assert read(write(settings)) == settings
+
+
+def test_the_types_of_policies_are_known_at_run_time() -> None:
+    for thing in (RetryPolicy, RetryPolicy.__init__, Timeout.__init__, RetryEvent, PolicyStack):
+        assert get_type_hints(thing)

@@ -51,13 +51,11 @@ from returns_pipeline.policies._limits import (
     circuit_breaker,
     rate_limit,
 )
+from returns_pipeline.policies._parallel import all_of, hedge, race
 from returns_pipeline.policies._sequential import (
     Tier,
     TierFailure,
-    all_of,
     fallback,
-    hedge,
-    race,
     with_policy,
     with_retry,
     with_timeout,

@@ -10,17 +10,19 @@ import asyncio
 import functools
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Never, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
 from returns.result import Failure, Result, Success
 from typing_extensions import ParamSpec
 
-from returns_pipeline._engine.future_results import given_by, result_of
-from returns_pipeline._engine.wrapping import Wrapped
-from returns_pipeline.errors import BulkheadFull, CircuitOpen, InvalidArgument
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
+from returns_pipeline.errors import BulkheadFull, CircuitOpen
+from returns_pipeline.policies._decorated import DecoratedStep
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from returns.future import FutureResult
 
@@ -45,7 +47,7 @@ class _Shared:
         raise TypeError(f"{self!r} is shared by its steps: it cannot be copied or pickled")
 
 
-def rate_limit(rate: float, per: float = 1.0, burst: int = 1) -> RateLimit:
+def rate_limit(rate: float, per: Seconds = 1.0, burst: int = 1) -> RateLimit:
     """Make a limit of ``rate`` runs in ``per`` seconds; a step that comes too early waits.
 
     1. Runs begin in the order of the calls.
@@ -68,36 +70,30 @@ def rate_limit(rate: float, per: float = 1.0, burst: int = 1) -> RateLimit:
     >>> limited
     rate_limit(100, per=60.0, burst=10)
     """
-    if not 0 < rate < math.inf:
-        raise InvalidArgument(f"rate must be above 0, not {rate!r}")
-    if not 0 < per < math.inf:
-        raise InvalidArgument(f"per must be above 0 seconds, not {per!r}")
-    if burst < 1:
-        raise InvalidArgument(f"burst must be at least 1, not {burst!r}")
     return RateLimit(rate, per, burst)
 
 
 class RateLimit(_Shared):
     """What `rate_limit` gives."""
 
-    def __init__(self, rate: float, per: float, burst: int) -> None:
+    def __init__(self, rate: float, per: Seconds, burst: int) -> None:
         self._shown = (rate, per, burst)
-        self._interval = per / rate
-        self._allowance = (burst - 1) * self._interval
+        self._interval = checks.seconds("per", per, finite=True) / checks.number(
+            "rate", rate, finite=True
+        )
+        self._allowance = (checks.count("burst", burst) - 1) * self._interval
         self._next = -math.inf  # when the next run is due at an even pace
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(
-        self, step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], /
-    ) -> Callable[P, FutureResult[T, E]]:
+    def __call__(self, step: Callable[P, AsyncResult[T, E]], /) -> Callable[P, FutureResult[T, E]]:
         """Give a step that waits for its turn."""
         run = functools.partial(self._run, step)
-        return Wrapped[P, T, E](run, self, (step,), {}, like=step)
+        return DecoratedStep[P, T, E](run, self, (step,), {}, wraps=step)
 
     async def _run(
         self,
-        step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+        step: Callable[..., AsyncResult[T, E]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Result[T, E]:
@@ -157,7 +153,7 @@ class RateLimit(_Shared):
 
 
 def circuit_breaker(
-    failures: int, reset_after: float, half_open: int = 1, *, name: str = "circuit"
+    failures: int, reset_after: Seconds, half_open: int = 1, *, name: str = "circuit"
 ) -> CircuitBreaker:
     """Make a breaker that keeps steps from being run while they would fail anyway.
 
@@ -180,12 +176,6 @@ def circuit_breaker(
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
     """
-    if failures < 1:
-        raise InvalidArgument(f"failures must be at least 1, not {failures!r}")
-    if not 0 < reset_after < math.inf:
-        raise InvalidArgument(f"reset_after must be above 0 seconds, not {reset_after!r}")
-    if half_open < 1:
-        raise InvalidArgument(f"half_open must be at least 1, not {half_open!r}")
     return CircuitBreaker(failures, reset_after, half_open, name)
 
 
@@ -196,12 +186,12 @@ class CircuitBreaker(_Shared):
         name: Its name.
     """
 
-    def __init__(self, failures: int, reset_after: float, half_open: int, name: str) -> None:
+    def __init__(self, failures: int, reset_after: Seconds, half_open: int, name: str) -> None:
         self.name = name
         self._shown = (failures, reset_after, half_open)
-        self._most_failures = failures
-        self._reset_after = reset_after
-        self._most_trials = half_open
+        self._most_failures = checks.count("failures", failures)
+        self._reset_after = checks.seconds("reset_after", reset_after, finite=True)
+        self._most_trials = checks.count("half_open", half_open)
         self._failed = 0  # in a row
         self._opened: float | None = None  # when; None while it is closed
         self._trials = 0  # under way, while it is half open
@@ -220,15 +210,15 @@ class CircuitBreaker(_Shared):
         return self._opened + self._reset_after - asyncio.get_running_loop().time()
 
     def __call__(
-        self, step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], /
+        self, step: Callable[P, AsyncResult[T, E]], /
     ) -> Callable[P, FutureResult[T, E | CircuitOpen]]:
         """Give a step that is run only while the circuit is not open."""
         run = functools.partial(self._run, step)
-        return Wrapped[P, T, E | CircuitOpen](run, self, (step,), {}, like=step)
+        return DecoratedStep[P, T, E | CircuitOpen](run, self, (step,), {}, wraps=step)
 
     async def _run(
         self,
-        step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+        step: Callable[..., AsyncResult[T, E]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Result[T, E | CircuitOpen]:
@@ -294,10 +284,6 @@ def bulkhead(limit: int, queue: float = math.inf, *, name: str = "bulkhead") -> 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
     """
-    if limit < 1:
-        raise InvalidArgument(f"limit must be at least 1, not {limit!r}")
-    if not queue >= 0:
-        raise InvalidArgument(f"queue must be 0 or more, not {queue!r}")
     return Bulkhead(limit, queue, name)
 
 
@@ -310,22 +296,24 @@ class Bulkhead(_Shared):
 
     def __init__(self, limit: int, queue: float, name: str) -> None:
         self.name = name
-        self._limit = limit
-        self._queue = queue
+        self._limit = checks.count("limit", limit)
+        self._queue: float = queue
+        if queue != math.inf:
+            self._queue = checks.count("queue", cast("int", queue), least=0)
         self._running = 0
         self._queued = 0  # of those that wait, the ones that were not cancelled
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __call__(
-        self, step: Callable[P, FutureResult[T, E] | Awaitable[Result[T, E]]], /
+        self, step: Callable[P, AsyncResult[T, E]], /
     ) -> Callable[P, FutureResult[T, E | BulkheadFull]]:
         """Give a step that is run when there is room for it."""
         run = functools.partial(self._run, step)
-        return Wrapped[P, T, E | BulkheadFull](run, self, (step,), {}, like=step)
+        return DecoratedStep[P, T, E | BulkheadFull](run, self, (step,), {}, wraps=step)
 
     async def _run(
         self,
-        step: Callable[..., FutureResult[T, E] | Awaitable[Result[T, E]]],
+        step: Callable[..., AsyncResult[T, E]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Result[T, E | BulkheadFull]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +16,9 @@ from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.errors import BulkheadFull, CircuitOpen, InvalidArgument
 from returns_pipeline.policies import bulkhead, circuit_breaker, rate_limit
 from returns_pipeline.testing import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def now() -> float:
@@ -389,3 +395,35 @@ def test_they_show_how_they_were_made() -> None:
     assert repr(rate_limit(2, burst=3)) == "rate_limit(2, per=1.0, burst=3)"
     assert repr(circuit_breaker(2, 9.0)) == "circuit_breaker(2, 9.0, half_open=1, name='circuit')"
     assert repr(bulkhead(2, 5)) == "bulkhead(2, queue=5, name='bulkhead')"
+
+
+def test_what_is_no_count_and_no_time_is_refused() -> None:
+    refused: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], str]] = [
+        (rate_limit, (math.nan,), {}, "rate"),
+        (rate_limit, (True,), {}, "rate"),
+        (rate_limit, ("1",), {}, "rate"),
+        (rate_limit, (1,), {"per": math.nan}, "per"),
+        (rate_limit, (1,), {"burst": 1.5}, "burst"),
+        (circuit_breaker, (math.nan, 1), {}, "failures"),
+        (circuit_breaker, (1, math.nan), {}, "reset_after"),
+        (circuit_breaker, (1, 1), {"half_open": 1.5}, "half_open"),
+        (bulkhead, (1.5,), {}, "limit"),
+        (bulkhead, (1,), {"queue": 0.5}, "queue"),
+        (bulkhead, (1,), {"queue": math.nan}, "queue"),
+    ]
+    for make, args, kwargs, name in refused:
+        with pytest.raises(InvalidArgument, match=name):
+            make(*args, **kwargs)
+
+
+def test_a_time_may_be_a_timedelta() -> None:
+    minute = timedelta(minutes=1)
+
+    async def main() -> None:
+        limit = rate_limit(1, per=minute)
+        await limit.acquire()
+        await limit.acquire()
+        assert asyncio.get_running_loop().time() == 60.0
+
+    run(main())
+    assert repr(circuit_breaker(1, minute)).startswith("circuit_breaker(1, datetime.timedelta(")

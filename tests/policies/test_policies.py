@@ -804,10 +804,14 @@ def test_what_could_never_work_is_refused_at_the_call() -> None:
         lambda: with_timeout(step, 1.0, grace=-1.0),
         lambda: hedge(step, after=0.0),
         lambda: hedge(step, after=1.0, copies=1),
+        lambda: hedge(step, after=1.0, copies=2.5),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        lambda: hedge(step, after=float("nan")),
+        lambda: with_timeout(step, True),
         lambda: race(grace=1.0),  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
         lambda: race(step, grace=-1.0),
         lambda: all_of(limit=1),  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
         lambda: all_of(step, limit=0),
+        lambda: all_of(step, limit=1.5),  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
         lambda: fallback(grace=1.0),  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
         lambda: Tier("", step),
         lambda: Tier("t"),  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,96 @@
+"""The step that a policy makes of others: a frozen value that can be printed and pickled."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from returns.future import FutureResult
+from returns.result import Result
+from typing_extensions import ParamSpec
+
+from returns_pipeline._engine.future_results import future_result
+from returns_pipeline._engine.names import name_of, shown
+
+__all__ = ["DecoratedStep", "Run"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+E = TypeVar("E")
+
+# What a policy does in one call of its step: it is given the arguments of the call.
+Run: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, Result[T, E]]]
+
+
+class DecoratedStep(Generic[P, T, E]):
+    """A step made of others by a policy.
+
+    It is called, and bound as a method, like a function. Its ``repr()`` is the call that made it.
+    Two are equal if their policies and steps are, and one can be pickled if these can be.
+
+    Args:
+        run: Does the work of one call.
+        policy: The function that made this of ``args`` and ``kwargs``, and would do so again.
+        args: The steps, and what else was given by position.
+        kwargs: What was given by name.
+        wraps: The step whose name, documentation and signature this has; by default it has the
+            name and documentation of ``policy``.
+    """
+
+    _run: Run[T, E]
+    _policy: Callable[..., object]
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+
+    def __init__(
+        self,
+        run: Run[T, E],
+        policy: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        wraps: Callable[..., object] | None = None,
+    ) -> None:
+        own = self.__dict__  # it is frozen, so `functools.update_wrapper` is done by hand
+        if wraps is None:
+            own["__doc__"] = policy.__doc__
+        else:
+            own.update(getattr(wraps, "__dict__", {}), __wrapped__=wraps)
+            for name in functools.WRAPPER_ASSIGNMENTS:
+                if hasattr(wraps, name):
+                    own[name] = getattr(wraps, name)
+        own["__name__"] = name_of(policy if wraps is None else wraps)
+        own.setdefault("__qualname__", own["__name__"])
+        own.update(_run=run, _policy=policy, _args=args, _kwargs=kwargs)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> FutureResult[T, E]:
+        """Return what does the work when it is awaited."""
+        return future_result(self._run(args, kwargs))
+
+    def __get__(self, instance: object, _owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __setattr__(self, name: str, _value: object) -> None:
+        raise AttributeError(f"{self!r} is frozen: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} is frozen: {name!r} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DecoratedStep) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash((self._policy, self._args))
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[Any, ...]]:
+        return functools.partial(self._policy, **self._kwargs), self._args
+
+    def _parts(self) -> tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]:
+        return self._policy, self._args, self._kwargs
+
+    def __repr__(self) -> str:
+        arguments = [shown(value) for value in self._args]
+        arguments += [f"{name}={value!r}" for name, value in self._kwargs.items()]
+        return f"{shown(self._policy)}({', '.join(arguments)})"

@@ -1,0 +1,503 @@
+"""Policies that run several steps side by side: `race`, `hedge`, `all_of`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeVar, TypeVarTuple, overload
+
+from returns.future import FutureResult
+from returns.result import Result, Success
+from typing_extensions import ParamSpec
+
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline.errors import AllFailed, InvalidArgument
+from returns_pipeline.policies._attempts import Call, first_success, run_all
+from returns_pipeline.policies._decorated import DecoratedStep
+
+__all__ = ["all_of", "grace_argument", "hedge", "race", "run_race"]
+
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+E = TypeVar("E")
+T1 = TypeVar("T1")
+E1 = TypeVar("E1")
+T2 = TypeVar("T2")
+E2 = TypeVar("E2")
+T3 = TypeVar("T3")
+E3 = TypeVar("E3")
+T4 = TypeVar("T4")
+E4 = TypeVar("E4")
+T5 = TypeVar("T5")
+E5 = TypeVar("E5")
+T6 = TypeVar("T6")
+E6 = TypeVar("E6")
+T7 = TypeVar("T7")
+E7 = TypeVar("E7")
+T8 = TypeVar("T8")
+E8 = TypeVar("E8")
+
+# Overloads for one step, two steps, and so on: mypy would join the types of `*steps` to a common
+# base class. No two of them fit the same call: if they did, a lambda among the steps, which mypy
+# first takes for a function of Any, would make all of it Any without a word.
+
+# With more steps than this, `all_of` returns a list.
+_MOST_TYPED: Final = 8
+_GRACE: Final = 5.0  # as in the signatures, where a reader looks for it
+
+
+@overload
+def race(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[T1, AllFailed[E1]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2, AllFailed[E1 | E2]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2 | T3, AllFailed[E1 | E2 | E3]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2 | T3 | T4, AllFailed[E1 | E2 | E3 | E4]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[T1 | T2 | T3 | T4 | T5, AllFailed[E1 | E2 | E3 | E4 | E5]]]: ...
+@overload
+def race(
+    s1: Callable[[*Ts], AsyncResult[T, E]],
+    s2: Callable[[*Ts], AsyncResult[T, E]],
+    s3: Callable[[*Ts], AsyncResult[T, E]],
+    s4: Callable[[*Ts], AsyncResult[T, E]],
+    s5: Callable[[*Ts], AsyncResult[T, E]],
+    s6: Callable[[*Ts], AsyncResult[T, E]],
+    /,
+    *steps: Callable[[*Ts], AsyncResult[T, E]],
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[T, AllFailed[E]]]: ...
+def race(*steps: Callable[..., Any], grace: Seconds = 5.0) -> Callable[..., Any]:
+    """Run steps side by side; the first success wins.
+
+    1. The first step that succeeds wins. The others are cancelled, awaited and undone; a success
+       that comes second is undone too. If one of their undo actions fails, the report of the
+       context says so, and the winner still wins.
+    2. If all steps fail, the race fails with `AllFailed`, which has the errors in the order of the
+       steps.
+    3. An exception of one step stops the others and propagates.
+
+    Known elsewhere as: ``Promise.any``, ``firstSuccessOf`` (Effect), ``race`` (cats-effect).
+
+    Args:
+        steps: At least one. All are called with the same arguments, by position. A checker counts
+            a parameter with a default among them: put a step that has one in a lambda.
+        grace: As in `with_timeout`.
+
+    Raises:
+        InvalidArgument: At the call, if there is no step or ``grace`` is out of range.
+    """
+    if not steps:
+        raise InvalidArgument("race() needs at least one step")
+    grace = checks.seconds("grace", grace, zero=True)
+    run = functools.partial(run_race, steps, grace)
+    return DecoratedStep[..., Any, Any](run, race, steps, grace_argument(grace))
+
+
+async def run_race(
+    steps: Sequence[Callable[..., Any]], grace: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Result[Any, AllFailed[Any]]:
+    """Run one race."""
+    return await first_success([Call(step, args, kwargs) for step in steps], 0.0, grace)
+
+
+def grace_argument(grace: float) -> dict[str, Any]:
+    """Return the keyword argument for a ``repr()``, which leaves the default out."""
+    return {} if grace == _GRACE else {"grace": grace}
+
+
+def hedge(
+    step: Callable[P, AsyncResult[T, E]],
+    /,
+    *,
+    after: Seconds,
+    copies: int = 2,
+    grace: Seconds = 5.0,
+) -> Callable[P, FutureResult[T, AllFailed[E]]]:
+    """Start another copy of a slow step, and take the first success.
+
+    A copy is started ``after`` seconds after the last one was, or at once when all running copies
+    have failed; at most ``copies`` run in all. The rest is as in `race`. The step must tolerate
+    being run twice. See Dean and Barroso, "The Tail at Scale" (2013).
+
+    Args:
+        step: The step.
+        after: Seconds, above 0.
+        copies: Runs in all, at least 2.
+        grace: As in `with_timeout`.
+
+    Raises:
+        InvalidArgument: At the call, if an argument is out of range.
+    """
+    after = checks.seconds("after", after)
+    copies = checks.count("copies", copies, least=2)
+    grace = checks.seconds("grace", grace, zero=True)
+    run = functools.partial(_run_hedge, step, after, copies, grace)
+    kwargs = {"after": after, "copies": copies, **grace_argument(grace)}
+    return DecoratedStep[P, T, AllFailed[E]](run, hedge, (step,), kwargs, wraps=step)
+
+
+async def _run_hedge(
+    step: Callable[..., AsyncResult[T, E]],
+    after: float,
+    copies: int,
+    grace: float,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Result[T, AllFailed[E]]:
+    return await first_success([Call(step, args, kwargs)] * copies, after, grace)
+
+
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1], E1]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2], E1 | E2]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3], E1 | E2 | E3]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4], E1 | E2 | E3 | E4]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4, T5], E1 | E2 | E3 | E4 | E5]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    s6: Callable[[*Ts], AsyncResult[T6, E6]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6], E1 | E2 | E3 | E4 | E5 | E6]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    s6: Callable[[*Ts], AsyncResult[T6, E6]],
+    s7: Callable[[*Ts], AsyncResult[T7, E7]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7], E1 | E2 | E3 | E4 | E5 | E6 | E7]
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    s6: Callable[[*Ts], AsyncResult[T6, E6]],
+    s7: Callable[[*Ts], AsyncResult[T7, E7]],
+    s8: Callable[[*Ts], AsyncResult[T8, E8]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[
+    [*Ts],
+    FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7, T8], E1 | E2 | E3 | E4 | E5 | E6 | E7 | E8],
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1], AllFailed[E1]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2], AllFailed[E1 | E2]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3], AllFailed[E1 | E2 | E3]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4], AllFailed[E1 | E2 | E3 | E4]]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5], AllFailed[E1 | E2 | E3 | E4 | E5]]
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    s6: Callable[[*Ts], AsyncResult[T6, E6]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[
+    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6], AllFailed[E1 | E2 | E3 | E4 | E5 | E6]]
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    s6: Callable[[*Ts], AsyncResult[T6, E6]],
+    s7: Callable[[*Ts], AsyncResult[T7, E7]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[
+    [*Ts],
+    FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7], AllFailed[E1 | E2 | E3 | E4 | E5 | E6 | E7]],
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T1, E1]],
+    s2: Callable[[*Ts], AsyncResult[T2, E2]],
+    s3: Callable[[*Ts], AsyncResult[T3, E3]],
+    s4: Callable[[*Ts], AsyncResult[T4, E4]],
+    s5: Callable[[*Ts], AsyncResult[T5, E5]],
+    s6: Callable[[*Ts], AsyncResult[T6, E6]],
+    s7: Callable[[*Ts], AsyncResult[T7, E7]],
+    s8: Callable[[*Ts], AsyncResult[T8, E8]],
+    /,
+    *,
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[
+    [*Ts],
+    FutureResult[
+        tuple[T1, T2, T3, T4, T5, T6, T7, T8], AllFailed[E1 | E2 | E3 | E4 | E5 | E6 | E7 | E8]
+    ],
+]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T, E]],
+    s2: Callable[[*Ts], AsyncResult[T, E]],
+    s3: Callable[[*Ts], AsyncResult[T, E]],
+    s4: Callable[[*Ts], AsyncResult[T, E]],
+    s5: Callable[[*Ts], AsyncResult[T, E]],
+    s6: Callable[[*Ts], AsyncResult[T, E]],
+    s7: Callable[[*Ts], AsyncResult[T, E]],
+    s8: Callable[[*Ts], AsyncResult[T, E]],
+    s9: Callable[[*Ts], AsyncResult[T, E]],
+    /,
+    *steps: Callable[[*Ts], AsyncResult[T, E]],
+    limit: int | None = None,
+    fail_fast: Literal[True] = True,
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[list[T], E]]: ...
+@overload
+def all_of(
+    s1: Callable[[*Ts], AsyncResult[T, E]],
+    s2: Callable[[*Ts], AsyncResult[T, E]],
+    s3: Callable[[*Ts], AsyncResult[T, E]],
+    s4: Callable[[*Ts], AsyncResult[T, E]],
+    s5: Callable[[*Ts], AsyncResult[T, E]],
+    s6: Callable[[*Ts], AsyncResult[T, E]],
+    s7: Callable[[*Ts], AsyncResult[T, E]],
+    s8: Callable[[*Ts], AsyncResult[T, E]],
+    s9: Callable[[*Ts], AsyncResult[T, E]],
+    /,
+    *steps: Callable[[*Ts], AsyncResult[T, E]],
+    limit: int | None = None,
+    fail_fast: Literal[False],
+    grace: Seconds = 5.0,
+) -> Callable[[*Ts], FutureResult[list[T], AllFailed[E]]]: ...
+def all_of(
+    *steps: Callable[..., Any],
+    limit: int | None = None,
+    fail_fast: bool = True,
+    grace: Seconds = 5.0,
+) -> Callable[..., Any]:
+    """Run steps side by side, and return all their values, or undo all of them.
+
+    1. If all succeed, their values come as a tuple in the order of the steps. With more than eight
+       steps they come as a list; a checker cannot count steps that ``*`` unpacks, and assumes that
+       they are so many.
+    2. With ``fail_fast``, the first failure cancels the others, awaits them and undoes all; then
+       this failure is returned as it is.
+    3. Without it, all steps run to their end. Then all are undone, and the failures come together
+       as `AllFailed`, in the order of the steps.
+    4. An exception of one step stops the others; all are undone, and the exception propagates.
+
+    Known elsewhere as: ``Promise.all``, ``parTupled`` (Cats), ``Effect.all``.
+
+    Args:
+        steps: At least one, as in `race`.
+        limit: How many may run at a time, at least 1; by default all.
+        fail_fast: Whether the first failure ends the others.
+        grace: As in `with_timeout`.
+
+    Raises:
+        InvalidArgument: At the call, if there is no step, or an argument is out of range.
+    """
+    if not steps:
+        raise InvalidArgument("all_of() needs at least one step")
+    kwargs: dict[str, Any] = {}
+    if limit is not None:
+        kwargs["limit"] = limit = checks.count("limit", limit)
+    if not fail_fast:
+        kwargs["fail_fast"] = False
+    grace = checks.seconds("grace", grace, zero=True)
+    kwargs |= grace_argument(grace)
+    run = functools.partial(_run_all_of, steps, limit or len(steps), fail_fast, grace)
+    return DecoratedStep[..., Any, Any](run, all_of, steps, kwargs)
+
+
+async def _run_all_of(
+    steps: Sequence[Callable[..., Any]],
+    limit: int,
+    fail_fast: bool,
+    grace: float,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Result[Any, Any]:
+    calls: list[Call[Any, Any]] = [Call(step, args, kwargs) for step in steps]
+    outer = calls[0].context
+    if outer is None:
+        result = await run_all(calls, limit, grace, fail_fast=fail_fast)
+    else:
+        # A context around all of them: what successful steps hand over is undone with the rest.
+        own = outer.attempt("all_of")
+        inner = [call.within(own) for call in calls]
+        result = await own.conclude(
+            lambda: run_all(inner, limit, grace, fail_fast=fail_fast), hold=True
+        )
+    if isinstance(result, Success) and len(steps) <= _MOST_TYPED:
+        return Success(tuple(result.unwrap()))
+    return result
