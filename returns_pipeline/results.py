@@ -1,8 +1,8 @@
 """Operators on streams of Results, source first: for chains of named functions.
 
 Each is the method of `ResultStream` of the same name, applied to any async iterable of Results; the
-methods say what each promises. The suffix ``_result`` keeps the name of a builtin or of a function
-of aiostream's free.
+promises are in the methods' docstrings. The suffix ``_result`` avoids the name of a builtin or of a
+function of aiostream.
 
 >>> from aiostream import stream
 >>> from returns.result import Failure, Result, Success
@@ -16,19 +16,17 @@ of aiostream's free.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, TypeVar, overload
 
+from aiostream import Stream
+from returns.future import FutureResult
+from returns.result import Result
+
+from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline.context import StepContext
 from returns_pipeline.result_stream import ResultStream
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterable, Awaitable, Callable
-
-    from aiostream import Stream
-    from returns.future import FutureResult
-    from returns.result import Result
-
-    from returns_pipeline.context import StepContext
 
 __all__ = [
     "alt",
@@ -82,19 +80,19 @@ def filter_result(
 def bind_result(
     source: AsyncIterable[Result[A, E]], func: Callable[[A], Result[B, F]], /
 ) -> ResultStream[B, E | F]:
-    """Replace each value by the Result that ``func`` gives for it."""
+    """Replace each value by the Result that ``func`` returns for it."""
     return ResultStream.from_results(source).bind(func)
 
 
 def bind_async_result(
     source: AsyncIterable[Result[A, E]],
-    func: Callable[[A], FutureResult[B, F] | Awaitable[Result[B, F]]],
+    func: Callable[[A], AsyncResult[B, F]],
     /,
     *,
     concurrency: int = 1,
     ordered: bool = True,
 ) -> ResultStream[B, E | F]:
-    """Replace each value by the Result that ``func`` of it gives when awaited."""
+    """Replace each value by the Result that ``func`` returns when awaited."""
     return ResultStream.from_results(source).bind_async(
         func, concurrency=concurrency, ordered=ordered
     )
@@ -108,7 +106,7 @@ def bind_future_result(
     concurrency: int = 1,
     ordered: bool = True,
 ) -> ResultStream[B, E | F]:
-    """Do as `bind_async_result`, for functions that give a `FutureResult`."""
+    """Do as `bind_async_result`, for functions that return a `FutureResult`."""
     return ResultStream.from_results(source).bind_future_result(
         func, concurrency=concurrency, ordered=ordered
     )
@@ -116,7 +114,7 @@ def bind_future_result(
 
 def bind_step(
     source: AsyncIterable[Result[A, E]],
-    func: Callable[[A, StepContext], FutureResult[B, F] | Awaitable[Result[B, F]]],
+    func: Callable[[A, StepContext], AsyncResult[B, F]],
     /,
     ctx: StepContext,
     *,
@@ -124,7 +122,7 @@ def bind_step(
     ordered: bool = True,
     hold: bool = False,
 ) -> ResultStream[B, E | F]:
-    """Replace each value by what a step makes of it, in a context of the step's own."""
+    """Replace each value by the Result of a step that runs in a context of its own."""
     return ResultStream.from_results(source).bind_step(
         func, ctx, concurrency=concurrency, ordered=ordered, hold=hold
     )
@@ -138,7 +136,7 @@ def map_async(
     concurrency: int = 1,
     ordered: bool = True,
 ) -> ResultStream[B, E]:
-    """Replace each value by what ``func`` of it gives when awaited."""
+    """Replace each value by the awaited result of ``func``."""
     return ResultStream.from_results(source).map_async(
         func, concurrency=concurrency, ordered=ordered
     )
@@ -260,7 +258,7 @@ def flat_map(
     *,
     concurrency: int = 1,
 ) -> ResultStream[B, E | F]:
-    """Replace each value by the items of the stream that ``func`` gives for it."""
+    """Replace each value by the items of the stream that ``func`` returns for it."""
     return ResultStream.from_results(source).flat_map(func, concurrency=concurrency)
 
 
@@ -308,13 +306,13 @@ def bimap(
 def lash(
     source: AsyncIterable[Result[A, E]], func: Callable[[E], Result[B, F]], /
 ) -> ResultStream[A | B, F]:
-    """Replace each failure by the Result that ``func`` gives for its error."""
+    """Replace each failure by the Result that ``func`` returns for its error."""
     return ResultStream.from_results(source).lash(func)
 
 
 def lash_async(
     source: AsyncIterable[Result[A, E]],
-    func: Callable[[E], FutureResult[B, F] | Awaitable[Result[B, F]]],
+    func: Callable[[E], AsyncResult[B, F]],
     /,
     *,
     concurrency: int = 1,
@@ -348,15 +346,15 @@ def tap_failure_async(
 
 
 def drain_on(source: AsyncIterable[Result[A, E]], /, stop: asyncio.Event) -> ResultStream[A, E]:
-    """End the stream when ``stop`` is set; what was read before comes out."""
+    """Drain when ``stop`` is set: read the source no further, emit everything already read."""
     return ResultStream.from_results(source).drain_on(stop)
 
 
 def successes(source: AsyncIterable[Result[A, Any]], /) -> Stream[A]:
-    """Give the values alone; failures are left out."""
+    """Emit the values alone; failures are dropped."""
     return ResultStream.from_results(source).successes()
 
 
 def failures(source: AsyncIterable[Result[Any, E]], /) -> Stream[E]:
-    """Give the errors alone; values are left out."""
+    """Emit the errors alone; values are dropped."""
     return ResultStream.from_results(source).failures()
