@@ -395,7 +395,7 @@ def virtual_loop(caller: str) -> VirtualTimeLoop:
 
 
 async def advance(seconds: checks.Seconds) -> None:
-    """Let time pass.
+    """Advance the clock.
 
     1. The clock goes from timer to timer, and everything that is due on the way runs.
     2. When this returns, exactly ``seconds`` have passed. Everything that was due until then has

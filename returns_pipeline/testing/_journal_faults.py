@@ -147,7 +147,7 @@ class FaultyJournal(DurableJournal):
         return await self._journal.retry(saga)
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Give up the stuck and deferred actions of a saga; return how many."""
+        """Discard the stuck and deferred actions of a saga; return how many."""
         return await self._journal.discard(saga, reason)
 
     async def close(self) -> None:

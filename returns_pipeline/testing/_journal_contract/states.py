@@ -85,7 +85,7 @@ async def _claimable(harness: Harness) -> None:
     expect("claimed when one is deferred", await harness.claim(journal), [saga])
     await journal.close()
     expect("discarded", await harness.process().discard(saga, "no"), 2)
-    expect("claimed when all is over", await harness.claim(harness.process()), [])
+    expect("claimed when nothing is left to do", await harness.claim(harness.process()), [])
     states = states_of(await harness.found(saga))
     expect("still listed", states, [("c", "done"), ("b", "done"), ("a", "done")])
 
@@ -147,7 +147,7 @@ async def _errors(harness: Harness) -> None:
 
 
 async def _claimed(harness: Harness, saga: str) -> tuple[DurableJournal, dict[str, str]]:
-    """Give a process that has taken a saga over, and the ids of its actions."""
+    """Return a process that has claimed the saga, and the ids of its actions."""
     journal = harness.process()
     expect("claimed", await harness.claim(journal), [saga])
     return journal, {name_of(it): it.id for it in (await harness.stored(saga)).actions}

@@ -1,0 +1,58 @@
+"""The package stays easy to find one's way in: few entries, short files, small classes."""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+from pathlib import Path
+
+import returns_pipeline
+from returns_pipeline import ResultStream, testing
+
+PACKAGE = Path(returns_pipeline.__file__).parent
+
+# Not yet split; to be deleted with the last row.
+TOO_LONG = {
+    "combine/_route.py",
+    "compensation/_scope.py",
+    "journal/sqlite/_store.py",
+    "policies/_sequential.py",
+}
+
+
+def lengths() -> dict[str, int]:
+    """Return the lines of each module, by its path in the package."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def test_the_top_of_the_package_has_at_most_twenty_entries() -> None:
+    entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert len(entries) <= 20, sorted(entries)
+
+
+def test_no_file_is_longer_than_600_lines() -> None:
+    long = {name: lines for name, lines in lengths().items() if lines > 600}
+    assert long.keys() <= TOO_LONG, long
+
+
+def test_half_of_the_files_have_at_most_220_lines() -> None:
+    assert statistics.median(lengths().values()) <= 220
+
+
+def test_no_public_class_has_more_than_40_methods() -> None:
+    """`ResultStream` aside, which has one for each operator, and the loop, which has asyncio's."""
+    classes = {
+        thing
+        for module in (returns_pipeline, testing)
+        for thing in vars(module).values()
+        if inspect.isclass(thing) and thing.__module__.startswith("returns_pipeline.")
+    } - {ResultStream, testing.VirtualTimeLoop}
+    many = {
+        cls.__name__: len(public)
+        for cls in classes
+        if len(public := [name for name in dir(cls) if not name.startswith("_")]) > 40
+    }
+    assert not many
