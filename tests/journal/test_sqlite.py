@@ -522,7 +522,8 @@ def test_a_forked_process_may_not_use_it(path: Path) -> None:
             with pytest.raises(JournalError, match="forked"):
                 await scope.commit()
             await journal.close()  # which is not its to close
-            assert await states(journal) == {"a": [('{"name": "x"}', "pending", 0)]}
+            with pytest.raises(JournalError, match="forked"):
+                await journal.sagas()
             (path.parent / "child").touch()
 
         await asyncio.to_thread(forked, child)
@@ -539,7 +540,7 @@ def test_a_journal_that_cannot_be_written_refuses_before_the_effect(path: Path) 
     async def main() -> None:
         nowhere, nonsense = SqliteJournal(path.parent / "no" / "j.db"), SqliteJournal(path)
         missing = CompensationScope("a", journal=nowhere)
-        with pytest.raises(JournalUnavailable, match="unable to open"):
+        with pytest.raises(JournalUnavailable, match="No such file"):
             await missing.register(undo, "x")
         assert len(missing) == 0
 

@@ -1,12 +1,11 @@
-"""`GroupCommit`: one thread that writes for all who ask, many requests to a transaction.
+"""`GroupCommit`: one thread that writes for all callers, many requests to a transaction.
 
-Requests of one turn of the event loop, and those that come while the thread is at work, go into
-its next transaction together: they share one flush to the disk. Most transactions succeed as they
-stand. If a request fails, all is rolled back and done again with a savepoint for each, so that the
-one that fails does not take the others with it.
+Requests of one iteration of the event loop, and those that arrive while the thread is at work, go
+into its next transaction together: they share one flush to the disk ("group commit").
 
-What is *owed* has nobody waiting for it. It goes first in the next transaction, whoever asks for
-that, and after `COMPANY` seconds in one of its own. It stays owed until it is written.
+What is *deferred* has nobody waiting for it. It goes first in the next transaction, whoever asks
+for that, and after `LAZY_DELAY` seconds in one of its own. It stays deferred until it is written,
+or never can be.
 """
 
 from __future__ import annotations
@@ -19,224 +18,214 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
-from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
-from returns_pipeline.journal.sqlite._owner_locks import forks
+from returns_pipeline.errors import JournalError, LeaseLost
+from returns_pipeline.journal.sqlite import _forks as forks
+from returns_pipeline.journal.sqlite._store import SqliteStore
+from returns_pipeline.journal.sqlite._transaction import (
+    Deferred,
+    Outcome,
+    Request,
+    Work,
+    again,
+    read,
+    transaction,
+    write,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-__all__ = ["COMPANY", "GroupCommit", "Store"]
+__all__ = ["LAZY_DELAY", "GroupCommit"]
 
 T = TypeVar("T")
 
-# Seconds that what is owed waits for a transaction to ride with.
-COMPANY = 0.05
-# Seconds until it is tried again when it could not be written.
-_AGAIN: Final = 1.0
+# Seconds that what is deferred waits for a transaction to ride with.
+LAZY_DELAY = 0.05
+# Seconds until it is tried again if it could not be written.
+_RETRY_DELAY: Final = 1.0
 
 _log = logging.getLogger("returns_pipeline")
 
-_Work: TypeAlias = "Callable[[sqlite3.Connection], Any]"
-
-
-class _Request(NamedTuple):
-    work: _Work
-    future: asyncio.Future[Any]
-
-
-class _Outcome(NamedTuple):
-    future: asyncio.Future[Any]
-    result: Any
-    failed: JournalError | None
-
-
-_Hand: TypeAlias = "list[_Request] | None"  # None only wakes the thread
-
-
-class Store(Protocol):
-    """What is written to; all of it is called in the thread."""
-
-    def open(self) -> sqlite3.Connection:
-        """Open the file."""
-        ...
-
-    def lock(self, db: sqlite3.Connection) -> None:
-        """Begin a transaction that writes."""
-
-    def begin(self, db: sqlite3.Connection) -> None:
-        """Check, at the beginning of a transaction, that it may be written to at all."""
-
-    def position(self) -> int:
-        """Say how much this transaction has changed in memory."""
-        ...
-
-    def take_back(self, to: int) -> None:
-        """Take back in memory what was changed since `position` gave this."""
-
-    def explain(self, error: Exception) -> JournalError:
-        """Say what an error means for the caller."""
-        ...
-
-    def is_untidy(self, db: sqlite3.Connection) -> bool:
-        """Say whether housekeeping is due."""
-        ...
-
-    def tidy(self, db: sqlite3.Connection) -> None:
-        """Do a bounded part of it."""
-
-    def leave(self, db: sqlite3.Connection) -> None:
-        """Give up what is open."""
-
-    def closed(self) -> None:
-        """The connection is closed, or was never opened."""
-
 
 class GroupCommit:
-    """Writes to a store in a thread of its own, which begins with the first request.
+    """Writes to a store in a thread of its own, which the first request starts.
+
+    The object is idle, running or stopping. A request makes it running; `stop` makes it stopping,
+    in which every request is refused, and idle again when the thread has ended. So it can be used
+    again, by any event loop of the process that it is running in, and of a forked child if it was
+    idle at the fork.
+
+    Event loops, of which there may be several in several threads, call the public methods. The
+    thread alone calls the store, and all methods after `_run`. Both sides meet in:
+
+    - ``_inbox``, a queue of batches of requests, and of ``None``, which only wakes the thread;
+    - ``_deferred``, to which loops append and from which the thread removes what it has written;
+    - ``_lost``, why deferred commits were lost. The thread sets it *before* it removes the lost
+      ones from ``_deferred``, so that `flush`, which looks in the other order, cannot miss it.
 
     Args:
         name: Of the thread.
         store: What it writes to.
     """
 
-    def __init__(self, name: str, store: Store) -> None:
+    def __init__(self, name: str, store: SqliteStore) -> None:
         self._name = name
         self._store = store
-        self._born = forks()
+        # Guards the start and the stop of the thread, against requests of other loops.
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._hands: queue.SimpleQueue[_Hand] = queue.SimpleQueue()
-        self._turns: dict[asyncio.AbstractEventLoop, list[_Request]] = {}
-        self._owed: deque[_Work] = deque()
-        self._due: float | None = None  # when what is owed is written alone; the thread's
-        self._broken: JournalError | None = None
-        self._told = False  # somebody knows that it is broken
+        self._used_in: int | None = None  # the process that has it running; see `_forks.forks`
+        self._inbox: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
+        # Requests of this iteration of each loop, before they are handed to the thread.
+        self._batches: dict[asyncio.AbstractEventLoop, list[Request]] = {}
+        self._deferred: deque[Deferred] = deque()
+        self._due: float | None = None  # when what is deferred is written alone; the thread's
+        self._lost: JournalError | None = None
+        self._reported = False  # whether somebody was told of the loss
 
     # For event loops.
 
-    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do this in a transaction, and give its result when that is durable.
+    async def do(self, work: Callable[[sqlite3.Connection], T], *, reads: bool = False) -> T:
+        """Carry this out in a transaction, and return its result when that is durable.
 
-        Who is cancelled meanwhile does not learn what comes of it: it may be done all the same.
+        A caller that is cancelled does not learn what comes of it: it may be done all the same.
+
+        Args:
+            work: Called in the thread.
+            reads: Whether it only reads. It then needs no transaction of its own, but it sees what
+                is deferred.
 
         Raises:
-            JournalError: It is not there; or what was owed before can never be written.
+            JournalError: It was not done; or a deferred commit was lost earlier.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._ask(work, future)
+        self._ask(Request(work, future, reads))
         return await future
 
-    def do_whole(self, work: Callable[[sqlite3.Connection], T]) -> ShieldedFuture[T]:
-        """Do the same; who is cancelled meanwhile is told when it is done."""
-        whole: ShieldedFuture[T] = ShieldedFuture()
-        self._ask(work, whole.future)
-        return whole
+    def do_shielded(self, work: Callable[[sqlite3.Connection], T]) -> ShieldedFuture[T]:
+        """Do the same; a caller that is cancelled learns the outcome before that propagates."""
+        outcome: ShieldedFuture[T] = ShieldedFuture()
+        self._ask(Request(work, outcome.future))
+        return outcome
 
-    def _ask(self, work: _Work, future: asyncio.Future[Any]) -> None:
+    def _ask(self, request: Request) -> None:
         self._check()
-        loop = future.get_loop()
-        turn = self._turns.get(loop)
-        if turn is None:
-            # What others ask for in this turn of the loop goes along.
-            self._turns[loop] = turn = []
+        loop = request.future.get_loop()
+        batch = self._batches.get(loop)
+        if batch is None:
+            # Requests that follow in this iteration of the loop join the batch.
+            self._batches[loop] = batch = []
             _ = loop.call_soon(self._hand_over, loop)
-        turn.append(_Request(work, future))
+        batch.append(request)
 
-    def owe(self, work: _Work) -> None:
-        """Do this with the next transaction, before what is asked for there.
+    def defer(self, work: Work, *, is_commit: bool = True) -> None:
+        """Carry this out with the next transaction, before what is asked for there.
+
+        Args:
+            work: Called in the thread.
+            is_commit: Whether its loss is reported by every later request. Otherwise it is dropped
+                if it can never be written.
 
         Raises:
-            JournalError: What was owed before can never be written.
+            JournalError: A deferred commit was lost earlier.
         """
         self._check()
         with self._guard:
             self._refuse_when_stopping()
-            self._need_thread()
-            first = not self._owed
-            self._owed.append(work)
-            if first:
-                self._hands.put(None)
+            self._start_thread()
+            is_first = not self._deferred
+            self._deferred.append(Deferred(work, is_commit))
+            if is_first:
+                self._inbox.put(None)
 
-    async def settle(self) -> None:
-        """Return when all that is owed is durable.
+    async def flush(self) -> None:
+        """Return when all that was deferred is durable.
 
         Raises:
             JournalError: It is not. It is tried again with the next transaction, unless it never
-                can be written; then this is raised each time.
+                can be written; then this is raised each time, until the journal is used again after
+                it was closed.
         """
-        self._check()
-        if self._owed:
+        if self._deferred:
             await self.do(_nothing)
+        self._check()  # after the look at what is deferred: see the class
+        if self._lost is not None:  # of a journal that another task has closed since
+            raise again(self._lost)
 
     async def stop(self) -> None:
-        """Write what is asked for and owed, give up the rest, and end the thread.
+        """Write what was asked for and deferred, give up the rest, and end the thread.
 
         Cancel safety: a cancellation is raised when the thread has ended.
 
         Raises:
-            JournalError: What was owed could not be written.
+            JournalError: A deferred commit was lost, and nobody was told yet.
         """
-        if self._born != forks():
+        if self._is_inherited():
             return
-        # First: what was asked for in this turn of the loop may be what begins the thread.
+        # First: what was asked for in this iteration of the loop may be what starts the thread.
         self._hand_over(asyncio.get_running_loop())
         if (thread := self._thread) is None:
             return
         with self._guard:
             if not self._stopping:
                 self._stopping = True
-                self._hands.put(None)
+                self._inbox.put(None)
         _, cancelled = await shielded(asyncio.to_thread(thread.join))
         try:
             if self._thread is thread:
-                self._begin_anew()
+                self._reset()
         finally:
             if cancelled is not None:
                 raise cancelled
 
-    def _begin_anew(self) -> None:
-        """Be as new, and say once what could not be written."""
-        broken = None if self._told else self._broken
-        with self._guard:  # what another loop owes from now on is not what is given up here
-            self._broken, self._told, self._due = None, False, None
-            self._owed.clear()
-            self._thread, self._stopping = None, False
-        if broken is not None:
-            raise broken
+    def _reset(self) -> None:
+        """Become idle, and raise a loss that was not reported yet."""
+        with self._guard:
+            lost = None if self._reported else self._lost
+            self._reported, self._due = True, None
+            self._deferred.clear()
+            self._thread, self._stopping, self._used_in = None, False, None
+        if lost is not None:
+            raise lost
 
     def _check(self) -> None:
-        if self._born != forks():
+        """Refuse a request in a forked child, and after a loss."""
+        if self._is_inherited():
             raise self._store.explain(
-                RuntimeError("it belongs to the process that this one was forked from")
+                RuntimeError("it was open in the process that this one was forked from")
             )
-        if self._broken is not None:
-            self._told = True
-            raise _again(self._broken)
+        if self._lost is not None and self._thread is not None:
+            self._reported = True
+            raise again(self._lost)
+
+    def _is_inherited(self) -> bool:
+        return self._used_in is not None and self._used_in != forks.forks()
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping:
             raise self._store.explain(RuntimeError("it is being closed"))
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        turn = self._turns.pop(loop, None)
-        if not turn:
+        """Give the thread the requests of this iteration of the loop."""
+        batch = self._batches.pop(loop, None)
+        if not batch:
             return
         try:
             with self._guard:
                 self._refuse_when_stopping()
-                self._need_thread()
-                self._hands.put(turn)
+                self._start_thread()
+                self._inbox.put(batch)
         except JournalError as error:
-            _settle([_Outcome(request.future, None, error) for request in turn])
+            _resolve([Outcome(request.future, None, error) for request in batch])
 
-    def _need_thread(self) -> None:
+    def _start_thread(self) -> None:
         if self._thread is not None:
             return
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._lost, self._reported = None, False
+        self._used_in = forks.forks()
         try:
             thread.start()
         except RuntimeError as error:  # there are too many, or the interpreter shuts down
@@ -246,163 +235,106 @@ class GroupCommit:
     # The thread.
 
     def _run(self) -> None:
-        """Write until told to stop, as much in a transaction as there is."""
+        """Write until told to stop, as much in a transaction as there is.
+
+        All of it is held off from forks, save the wait for something to do.
+        """
         db: sqlite3.Connection | None = None
         ending = False
         while not ending:
             requests = self._next()
-            ending = self._stopping and self._hands.empty()
-            owed = list(self._owed.copy())
-            if not requests and not (ending and (db or owed)) and not self._is_due():
+            ending = self._stopping and self._inbox.empty()
+            deferred = list(self._deferred.copy())
+            if not requests and not (ending and (db or deferred)) and not self._is_due():
                 continue
-            try:
-                if db is None:
-                    db = self._store.open()
-                outcomes = self._write(db, owed, requests, ending=ending)
-                self._pay(len(owed))
-            except Exception as error:  # noqa: BLE001  # whoever waits must be told
-                failed = self._store.explain(error)
-                self._fail(failed, len(owed), ending=ending, told=bool(requests))
-                outcomes = [_Outcome(request.future, None, _again(failed)) for request in requests]
-            _tell(outcomes)
+            logged = self._lost
+            with forks.inside():
+                try:
+                    if db is None:
+                        db = self._store.open()
+                    outcomes = self._transact(db, deferred, requests, ending=ending)
+                except Exception as error:  # noqa: BLE001  # it is the answer to all requests
+                    failed = self._store.explain(error)
+                    self._fail(failed, deferred, ending=ending, reported=bool(requests))
+                    outcomes = [Outcome(asked.future, None, again(failed)) for asked in requests]
+            if self._lost is not logged and self._lost is not None:
+                _log.error("commits of %s are lost: %s", self._lost.journal, self._lost.reason)
+            _deliver(outcomes)
             if db is not None and not ending:
                 self._tidy(db)
         if db is not None:
-            db.close()
-        self._store.closed()
+            with forks.inside():
+                self._store.close(db)
 
-    def _next(self) -> list[_Request]:
-        """Wait for something to do, and give what is asked for."""
+    def _next(self) -> list[Request]:
+        """Wait for something to do, and return what is asked for."""
         timeout: float | None = None
-        if self._owed:
+        if self._deferred:
             if self._due is None:
-                self._due = time.monotonic() + COMPANY
+                self._due = time.monotonic() + LAZY_DELAY
             timeout = max(0.0, self._due - time.monotonic())
-        requests: list[_Request] = []
+        requests: list[Request] = []
         with contextlib.suppress(queue.Empty):
-            requests += self._hands.get(timeout=timeout) or ()
+            requests += self._inbox.get(timeout=timeout) or ()
             while True:
-                requests += self._hands.get_nowait() or ()
+                requests += self._inbox.get_nowait() or ()
         return requests
 
     def _is_due(self) -> bool:
-        return bool(self._owed) and self._due is not None and time.monotonic() >= self._due
+        return bool(self._deferred) and self._due is not None and time.monotonic() >= self._due
 
-    def _pay(self, count: int) -> None:
-        for _ in range(count):
-            _ = self._owed.popleft()
-        self._due = None
-
-    def _fail(self, failed: JournalError, owed: int, *, ending: bool, told: bool) -> None:
-        """Nothing was written: keep what is owed for later, if there is a later."""
-        self._due = time.monotonic() + _AGAIN if owed else None
-        if owed and ending:
-            reason = f"{owed} commits were not written, and will be undone: {failed.reason}"
-            self._break(type(failed)(failed.journal, reason), told=False)
-        elif owed and isinstance(failed, LeaseLost):
-            self._pay(owed)
-            self._break(failed, told=told)
-
-    def _break(self, failed: JournalError, *, told: bool) -> None:
-        self._broken, self._told = failed, told
-        _log.error("commits of journal %s are lost: %s", failed.journal, failed.reason)
-
-    def _write(
+    def _transact(
         self,
         db: sqlite3.Connection,
-        owed: list[_Work],
-        requests: list[_Request],
+        deferred: list[Deferred],
+        requests: list[Request],
         *,
         ending: bool,
-    ) -> list[_Outcome]:
-        last: list[_Work] = [self._store.leave] if ending else []
-        self._store.lock(db)  # if it is not given, nobody has the patience to wait for it twice
-        try:
-            return self._at_once(db, owed, requests, last)
-        except Exception as error:  # noqa: BLE001  # whoever waits must be told
-            if not owed and not last and len(requests) == 1:
-                return [_Outcome(requests[0].future, None, self._store.explain(error))]
-        # Which of them it was, the second turn tells.
-        self._store.lock(db)
-        return self._one_by_one(db, owed, requests, last)
+    ) -> list[Outcome]:
+        """Write, then read, and return the outcomes of both."""
+        writes = [request for request in requests if not request.reads]
+        outcomes: list[Outcome] = []
+        if deferred or writes or ending:
+            last = self._store.leave if ending else None
+            outcomes, lost = write(self._store, db, deferred, writes, last)
+            self._store.check_durable()
+            if lost is not None:
+                self._lose(lost, reported=bool(requests))  # before `_written`: see the class
+            self._written(len(deferred))
+        reads = [request for request in requests if request.reads]
+        return outcomes + [read(self._store, db, request) for request in reads]
 
-    def _at_once(
-        self,
-        db: sqlite3.Connection,
-        owed: list[_Work],
-        requests: list[_Request],
-        last: list[_Work],
-    ) -> list[_Outcome]:
-        with self._transaction(db):
-            for work in owed:
-                work(db)
-            outcomes = [_Outcome(future, work(db), None) for work, future in requests]
-            for work in last:
-                work(db)
-        return outcomes
+    def _written(self, count: int) -> None:
+        for _ in range(count):
+            _ = self._deferred.popleft()
+        self._due = None
 
-    def _one_by_one(
-        self,
-        db: sqlite3.Connection,
-        owed: list[_Work],
-        requests: list[_Request],
-        last: list[_Work],
-    ) -> list[_Outcome]:
-        broken: JournalError | None = None
-        outcomes: list[_Outcome] = []
-        with self._transaction(db):
-            for work in owed:
-                _, failed = self._try(db, work)
-                if isinstance(failed, JournalUnavailable):
-                    raise failed  # for now: it is tried again
-                broken = broken or failed
-            for work, future in requests:
-                done = (None, _again(broken)) if broken else self._try(db, work)
-                outcomes.append(_Outcome(future, *done))
-            for work in last:
-                _ = self._try(db, work)
-        if broken is not None:
-            self._break(broken, told=bool(requests))
-        return outcomes
+    def _fail(
+        self, failed: JournalError, deferred: list[Deferred], *, ending: bool, reported: bool
+    ) -> None:
+        """Nothing was written: keep what is deferred for later, if there is a later."""
+        self._due = time.monotonic() + _RETRY_DELAY if deferred else None
+        commits = sum(1 for _, is_commit in deferred if is_commit)
+        if ending and commits:
+            reason = f"{commits} commits were not written, and will be undone: {failed.reason}"
+            self._lose(type(failed)(failed.journal, reason), reported=False)
+        elif deferred and isinstance(failed, LeaseLost):
+            if commits:
+                self._lose(failed, reported=reported)
+            self._written(len(deferred))
 
-    def _try(self, db: sqlite3.Connection, work: _Work) -> tuple[Any, JournalError | None]:
-        """Do one request behind a savepoint."""
-        before = self._store.position()
-        failed: JournalError | None = None
-        _ = db.execute("SAVEPOINT request")
-        try:
-            result = work(db)
-        except Exception as error:
-            if not db.in_transaction:
-                raise  # the disk is full or broken: nothing of the transaction is there
-            _ = db.execute("ROLLBACK TO request")
-            self._store.take_back(before)
-            result, failed = None, self._store.explain(error)
-        _ = db.execute("RELEASE request")
-        return result, failed
-
-    @contextlib.contextmanager
-    def _transaction(self, db: sqlite3.Connection) -> Generator[None, None, None]:
-        """End what `Store.lock` has begun."""
-        try:
-            self._store.begin(db)
-            yield
-            _ = db.execute("COMMIT")
-        except BaseException:
-            self._store.take_back(0)
-            if db.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    _ = db.execute("ROLLBACK")
-            raise
+    def _lose(self, failed: JournalError, *, reported: bool) -> None:
+        self._lost, self._reported = failed, reported
 
     def _tidy(self, db: sqlite3.Connection) -> None:
         """Do the housekeeping that is due; what was asked for does not depend on it."""
         try:
-            if self._store.is_untidy(db):
-                self._store.lock(db)
-                with self._transaction(db):
-                    self._store.tidy(db)
-        except Exception as error:  # noqa: BLE001  # it may go better the next time
+            with forks.inside():
+                if self._store.is_untidy(db):
+                    self._store.lock(db)
+                    with transaction(self._store, db):
+                        self._store.tidy(db)
+        except Exception as error:  # noqa: BLE001  # it may succeed the next time
             _log.warning("housekeeping failed: %s", self._store.explain(error))
 
 
@@ -410,24 +342,17 @@ def _nothing(_: sqlite3.Connection) -> None:
     pass
 
 
-def _again(error: JournalError) -> JournalError:
-    """Give an error that can be raised anew, without the history of the first time."""
-    made = type(error)(error.journal, error.reason)
-    made.__cause__ = error.__cause__
-    return made
-
-
-def _tell(outcomes: list[_Outcome]) -> None:
-    """Wake those who wait, each loop once."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+def _deliver(outcomes: list[Outcome]) -> None:
+    """Resolve the futures in their loops, with one call for each loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
     for outcome in outcomes:
         loops.setdefault(outcome.future.get_loop(), []).append(outcome)
-    for loop, its in loops.items():
+    for loop, own in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            _ = loop.call_soon_threadsafe(_settle, its)
+            _ = loop.call_soon_threadsafe(_resolve, own)
 
 
-def _settle(outcomes: list[_Outcome]) -> None:
+def _resolve(outcomes: list[Outcome]) -> None:
     for future, result, failed in outcomes:
         if future.done():
             continue  # cancelled

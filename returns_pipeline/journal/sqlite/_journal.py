@@ -1,7 +1,9 @@
 """`SqliteJournal`: undo actions in a file, durable before their effects.
 
-One thread writes (`group_commit`), in the statements of `sqlite_store`. Who has a saga open holds
-a lock on a file beside the journal as long as it lives (`owners`).
+The face of the folder. One thread writes (`_group_commit`), many requests to a transaction
+(`_transaction`), into one file (`_store`): the statements of scopes are in `_ledger`, those of
+recovery in `_claims`. A process that has the journal open holds a lock beside it for as long as it
+lives (`_owner_locks`).
 """
 
 from __future__ import annotations
@@ -11,24 +13,24 @@ import contextlib
 import logging
 import math
 import os
-import time
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TypeVar
 
+from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
-from returns_pipeline.errors import InvalidArgument, JournalError
+from returns_pipeline.compensation.protocol import Intent, StoredSaga
+from returns_pipeline.errors import InvalidArgument, JournalError, JournalUnavailable
 from returns_pipeline.journal._arguments import encode_arguments
+from returns_pipeline.journal._face import ActionChange, JournalFace
+from returns_pipeline.journal.sqlite import _owner_locks as owner_locks
+from returns_pipeline.journal.sqlite._claims import SagaUnreadable
 from returns_pipeline.journal.sqlite._group_commit import GroupCommit
-from returns_pipeline.journal.sqlite._store import SagaUnreadable, SqliteStore, inspect
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Awaitable, Callable, Sequence
-    from collections.abc import Set as AbstractSet
-    from types import TracebackType
-
-    from returns_pipeline.compensation.protocol import Intent, StoredSaga
+from returns_pipeline.journal.sqlite._inspect import inspect
+from returns_pipeline.journal.sqlite._store import SqliteStore
 
 __all__ = ["SqliteJournal"]
 
@@ -37,20 +39,35 @@ T = TypeVar("T")
 _log = logging.getLogger("returns_pipeline")
 
 
-class SqliteJournal:
+class SqliteJournal(JournalFace):
     """Keeps undo actions in an SQLite file.
 
-    Write-ahead logging with ``synchronous=FULL``: what `CompensationScope.register` has put on
-    record survives the end of the process and of the machine. Requests that come together share
-    one flush to the disk. The file may be shared by any number of processes on one machine; it
-    must not be on a network file system, and it must be a file of its own. When it is removed or
-    replaced, what was on record there is still undone by the processes that have it open, and they
+    The file has a write-ahead log with ``synchronous=FULL``: what `CompensationScope.register` has
+    put on record survives the end of the process and of the machine. Requests that arrive together
+    share one flush to the disk ("group commit"). Any number of processes on one machine may share
+    the file. It must not be on a network file system, and it must hold nothing else. If it is
+    removed or replaced, the processes that have it open still undo what is on record there, and
     accept nothing more until they open it anew.
 
-    ``async with SqliteJournal(path) as journal`` opens it at once and closes it; without, it is
-    opened by the first request and closed with the process. A child process made by fork may not
-    use it, and does not keep it open. It may open the file anew, unless the file was open when it
-    was forked and all others have closed it since: its SQLite takes it for open.
+    ``async with SqliteJournal(path) as journal`` opens it at once, and closes it. Otherwise the
+    first request opens it, and the end of the process closes it.
+
+    **Processes.** While a process has the journal open, no other takes over what it has open there,
+    whether it is busy, stopped or unreachable. When it ends, by ``kill -9`` too, others may at
+    once. On Linux a process may copy or read the files of its own journal, for a backup say. On
+    macOS and the BSDs it must not, as long as it has the journal open: there, closing any
+    descriptor of an SQLite file releases SQLite's locks on it. Back up from another process.
+    Windows lacks these locks altogether; use `PostgresJournal` there.
+
+    **Fork.** A journal that is made before a fork, and not opened, works in the child: make it in
+    the module that gunicorn preloads, or Celery imports before it forks its pool. A file that was
+    open at the fork is refused in the child, under this object and any other: open it after the
+    fork, close it before, or start children by ``multiprocessing.get_context("spawn")`` (or
+    ``"forkserver"``). The fork itself waits for the transaction that is under way.
+
+    **Users.** The file is readable and writable for its owner alone, unless ``mode`` says
+    otherwise. The files beside it get its mode and group, so that with ``mode=0o660`` a second user
+    of the group can recover.
 
     When is a commit durable?
 
@@ -59,7 +76,7 @@ class SqliteJournal:
     2. With ``lazy_commits=True`` a commit returns at once. Its record rides with the next request,
        the intent of the next window for instance, and is written by itself if none comes within
        0.05 seconds: a window waits for the disk once. It is durable when `flush` returns, when
-       `StepContext.run` gives its result, when ``async with`` of a scope or context ends without
+       `StepContext.run` returns its result, when ``async with`` of a scope or context ends without
        an exception, and when `close` returns. Acknowledge a source after one of these, and not
        before. If the process dies earlier, the window is undone by `recover`, and its source
        delivers it again.
@@ -67,65 +84,64 @@ class SqliteJournal:
     A lazy commit that cannot be written is not lost in silence. While the disk is full or the file
     locked it is tried again, with each request and each second; requests and `flush` raise
     `JournalUnavailable` meanwhile. If it never can be written, because another process has taken
-    the window over (`LeaseLost`) or the file is damaged (`JournalCorrupt`), that is raised by
-    every request and `flush` from then on, until the journal is closed.
+    the window over (`LeaseLost`) or the file is damaged (`JournalCorrupt`), every request and
+    `flush` raises that from then on, until the journal is closed and used again.
 
     Args:
         path: The file; made if it is not there. Files beside it begin with its name.
+        mode: Permissions of a file that is made here.
         retention: Seconds that an action which was undone stays listed, 0 or more. What is stuck
             or deferred stays for ever.
         patience: Seconds to wait for another process that writes, 0 or more.
         lazy_commits: Whether a commit returns before it is durable.
 
     Raises:
-        InvalidArgument: At the call, if a time is out of range, or ``path`` is ":memory:".
+        InvalidArgument: At the call, if an argument is out of range, or ``path`` is ":memory:".
+        JournalUnavailable: At the call, on a platform without the file locks of POSIX.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
-        retention: float = 30 * 86_400.0,
-        patience: float = 10.0,
+        mode: int = 0o600,
+        retention: checks.Seconds = 30 * 86_400.0,
+        patience: checks.Seconds = 10.0,
         lazy_commits: bool = False,
     ) -> None:
-        for name, seconds in (("retention", retention), ("patience", patience)):
-            if not seconds >= 0:
-                raise InvalidArgument(f"{name} must be 0 seconds or more, not {seconds!r}")
-        if patience == math.inf:
-            raise InvalidArgument("patience must be finite")
         if os.fspath(path) == ":memory:":
             # SQLite would take it for no file at all, and we for a file of this name.
             raise InvalidArgument("a journal in memory would end with its process: give a file")
         self._path = Path(path).absolute()
-        self._patience = patience
-        self._lazy = lazy_commits
-        self._store = SqliteStore(self._path, retention=retention, patience=patience)
+        self._patience = checks.seconds("patience", patience, zero=True, finite=True)
+        if checks.count("mode", mode, least=0) & ~0o777 or mode & 0o600 != 0o600:
+            raise InvalidArgument(f"mode must be permissions with 0o600 among them, not {mode:#o}")
+        if not owner_locks.is_supported():
+            raise JournalUnavailable(
+                str(self._path),
+                "SqliteJournal needs the file locks of POSIX, which this platform lacks: "
+                "use PostgresJournal",
+            )
+        self._store = SqliteStore(
+            self._path,
+            mode=mode,
+            retention=checks.seconds("retention", retention, zero=True),
+            patience=self._patience,
+        )
         self._writer = GroupCommit(f"journal {self._path.name}", self._store)
+        self._lazy = lazy_commits
+        super().__init__(_Changes(self._writer, self._store))
 
     def __str__(self) -> str:
         return str(self._path)
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._do(_check)
-        except BaseException:
-            await self.close()  # there is no exit from what was not entered
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
+    async def _open(self) -> None:
+        await self._do(_look)
 
     async def close(self) -> None:
-        """Write what is waiting, stop the thread and give the lock back.
+        """Write what is waiting, stop the thread and release the lock.
 
-        What this journal has open may from then on be recovered by others.
+        Others may from then on recover what this journal has open. It can be used again.
 
         Cancel safety: a cancellation is raised when it is closed.
 
@@ -141,159 +157,131 @@ class SqliteJournal:
         Raises:
             JournalError: They are not; see `SqliteJournal` for whether they may still be.
         """
-        await self._writer.settle()
+        await self._writer.flush()
 
     # For scopes.
 
     def record(self, intent: Intent, /) -> Awaitable[None]:
         """Put an action on record: see `Journal`."""
         work = partial(self._store.insert, intent, encode_arguments(intent))
-        return self._writer.do_whole(work)
+        return self._writer.do_shielded(work)
 
     def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
         """Commit: see `Journal`, and `SqliteJournal` for when it is durable."""
-        work = partial(self._store.delete, list(ids))
+        work = partial(self._store.ledger.delete, list(ids))
         if not self._lazy:
-            return self._writer.do_whole(work)
-        self._writer.owe(work)
+            return self._writer.do_shielded(work)
+        self._writer.defer(work)
         done: ShieldedFuture[None] = ShieldedFuture()
         done.future.set_result(None)
         return done
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Put actions into another saga: see `Journal`."""
-        self._writer.owe(partial(self._store.move, list(ids), saga, name, prefix))
-
-    def mark(self, action: str, /) -> _Mark:
-        """Give the record of an action."""
-        return _Mark(self, action)
+        self._writer.defer(partial(self._store.ledger.move, list(ids), saga, name, prefix))
 
     # For recovery.
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
         """Take over the newest saga of a dead owner: see `recover`.
 
-        One that cannot be read is passed over as long as there are others.
+        A saga that cannot be read is passed over as long as there are others. When there is nothing
+        to claim, a part of what is out of date is dropped.
 
         Cancel safety: what was taken over meanwhile is released.
 
         Raises:
-            JournalCorrupt: Only such are left.
+            JournalCorrupt: Only sagas that cannot be read are left.
         """
-        work = partial(self._store.claim, frozenset(besides))
+        claims, skipped = self._store.claims, frozenset(besides)
+        candidates: float = math.inf
         while True:
+            if claims.must_look():
+                before = candidates
+                look = partial(claims.look, skipped)
+                candidates = await self._writer.do(look, reads=True)
+                if not 0 < candidates < before:  # none, or the same ones are again not to be had
+                    claims.end_round()
+                    await self._do(self._store.tidy)
+                    return None
             try:
-                saga, cancelled = await shielded(self._writer.do_whole(work))
+                work = partial(claims.claim, skipped)
+                saga, cancelled = await shielded(self._writer.do_shielded(work))
             except SagaUnreadable as error:
                 _log.error("%s", error)  # and those that can be read do not wait for it
                 continue
-            if cancelled is None:
-                return saga
-            if saga is not None:
-                with contextlib.suppress(JournalError):  # it is claimed again by this journal then
+            if saga is not None and cancelled is not None:
+                with contextlib.suppress(JournalError):  # then it is released later
                     await self.release(saga.id)
-            raise cancelled
+            if cancelled is not None:
+                raise cancelled
+            if saga is not None:
+                return saga
 
     async def release(self, saga: str) -> None:
-        """Let go of a saga.
+        """Give a saga up: any process may claim it.
 
-        If that cannot be written, others may have it when this process has ended, and `claim`
-        of this journal at once.
+        If that cannot be written now, it is written as soon as it can be.
         """
+        work = partial(self._store.claims.release, saga)
         try:
-            await self._do(partial(self._store.release, saga))
-        except JournalError:
-            self._store.abandoned.add(saga)
+            await self._do(work)
+        except JournalUnavailable:
+            with contextlib.suppress(JournalError):  # it is being closed, which releases all
+                self._writer.defer(work, is_commit=False)
             raise
-
-    async def defer(self, action: str, reason: str) -> None:
-        """Note that an action waits for a process that knows it."""
-        await self.change(action, "state = 'deferred', error = ?", _brief_text(reason))
-
-    async def postpone(self, action: str, error: object, until: float) -> None:
-        """Note that an attempt failed, and when the next may begin."""
-        await self.change(action, "error = ?, next_attempt = ?", _brief(error), until)
-
-    async def change(self, action: str, what: str, *values: object) -> None:
-        """Change a few columns of an action, if this process has it."""
-        await self._do(partial(self._store.change, action, what, values))
-
-    def change_whole(self, action: str, what: str, *values: object) -> ShieldedFuture[None]:
-        """Do so; who is cancelled meanwhile is told when it is done."""
-        return self._writer.do_whole(partial(self._store.change, action, what, values))
 
     # For people.
 
     async def sagas(self) -> list[StoredSaga]:
         """List what is on record, the newest first.
 
-        It only looks: it takes no lock, makes no file, does not wait for other processes that
-        write, and may be asked of a journal that is not open, or that this process could not
-        write to. What this journal itself has still to write comes first.
+        This only looks: it takes no lock, makes no file, needs no permission to write, does not
+        wait for other processes that write, and works on a journal that is not open. What this
+        journal itself has still to write comes first.
 
         Raises:
             JournalUnavailable: There is no such file, or it cannot be read.
-            JournalCorrupt: It makes no sense.
+            JournalCorrupt: What it holds makes no sense.
         """
-        with contextlib.suppress(JournalError):  # who waits for it is told; here it is shown
+        with contextlib.suppress(JournalError):  # the next request raises it; here it is shown
             await self.flush()
         return await asyncio.to_thread(inspect, self._path, self._patience)
 
     async def retry(self, saga: str) -> int:
-        """Let actions of a saga that are stuck or deferred be tried again; give how many.
+        """Have actions of a saga that are stuck or deferred tried again; return how many.
 
         The next `recover` takes them, also while their owner lives, which has given up those that
         are stuck: they become a saga of their own then. What a living owner has pending or
         deferred is its own business, and is left alone.
         """
-        return await self._do(partial(self._store.retry, saga))
+        return await self._do(partial(self._store.claims.retry, saga))
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Give up the actions of a saga that are stuck or deferred; give how many.
+        """Give up the actions of a saga that are stuck or deferred; return how many.
 
         They stay listed as done, with the reason, as long as those that were undone. What a living
         owner has pending or deferred is left alone.
         """
-        return await self._do(partial(self._store.discard, saga, reason))
+        return await self._do(partial(self._store.claims.discard, saga, reason))
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._writer.do(work)
 
 
-class _Mark:
-    """The record of one action, for a rollback."""
+class _Changes:
+    """Writes what becomes of single actions."""
 
-    __slots__ = ("_action", "_journal")
+    def __init__(self, writer: GroupCommit, store: SqliteStore) -> None:
+        self._writer = writer
+        self._store = store
 
-    def __init__(self, journal: SqliteJournal, action: str) -> None:
-        self._journal = journal
-        self._action = action
+    async def change(self, action: str, change: ActionChange, /) -> None:
+        await self._writer.do(partial(self._store.ledger.change, action, change))
 
-    async def begin(self) -> None:
-        """Count the attempt; if it cannot be, it does not begin."""
-        await self._journal.change(self._action, "attempts = attempts + 1")
-
-    def done(self) -> Awaitable[None]:
-        """Note that it is undone."""
-        return self._journal.change_whole(self._action, "state = 'done', ended = ?", time.time())
-
-    async def give_up(self, error: object) -> None:
-        """Park it until somebody says otherwise."""
-        await self._journal.change(self._action, "state = 'stuck', error = ?", _brief(error))
+    def change_shielded(self, action: str, change: ActionChange, /) -> Awaitable[None]:
+        return self._writer.do_shielded(partial(self._store.ledger.change, action, change))
 
 
-def _brief(error: object) -> str:
-    """Show an error in so many words, whatever its own ``repr()`` does."""
-    try:
-        text = repr(error)
-    except Exception:  # noqa: BLE001
-        text = object.__repr__(error)
-    return _brief_text(text)
-
-
-def _brief_text(text: str) -> str:
-    return text[:1000].encode(errors="backslashreplace").decode()
-
-
-def _check(db: sqlite3.Connection) -> None:
+def _look(db: sqlite3.Connection) -> None:
     _ = db.execute("SELECT 1 FROM saga").fetchone()

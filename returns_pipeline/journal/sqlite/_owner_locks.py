@@ -1,104 +1,126 @@
-"""Who is alive: an owner holds a lock on a file of its own as long as its process lives.
+"""Who is alive: each owner holds a lock on a file of its own for as long as its process lives.
 
-The kernel lets go of the lock when the process ends, in whatever way, and at no other time: no
-clock is involved, a stopped process is not taken for a dead one, and a number that the system
-gives to a new process means nothing. A child process made by fork does not inherit the lock.
+The kernel releases the lock when the process ends, in whatever way, and at no other time. No clock
+is involved, a stopped process is not taken for a dead one, and a reused process number means
+nothing.
+
+The lock is that of ``flock``. It belongs to the *open file*, not to the process, as ``F_OFD_SETLK``
+does on Linux; ``flock`` has the same rule on macOS and the BSDs, which lack the former. A record
+lock of POSIX would belong to the process: a backup made inside the process, which opens the lock
+file, reads it and closes it, would release it, and a living owner would be taken for dead.
+
+A forked child inherits the open file, and with it a part in the lock. It closes its copy at once,
+or its parent would seem to live for as long as the child does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import threading
+import stat
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from returns_pipeline.journal.sqlite import _forks as forks
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    import fcntl
+else:
+    try:
+        import fcntl
+    except ImportError:  # Windows: `SqliteJournal` refuses to be made there
+        fcntl = None
 
-__all__ = ["forks", "give_back", "lives", "remove", "take"]
+__all__ = ["OwnerLock", "is_alive", "is_supported", "lock_path", "remove", "share_access"]
 
-# Paths of the lock files that this process holds. A second descriptor for one of them must never
-# be opened here: closing it would let go of the lock (POSIX). Also, a process never conflicts with
-# itself, so a lock cannot tell that an owner lives in this very process.
-_held: dict[str, int] = {}
-_held_guard = threading.Lock()
-_forks = 0  # how many lie between the first process and this one
-
-
-def forks() -> int:
-    """Tell this process from those it was forked from, and those it forks."""
-    return _forks
+# Descriptors of the locks that this process holds, for a forked child to close.
+_held: set[int] = set()
 
 
-def take(path: Path) -> None:
-    """Make the file and hold its lock until `give_back`, or until the process ends.
+def is_supported() -> bool:
+    """Return whether this platform has the locks of POSIX."""
+    return sys.modules.get("fcntl") is not None
+
+
+def lock_path(journal: Path, owner: str) -> Path:
+    """Return the file that an owner of a journal has locked."""
+    return journal.with_name(f"{journal.name}-owner-{owner}")
+
+
+class OwnerLock:
+    """The lock of one owner, from its creation to `release`.
+
+    Args:
+        journal: The file of the journal. The lock file gets its mode and group, so that every user
+            who can write to the journal can see whether this owner lives.
+        owner: The id of the owner.
 
     Raises:
-        OSError: The file cannot be made, or not be locked.
+        OSError: The file cannot be made or locked.
     """
-    with _held_guard:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __init__(self, journal: Path, owner: str) -> None:
+        self._path = lock_path(journal, owner)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Locked before others may open it: they would find it free, and its owner dead.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            share_access(self._path, journal.stat())
         except OSError:  # the kernel is out of locks, perhaps
-            remove(path)
-            os.close(descriptor)
+            remove(self._path)
+            os.close(self._descriptor)
             raise
-        _held[str(path)] = descriptor
+        _held.add(self._descriptor)
+        self._forks = forks.forks()
+
+    def release(self) -> None:
+        """Remove the file and release its lock. In a forked child this does nothing."""
+        if self._forks == forks.forks():
+            remove(self._path)  # first: from now on nobody can find it free but undeleted
+            _held.discard(self._descriptor)
+            os.close(self._descriptor)
 
 
-def give_back(path: Path) -> None:
-    """Remove the file and let go of its lock, if this process holds it."""
-    with _held_guard:
-        descriptor = _held.pop(str(path), None)
-        if descriptor is not None:
-            remove(path)
-            os.close(descriptor)
-
-
-def lives(path: Path) -> bool:
-    """Say whether the owner of this file is there; if that cannot be seen, it is."""
-    with _held_guard:
-        if _is_held(path):
-            return True
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        except OSError:  # another user's, perhaps: who cannot be asked is not robbed
-            return True
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
-
-
-def _is_held(path: Path) -> bool:
-    """Say whether this process holds it, by this name or another: a directory may be moved."""
-    if str(path) in _held:
+def is_alive(path: Path) -> bool:
+    """Return whether the owner of this lock file lives; if that cannot be seen, it does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's, perhaps: what cannot be seen must not be taken over
         return True
-    with contextlib.suppress(OSError):
-        found = path.stat()
-        return any(os.path.samestat(found, os.fstat(held)) for held in _held.values())
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
     return False
 
 
 def remove(path: Path) -> None:
-    """Remove the file of an owner that is dead."""
+    """Remove the lock file of an owner that is dead, or about to be."""
     with contextlib.suppress(OSError):
         path.unlink()
 
 
-def _forget() -> None:
-    """Begin as a child process: nothing of its parent's is held."""
-    global _held_guard, _forks  # noqa: PLW0603  # the process's own
-    _held_guard = threading.Lock()  # another thread of the parent may have held it
+def share_access(path: Path, like: os.stat_result) -> None:
+    """Give a file beside the journal the journal's mode and group, as far as this user may."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        if found.st_gid != like.st_gid:
+            os.chown(path, -1, like.st_gid)
+        if stat.S_IMODE(found.st_mode) != stat.S_IMODE(like.st_mode):
+            path.chmod(stat.S_IMODE(like.st_mode))
+
+
+def _close_inherited() -> None:
+    """Leave the locks to the parent: see the module."""
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
     _held.clear()
-    _forks += 1
 
 
-os.register_at_fork(after_in_child=_forget)
+forks.after_fork_in_child(_close_inherited)

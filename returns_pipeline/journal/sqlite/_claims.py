@@ -1,0 +1,199 @@
+"""The statements of recovery and of people: who takes over what, inside a transaction."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from functools import partial
+from uuid import uuid4
+
+from returns_pipeline.compensation.protocol import StoredAction, StoredSaga
+from returns_pipeline.errors import JournalCorrupt
+from returns_pipeline.journal._face import discard_reason
+from returns_pipeline.journal.sqlite._leases import Leases
+from returns_pipeline.journal.sqlite._schema import OPEN, actions_of, explained
+
+__all__ = ["Claims", "SagaUnreadable"]
+
+# Seconds for which a list of candidates is used, and how long it is at most. To make it costs time
+# in proportion to all that is open, so it must not be made for each claim.
+_FRESH = 1.0
+_MOST_CANDIDATES = 10_000
+
+
+class SagaUnreadable(JournalCorrupt):
+    """A saga lies on a damaged page. Nothing more can be written in the same transaction."""
+
+
+class Claims:
+    """Takes sagas over from the dead, and gives them back.
+
+    A claim has two halves. `look` lists candidates without a transaction that writes, so that other
+    processes may write meanwhile however much is open. `claim` takes the first of them that is
+    still to be had, which costs the same however many there are.
+
+    Args:
+        leases: What this process owns.
+    """
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._candidates: list[str] = []  # ids of sagas, the newest last
+        self._looked = -math.inf
+        self._unreadable: set[str] = set()  # found to be so by the claims of this round
+
+    def must_look(self) -> bool:
+        """Return whether there is no list of candidates, or only an old one."""
+        return not self._candidates or time.monotonic() - self._looked > _FRESH
+
+    def look(self, besides: frozenset[str], db: sqlite3.Connection) -> int:
+        """List the newest sagas of the dead that have something to do; return how many.
+
+        The query begins at what is open, by a partial index: what is done costs nothing, however
+        much of it is kept.
+        """
+        alive: dict[str, bool] = {self._leases.owner: True}
+        found: list[str] = []
+        rows = db.execute(
+            f"SELECT saga.id, owner FROM (SELECT DISTINCT saga FROM action WHERE {OPEN}) AS o "
+            "JOIN saga ON saga.id = o.saga ORDER BY number DESC"
+        )
+        for saga, owner in rows:
+            if saga in besides or saga in self._unreadable:
+                continue
+            if owner not in alive:
+                alive[owner] = self._leases.is_alive(owner)
+            if not alive[owner]:
+                found.append(saga)
+                if len(found) == _MOST_CANDIDATES:
+                    break
+        rows.close()
+        self._candidates = found[::-1]
+        self._looked = time.monotonic()
+        return len(found)
+
+    def claim(self, besides: frozenset[str], db: sqlite3.Connection) -> StoredSaga | None:
+        """Take over the newest candidate that is still to be had.
+
+        Raises:
+            SagaUnreadable: One was in the way. Asking again passes it over.
+        """
+        while self._candidates:
+            saga = self._candidates.pop()
+            self._leases.on_undo(partial(self._candidates.append, saga))
+            if saga in besides or saga in self._unreadable:
+                continue
+            found = db.execute(
+                "SELECT number, name, began, owner, epoch FROM saga WHERE id = ?", (saga,)
+            ).fetchone()
+            if found is None:
+                continue  # another process has claimed, undone and dropped it
+            number, name, began, owner, epoch = found
+            if owner == self._leases.owner or self._leases.is_alive(owner):
+                continue
+            actions = self._read(db, saga)
+            if not any(action.state in {"pending", "deferred"} for action in actions):
+                continue
+            if self._leases.is_known(saga):
+                saga, actions = self._rename(db, saga)
+            _ = db.execute(
+                "UPDATE saga SET owner = ?, epoch = ? WHERE number = ?",
+                (self._leases.owner, epoch + 1, number),
+            )
+            self._leases.remove_owner(db, owner)
+            self._leases.keep(saga, epoch + 1)
+            return StoredSaga(saga, name, began, self._leases.owner, True, actions)
+        return None
+
+    def end_round(self) -> None:
+        """Note that there is nothing more to claim.
+
+        Raises:
+            JournalCorrupt: Sagas were passed over, because they cannot be read.
+        """
+        if self._unreadable:
+            names = ", ".join(sorted(self._unreadable))
+            self._unreadable.clear()
+            raise JournalCorrupt(str(self._leases), f"sagas cannot be read: {names}")
+
+    def _read(self, db: sqlite3.Connection, saga: str) -> tuple[StoredAction, ...]:
+        try:
+            return actions_of(db, saga)
+        except sqlite3.DatabaseError as error:
+            if not isinstance(explained(error, str(self._leases)), JournalCorrupt):
+                raise
+            self._unreadable.add(saga)
+            raise SagaUnreadable(str(self._leases), f"saga {saga} cannot be read") from error
+
+    def _rename(self, db: sqlite3.Connection, saga: str) -> tuple[str, tuple[StoredAction, ...]]:
+        """Give a saga, and its actions, other ids.
+
+        A scope of this process may still have it under the old ids, from before the journal was
+        closed. What belongs to the recovery from now on must not become the scope's again.
+        """
+        new = uuid4().hex
+        _ = db.execute("UPDATE saga SET id = ? WHERE id = ?", (new, saga))
+        what = "UPDATE action SET saga = ?, id = id || ? WHERE saga = ?"
+        _ = db.execute(what, (new, f".{new}", saga))
+        return new, actions_of(db, new)
+
+    def release(self, saga: str, db: sqlite3.Connection) -> None:
+        """Give a saga up: any process may claim it.
+
+        Raises:
+            LeaseLost: Another process has claimed it already.
+        """
+        self._leases.check(db, saga)
+        _ = db.execute("UPDATE saga SET owner = '', epoch = epoch + 1 WHERE id = ?", (saga,))
+        self._leases.drop(saga)
+
+    def release_all(self, db: sqlite3.Connection) -> None:
+        """Give up all that is open here, before the journal is closed.
+
+        What is settled keeps the name of its owner: to change it would take as long as there are
+        sagas that were ever rolled back.
+        """
+        _ = db.execute(
+            "UPDATE saga SET owner = '', epoch = epoch + 1 WHERE owner = ? "
+            f"AND id IN (SELECT DISTINCT saga FROM action WHERE {OPEN})",
+            (self._leases.owner,),
+        )
+
+    # For people.
+
+    def retry(self, saga: str, db: sqlite3.Connection) -> int:
+        """Have actions that were given up tried again: see `SqliteJournal.retry`."""
+        alive, states = self._given_up(db, saga)
+        into = uuid4().hex if alive else saga
+        count = db.execute(
+            "UPDATE action SET state = 'pending', attempts = 0, next_attempt = 0, saga = ? "
+            f"WHERE saga = ? AND state IN ({states})",
+            (into, saga),
+        ).rowcount
+        if alive and count:
+            _ = db.execute(
+                "INSERT INTO saga (id, name, began, owner, epoch) "
+                "SELECT ?, name, began, '', 1 FROM saga WHERE id = ?",
+                (into, saga),
+            )
+        return count
+
+    def discard(self, saga: str, reason: str, db: sqlite3.Connection) -> int:
+        """Never try actions that were given up again: see `SqliteJournal.discard`."""
+        _, states = self._given_up(db, saga)
+        return db.execute(
+            "UPDATE action SET state = 'done', error = ?, ended = ? "
+            f"WHERE saga = ? AND state IN ({states})",
+            (discard_reason(reason), time.time(), saga),
+        ).rowcount
+
+    def _given_up(self, db: sqlite3.Connection, saga: str) -> tuple[bool, str]:
+        """Return whether a living owner has the saga, and the states of actions nobody works on.
+
+        A recoverer that lives may be about to go on with a deferred action, or with those before
+        it. It never touches a stuck one again.
+        """
+        row = db.execute("SELECT owner FROM saga WHERE id = ?", (saga,)).fetchone()
+        alive = row is not None and self._leases.is_alive(row[0])
+        return alive, "'stuck'" if alive else "'stuck', 'deferred'"

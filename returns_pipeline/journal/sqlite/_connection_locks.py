@@ -1,0 +1,167 @@
+"""Locks that a connection holds beside SQLite's own, and that a copy of the file does not release.
+
+SQLite locks by POSIX record locks, which belong to the process: when *any* descriptor of a file
+is closed, the process loses all its locks on that file. A backup, a checksum or a tar inside the
+process is enough. Another process that closes the journal then takes itself for the last user and
+removes the write-ahead log, into which this one goes on to write; or two processes write at once.
+
+So each connection takes the same locks again, and one of its own for writing, by ``F_OFD_SETLK``:
+these belong to the open file. They stand in the same table of the kernel as SQLite's, so every
+SQLite respects them, whatever its version.
+
+Their descriptors obey one rule: **none is closed while this process has the file open in another
+way**, because closing it would do what this module is there to prevent, to a connection that a
+user has made, say. They are kept for the next connection instead, so there are no more of them
+than there were connections at once.
+
+Where the platform has no such locks (macOS, the BSDs) this module does nothing, and no code of the
+process may open the journal or the files beside it: `SqliteJournal` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from returns_pipeline.journal.sqlite import _forks as forks
+
+if TYPE_CHECKING:
+    import fcntl
+else:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        fcntl = None
+
+__all__ = ["ConnectionLocks"]
+
+# ``None`` where the platform has no locks of the open file.
+_SET: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
+
+# First byte and number of bytes. Those of SQLite are fixed by its file format, and all its versions
+# rely on them: the lock on the file that is shared by all connections in WAL mode (os.h,
+# SHARED_FIRST), by which the last connection knows that it is the last; and the lock on the index
+# of the log that is shared by all (os_unix.c, UNIX_SHM_DMS), by which the first knows that.
+_CONNECTED: Final = (0x40000000 + 2, 510)
+_INDEXED: Final = (128, 1)
+# Ours, after all those of SQLite: held by the one connection that is in a transaction.
+_WRITING: Final = (0x40000000 + 1024, 1)
+
+_guard = threading.Lock()
+_idle: dict[forks.FileId, list[int]] = {}  # descriptors in no connection's use
+_known: set[int] = set()  # all descriptors, for a forked child to close
+
+
+class ConnectionLocks:
+    """The locks of one connection. All methods are called in the one thread that has it."""
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        self._index: int | None = None
+
+    def hold(self, path: Path) -> None:
+        """Take part among the connections. SQLite must be connected already, in WAL mode.
+
+        Raises:
+            OSError: The kernel refuses.
+        """
+        if _SET is None:
+            return
+        self._file = _descriptor_of(path)
+        _lock(self._file, fcntl.F_RDLCK, _CONNECTED)
+        self._index = _descriptor_of(path.with_name(f"{path.name}-shm"))
+        _lock(self._index, fcntl.F_RDLCK, _INDEXED)
+
+    def try_to_write(self) -> bool:
+        """Take the lock for writing, if no other connection of any process has it."""
+        if self._file is None:
+            return True
+        try:
+            _lock(self._file, fcntl.F_WRLCK, _WRITING)
+        except BlockingIOError:
+            return False
+        return True
+
+    def stop_writing(self) -> None:
+        """Release the lock for writing."""
+        if self._file is not None:
+            _lock(self._file, fcntl.F_UNLCK, _WRITING)
+
+    def release(self) -> None:
+        """Release all, just before SQLite closes the connection, or it could not tidy up."""
+        for descriptor in (self._file, self._index):
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    _lock(descriptor, fcntl.F_UNLCK, (0, 0))  # to the end of the file
+
+    def put_back(self) -> None:
+        """Keep the descriptors for the next connection; SQLite has closed this one."""
+        for descriptor in (self._file, self._index):
+            if descriptor is not None:
+                _keep(descriptor)
+        self._file = self._index = None
+
+
+def _lock(descriptor: int, kind: int, part: tuple[int, int]) -> None:
+    """Set or release a lock of the open file, without waiting."""
+    first, count = part
+    # struct flock: l_type, l_whence, l_start, l_len, l_pid, which must be 0 here.
+    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0)
+    assert _SET is not None
+    _ = fcntl.fcntl(descriptor, _SET, request)
+
+
+def _descriptor_of(path: Path) -> int:
+    """Return a descriptor for the locks of one connection to this file, kept or new."""
+    file = forks.file_at(path)
+    with _guard:
+        if file is not None and _idle.get(file):
+            return _idle[file].pop()
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        _known.add(descriptor)
+        return descriptor
+
+
+def _keep(descriptor: int) -> None:
+    """Keep a descriptor for the next connection, or close it if nothing else has its file open."""
+    with _guard:
+        found = os.fstat(descriptor)
+        _idle.setdefault((found.st_dev, found.st_ino), []).append(descriptor)
+        used = _files_open_besides({kept for several in _idle.values() for kept in several})
+        for file in [file for file in _idle if file not in used]:
+            for unused in _idle.pop(file):
+                _known.discard(unused)
+                os.close(unused)
+
+
+def _files_open_besides(idle: set[int]) -> set[forks.FileId]:
+    """Return the files that this process has open by other descriptors than these."""
+    try:
+        names = [entry.name for entry in Path("/proc/self/fd").iterdir()]
+    except OSError:
+        return set(_idle)  # it cannot be seen, so it may be any of them
+    found: set[forks.FileId] = set()
+    for name in names:
+        if int(name) not in idle:
+            with contextlib.suppress(OSError):  # that of the listing itself, closed since
+                status = os.fstat(int(name))
+                found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _close_inherited() -> None:
+    """Leave the locks to the parent. The child has none that closing could release."""
+    global _guard  # noqa: PLW0603  # another thread of the parent may have held it
+    _guard = threading.Lock()
+    for descriptor in _known:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _known.clear()
+    _idle.clear()
+
+
+forks.after_fork_in_child(_close_inherited)

@@ -1,0 +1,125 @@
+"""Forgets what is over: actions undone long ago, sagas without actions, owners that died.
+
+Any process does it for all, a bounded part at a time, so that no other waits for it. Nothing that
+was asked for depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import sqlite3
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from returns_pipeline.journal.sqlite import _owner_locks as owner_locks
+from returns_pipeline.journal.sqlite._leases import Leases
+from returns_pipeline.journal.sqlite._schema import OPEN
+
+__all__ = ["Housekeeping"]
+
+# Seconds between two looks for what can be dropped, and how many rows of each kind are at a time.
+EVERY = 60.0
+AT_ONCE = 500
+
+_OWNER: Final = re.compile("[0-9a-f]{32}")
+
+
+class Housekeeping:
+    """Drops a bounded part of what is over, now and then. It runs in the writer's thread.
+
+    Sagas and owners are gone through in rounds of their ids, `AT_ONCE` of them at a time. So each
+    is looked at before long, and a look costs the same however many there are.
+
+    Args:
+        leases: What this process owns.
+        retention: Seconds that an action which was undone stays listed.
+    """
+
+    def __init__(self, leases: Leases, retention: float) -> None:
+        self._leases = leases
+        self._retention = retention
+        self._next = -math.inf
+        self._last_saga = -1  # where the round is: a number, and an id
+        self._last_owner = ""
+
+    def is_due(self, db: sqlite3.Connection) -> bool:
+        """Return whether there is something to drop. This looks once in `EVERY` seconds."""
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + EVERY
+        old = db.execute("SELECT 1 FROM action WHERE ended < ? LIMIT 1", (self._until(),))
+        if old.fetchone() or self._empty(db, self._part(db)) or self._dead_owners(db):
+            return True
+        self._go_on(db)
+        return False
+
+    def run(self, db: sqlite3.Connection) -> None:
+        """Drop a bounded part of what is over."""
+        expired = db.execute(
+            "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE ended < ? LIMIT ?) "
+            "RETURNING saga",
+            (self._until(), AT_ONCE),
+        ).fetchall()
+        sagas = {saga for (saga,) in expired}.union(self._part(db))
+        for saga in self._empty(db, sagas):
+            _ = db.execute("DELETE FROM saga WHERE id = ?", (saga,))
+            self._leases.drop(saga)
+        for owner in self._dead_owners(db):
+            self._leases.remove_owner(db, owner)
+        if len(expired) == AT_ONCE:
+            self._next = -math.inf  # there may be more
+
+    def _until(self) -> float:
+        return time.time() - self._retention
+
+    def _part(self, db: sqlite3.Connection) -> list[str]:
+        """Return the sagas that are looked at now in their round."""
+        part = "SELECT id FROM saga WHERE number > ? ORDER BY number LIMIT ?"
+        return [saga for (saga,) in db.execute(part, (self._last_saga, AT_ONCE))]
+
+    def _empty(self, db: sqlite3.Connection, sagas: Iterable[str]) -> list[str]:
+        """Return those without actions, into which no other process may still put some."""
+        found: list[str] = []
+        for saga in sagas:
+            row = db.execute(
+                "SELECT owner FROM saga WHERE id = ?1 "
+                f"AND NOT EXISTS (SELECT 1 FROM action WHERE saga = ?1 AND {OPEN}) AND NOT "
+                "EXISTS (SELECT 1 FROM action WHERE saga = ?1 AND state IN ('stuck', 'done'))",
+                (saga,),
+            ).fetchone()
+            if row and (row[0] == self._leases.owner or not self._leases.is_alive(row[0])):
+                found.append(saga)
+        return found
+
+    def _dead_owners(self, db: sqlite3.Connection) -> list[str]:
+        rows = db.execute(
+            "SELECT id FROM owner WHERE id > ? ORDER BY id LIMIT ?", (self._last_owner, AT_ONCE)
+        ).fetchall()
+        return [owner for (owner,) in rows if not self._leases.is_alive(owner)]
+
+    def _go_on(self, db: sqlite3.Connection) -> None:
+        """Go on to the next part of each round, or begin anew."""
+        part = "SELECT number FROM saga WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?"
+        row = db.execute(part, (self._last_saga, AT_ONCE - 1)).fetchone()
+        self._last_saga = -1 if row is None else row[0]
+        part = "SELECT id FROM owner WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+        row = db.execute(part, (self._last_owner, AT_ONCE - 1)).fetchone()
+        self._last_owner = "" if row is None else row[0]
+
+    def remove_strays(self, db: sqlite3.Connection) -> None:
+        """Remove the locks of owners that died before they were on record, or after they left.
+
+        In a transaction: no other owner begins meanwhile.
+        """
+        known = {owner for (owner,) in db.execute("SELECT id FROM owner")}
+        prefix = owner_locks.lock_path(self._leases.path, "").name
+        with contextlib.suppress(OSError):  # a directory that may not be listed
+            for file in self._leases.path.parent.iterdir():
+                of_us, _, owner = file.name.rpartition("-")
+                if f"{of_us}-" != prefix or not _OWNER.fullmatch(owner) or owner in known:
+                    continue
+                if not self._leases.is_alive(owner):
+                    owner_locks.remove(file)

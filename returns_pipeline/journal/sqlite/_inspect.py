@@ -1,0 +1,115 @@
+"""Looking at a journal without touching it: no lock is waited for, no file is made or changed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from returns_pipeline.compensation.protocol import StoredSaga
+from returns_pipeline.errors import JournalUnavailable
+from returns_pipeline.journal.sqlite import _forks as forks
+from returns_pipeline.journal.sqlite._busy import patiently
+from returns_pipeline.journal.sqlite._owner_locks import is_alive, lock_path
+from returns_pipeline.journal.sqlite._schema import (
+    actions_of,
+    explained,
+    primary_code,
+    readable,
+    version_of,
+)
+
+__all__ = ["INHERITED", "inspect"]
+
+INHERITED: Final = (
+    "it was open in the process that this one was forked from: close it there before the fork, or "
+    "start the child with 'spawn' or 'forkserver'"
+)
+
+
+def inspect(path: Path, patience: float) -> list[StoredSaga]:
+    """List what is on record, the newest first.
+
+    Raises:
+        JournalUnavailable: There is no file, or it cannot be read.
+        JournalCorrupt: It is no journal, or damaged.
+    """
+    if not path.is_file():
+        raise JournalUnavailable(str(path), "there is no such file")
+    if forks.is_inherited(path):
+        raise JournalUnavailable(str(path), INHERITED)
+    real = path.resolve()  # its log and the locks of owners are beside that
+    try:
+        with forks.inside():
+            return patiently(lambda: _look(real), patience)
+    except (sqlite3.Error, OSError) as error:
+        raise explained(error, str(path)) from error
+
+
+def _look(path: Path) -> list[StoredSaga]:
+    """Read in the one way that leaves no file, which depends on the files that there are."""
+    log, index = (path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))
+    if not log.exists():
+        before = path.stat()
+        # Nobody has it open: the file is all there is. Without this SQLite would make a log.
+        listed = _read(path, path, "immutable=1")
+        after = path.stat()
+        unchanged = (before.st_ino, before.st_size, before.st_mtime_ns) == (
+            after.st_ino,
+            after.st_size,
+            after.st_mtime_ns,
+        )
+        if unchanged and not log.exists():
+            return listed
+        # Another process has opened it meanwhile, so that there is a log now.
+    try:
+        if index.exists() or forks.is_open(path):
+            # Without this option SQLite would make an index where there is none.
+            return _read(path, path, "readonly_shm=1")
+    except sqlite3.OperationalError as error:
+        if primary_code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
+            raise
+        # What is open here must not be copied: not everywhere do locks outlive that.
+        if forks.is_open(path):
+            raise
+    return _read_copy(path)
+
+
+def _read_copy(path: Path) -> list[StoredSaga]:
+    """Read a copy. Nobody has the journal open, or the index of its log would be there."""
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / path.name
+        for suffix in ("", "-wal"):
+            source = path.with_name(path.name + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                _ = shutil.copyfile(source, copy.with_name(copy.name + suffix))
+        return _read(copy, path, "")
+
+
+def _read(file: Path, journal: Path, option: str) -> list[StoredSaga]:
+    """Read a file, in which the journal is, or a copy of the journal."""
+    uri = f"{file.as_uri()}?mode=ro&{option}"
+    with contextlib.ExitStack() as stack:
+        db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
+        _ = stack.callback(db.close)
+        _ = stack.callback(forks.closed, forks.opened(file))
+        db.text_factory = readable
+        _ = db.execute("BEGIN")  # one state of the file for all that is read
+        if not version_of(db, str(journal)):
+            return []  # its maker died before the first request
+        alive: dict[str, bool] = {"": False}
+        listed: list[StoredSaga] = []
+        for saga, name, began, owner in db.execute(
+            "SELECT id, name, began, owner FROM saga ORDER BY number DESC"
+        ):
+            if owner not in alive:
+                alive[owner] = is_alive(lock_path(journal, owner))
+            if actions := actions_of(db, saga):
+                is_open = any(action.state in {"pending", "deferred"} for action in actions)
+                # What is settled keeps the name of its owner: see `Claims.release_all`.
+                shown = owner if alive[owner] or is_open else ""
+                listed.append(StoredSaga(saga, name, began, shown, alive[owner], actions))
+        return listed

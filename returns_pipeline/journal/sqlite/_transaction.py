@@ -1,0 +1,185 @@
+"""One transaction for many requests: at once if all succeed, else with a savepoint for each.
+
+Most transactions succeed as they stand. If a request fails, everything is rolled back and done
+again with a savepoint for each request, so that the one that fails does not take the others with
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from returns_pipeline.errors import JournalError, JournalUnavailable
+from returns_pipeline.journal.sqlite._store import SqliteStore
+
+__all__ = [
+    "Deferred",
+    "Outcome",
+    "Request",
+    "Work",
+    "Written",
+    "again",
+    "read",
+    "transaction",
+    "write",
+]
+
+# What is done with the connection. Any: its result goes to the future of the same request.
+Work: TypeAlias = "Callable[[sqlite3.Connection], Any]"
+
+
+class Request(NamedTuple):
+    """Work whose outcome somebody waits for.
+
+    Attributes:
+        work: Called in the writer's thread.
+        future: Takes the outcome, in the loop of the caller.
+        reads: Whether the work only reads: it runs after the transaction, and holds up no process.
+    """
+
+    work: Work
+    future: asyncio.Future[Any]
+    reads: bool = False
+
+
+class Deferred(NamedTuple):
+    """Work that nobody waits for.
+
+    Attributes:
+        work: Called in the writer's thread.
+        is_commit: Whether its loss must be reported: a commit has returned, and would be undone.
+    """
+
+    work: Work
+    is_commit: bool
+
+
+class Outcome(NamedTuple):
+    """What became of a request."""
+
+    future: asyncio.Future[Any]
+    result: Any
+    failed: JournalError | None
+
+
+class Written(NamedTuple):
+    """What a transaction has done.
+
+    Attributes:
+        outcomes: Of its requests.
+        lost: Why a deferred commit can never be written, if one cannot.
+    """
+
+    outcomes: list[Outcome]
+    lost: JournalError | None = None
+
+
+def write(
+    store: SqliteStore,
+    db: sqlite3.Connection,
+    deferred: Sequence[Deferred],
+    requests: Sequence[Request],
+    last: Work | None,
+) -> Written:
+    """Carry out all of this in one transaction, in this order.
+
+    Args:
+        store: What it is written to.
+        db: Its connection.
+        deferred: First, so that a commit is never durable later than what was asked for after it.
+        requests: In the order in which they were asked for.
+        last: The end of the journal, if this is its last transaction.
+
+    Raises:
+        Exception: Nothing was written; the cause is that of all requests.
+    """
+    store.lock(db)  # if it is not given, nobody has the patience to wait for it twice
+    try:
+        with transaction(store, db):
+            for work, _ in deferred:
+                work(db)
+            outcomes = [Outcome(future, work(db), None) for work, future, _ in requests]
+            if last is not None:
+                last(db)
+    except Exception as error:  # noqa: BLE001  # it is the answer to the request
+        if not deferred and last is None and len(requests) == 1:
+            return Written([Outcome(requests[0].future, None, store.explain(error))])
+    else:
+        return Written(outcomes)
+    store.lock(db)
+    return _one_by_one(store, db, deferred, requests, last)
+
+
+def _one_by_one(
+    store: SqliteStore,
+    db: sqlite3.Connection,
+    deferred: Sequence[Deferred],
+    requests: Sequence[Request],
+    last: Work | None,
+) -> Written:
+    """Find out which request fails, and write the others."""
+    lost: JournalError | None = None
+    outcomes: list[Outcome] = []
+    with transaction(store, db):
+        for work, is_commit in deferred:
+            _, failed = _try(store, db, work)
+            if isinstance(failed, JournalUnavailable):
+                raise failed  # for now: all that is deferred is tried again later
+            if is_commit:
+                lost = lost or failed
+        for work, future, _ in requests:
+            # After a lost commit nothing may be accepted, until the loss has been reported.
+            done = (None, again(lost)) if lost else _try(store, db, work)
+            outcomes.append(Outcome(future, *done))
+        if last is not None:
+            _ = _try(store, db, last)
+    return Written(outcomes, lost)
+
+
+def _try(store: SqliteStore, db: sqlite3.Connection, work: Work) -> tuple[Any, JournalError | None]:
+    """Carry one request out after a savepoint, and go back to that if the request fails."""
+    before = store.leases.position()
+    failed: JournalError | None = None
+    result: Any = None
+    _ = db.execute("SAVEPOINT request")
+    try:
+        result = work(db)
+    except Exception as error:
+        if not db.in_transaction:
+            raise  # the disk is full or broken: SQLite has rolled the whole transaction back
+        _ = db.execute("ROLLBACK TO request")
+        store.leases.undo_in_memory(before)
+        failed = store.explain(error)
+    _ = db.execute("RELEASE request")
+    return result, failed
+
+
+@contextlib.contextmanager
+def transaction(store: SqliteStore, db: sqlite3.Connection) -> Generator[None, None, None]:
+    """Commit what is done inside, or roll it back. `SqliteStore.lock` has begun the transaction."""
+    try:
+        store.begin(db)
+        yield
+        store.commit(db)
+    except BaseException:
+        store.roll_back(db)
+        raise
+
+
+def read(store: SqliteStore, db: sqlite3.Connection, request: Request) -> Outcome:
+    """Carry out a request that only reads, outside of any transaction."""
+    try:
+        return Outcome(request.future, request.work(db), None)
+    except Exception as error:  # noqa: BLE001  # it is the answer to the request
+        return Outcome(request.future, None, store.explain(error))
+
+
+def again(error: JournalError) -> JournalError:
+    """Return an error to be raised anew, without the traceback of the first time."""
+    made = type(error)(error.journal, error.reason)
+    made.__cause__ = error.__cause__
+    return made
