@@ -126,6 +126,8 @@ class _Recovery:
         self._timeout = timeout
         self._cases: list[_Case] = []  # all, in the order in which they were taken over
         self._open: list[_Case] = []  # taken over, neither finished nor released
+        # What is not to be claimed again. Not all cases: each claim would cost as much as they are.
+        self._besides: set[str] = set()
 
     async def run(self) -> list[RecoveryReport]:
         """Take over saga by saga; go on with those that waited when their time has come."""
@@ -147,14 +149,14 @@ class _Recovery:
         return next((case for case in self._open if case.due <= now + 0.001), None)
 
     async def _claim(self) -> _Case | None:
-        besides = {case.saga.id for case in self._cases}
-        saga, cancelled = await shielded(self._journal.claim(besides=besides))
+        saga, cancelled = await shielded(self._journal.claim(besides=self._besides))
         if saga is None:
             case = None
         else:
             case = _Case(saga)
             self._cases.append(case)
             self._open.append(case)
+            self._besides.add(saga.id)
         if cancelled is not None:
             raise cancelled
         return case
@@ -177,6 +179,8 @@ class _Recovery:
             case.error = error
             cancelled = await self._give_up(case)
         self._open.remove(case)
+        if not case.deferred and case.error is None:
+            self._besides.discard(case.saga.id)  # nothing of it is open
         if cancelled is not None:
             raise cancelled
 

@@ -213,7 +213,7 @@ def test_a_claim_answered_after_another_process_claimed_the_saga_takes_the_next(
                     (action,) = stored.actions
                     if purged:
                         await other.mark(action.id).done()
-                        other._retention = 0.0
+                        other._claims.retention = 0.0
                         taken = await other.claim(besides=frozenset())
                         assert taken is not None
                         await other.release(taken.id)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from returns_pipeline._engine import checks
@@ -35,7 +35,7 @@ from returns_pipeline.journal._face import (
 )
 from returns_pipeline.journal.postgres._ledger import ActionKey, Ledger
 from returns_pipeline.journal.postgres._requests import Row
-from returns_pipeline.journal.postgres._rows import LISTED, saga_of, sagas_listed
+from returns_pipeline.journal.postgres._rows import LISTED, sagas_listed
 
 if TYPE_CHECKING:
     from returns_pipeline.journal.postgres._writer import Writer  # it needs asyncpg
@@ -104,11 +104,11 @@ class PostgresJournal(JournalFace):
         patience = checks.seconds("patience", patience, finite=True)
         retention = checks.seconds("retention", retention, zero=True)
         # Imported here: only a journal in PostgreSQL needs asyncpg.
+        from returns_pipeline.journal.postgres._claims import Claims  # noqa: PLC0415
         from returns_pipeline.journal.postgres._writer import Writer  # noqa: PLC0415
 
         self._name = _without_secrets(dsn)
         self._schema = schema
-        self._retention = min(retention, _LONGEST)
         self._ledger = Ledger()
         self._writer = Writer(
             dsn,
@@ -116,8 +116,10 @@ class PostgresJournal(JournalFace):
             self._ledger,
             schema=schema,
             lease=lease if liveness == "lease" else 0.0,
+            retention=min(retention, _LONGEST),
             patience=patience,
         )
+        self._claims = Claims(self._name, self._ledger, self._writer, min(retention, _LONGEST))
         super().__init__(_Changes(self._name, self._ledger, self._writer))
 
     def __str__(self) -> str:
@@ -133,6 +135,7 @@ class PostgresJournal(JournalFace):
         again, as another owner.
         """
         await self._writer.close()
+        self._claims.reset()
 
     async def flush(self) -> None:
         """Wait until every commit that has returned is durable, and every move on its way made.
@@ -211,56 +214,19 @@ class PostgresJournal(JournalFace):
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
         """Take over the newest saga of a dead owner that is not in ``besides``: see `recover`.
 
-        Cancel safety: a saga that was claimed for a caller that was cancelled is released.
+        Sagas are taken over a few at a time. Those that nobody asks for within a second are
+        released.
+
+        Cancel safety: what was claimed for a caller that was cancelled is released.
         """
-
-        def claimed(answer: dict[str, Any]) -> StoredSaga | None:
-            for saga in answer["dropped"]:
-                self._ledger.dismiss(saga)
-            if answer["found"] is None:
-                return None
-            stored = saga_of(answer["found"], alive=True)
-            self._ledger.claimed(stored, answer["found"]["epoch"])
-            return stored
-
-        def orphaned(stored: StoredSaga | None) -> None:
-            if stored is not None:
-                self._ledger.dismiss(stored.id)
-                self._ledger.orphan()
-                self._writer.reconnect()
-
-        # A saga that was taken from this process is not taken back while the ledger has it: a scope
-        # here may still count on it, and has to be fenced first.
-        others = sorted(besides | self._ledger.sagas.keys())
-        row: Row = {"besides": others, "retention": self._retention}
-        stored: StoredSaga | None = await self._writer.ask(
-            "claim", [row], claimed, on_orphaned=orphaned
-        )
-        return stored
+        return await self._claims.next(besides)
 
     async def release(self, saga: str) -> None:
         """Let other processes claim a saga.
 
-        If that cannot be written, the next request that can be writes it too.
+        If that cannot be written, it is written with the next request that can be.
         """
-        held = self._ledger.sagas.get(saga)
-        if held is None:
-            raise fenced(self._name, saga)
-
-        def released(found: object) -> None:
-            was_ours = self._ledger.sagas.get(saga) is held  # or the release was asked for twice
-            self._ledger.dismiss(saga)
-            if was_ours and not found:
-                raise fenced(self._name, saga)
-
-        def failed() -> None:
-            if saga in self._ledger.sagas:
-                self._ledger.dismiss(saga)
-                self._ledger.orphan()
-                self._writer.compensate_soon()
-
-        row: Row = {"saga": saga, "epoch": held.epoch}
-        await self._writer.ask("release", [row], released, failed)
+        await self._claims.release(saga)
 
     # For people.
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 __all__ = [
     "ALONE",
     "JOINED",
+    "KEPT",
     "MOST_REQUESTS",
     "WITHOUT_CALLER",
     "Kind",
@@ -62,6 +63,9 @@ JOINED: Final = ("record", "change", "forget")
 ALONE: Final = ("claim", "leave")
 # These are carried out even if their caller was cancelled meanwhile.
 WITHOUT_CALLER: Final = ("leave", "release")
+# If these fail because the server is away, they are carried out before everything that is asked for
+# later: others must find a scope's actions in one saga, and what nobody here has any more free.
+KEPT: Final = ("move", "release")
 _EMPTY: Final = ("nothing", "reconnect")
 
 
@@ -96,6 +100,7 @@ class Request:
         on_failed: Called when the request was not carried out, or it is not known whether it was.
         on_orphaned: Called after ``on_done`` with its result if the caller was cancelled meanwhile.
         saga: Which saga it is about, for errors.
+        kept: Whether it failed before, and is tried again without a caller.
     """
 
     kind: Kind
@@ -105,6 +110,7 @@ class Request:
     on_failed: Callable[[], None] = field(default=lambda: None)
     on_orphaned: Callable[[Any], None] = lambda _: None
     saga: str = ""
+    kept: bool = False
 
 
 def steps_of(batch: list[Request], counts_on: Callable[[str], bool]) -> list[Step]:

@@ -13,7 +13,7 @@ import contextlib
 import contextvars
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from returns_pipeline.errors import JournalError, JournalUnavailable
 from returns_pipeline.journal._face import fenced
@@ -23,6 +23,7 @@ from returns_pipeline.journal.postgres._driver import FAILURES, explain, spares_
 from returns_pipeline.journal.postgres._ledger import Ledger
 from returns_pipeline.journal.postgres._requests import (
     ALONE,
+    KEPT,
     MOST_REQUESTS,
     WITHOUT_CALLER,
     Kind,
@@ -36,6 +37,10 @@ from returns_pipeline.journal.postgres._requests import (
 )
 
 __all__ = ["Writer"]
+
+# Batches of which one deletes a few rows that nobody needs any more: a process that never recovers
+# anything must not leave them all to others.
+_TIDY_EVERY: Final = 64
 
 
 class Writer:
@@ -55,6 +60,7 @@ class Writer:
         ledger: Of the journal.
         schema: Where the tables are.
         lease: Seconds of a lease; 0 if the session shows that the owner lives.
+        retention: Seconds that an action which was undone stays listed.
         patience: Seconds to try for.
 
     Attributes:
@@ -69,6 +75,7 @@ class Writer:
         *,
         schema: str,
         lease: float,
+        retention: float,
         patience: float,
     ) -> None:
         connection = ServerConnection(
@@ -83,12 +90,14 @@ class Writer:
         self._name = name
         self._ledger = ledger
         self._lease = lease
+        self._retention = retention
+        self._batches = 0
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None  # that the connection belongs to
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._requests: collections.deque[Request] = collections.deque()
-        self._kept: list[Request] = []  # moves that could not be made: they begin the next batch
+        self._kept: list[Request] = []  # they begin the next batch: see `KEPT`
         self._moves: set[asyncio.Future[Any]] = set()  # those that `flush` waits for
 
     # For callers.
@@ -124,15 +133,18 @@ class Writer:
         Cancel safety: a request that was not sent yet is dropped. One that was sent is carried out,
         and ``on_orphaned`` called with the result.
         """
-        future = self.send(
-            kind, rows, on_done, on_failed, on_orphaned=on_orphaned, saga=saga
-        ).future
+        request = self.send(kind, rows, on_done, on_failed, on_orphaned=on_orphaned, saga=saga)
+        return await self.wait(request)
+
+    async def wait(self, request: Request) -> Any:
+        """Return the result of a request: see `ask`."""
+        future = request.future
         try:
             return await future
         except asyncio.CancelledError:
             # The future may be done already, and the caller cancelled before it could continue.
             if future.done() and not future.cancelled() and future.exception() is None:
-                on_orphaned(future.result())
+                request.on_orphaned(future.result())
             raise
 
     def send(
@@ -186,7 +198,8 @@ class Writer:
         Called when the connection ended, before another process takes over what is open; and for
         callers that were cancelled. Any task may call this.
         """
-        if self._loop is not None and (self._ledger.sagas or self._ledger.has_duties):
+        has_duties = self._ledger.has_duties or self._kept
+        if self._loop is not None and (self._ledger.sagas or has_duties):
             self.send("reconnect").future.add_done_callback(log_failure)
 
     # The task.
@@ -272,13 +285,17 @@ class Writer:
     async def _carry_out_with_duties(self, batch: list[Request]) -> list[Any]:
         duties = self._ledger.take_duties()
         steps: list[Step] = []
+        tidying: list[Step] = []
+        if self._batches % _TIDY_EVERY == 0:
+            tidying.append(Step({"do": "expire", "retention": self._retention}, []))
+        self._batches += 1
         if duties.in_doubt:
             steps.append(Step({"do": "drop", "ids": duties.in_doubt}, []))
         if duties.orphaned:
             steps.append(Step({"do": "disown", "held": list(self._ledger.sagas)}, []))
         try:
             steps += steps_of(batch, self._ledger.counts_on)
-            return await self.delivery.carry_out(steps, len(batch))
+            return await self.delivery.carry_out(steps + tidying, len(batch))
         except BaseException:
             self._ledger.restore(duties)
             raise
@@ -305,21 +322,21 @@ class Writer:
             error = explain(error, self._name)
         has_new_duties = False
         for request in batch:
-            if request.kind == "move" and isinstance(error, JournalUnavailable):
-                # It is made with the next batch. What waits for it now waits no longer.
-                refuse(request, error)
+            request.on_failed()
+            refuse(request, error)
+            is_release = request.kind == "release"
+            if is_release or (request.kind in KEPT and isinstance(error, JournalUnavailable)):
+                has_new_duties |= is_release and not request.kept
                 request.future = request.future.get_loop().create_future()
                 request.future.add_done_callback(log_failure)
+                request.kept = True
                 self._kept.append(request)
-                continue
             if request.kind == "record" and self.delivery.in_doubt:
                 self._ledger.doubt(str(row["id"]) for row in request.rows)
                 has_new_duties = True
             if request.kind == "claim" and (self.delivery.in_doubt or self.delivery.is_stale):
                 self._ledger.orphan()
                 has_new_duties = True
-            request.on_failed()
-            refuse(request, error)
         if has_new_duties:  # only then: a batch that can never succeed must not call for the next
             self.compensate_soon()
 
@@ -329,7 +346,7 @@ class Writer:
         Where it is not, the next request does it: other processes may take over meanwhile, which is
         right, too.
         """
-        if self._ledger.has_duties and self.delivery.connection.is_open:
+        if self.delivery.connection.is_open:
             self.reconnect()
 
     async def _leave(self, request: Request) -> None:

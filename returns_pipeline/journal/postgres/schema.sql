@@ -14,7 +14,11 @@
 -- or until its lease ends by the clock of the server.
 --
 -- The row of a saga carries its owner and its epoch, which counts the changes of the owner. A write
--- names both; a process that was robbed of a saga is refused, however late its write arrives.
+-- names both; a process whose saga was taken over is refused, however late its write arrives.
+--
+-- What a claim costs must not depend on what was done before: rolled back sagas stay listed for
+-- weeks. So a saga knows whether it is open (has actions that are pending or deferred), and what
+-- claims read is in partial indexes. Rows that nobody needs any more are deleted a few at a time.
 
 CREATE TABLE {schema}.version (number integer NOT NULL);
 
@@ -29,16 +33,21 @@ CREATE TABLE {schema}.owner (
 COMMENT ON TABLE {schema}.owner IS
     'Processes with open sagas. Without a time in "expires", a session holds an advisory lock.';
 
+CREATE INDEX owner_since ON {schema}.owner (since);
+
 CREATE TABLE {schema}.saga (
     id text PRIMARY KEY,
     name text NOT NULL,
     began timestamptz NOT NULL DEFAULT clock_timestamp(),
     number bigint NOT NULL,
     owner text NOT NULL,
-    epoch bigint NOT NULL
+    epoch bigint NOT NULL,
+    is_open boolean NOT NULL DEFAULT true
 );
 CREATE SEQUENCE {schema}.saga_number OWNED BY {schema}.saga.number;
-CREATE INDEX saga_of_owner ON {schema}.saga (owner, number);
+CREATE INDEX saga_in_order ON {schema}.saga (number);
+CREATE INDEX saga_open ON {schema}.saga (number) WHERE is_open;
+CREATE INDEX saga_open_of_owner ON {schema}.saga (owner) WHERE is_open;
 COMMENT ON TABLE {schema}.saga IS 'Undo actions that are undone together.';
 
 CREATE TABLE {schema}.action (
@@ -58,6 +67,7 @@ CREATE TABLE {schema}.action (
     ended timestamptz
 );
 CREATE INDEX action_of_saga ON {schema}.action (saga, position);
+CREATE INDEX action_open ON {schema}.action (saga) WHERE state IN ('pending', 'deferred');
 CREATE INDEX action_ended ON {schema}.action (ended) WHERE state = 'done';
 COMMENT ON TABLE {schema}.action IS 'Undo actions: on record before their effects.';
 
@@ -90,16 +100,20 @@ BEGIN
 END
 $$;
 
--- Have the session that calls this hold the lock of an owner. If another session holds it, that is
--- one of the same owner whose connection was lost, which the server may not have noticed yet.
-CREATE FUNCTION {schema}.take(me text, wait text) RETURNS void LANGUAGE plpgsql AS $$
+-- Have the session that calls this hold the lock of an owner, and return its process. If another
+-- session holds it, that is one of the same owner whose connection was lost, which the server may not
+-- have noticed yet. The setting tells batches of this session from those that a pooler sends through
+-- another one: see apply().
+CREATE FUNCTION {schema}.take(me text, wait text) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM set_config('returns_pipeline.owner', me, false);
     PERFORM set_config('lock_timeout', wait, true);
     IF NOT pg_try_advisory_lock({schema}.lock_key(me)) THEN
         PERFORM pg_terminate_backend(pid) FROM {schema}.locks
             WHERE key = {schema}.lock_key(me) AND pid <> pg_backend_pid();
         PERFORM pg_advisory_lock({schema}.lock_key(me));
     END IF;
+    RETURN pg_backend_pid();
 END
 $$;
 
@@ -137,6 +151,9 @@ BEGIN
         ) AS made ORDER BY n
         ON CONFLICT (id) DO NOTHING;
     mine := {schema}.held(me, rows);
+    -- One that was rolled back, and is registered in again.
+    UPDATE {schema}.saga SET is_open = true WHERE NOT is_open AND id || ' 1' = ANY(mine)
+        AND id IN (SELECT x.saga FROM jsonb_to_recordset(rows) AS x(saga text));
     INSERT INTO {schema}.action (id, saga, position, path, key, name, version, arguments)
         SELECT x.id, x.saga, x.position, x.path, x.key, x.name, x.version, x.arguments
         FROM jsonb_to_recordset(rows) AS x(
@@ -170,16 +187,22 @@ BEGIN
         SELECT x.id FROM jsonb_to_recordset(rows) AS x(n int, id text)
         WHERE NOT refused @> to_jsonb(x.n)
     );
-    PERFORM {schema}.drop_empty(sagas);
+    PERFORM {schema}.settle(sagas);
     RETURN refused;
 END
 $$;
 
--- Delete those of some sagas that have no actions any more. The caller has locked them.
-CREATE FUNCTION {schema}.drop_empty(sagas text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+-- Delete those of some sagas that have no actions any more, and return their ids; close those that
+-- have no open ones. The caller has locked them.
+CREATE FUNCTION {schema}.settle(sagas text[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     dropped text[];
 BEGIN
+    UPDATE {schema}.saga AS s SET is_open = false WHERE id = ANY(sagas) AND is_open
+        AND NOT EXISTS (
+            SELECT FROM {schema}.action AS a
+            WHERE a.saga = s.id AND a.state IN ('pending', 'deferred')
+        ) AND EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id);
     WITH gone AS (
         DELETE FROM {schema}.saga AS s WHERE id = ANY(sagas)
             AND NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id)
@@ -207,6 +230,11 @@ BEGIN
         ) WHERE a.id = x.id AND a.saga = x.saga AND x.saga || ' ' || x.epoch = ANY(mine)
         RETURNING x.n
     ) SELECT coalesce(jsonb_agg(n), '[]') FROM found INTO changed;
+    PERFORM {schema}.settle(ARRAY(
+        SELECT DISTINCT x.saga
+        FROM jsonb_to_recordset(rows) AS x(n int, saga text, state text)
+        WHERE x.state IN ('done', 'stuck') AND changed @> to_jsonb(x.n)
+    ));
     RETURN (
         SELECT coalesce(jsonb_agg(x.n), '[]') FROM jsonb_to_recordset(rows) AS x(n int)
         WHERE NOT changed @> to_jsonb(x.n)
@@ -232,10 +260,11 @@ BEGIN
         ON CONFLICT (id) DO NOTHING;
     PERFORM FROM {schema}.saga WHERE id = target AND owner = me AND epoch = 1 FOR NO KEY UPDATE;
     IF FOUND THEN
+        UPDATE {schema}.saga SET is_open = true WHERE id = target AND NOT is_open;
         UPDATE {schema}.action AS a SET saga = target, position = x.position
             FROM jsonb_to_recordset(request -> 'rows') AS x(id text, position text)
             WHERE a.id = x.id AND a.saga = ANY(sources);
-        PERFORM {schema}.drop_empty(sources);
+        PERFORM {schema}.settle(sources);
     END IF;
 END
 $$;
@@ -252,56 +281,82 @@ CREATE VIEW {schema}.stored AS
         )
     ) AS saga FROM {schema}.saga AS s;
 
--- Take over the newest saga of a dead owner. First, delete what nobody needs any more.
-CREATE FUNCTION {schema}.claim(me text, request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+-- Delete a few actions that were undone long ago, with the sagas that are empty then, and a few
+-- owners that are dead and have nothing open. Return the sagas that were deleted.
+CREATE FUNCTION {schema}.expire(me text, retention double precision) RETURNS jsonb
+LANGUAGE plpgsql AS $$
 DECLARE
-    besides text[] := ARRAY(SELECT jsonb_array_elements_text(request -> 'besides'));
-    gone text[] := '{}';
+    -- In variables: an index is searched for what is known before the search.
+    old timestamptz := clock_timestamp() - make_interval(secs => retention);
+    yesterday timestamptz := clock_timestamp() - interval '1 day';
+    touched text[];
     other text;
-    dropped text[];
-    found text;
 BEGIN
-    DELETE FROM {schema}.action WHERE id IN (
-        SELECT id FROM {schema}.action WHERE state = 'done' AND ended
-            < clock_timestamp() - make_interval(secs => (request ->> 'retention')::float)
-        FOR UPDATE SKIP LOCKED
-    );
-    FOR other IN SELECT DISTINCT owner FROM {schema}.saga WHERE owner <> me LOOP
-        IF {schema}.is_gone(other) THEN
-            gone := gone || other;
-        END IF;
-    END LOOP;
-    dropped := {schema}.drop_empty(ARRAY(
-        SELECT id FROM {schema}.saga AS s WHERE (owner = me OR owner = ANY(gone))
-            AND NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id)
-        FOR UPDATE SKIP LOCKED
+    WITH expired AS (
+        DELETE FROM {schema}.action WHERE id IN (
+            SELECT id FROM {schema}.action WHERE state = 'done' AND ended < old
+            ORDER BY ended LIMIT 200 FOR UPDATE SKIP LOCKED
+        ) RETURNING saga
+    ) SELECT array_agg(DISTINCT saga) FROM expired INTO touched;
+    -- A saga that is locked by another is being written to: it is not empty, or deleted there.
+    touched := {schema}.settle(ARRAY(
+        SELECT id FROM {schema}.saga WHERE id = ANY(touched) FOR UPDATE SKIP LOCKED
     ));
     FOR other IN
-        SELECT id FROM {schema}.owner AS o WHERE id <> me
-            AND seen < clock_timestamp() - interval '1 day'
-            AND NOT EXISTS (SELECT FROM {schema}.saga AS s WHERE s.owner = o.id)
-        FOR UPDATE SKIP LOCKED
+        SELECT id FROM {schema}.owner AS o WHERE id <> me AND seen < yesterday
+            AND NOT EXISTS (SELECT FROM {schema}.saga AS s WHERE s.owner = o.id AND s.is_open)
+        ORDER BY since LIMIT 50 FOR UPDATE SKIP LOCKED
     LOOP
+        -- For each that is dead a lock is held until the commit: that is why they are so few.
         IF {schema}.is_gone(other) THEN
             DELETE FROM {schema}.owner WHERE id = other;
+        ELSE
+            UPDATE {schema}.owner SET seen = clock_timestamp() WHERE id = other;
         END IF;
     END LOOP;
-    UPDATE {schema}.saga SET owner = me, epoch = epoch + 1 WHERE id = (
-        SELECT id FROM {schema}.saga AS s WHERE owner = ANY(gone) AND id <> ALL(besides)
-            AND EXISTS (
-                SELECT FROM {schema}.action AS a
-                WHERE a.saga = s.id AND a.state IN ('pending', 'deferred')
-            )
-        ORDER BY number DESC LIMIT 1 FOR UPDATE SKIP LOCKED
-    ) RETURNING id INTO found;
-    RETURN jsonb_build_object(
-        'found', (SELECT saga FROM {schema}.stored WHERE id = found), 'dropped', dropped
-    );
+    RETURN to_jsonb(touched);
+END
+$$;
+
+-- Take over the newest open sagas of dead owners, as many as are asked for.
+CREATE FUNCTION {schema}.claim(me text, request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    besides jsonb := request -> 'besides';  -- as keys, which are found fast
+    most int := (request ->> 'limit')::int;
+    living text[] := ARRAY[me];
+    candidate record;
+    claimed text[] := '{}';
+    dropped jsonb := {schema}.expire(me, (request ->> 'retention')::float);
+BEGIN
+    FOR candidate IN
+        SELECT id, owner FROM {schema}.saga
+        WHERE is_open AND owner <> me ORDER BY number DESC
+    LOOP
+        CONTINUE WHEN candidate.owner = ANY(living) OR besides ? candidate.id;
+        -- A lock for each dead owner is held until the commit. They are no more than sagas.
+        IF NOT {schema}.is_gone(candidate.owner) THEN
+            living := living || candidate.owner;
+            CONTINUE;
+        END IF;
+        UPDATE {schema}.saga SET owner = me, epoch = epoch + 1 WHERE id = (
+            SELECT id FROM {schema}.saga
+            WHERE id = candidate.id AND owner = candidate.owner AND is_open
+            FOR UPDATE SKIP LOCKED
+        );
+        IF FOUND THEN
+            claimed := claimed || candidate.id;
+            EXIT WHEN cardinality(claimed) >= most;
+        END IF;
+    END LOOP;
+    RETURN jsonb_build_object('dropped', dropped, 'found', (
+        SELECT coalesce(jsonb_agg(saga ORDER BY number DESC), '[]')
+        FROM {schema}.stored WHERE id = ANY(claimed)
+    ));
 END
 $$;
 
 CREATE FUNCTION {schema}.leave(me text) RETURNS void LANGUAGE sql AS $$
-    UPDATE {schema}.saga SET owner = '', epoch = epoch + 1 WHERE owner = me;
+    UPDATE {schema}.saga SET owner = '', epoch = epoch + 1 WHERE owner = me AND is_open;
     DELETE FROM {schema}.owner WHERE id = me;
 $$;
 
@@ -329,8 +384,8 @@ BEGIN
             WHERE saga = request ->> 'saga' AND state = ANY(given_up);
         GET DIAGNOSTICS changed = ROW_COUNT;
         -- Its owner, should it come back, would not try it again: let the next recovery have it.
-        UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
-            WHERE changed > 0 AND id = target AND owner <> '';
+        UPDATE {schema}.saga SET owner = '', epoch = epoch + 1, is_open = true
+            WHERE changed > 0 AND id = target;
     ELSE
         UPDATE {schema}.action SET state = 'done', error = request ->> 'error',
                 ended = clock_timestamp()
@@ -342,6 +397,7 @@ BEGIN
             SELECT target, name, began, nextval('{schema}.saga_number'), '', 1 FROM {schema}.saga
             WHERE id = request ->> 'saga';
     END IF;
+    PERFORM {schema}.settle(ARRAY[request ->> 'saga']);
     RETURN changed;
 END
 $$;
@@ -375,11 +431,13 @@ BEGIN
                 SELECT jsonb_array_elements_text(request -> 'ids'))) FOR UPDATE);
         DELETE FROM {schema}.action WHERE saga = ANY(mine)
             AND id IN (SELECT jsonb_array_elements_text(request -> 'ids'));
-        PERFORM {schema}.drop_empty(mine);
+        PERFORM {schema}.settle(mine);
     WHEN 'disown' THEN  -- orphaned sagas: claimed, but the caller never learned of it
         UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
-            WHERE owner = me AND epoch > 1
+            WHERE owner = me AND is_open AND epoch > 1
                 AND id NOT IN (SELECT jsonb_array_elements_text(request -> 'held'));
+    WHEN 'expire' THEN
+        PERFORM {schema}.expire(me, (request ->> 'retention')::float);
     WHEN 'leave' THEN
         PERFORM {schema}.leave(me);
     END CASE;
@@ -389,7 +447,12 @@ $$;
 
 CREATE FUNCTION {schema}.apply(
     me text, this bigint, lease double precision, wait text, requests jsonb
-) RETURNS jsonb LANGUAGE plpgsql AS $$
+) RETURNS jsonb LANGUAGE plpgsql
+-- Planned once, and by index, whatever the statistics: those of tables that are filled and emptied all
+-- the time are never right, and a plan that is good for a hundred rows reads all of a million.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 DECLARE
     last bigint;
     answers jsonb;
@@ -413,6 +476,10 @@ BEGIN
     END IF;
     answers := kept;
     IF this > last THEN
+        IF lease = 0 AND current_setting('returns_pipeline.owner', true) IS DISTINCT FROM me THEN
+            RAISE EXCEPTION 'this is not the session that holds the lock of its owner'
+                USING ERRCODE = 'RP001';
+        END IF;
         answers := '[]';
         kept := '[]';
         FOR request IN SELECT jsonb_array_elements(requests) LOOP

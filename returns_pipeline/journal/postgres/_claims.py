@@ -1,0 +1,155 @@
+"""`Claims`: takes over the sagas of dead owners, a few at a time, and hands them out one by one.
+
+A recovery asks for one saga after the other. A transaction for each would cost more than most
+undos, so a claim takes over some in advance: one at first, then twice as many whenever they were
+used up quickly. What nobody asks for within a second is released: while one undo takes long, other
+recoverers must not wait for sagas that nobody works on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import math
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+from returns_pipeline.compensation.protocol import StoredSaga
+from returns_pipeline.journal._face import fenced
+from returns_pipeline.journal.postgres._ledger import Ledger
+from returns_pipeline.journal.postgres._requests import Request, Row, log_failure
+from returns_pipeline.journal.postgres._rows import saga_of
+from returns_pipeline.journal.postgres._writer import Writer
+
+__all__ = ["Claims"]
+
+# Sagas that one claim takes over at most.
+_MOST: Final = 64
+# Seconds in which the sagas of one claim are used up quickly.
+_QUICK: Final = 0.5
+# Seconds after which those that were not asked for are released.
+_IDLE: Final = 1.0
+
+
+class Claims:
+    """Claims and releases sagas for one journal.
+
+    A saga that waits here to be asked for is in the ledger as any other that was claimed: its lease
+    is renewed, and closing the journal releases it.
+
+    Args:
+        name: The journal's name, for errors.
+        ledger: Of the journal.
+        writer: Of the journal.
+        retention: Seconds that an action which was undone stays listed.
+    """
+
+    def __init__(self, name: str, ledger: Ledger, writer: Writer, retention: float) -> None:
+        self.retention = retention
+        self._name = name
+        self._ledger = ledger
+        self._writer = writer
+        self._ahead: collections.deque[StoredSaga] = collections.deque()  # the newest first
+        self._size = 1
+        self._claimed_at = -math.inf  # on the loop's clock
+        self._timer: asyncio.TimerHandle | None = None
+
+    def reset(self) -> None:
+        """Forget what was claimed in advance: the journal is closed, and has released it."""
+        self._ahead.clear()
+        self._size, self._claimed_at = 1, -math.inf
+        self._stop_timer()
+
+    async def next(self, besides: AbstractSet[str]) -> StoredSaga | None:
+        """Return the newest saga of a dead owner that is not in ``besides``; it is claimed."""
+        self._stop_timer()
+        while self._ahead:
+            stored = self._ahead.popleft()
+            if stored.id in besides:
+                _ = self.send_release(stored.id)
+            elif stored.id in self._ledger.sagas:  # and was not taken over or released since
+                self._start_timer()
+                return stored
+        found = await self._claim(besides)
+        if not found:
+            return None
+        self._ahead.extend(found[1:])
+        self._start_timer()
+        return found[0]
+
+    async def _claim(self, besides: AbstractSet[str]) -> list[StoredSaga]:
+        now = asyncio.get_running_loop().time()
+        self._size = min(2 * self._size, _MOST) if now - self._claimed_at < _QUICK else 1
+        self._claimed_at = now
+        # A saga that was taken from this process is not taken back while the ledger has it: a scope
+        # here may still count on it, and has to be fenced first.
+        others = dict.fromkeys(besides | self._ledger.sagas.keys(), 1)
+        row: Row = {"besides": others, "retention": self.retention, "limit": self._size}
+        found: list[StoredSaga] = await self._writer.ask(
+            "claim", [row], self._claimed, on_orphaned=self._orphaned
+        )
+        return found
+
+    def _claimed(self, answer: dict[str, Any]) -> list[StoredSaga]:
+        for saga in answer["dropped"]:
+            self._ledger.dismiss(saga)
+        claimed: list[StoredSaga] = []
+        for found in answer["found"]:
+            stored = saga_of(found, alive=True)
+            self._ledger.claimed(stored, found["epoch"])
+            claimed.append(stored)
+        return claimed
+
+    def _orphaned(self, claimed: list[StoredSaga]) -> None:
+        """Release what was claimed for a caller that was cancelled."""
+        ours = [stored.id for stored in claimed if stored.id in self._ledger.sagas]
+        for saga in ours:
+            self._ledger.dismiss(saga)
+        if ours:  # and the journal was not closed meanwhile
+            self._ledger.orphan()
+            self._writer.reconnect()
+
+    async def release(self, saga: str) -> None:
+        """Let other processes claim a saga; raise `LeaseLost` if another one has it."""
+        await self._writer.wait(self.send_release(saga))
+
+    def send_release(self, saga: str) -> Request:
+        """Request that other processes may claim a saga.
+
+        It is not this owner's any more from the moment at which that is written, or fails: then it
+        is written with the next batch that can be.
+        """
+        held = self._ledger.sagas.get(saga)
+        if held is None:
+            raise fenced(self._name, saga)
+
+        def released(found: object) -> None:
+            was_ours = self._ledger.sagas.get(saga) is held  # or the release was asked for twice
+            self._ledger.dismiss(saga)
+            if was_ours and not found:
+                raise fenced(self._name, saga)
+
+        row: Row = {"saga": saga, "epoch": held.epoch}
+        return self._writer.send(
+            "release", [row], released, lambda: self._ledger.dismiss(saga), saga=saga
+        )
+
+    # What is claimed in advance, and not asked for.
+
+    def _start_timer(self) -> None:
+        if self._ahead:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_IDLE, self._release_ahead)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _release_ahead(self) -> None:
+        self._timer = None
+        self._size = 1
+        while self._ahead:
+            saga = self._ahead.pop().id
+            if saga in self._ledger.sagas:
+                self.send_release(saga).future.add_done_callback(log_failure)
