@@ -1,4 +1,7 @@
-"""Waiting for tasks so that none is lost: through cancellations, up to a time, and not for ever."""
+"""Waiting that survives a cancellation, and notes on an exception that propagates.
+
+A cancelled caller must not leave work half done: it waits, and raises its cancellation afterwards.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ import contextlib
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
-    from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
 
 __all__ = [
     "ShieldedFuture",
@@ -21,19 +22,20 @@ __all__ = [
     "shielded",
     "shielded_from_anyio",
     "stop_within",
+    "wait_done",
     "wait_uncancelled",
 ]
 
 T = TypeVar("T")
 
 _log = logging.getLogger("returns_pipeline")
-_left_behind: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly only
+_abandoned: set[asyncio.Task[Any]] = set()  # the loop refers to tasks weakly
 
 
 async def wait_uncancelled(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until a future is done, and give the first cancellation of the caller meanwhile.
+    """Wait until a future is done; return the first cancellation of the caller meanwhile.
 
-    What is waited for does not learn of it. The caller raises it, or it is lost.
+    The future is not cancelled. The caller must raise what is returned, or it is lost.
     """
     cancelled: asyncio.CancelledError | None = None
     with shielded_from_anyio():
@@ -45,10 +47,21 @@ async def wait_uncancelled(future: asyncio.Future[Any]) -> asyncio.CancelledErro
     return cancelled
 
 
-class _Settling(asyncio.Future[T]):
+async def wait_done(task: asyncio.Task[Any]) -> None:
+    """Wait until a task that was asked to stop has ended; raise the caller's cancellation then.
+
+    It is asked once, before this: a cancellation of the caller is not passed on to its clean-up.
+    """
+    cancelled = await wait_uncancelled(task)
+    if cancelled is not None:
+        raise cancelled
+
+
+class _Uncancellable(asyncio.Future[T]):
     """A future that refuses to be cancelled.
 
-    A task that awaits it hears of a cancellation when it is done: see `asyncio.Task.cancel`.
+    A task that awaits it is woken when it is done, with the cancellation that came meanwhile: see
+    `asyncio.Task.cancel`.
     """
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002
@@ -56,37 +69,36 @@ class _Settling(asyncio.Future[T]):
 
 
 class ShieldedFuture(Generic[T]):
-    """Awaits what is carried out whole: a cancellation of who awaits it is raised when it is done.
+    """Awaits an operation that cannot be cancelled; the caller's cancellation is raised afterwards.
 
     It must be made in a running loop.
 
     Attributes:
-        future: Takes the outcome.
+        future: To be resolved by the operation.
     """
 
     __slots__ = ("future",)
 
     def __init__(self) -> None:
-        self.future: asyncio.Future[T] = _Settling(loop=asyncio.get_running_loop())
+        self.future: asyncio.Future[T] = _Uncancellable(loop=asyncio.get_running_loop())
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._outcome().__await__()
 
     async def _outcome(self) -> T:
-        # A place of its own: by it the loop of tests knows that a thread answers.
+        # A coroutine of its own: by it the loop of tests knows that a thread will answer.
         return await self.future
 
 
 async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
-    """Await what must not be left half-way; give the first cancellation that came meanwhile, too.
+    """Await work that must not be left half done; return the caller's cancellation, too.
 
-    The caller raises it, or it is lost. A `ShieldedFuture` is awaited here; anything else needs a
-    task.
+    The caller must raise the cancellation, or it is lost. A `ShieldedFuture` is awaited in this
+    task; anything else runs in a task of its own.
 
     Raises:
-        CancelledError: Of the caller, if the work failed as well: that it was cancelled is what it
-            must learn of, and the work's own error is the cause.
-        Exception: That of the work.
+        CancelledError: The caller was cancelled and the work failed; its error is the cause.
+        Exception: What the work raised.
     """
     if isinstance(work, ShieldedFuture):
         whole: ShieldedFuture[T] = work
@@ -96,7 +108,8 @@ async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None
                 return await whole, None
         except asyncio.CancelledError as error:
             cancelled: asyncio.CancelledError | None = error
-            _ = await wait_uncancelled(future)  # what steps a coroutine by hand does not cancel so
+            # Where a coroutine is stepped by hand, the future itself is not what is cancelled.
+            _ = await wait_uncancelled(future)
     else:
         future = asyncio.ensure_future(work)
         cancelled = await wait_uncancelled(future)
@@ -108,8 +121,8 @@ async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None
 def shielded_from_anyio() -> AbstractContextManager[object]:
     """Keep a cancelled anyio scope from cancelling the wait anew in every turn of the loop.
 
-    anyio cancels by level: a wait loop that goes on in its scope would use a whole core. Only an
-    anyio scope can say that it is meant to; if anyio is not loaded, there is none around.
+    anyio repeats a cancellation until the scope is left: a loop that waits on inside would use a
+    whole core. Only an anyio scope can hold that back. If anyio is not imported, no scope is open.
     """
     anyio: Any = sys.modules.get("anyio")
     shield: Callable[..., AbstractContextManager[object]] | None
@@ -118,9 +131,9 @@ def shielded_from_anyio() -> AbstractContextManager[object]:
 
 
 async def done_within(task: asyncio.Task[Any], seconds: float) -> bool:
-    """Wait until a task is done, at most so long; say whether it is.
+    """Wait at most so long until a task is done, and return whether it is.
 
-    A cancellation of the waiting task changes nothing. For tasks that nobody cancels.
+    A cancellation of the caller is ignored: for callers that nobody cancels.
     """
     loop = asyncio.get_running_loop()
     due = loop.time() + seconds
@@ -169,22 +182,23 @@ def stop_within(
 
 
 def abandon(task: asyncio.Task[Any], why: str) -> None:
-    """Give up waiting for a task that does not heed its cancellation, but not silently."""
-    _log.error("%s was left behind: %s", task.get_name(), why)
-    _left_behind.add(task)
-    task.add_done_callback(_came_after)
+    """Stop waiting for a task that ignores its cancellation, and log that and its end."""
+    _log.error("%s was abandoned: %s", task.get_name(), why)
+    _abandoned.add(task)
+    task.add_done_callback(_ended_late)
 
 
-def _came_after(task: asyncio.Task[Any]) -> None:
-    _left_behind.discard(task)
+def _ended_late(task: asyncio.Task[Any]) -> None:
+    _abandoned.discard(task)
     error = None if task.cancelled() else task.exception()
-    _log.warning("%s, which had been left behind, has ended", task.get_name(), exc_info=error)
+    _log.warning("%s, which had been abandoned, has ended", task.get_name(), exc_info=error)
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Do as ``error.add_note(note)``, also for an exception that takes no new attributes.
+    """Add a note to an exception, also to one that takes no new attributes. It never raises.
 
-    Those of a frozen dataclass or of attrs refuse the usual way with an exception of their own.
+    Exceptions that are frozen dataclasses, or made by attrs, refuse ``error.add_note(note)`` with
+    an exception of their own.
     """
     try:
         error.add_note(note)

@@ -1,17 +1,16 @@
-"""Run one step on several items of a stream at once."""
+"""Run one step on several items of a stream at once: ``mapAsync``, ``parEvalMap``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextvars import Context, copy_context
+from operator import is_
+from typing import Any, TypeAlias, TypeVar
 
-from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 __all__ = ["expand_concurrently", "map_concurrently", "map_only_concurrently"]
 
@@ -30,22 +29,30 @@ def map_concurrently(
     passing: type[F],
     after: Callable[[B], C],
 ) -> AsyncIterator[C | F]:
-    """Replace each item by ``after`` of what ``work`` makes of it, for ``limit`` items at a time.
+    """Replace each item by ``after`` of the outcome of ``work``, for ``limit`` items at a time.
 
-    Items of the class ``passing`` are not worked on; they come out as they are.
+    Items of the class ``passing`` are emitted as they are.
 
     Order: that of the source, or, if not ``ordered``, that of completion.
 
-    Bounds: at most ``limit`` items are read and not yet given out, whether they are still being
-    worked on or done: a slow reader stops the work.
+    Bounds: at most ``limit`` items are read and not yet emitted, whether they are still worked on
+    or done: a slow reader stops the work (backpressure).
 
-    Errors: an exception of ``work`` or of the source cancels the work under way and awaits it;
-    what was done and may come out by the order still does; then the exception is raised.
+    Errors: an exception of ``work`` or of the source cancels the work under way, which is awaited
+    before the source is closed. What was done and may be emitted by the order still is; then the
+    exception is raised.
 
-    Cancel safety: a read that is cancelled loses nothing. ``aclose()`` cancels the work under way,
-    awaits it, and closes the source. The source runs in one task, each piece of work in its own.
+    Cancel safety: a read that is cancelled loses nothing. ``aclose()`` cancels the work under way
+    and the source, and awaits both.
+
+    Contexts: the source runs in one task. The work on each item runs in a task of its own, in a
+    copy of the source's context as it was when the item was read. No item sees what the work on
+    another one has set.
     """
-    return Reader(_Crew(source, limit, ordered=ordered, passing=passing, work=work, after=after))
+    operator = _ConcurrentMap(
+        source, limit, ordered=ordered, passing=passing, work=work, after=after
+    )
+    return Reader(operator)
 
 
 def map_only_concurrently(
@@ -57,10 +64,10 @@ def map_only_concurrently(
     only: type[F],
     after: Callable[[B], C],
 ) -> AsyncIterator[A | C]:
-    """Do as `map_concurrently` with the items of one class; the others come out as they are."""
-    crew = _Crew(source, limit, ordered=ordered, passing=only, work=work, after=after)
-    crew.turn_round()
-    return Reader(crew)
+    """Do as `map_concurrently` with the items of one class; the others are emitted as they are."""
+    operator = _ConcurrentMap(source, limit, ordered=ordered, passing=only, work=work, after=after)
+    operator.passes = False
+    return Reader(operator)
 
 
 def expand_concurrently(
@@ -70,30 +77,54 @@ def expand_concurrently(
     *,
     passing: type[F],
 ) -> AsyncIterator[B | F]:
-    """Replace each item by the stream that ``expand`` makes of it, reading ``limit`` at a time.
+    """Replace each item by the stream that ``expand`` returns for it, reading ``limit`` at a time.
 
-    Items of one stream keep their order; those of streams that are read at the same time come
-    as they are ready. Each stream has at most one item waiting for the reader. For the rest, see
-    `map_concurrently`.
+    Items of one stream keep their order; those of streams that are read at the same time are
+    emitted as they are ready. Each stream has at most one item waiting for the reader. For the
+    rest, see `map_concurrently`.
     """
-    return Reader(_Crew(source, limit, ordered=False, passing=passing, expand=expand))
+    return Reader(_ConcurrentMap(source, limit, ordered=False, passing=passing, expand=expand))
 
 
-class _Cell:
-    """The place of one item among those that have not been given out."""
+class _Slot:
+    """The place of one item among those that were not emitted.
+
+    Attributes:
+        done: Whether the outcome is there.
+        outcome: What is to be emitted.
+        taken: For one item of many: resolved when it is emitted.
+    """
 
     __slots__ = ("done", "outcome", "taken")
 
     def __init__(self) -> None:
         self.done = False
         self.outcome: Any = None  # a B or an F: the engine does not look
-        self.taken: asyncio.Future[None] | None = None  # set for one item of many
+        self.taken: asyncio.Future[None] | None = None
 
 
-class _Crew(Pump[Any]):
+# What a task without work waits for: an item and its slot; or nothing, when it is to end.
+_Given: TypeAlias = "asyncio.Future[tuple[Any, _Slot] | None]"
+
+
+def _is_same(left: Context, right: Context) -> bool:
+    """Return whether two contexts hold the same objects. Equal ones are not enough."""
+    return (
+        len(left) == len(right)
+        and all(map(is_, left.values(), right.values()))
+        and all(map(is_, left, right))
+    )
+
+
+class _ConcurrentMap(Pump[Any]):
     """What the task that reads the source, the tasks that work, and the reader share.
 
-    It is untyped inside: the two functions above say what goes in and what comes out.
+    The first task reads the source and has each item worked on in another one. It is untyped
+    inside: the functions above say what is read and what is emitted.
+
+    Attributes:
+        passes: Whether the items of the class ``passing`` are emitted as they are; else, all
+            others are.
     """
 
     def __init__(
@@ -108,160 +139,141 @@ class _Crew(Pump[Any]):
         expand: Callable[[Any], AsyncIterable[Any]] | None = None,
     ) -> None:
         super().__init__()
+        self.passes = True
         self._source = source
         self._limit = limit
         self._ordered = ordered
         self._passing = passing
-        self._passes = True  # what is of that class; else, what is not
         self._work = work
         self._after = after
         self._expand = expand
-        self._cells: deque[_Cell] = deque()  # in the order in which they are to come out
+        self._slots: deque[_Slot] = deque()  # in the order in which they are to be emitted
         self._held = 0  # items read whose slot is not free again
-        # Tasks are kept for the next item: making one costs more than a short piece of work.
-        self._tasks: list[asyncio.Task[None]] = []
-        self._waiting: list[asyncio.Future[tuple[Any, _Cell]]] = []  # tasks without work
-        self._busy = 0
-        self._room: asyncio.Future[None] | None = None
+        self._not_full: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
-
-    def turn_round(self) -> None:
-        """Work on what would pass, and let pass what would be worked on."""
-        self._passes = not self._passes
+        self._waiting: list[tuple[_Given, Context]] = []  # tasks without work
 
     def has_next(self) -> bool:
-        """Say whether an item can be given out."""
-        return bool(self._cells) and self._cells[0].done
+        """Return whether an item can be emitted."""
+        return bool(self._slots) and self._slots[0].done
 
     def take(self) -> Any:
-        """Give the next item out."""
-        cell = self._cells.popleft()
-        if cell.taken is None:
-            self._held -= 1
-            notify(self._room)
+        """Emit the next item."""
+        slot = self._slots.popleft()
+        if slot.taken is None:
+            self._free_slot()
         else:
-            notify(cell.taken)
-        return cell.outcome
+            notify(slot.taken)
+        return slot.outcome
+
+    def discard(self) -> None:
+        """Drop what is held."""
+        self._slots.clear()
 
     def _free_slot(self) -> None:
         self._held -= 1
-        notify(self._room)
+        notify(self._not_full)
 
     async def pump(self) -> None:
+        """Read the source, and keep it open until all work is done."""
         async with plain_iterator(self._source) as items:
             try:
                 async for item in items:
-                    if self._is_over():  # and the source swallowed the cancellation
+                    if self.stopping:  # and the source has swallowed the cancellation
                         break
                     self._begin(item)
                     while self._held >= self._limit:
-                        self._room = self.loop.create_future()
-                        await self._room
-                while self._busy and not self._is_over():
-                    self._idle = self.loop.create_future()
-                    await self._idle
+                        self.still_reading()
+                        self._not_full = self.loop.create_future()
+                        await self._not_full
+                await self._wait_for_work()
+                for given, _ in self._waiting:
+                    notify(given)
+                self._waiting.clear()
             except BaseException as error:
-                if not self._is_over():
-                    self.error = error  # so that what the work raises when cancelled is no news
+                self.finish(error)  # which cancels the work
                 raise
             finally:
-                await self._dismiss()
+                while self._is_working():
+                    try:
+                        await self._wait_for_work()
+                    except asyncio.CancelledError:
+                        continue  # somebody else's: the source must not be closed under the work
 
-    def _is_over(self) -> bool:
-        return self.closed or self.error is not None
+    def _is_working(self) -> bool:
+        return len(self._tasks) - 1 > len(self._waiting)  # one of them reads the source
+
+    async def _wait_for_work(self) -> None:
+        while self._is_working():
+            self._idle = self.loop.create_future()
+            await self._idle
+
+    def ask_to_stop(self) -> None:
+        """Cancel the work, and the tasks that wait for some."""
+        self._waiting.clear()
+        super().ask_to_stop()
+
+    def on_task_ended(self) -> None:
+        """Let the source be closed when the last work has ended."""
+        if self._idle is not None and not self._is_working():
+            notify(self._idle)
 
     def _begin(self, item: Any) -> None:
         self._held += 1
-        cell = _Cell()
+        slot = _Slot()
         if self._ordered:
-            self._cells.append(cell)
-        if isinstance(item, self._passing) is self._passes:
-            cell.outcome = item
-            self._finish(cell)
-            return
-        self._busy += 1
-        if self._waiting:
-            self._waiting.pop().set_result((item, cell))
+            self._slots.append(slot)
+        if isinstance(item, self._passing) is self.passes:
+            slot.outcome = item
+            self._fill(slot)
+        elif self._expand is not None:
+            self.start_task(self._emit_all_of, self._expand, item)
         else:
-            self._tasks.append(self.loop.create_task(self._work_on(item, cell)))
+            if self._waiting:
+                given, context = self._waiting.pop()
+                if not given.done() and _is_same(context, copy_context()):
+                    given.set_result((item, slot))
+                    return
+                notify(given)
+            self.start_task(self._work_on, item, slot)
 
-    def _finish(self, cell: _Cell) -> None:
-        cell.done = True
+    def _fill(self, slot: _Slot) -> None:
+        slot.done = True
         if not self._ordered:
-            self._cells.append(cell)
+            self._slots.append(slot)
             self.notify_reader()
-        elif self._cells[0] is cell:
+        elif self._slots and self._slots[0] is slot:
             self.notify_reader()
 
-    async def _work_on(self, item: Any, cell: _Cell) -> None:
-        """Work on this item, and on those that are handed over later."""
+    async def _work_on(self, item: Any, slot: _Slot) -> None:
+        """Work on an item, and on those that are given to this task later.
+
+        A task costs more than a short piece of work, so it is used again, but only by an item
+        whose context is the same as it would be in a new task: the source has set nothing since
+        this one was made, and the work has left nothing set.
+        """
         work, after = self._work, self._after
+        assert work is not None
+        assert after is not None
         while True:
-            try:
-                if work is not None and after is not None:
-                    cell.outcome = after(await work(item))
-                    self._finish(cell)
-                else:
-                    await self._give_all(item)
-            except BaseException as error:  # noqa: BLE001  # the first is raised to the reader
-                self._fail(error)
-                return
-            self._busy -= 1
-            if not self._busy:
+            slot.outcome = after(await work(item))
+            self._fill(slot)
+            given: _Given = self.loop.create_future()
+            self._waiting.append((given, copy_context()))
+            if self._idle is not None and not self._is_working():
                 notify(self._idle)
-            handed_over = self.loop.create_future()
-            self._waiting.append(handed_over)
-            item, cell = await handed_over
+            del item, slot
+            following = await given
+            if following is None:
+                return
+            item, slot = following
 
-    async def _give_all(self, item: Any) -> None:
-        assert self._expand is not None
-        async with plain_iterator(self._expand(item)) as opened:
+    async def _emit_all_of(self, expand: Callable[[Any], AsyncIterable[Any]], item: Any) -> None:
+        async with plain_iterator(expand(item)) as opened:
             async for outcome in opened:
-                given = _Cell()
-                given.outcome = outcome
-                given.taken = self.loop.create_future()
-                self._finish(given)
-                await given.taken
+                slot = _Slot()
+                slot.outcome = outcome
+                slot.taken = self.loop.create_future()
+                self._fill(slot)
+                await slot.taken
         self._free_slot()
-
-    def _fail(self, error: BaseException) -> None:
-        """Keep the first error, and note the others on it."""
-        if not self._is_over():
-            self.error = error
-            self.task.cancel()  # which dismisses the others
-        elif not isinstance(error, asyncio.CancelledError):
-            if self.error is None:
-                raise error  # closing: whoever awaits this task raises it
-            _add_note(self.error, error)
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise error
-
-    async def _dismiss(self) -> None:
-        """Cancel the work under way and wait for it; raise the first error of a clean-up."""
-        cancelled: asyncio.CancelledError | None = None
-        for task in self._tasks:
-            task.cancel()
-        while any(not task.done() for task in self._tasks):
-            try:
-                await asyncio.wait(self._tasks)
-            except asyncio.CancelledError as error:
-                cancelled = error
-                for task in self._tasks:
-                    task.cancel()
-        first: BaseException | None = None
-        for task in self._tasks:
-            failed = None if task.cancelled() else task.exception()
-            if failed is None or failed is self.error:
-                continue
-            if first is None:
-                first = failed
-            else:
-                _add_note(first, failed)
-        if first is not None:
-            raise first
-        if cancelled is not None:
-            raise cancelled
-
-
-def _add_note(error: BaseException, later: BaseException) -> None:
-    add_note(error, f"while its siblings were being cancelled, one raised {later!r}")

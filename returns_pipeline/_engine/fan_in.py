@@ -1,274 +1,240 @@
-"""Several sources read at the same time, each in one task of its own, for one reader.
+"""Several sources read at the same time, each in a task of its own, for one reader.
 
-Everything that puts streams together is built on this: each source has a *lane*, which holds what
-was read of it and not yet given out; what reads from the lanes decides what comes out next.
+Everything that puts streams together is built on this. Each source has an `Input`, which holds what
+was read of it and not yet emitted; a `FanIn` decides what is emitted next.
 
-How far a lane runs ahead of the reader is found out while it runs. It starts with one item. Each
-time the reader has taken all there was and waits for more, the lanes that it emptied may hold twice
-as many, up to their bound, so that the change of tasks is paid once for many items; a reader that
-is busy elsewhere when a lane goes on brings it back to one. This is how a congestion window starts
-("slow start", RFC 5681): a lane is never ahead by more than one item more than were taken of it.
+How far an input runs ahead of the reader is found out while it runs. It starts with one item. Each
+time the reader has taken all there was and waits for more, the inputs that it emptied may hold
+twice as many, up to their bound, so that the change of tasks is paid once for many items. If the
+reader is busy elsewhere when an input resumes, its bound is one again. This is how a congestion
+window starts ("slow start", RFC 5681): an input never buffers more than (items taken + 1).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any, Final, Generic, TypeVar, cast
 
-from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline._engine import checks
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import NOTHING, Pump, Reader, error_of, notify
+from returns_pipeline._engine.reader import NO_ITEMS, Pump, notify
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable
-
-__all__ = [
-    "BUFFER",
-    "FairMerge",
-    "FanIn",
-    "Input",
-    "check_source",
-    "end_tasks",
-    "relay",
-]
+__all__ = ["BUFFER", "FairMerge", "FanIn", "Input"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 # How many items of a source may be held for a reader that keeps up, unless the user says so.
-BUFFER = 128
+BUFFER: Final = 128
 
 
 class Input(Generic[T]):
     """One source, and what was read of it.
 
+    Its task appends to ``items``, and looks up from its loop only when there are ``check_at`` of
+    them: setting that to 0 is how the others make it look with the next item.
+
     Attributes:
-        source: What it reads.
-        index: Its place among the lanes.
+        source: The stream to read.
+        index: Its position among the inputs.
         items: Read and not yet drawn, in order.
-        drawn: How many were drawn from it and are not yet given out.
-        limit: How many it may hold, drawn or not.
-        fixed: Whether that is for good.
-        mark: It looks up from its loop when it has that many items.
-        room: What it waits for while it is full.
-        over: Whether its source has ended, and is closed.
+        in_flight: How many were drawn from it and are not yet emitted.
+        capacity: How many it may hold, drawn or not.
+        check_at: With how many items its task is to look up.
+        not_full: What its task waits for while it is full.
+        ended: Whether its source has ended, and is closed.
     """
 
-    __slots__ = ("drawn", "fixed", "index", "items", "limit", "mark", "over", "room", "source")
+    __slots__ = (
+        "capacity",
+        "check_at",
+        "ended",
+        "in_flight",
+        "index",
+        "items",
+        "not_full",
+        "source",
+    )
 
     def __init__(self, source: AsyncIterable[T], index: int) -> None:
         self.source: AsyncIterable[T] = source
         self.index: int = index
-        self.items: list[T] = []
-        self.drawn: int = 0
-        self.limit: int = 1
-        self.fixed: bool = False
-        self.mark: int = 1
-        self.room: asyncio.Future[None] | None = None
-        self.over: bool = False
+        self.items: deque[T] = deque()
+        self.in_flight: int = 0
+        self.capacity: int = 1
+        self.check_at: int = 1
+        self.not_full: asyncio.Future[None] | None = None
+        self.ended: bool = False
 
-    def emptied(self) -> None:
-        """Let the source go on: all its items are given out."""
-        self.drawn = 0
-        notify(self.room)
+    def pop(self) -> T:
+        """Remove and return the first item; its task resumes with the last one."""
+        item = self.items.popleft()
+        self.check_at = len(self.items) + 1
+        if not self.items:
+            self.resume()
+        return item
+
+    def resume(self) -> None:
+        """Let the source run on: all its items are emitted."""
+        self.in_flight = 0
+        notify(self.not_full)
 
 
 class FanIn(Pump[U], Generic[T, U]):
-    """What the tasks that read the lanes, and the reader, share."""
+    """What the tasks that read the inputs, and the reader, share.
 
-    grows = False  # whether lanes are added while it runs
+    When an input fails, the others are stopped at once. What was read may still be taken.
+
+    Attributes:
+        buffer: The bound of the capacity of each input.
+        inputs: All of them, or those that have not ended if their number changes.
+    """
+
+    __slots__ = ("buffer", "inputs")
 
     def __init__(
-        self, sources: Iterable[AsyncIterable[T]], buffer: int, out: deque[U] = NOTHING
+        self, sources: Iterable[AsyncIterable[T]], buffer: int, out: deque[U] = NO_ITEMS
     ) -> None:
         super().__init__(out)
-        self.buffer: int = buffer
-        self.lanes: list[Input[T]] = [Input(source, index) for index, source in enumerate(sources)]
-        self.over: bool = False  # nothing more is to be read
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._running = 0
-        self._changed: asyncio.Future[None] | None = None
+        self.buffer: int = checks.count("buffer", buffer)
+        self.inputs: list[Input[T]] = [
+            Input(checks.source(source), index) for index, source in enumerate(sources)
+        ]
 
-    # For those below to override: all are called between two steps of the loop, so they may not
-    # wait, and see a state in which nothing is half done.
+    # Hooks: all are called between two steps of the loop, so they may not wait, and see a state in
+    # which nothing is half done.
 
-    def arrived(self, lane: Input[T]) -> None:
-        """Take note of a lane that was empty and has an item now."""
+    def on_item(self, input_: Input[T]) -> None:
+        """Take note of an input that was empty and has an item now."""
 
-    def left(self, lane: Input[T]) -> None:
-        """Take note of a lane whose source has ended; it may still hold items."""
+    def on_end(self, input_: Input[T]) -> None:
+        """Take note of an input whose source has ended; it may still hold items."""
 
-    def finish(self, error: BaseException | None = None) -> None:
-        """Read no further; what is held may still come out, and then the error."""
-        if not self.over:
-            self.over = True
-            self.error = error
-            for lane in self.lanes:
-                lane.mark = 0
-            notify(self._changed)
+    def start_tasks(self) -> None:
+        """Start a task for each input, until one of them ends all."""
+        for input_ in tuple(self.inputs):
+            if self.stopping:
+                break  # under an eager task factory, before the next source is opened
+            self.start_task(self._read, input_)
+
+    def ask_to_stop(self) -> None:
+        """Stop the tasks; one that gets an item in spite of that sees it at once."""
+        for input_ in self.inputs:
+            input_.check_at = 0
+        super().ask_to_stop()
 
     def discard(self) -> None:
         """Drop what is held: nobody wants it."""
-        self.over = True
-        for lane in self.lanes:
-            lane.mark = 0
-            lane.items.clear()
+        for input_ in self.inputs:
+            input_.items.clear()
 
-    async def pump(self) -> None:
-        """Read all lanes to their ends; when one fails, stop the others.
-
-        One lane alone is read here: its source shares the reader's context where that can be.
-        """
-        if len(self.lanes) == 1 and not self.grows:
-            await self._read(self.lanes[0])
-            return
-        for lane in self.lanes:
-            self.run_lane(lane)
-        try:
-            while self._running and not self.over:
-                self._changed = self.loop.create_future()
-                await self._changed
-        except BaseException as error:
-            if not self.over:
-                self.finish(error)  # so that what the sources raise when cancelled is no news
-            raise
-        finally:
-            await end_tasks(self._tasks)
-
-    def run_lane(self, lane: Input[T]) -> None:
-        """Read a lane in a task of its own."""
-        self._running += 1
-        task = self.loop.create_task(self._drive(lane))
-        self._tasks.add(task)
-
-    async def _drive(self, lane: Input[T]) -> None:
-        try:
-            if not self.over:
-                await self._read(lane)
-        except BaseException as error:
-            self._failed(error)
-            if self.closed or isinstance(error, KeyboardInterrupt | SystemExit):
-                raise  # whoever closes raises it
-        else:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.discard(task)
-        finally:
-            self._running -= 1
-            if not self._running:
-                notify(self._changed)
-
-    def _failed(self, error: BaseException) -> None:
-        """Keep the first error, and note the others on it."""
-        if not self.over:
-            self.finish(error)
-        elif self.error is not None and not isinstance(error, asyncio.CancelledError):
-            add_note(self.error, f"while its siblings were being cancelled, one raised {error!r}")
-        elif not self.closed and not isinstance(error, asyncio.CancelledError):
-            self.error = error  # of a clean-up, after a clean end
-
-    async def _read(self, lane: Input[T]) -> None:
-        async with plain_iterator(lane.source) as source:
-            await self._fill(lane, source)
-        lane.over = True
-        if not self.over:
-            self.left(lane)
+    async def _read(self, input_: Input[T]) -> None:
+        if self.stopping:
+            return  # before the source was opened
+        async with plain_iterator(input_.source) as source:
+            await self._fill(input_, source)
+        input_.ended = True
+        if not self.stopping:
+            self.on_end(input_)
             self.notify_reader()
 
-    async def _fill(self, lane: Input[T], source: AsyncIterator[T]) -> None:
-        items = lane.items
+    async def _fill(self, input_: Input[T], source: AsyncIterator[T]) -> None:
+        items = input_.items
         async for item in source:
             items.append(item)
-            if len(items) >= lane.mark:
-                room = lane.limit - lane.drawn
-                if len(items) == 1 < room and not self.over:
-                    # What `_look_up` would do, without a coroutine for each item of a source that
+            if len(items) >= input_.check_at:
+                room = input_.capacity - input_.in_flight
+                if len(items) == 1 < room and not self.stopping:
+                    # What `_hand_over` would do, without a coroutine for each item of a source that
                     # is slower than the reader.
-                    lane.mark = room
-                    self.arrived(lane)
+                    input_.check_at = room
+                    self.still_reading()
+                    self.on_item(input_)
                     notify(self.ready)
-                elif not await self._look_up(lane):
+                    if input_.check_at == 0:
+                        break  # that has ended the stream
+                elif not await self._hand_over(input_):
                     break
 
-    async def _look_up(self, lane: Input[T]) -> bool:
-        """Tell of a first item, or wait for room; say whether to go on."""
+    async def _hand_over(self, input_: Input[T]) -> bool:
+        """Announce a first item, or wait for room; return whether to read on."""
+        items = input_.items
         if self.closed:
-            lane.items.clear()
+            items.clear()
             return False
-        items = lane.items
+        self.still_reading()
         if len(items) == 1:
-            self.arrived(lane)
+            self.on_item(input_)
             self.notify_reader()
-        if self.reading and self._is_full(lane):
+        if self.reading and self._is_full(input_):
             await self.yield_to_reader()
-            if not (items or lane.drawn):
-                self._adapt(lane)
-        while self._is_full(lane):
-            lane.room = self.loop.create_future()
+            if not (items or input_.in_flight):
+                self._adapt(input_)
+        while self._is_full(input_):
+            input_.not_full = self.loop.create_future()
             try:
-                await lane.room
+                await input_.not_full
             finally:
-                lane.room = None
-            self._adapt(lane)
-        if self.over:
+                input_.not_full = None
+            self._adapt(input_)
+        if self.stopping:
             return False
-        lane.mark = max(lane.limit - lane.drawn, 1) if items else 1
+        input_.check_at = max(input_.capacity - input_.in_flight, 1) if items else 1
         return True
 
-    def _is_full(self, lane: Input[T]) -> bool:
-        return len(lane.items) + lane.drawn >= lane.limit and not self.over
+    def _is_full(self, input_: Input[T]) -> bool:
+        return len(input_.items) + input_.in_flight >= input_.capacity and not self.stopping
 
-    def _adapt(self, lane: Input[T]) -> None:
-        """Let a lane be further ahead of a reader that waits, and less of one that does not."""
-        if not lane.fixed:
-            lane.limit = min(2 * lane.limit, self.buffer) if self.reading else 1
+    def _adapt(self, input_: Input[T]) -> None:
+        """Let an input run further ahead of a reader that waits, and less of one that does not."""
+        input_.capacity = min(2 * input_.capacity, self.buffer) if self.reading else 1
 
 
 class FairMerge(FanIn[T, U], Generic[T, U]):
-    """Gives the items of all lanes out, in turn where several have some."""
+    """Emits the items of all inputs, in turn where several have some.
 
-    tags = False  # whether what is given out is more than the items
+    Items are *drawn* from the inputs many at a time, into ``out``, from which the reader takes them
+    without a call. The last one drawn is kept apart: taking it lets the inputs resume.
+    """
+
+    __slots__ = ("_drawn", "_last", "_ready")
+
+    tags = False  # whether what is emitted is more than the items
 
     def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int = BUFFER) -> None:
-        # Drawn and to be given out next is all but the last of them,
         super().__init__(sources, buffer, deque())
-        self._last: list[U] = []  # with which the sources go on
-        self._drawn: list[Input[T]] = []  # the lanes they are from
+        self._last: list[U] = []  # at most one
+        self._drawn: list[Input[T]] = []  # the inputs that ``out`` and it are from
         self._ready: list[Input[T]] = []  # with items, the longest waiting first
 
-    def arrived(self, lane: Input[T]) -> None:
-        """Put the lane behind those that wait longer."""
-        self._ready.append(lane)
+    def on_item(self, input_: Input[T]) -> None:
+        """Put the input after those that wait longer."""
+        self._ready.append(input_)
 
     def has_next(self) -> bool:
-        """Say whether an item can be given out."""
+        """Return whether an item can be emitted."""
         return bool(self._ready or self._last)
 
     def take(self) -> U:
-        """Give the next one out, and let the sources go on when it was the last one drawn."""
+        """Return the next item, and let the sources run on if it was the last one drawn."""
         if self.out:
             return self.out.popleft()
         if not self._last:
-            lane = self._ready[0]
-            if len(lane.items) == 1:  # as with a source that is slower than the reader
+            input_ = self._ready[0]
+            if len(input_.items) == 1:  # as with a source that is slower than the reader
                 del self._ready[0]
-                item: Any = lane.items.pop()
-                lane.mark = 1
-                if lane.room is not None:
-                    notify(lane.room)
-                return self.tagged(lane, item) if self.tags else item
-            if lane.fixed:  # its source is to be ahead by so many all the time
-                item = lane.items.pop(0)
-                lane.mark = min(lane.mark, lane.limit)
-                if lane.room is not None:
-                    notify(lane.room)
-                return self.tagged(lane, item)
+                item: Any = input_.items.pop()
+                input_.check_at = 1
+                if input_.not_full is not None:
+                    notify(input_.not_full)
+                return self.tagged(input_, item) if self.tags else item
             self._draw()
             if self.out:
                 return self.out.popleft()
-        for lane in self._drawn:
-            lane.emptied()
+        for input_ in self._drawn:
+            input_.resume()
         self._drawn.clear()
         return self._last.pop()
 
@@ -279,94 +245,48 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
         self._last.clear()
         self._ready.clear()
 
-    def tagged(self, lane: Input[T], item: T) -> U:  # noqa: ARG002
-        """Make of a lane's item what is given out."""
+    def tagged(self, input_: Input[T], item: T) -> U:  # noqa: ARG002
+        """Return what is emitted for an input's item."""
         return cast("U", item)
 
-    def all_tagged(self, lane: Input[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
+    def all_tagged(self, input_: Input[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
         """Do the same to many at once."""
         return cast("list[U]", items)
 
     def _draw(self) -> None:
-        """Draw items to be given out, the same number from each lane that has some."""
+        """Draw items to be emitted, the same number from each input that has some."""
         ready = self._ready
-        count = 1
-        lanes = ready
+        inputs = ready
         if len(ready) == 1:
             count = len(ready[0].items)
         else:
-            count = min([len(lane.items) for lane in ready])
+            count = min([len(input_.items) for input_ in ready])
             if count == 1:
-                # One at a time, so that its source goes on at once.
-                lanes = ready[:1]
-        n = len(lanes)
+                # One at a time, so that its source runs on at once.
+                inputs = ready[:1]
+        n = len(inputs)
         if n == 1:
-            self.out.extend(self.all_tagged(lanes[0], lanes[0].items[:count]))
+            self.out.extend(self.all_tagged(inputs[0], _first(inputs[0].items, count)))
         else:
             mixed: list[Any] = [None] * (n * count)
-            for place, lane in enumerate(lanes):
-                mixed[place::n] = self.all_tagged(lane, lane.items[:count])
+            for position, input_ in enumerate(inputs):
+                mixed[position::n] = self.all_tagged(input_, _first(input_.items, count))
             self.out.extend(mixed)
         self._last.append(self.out.pop())
-        left = ready[len(lanes) :]
-        for lane in lanes:
-            del lane.items[:count]
-            lane.drawn = count
-            lane.mark = len(lane.items) + 1
-            if lane.items:
-                left.append(lane)
-        self._drawn = lanes
-        self._ready = left
+        still_ready = ready[n:]
+        for input_ in inputs:
+            input_.in_flight = count
+            input_.check_at = len(input_.items) + 1
+            if input_.items:
+                still_ready.append(input_)
+        self._drawn = inputs
+        self._ready = still_ready
 
 
-def relay(
-    source: AsyncIterable[T], *, buffer: int = BUFFER, fixed: bool = False
-) -> AsyncIterator[T]:
-    """Read a source in one task, from its first item to its clean-up.
-
-    Args:
-        source: Usually an async generator that does an operator's work.
-        buffer: How many items may be held.
-        fixed: Whether that many are held from the start; else it is found out while it runs.
-    """
-    pump: FairMerge[T, T] = FairMerge([source], buffer)
-    if fixed:
-        pump.lanes[0].limit = buffer
-        pump.lanes[0].fixed = True
-    return Reader(pump)
-
-
-async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until all have cleaned up; raise the first error, note the others.
-
-    A cancellation meanwhile is passed on to them, and raised when they are done.
-    """
-    tasks = list(tasks)
-    cancelled: asyncio.CancelledError | None = None
-    for task in tasks:
-        task.cancel()
-    while pending := [task for task in tasks if not task.done()]:
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError as error:
-            cancelled = error
-            for task in pending:
-                task.cancel()
-    first: BaseException | None = None
-    for task in tasks:
-        if (raised := error_of(task)) is None:
-            continue
-        if first is None:
-            first = raised
-        else:
-            add_note(first, f"while its siblings were being cancelled, one raised {raised!r}")
-    if first is not None:
-        raise first
-    if cancelled is not None:
-        raise cancelled
-
-
-def check_source(source: object) -> None:
-    """Refuse what cannot be read, at the call."""
-    if not hasattr(source, "__aiter__"):
-        raise TypeError(f"expected an async iterable, not {type(source).__name__!r}")
+def _first(items: deque[T], count: int) -> list[T]:
+    """Remove and return the first items. A deque, so that what remains costs nothing."""
+    if count == len(items):
+        first = list(items)
+        items.clear()
+        return first
+    return [items.popleft() for _ in range(count)]

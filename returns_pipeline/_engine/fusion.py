@@ -25,9 +25,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
+from returns_pipeline._engine.cancellation import wait_done
 from returns_pipeline._engine.future_results import unpacked
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import wait_done
 
 __all__ = [
     "Chain",

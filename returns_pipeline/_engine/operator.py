@@ -17,6 +17,7 @@ from aiostream import Stream, pipable_operator, streamcontext
 from aiostream.core import Streamer
 from typing_extensions import ParamSpec
 
+from returns_pipeline._engine.task_owner import shielded_clean_up
 from returns_pipeline.errors import InvalidArgument
 
 __all__ = [
@@ -256,4 +257,4 @@ async def plain_iterator(source: AsyncIterable[T]) -> AsyncGenerator[AsyncIterat
         # over it here.
         yield inner if hasattr(inner, "__aiter__") else streamer
     finally:
-        await streamer.aclose()
+        await shielded_clean_up(streamer.aclose)

@@ -1,23 +1,20 @@
-"""Streams together: the public home of the operators that join, share, split or pace streams.
+"""Streams together: the operators that join, share, split or pace streams.
 
-They read each source in one task of its own for its whole life, hold a bounded number of items,
-lose nothing to a cancelled read, and tell a failed end from a clean one.
+They read each source in one task of its own from its first item to its clean-up, hold a bounded
+number of items (backpressure), lose nothing to a cancelled read, and never take a failed end for a
+clean one.
 """
 
 from __future__ import annotations
 
 from returns_pipeline.combine._broadcast import Branch, broadcast, split
-from returns_pipeline.combine._merge import (
-    TimedOut,
-    concat,
-    merge,
-    merge_prioritized,
-    select,
-    zip_results,
-)
+from returns_pipeline.combine._merge import concat, merge
+from returns_pipeline.combine._prioritized import merge_prioritized
 from returns_pipeline.combine._rate import debounce, throttle
 from returns_pipeline.combine._route import KeyFailed, route
+from returns_pipeline.combine._select import TimedOut, select
 from returns_pipeline.combine._transform import distinct_until_changed, prefetch, scan, take_until
+from returns_pipeline.combine._zip import zip_results
 
 __all__ = [
     "Branch",

@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overload
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from aiostream import Stream, stream
+from aiostream.core import Streamer
+from typing_extensions import TypeIs
 
-from returns_pipeline._engine.fan_in import BUFFER, check_source
-from returns_pipeline._engine.operator import QuickStreamer, check_at_least, plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, error_of, notify, wait_done
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.fan_in import BUFFER
+from returns_pipeline._engine.operator import QuickStreamer, plain_iterator
+from returns_pipeline._engine.reader import Pump, Reader, notify
+from returns_pipeline._engine.task_owner import TaskOwner
 from returns_pipeline.errors import BufferOverflow, InvalidArgument
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable
-
-    from aiostream.core import Streamer
-    from typing_extensions import TypeIs
 
 __all__ = ["SPLIT_BUFFER", "Branch", "broadcast", "split"]
 
@@ -35,29 +36,34 @@ SPLIT_BUFFER: Final = 1024
 
 
 class Branch(Stream[T_co], Generic[T_co]):
-    """One of the streams that a source was shared out to.
+    """One of the streams that share a source.
 
     It can be read once: its items are gone when they are read. ``async with branch.stream()``
-    leaves at its end; so does a branch that is dropped.
+    leaves at its end; a branch that is dropped has left, too.
 
     Attributes:
         place: Which of the branches it is, from 0.
     """
 
-    def __init__(self, tap: _Tap[T_co]) -> None:
+    def __init__(self, pump: _BranchPump[T_co]) -> None:
         """Not for callers: `broadcast` and `split` make branches."""
-        self.place: int = tap.place
-        self._tap = tap
-        self._reader: _TapReader[T_co] | None = _TapReader(tap)
+        self.place: int = pump.place
+        self._pump = pump
+        self._reader: _BranchReader[T_co] | None = _BranchReader(pump)
         super().__init__(stream.empty)
         # It opens its reader itself. The generator that a stream would open others by refers to
         # the stream: a branch that is dropped has to be noticed at once, not by the collector.
-        self._generator = iter(())
+        self._generator: Any = iter(())
 
     @property
     def dropped(self) -> int:
-        """How many items it did not get so far: it was too slow for them, or had left."""
-        return self._tap.dropped
+        """How many of its items were not, and will not be, emitted.
+
+        These are the items that it was too slow for, those that it held when it left, and those
+        that came for it later. Each item of the source that is meant for it is emitted, held or
+        counted here.
+        """
+        return self._pump.lost()
 
     def stream(self) -> Streamer[T_co]:
         """Open the branch for reading: ``async with branch.stream() as items``.
@@ -74,7 +80,7 @@ class Branch(Stream[T_co], Generic[T_co]):
         return self.stream()
 
     async def aclose(self) -> None:
-        """Leave without reading; if it was opened, whoever reads it closes it.
+        """Leave without reading; if the branch was opened, closing what reads it leaves.
 
         The last branch to leave stops the source and awaits its clean-up.
         """
@@ -83,37 +89,52 @@ class Branch(Stream[T_co], Generic[T_co]):
             await reader.aclose()
 
 
-class _Tap(Pump[T]):
-    """One branch's side of the source: what it is still to get."""
+class _BranchPump(Pump[T]):
+    """What one branch is still to emit. It has no task: the hub fills it.
 
-    __slots__ = ("dropped", "gap", "hub", "items", "over", "place", "reached")
+    States: *subscribed*; *ended*, when the hub has no more for it (what is held may still be
+    taken); *left*, when it was closed or dropped (nothing is held).
+    """
+
+    __slots__ = ("dropped", "gap", "has_left", "hub", "items", "missing_since", "place")
 
     def __init__(self, hub: _Hub[T], place: int) -> None:
         super().__init__()
         self.hub: _Hub[T] = hub
-        self.gap: int = 0  # items dropped since the last one that was given out
         self.place: int = place
         self.items: deque[T] = deque()
-        self.dropped: int = 0
-        self.over: asyncio.Future[None] | None = None
-        self.reached: bool = False  # nothing more will come
+        self.dropped: int = 0  # while it was subscribed, or when it left
+        self.gap: int = 0  # items dropped since the last one that was emitted
+        self.has_left: bool = False
+        self.missing_since: int | None = None  # how many items had come when it left, or failed
 
     def start(self) -> None:
-        super().start()
-        self.hub.start(self.loop)
+        """Start the hub, if this is the first branch that is read."""
+        self.loop = asyncio.get_running_loop()
+        self.hub.start_once()
 
-    async def pump(self) -> None:
-        if not self.reached:
-            self.over = self.loop.create_future()
-            await self.over
-        if self.error is not None:
-            raise self.error
+    def lost(self) -> int:
+        """Return how many items were not, and will not be, emitted."""
+        if self.missing_since is None:
+            return self.dropped
+        return self.dropped + self.hub.count_for(self) - self.missing_since
 
-    def end(self, error: BaseException | None) -> None:
-        """Say that nothing more will come."""
-        self.reached = True
-        self.error = error
-        notify(self.over)
+    def end(self, error: BaseException | None, missing_since: int) -> None:
+        """Take note that nothing more will come, and from which item on."""
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            self.missing_since = missing_since
+            self.notify_reader()
+
+    def take_error(self) -> BaseException | None:
+        """Return the error; one that all branches raise is as it was when the source raised it."""
+        error = super().take_error()
+        if error is not None and error is self.hub.error:
+            # Or the last of 200 branches would show the frames of all that raised it before.
+            error = error.with_traceback(self.hub.traceback)
+            self.hub.forget_error()
+        return error
 
     def has_next(self) -> bool:
         return bool(self.items)
@@ -123,56 +144,107 @@ class _Tap(Pump[T]):
             gap, self.gap = self.gap, 0
             self.hub.report(self.place, gap)
         item = self.items.popleft()
-        notify(self.hub.room)
-        self.hub.room = None  # once is enough: the reads that follow find the short way
+        notify(self.hub.not_full)
+        self.hub.not_full = None  # once is enough: the reads that follow find the short way
         return item
 
-    def drop(self, count: int = 1) -> None:
-        self.dropped += count
-        self.gap += count
+    def drop_oldest(self) -> None:
+        """Make room."""
+        _ = self.items.popleft()
+        self.dropped += 1
+        self.gap += 1
 
-    def discard(self) -> None:
+    def close(self) -> None:
+        """Leave: the hub is stopped by the last branch that does."""
+        self.closed = True
+        self.error = None
+        if self.has_left:
+            return
+        self.has_left = True
+        if self.missing_since is None:
+            self.missing_since = self.hub.count_for(self)
+        self.dropped += len(self.items)
         self.items.clear()
         self.gap = 0
-        self.hub.leave(self)
+        self.ended = True
+        self.notify_reader()
+        self.hub.on_left(self)
+
+    def drop(self) -> None:
+        """Leave, when the reader was dropped: an error is reported to the loop."""
+        self.close()
+        if self.hub.stopping:
+            self.hub.report_error()
+
+    def check_outside(self) -> None:
+        """Refuse to be closed by the source that it would stop."""
+        self.hub.check_outside()
+
+    async def wait_ended(self) -> None:
+        """Wait for the clean-up of the source if this was the last branch."""
+        await self.hub.wait_if_stopped(self)
 
 
-class _TapReader(Reader[T]):
+class _BranchReader(Reader[T]):
     """A reader that can leave without ever having read."""
 
-    __slots__ = ("_hub", "_items", "_tap")
+    __slots__ = ("_branch", "_hub", "_items")
 
-    def __init__(self, tap: _Tap[T]) -> None:
-        super().__init__(tap)
-        self._tap = tap
-        self._items = tap.items
-        self._hub = tap.hub
+    def __init__(self, branch: _BranchPump[T]) -> None:
+        super().__init__(branch)
+        self._branch = branch
+        self._items = branch.items
+        self._hub = branch.hub
 
     async def __anext__(self) -> T:
-        if self._items and self._hub.room is None and not self._tap.gap:
+        if self._items and self._hub.not_full is None and not self._branch.gap:
             return self._items.popleft()
         return await super().__anext__()
 
     async def aclose(self) -> None:
-        try:
+        if not self._started and self._hub.is_started:
+            self._branch.loop = self._hub.loop
+            self._started = True
+        if self._started:
             await super().aclose()
-        finally:
-            self._hub.leave(self._tap)
-            await self._hub.close()
+        else:
+            self._closed = True
+            self._branch.close()
 
     def __del__(self) -> None:
-        super().__del__()
-        if not self._started and not self._closed:
-            hub = self._hub
-            if hub.loop is None:
-                hub.leave(self._tap)
-            else:
-                with contextlib.suppress(RuntimeError):  # the loop is closed
-                    hub.loop.call_soon_threadsafe(hub.leave, self._tap)
+        if self._branch.has_left:
+            return
+        if self._hub.is_started:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                _ = self._hub.loop.call_soon_threadsafe(self._branch.drop)
+        else:
+            self._branch.close()
 
 
-class _Hub(Generic[T]):
-    """The source, and the task that reads it for all branches."""
+class _Hub(TaskOwner, Generic[T]):
+    """The source, and the task that reads it for all branches.
+
+    Attributes:
+        branches: Those that have not left.
+        error: What the source raised, or its clean-up.
+        traceback: Of that error, without the frames of those that raise it later.
+        not_full: What the task waits for while a branch is full.
+        is_started: Whether a branch was read.
+        count: How many items have come.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_on_drop",
+        "_overflow",
+        "_source",
+        "branches",
+        "count",
+        "error",
+        "is_started",
+        "not_full",
+        "traceback",
+    )
 
     def __init__(
         self,
@@ -182,113 +254,135 @@ class _Hub(Generic[T]):
         overflow: str,
         on_drop: Callable[[int, int], object] | None,
     ) -> None:
-        self._source = source
-        self._buffer = buffer
+        super().__init__()
+        self._source = checks.source(source)
+        self._buffer = checks.count("buffer", buffer)
         self._overflow = overflow
         self._on_drop = on_drop
-        self.taps: list[_Tap[T]] = [
-            _Tap(self, place) for place in range(n)
-        ]  # of those that have not left
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.room: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._closing = False
+        self.branches: list[_BranchPump[T]] = [
+            _BranchPump(self, place) for place in range(checks.count("n", n))
+        ]
+        self.error: BaseException | None = None
+        self.traceback: TracebackType | None = None
+        self.not_full: asyncio.Future[None] | None = None
+        self.is_started = False
+        self.count = 0
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the task that reads the source, for the first who reads."""
-        if self._task is None:
-            self.loop = loop
-            self._task = loop.create_task(self._run())
+    def start_once(self) -> None:
+        """Start the task that reads the source, for the first branch that is read."""
+        if not self.is_started:
+            self.is_started = True
+            self.start()
 
-    def leave(self, tap: _Tap[T]) -> None:
-        """Give a branch no more items; without any, stop the source."""
-        if tap not in self.taps:
+    def start_tasks(self) -> None:
+        self.start_task(self._run)
+
+    def count_for(self, branch: _BranchPump[T]) -> int:  # noqa: ARG002
+        """Return how many items have come that are meant for a branch."""
+        return self.count
+
+    def on_left(self, branch: _BranchPump[T]) -> None:
+        """Emit no more items to a branch; without any, stop the source."""
+        self.branches.remove(branch)
+        notify(self.not_full)
+        if not self.branches and self.is_started and not self.ended:
+            self.error = None  # from here on it is that of the clean-up
+            self.ask_to_stop()
+
+    async def wait_if_stopped(self, branch: _BranchPump[T]) -> None:
+        """Wait for the clean-up of the source if no branch is left, and hand its error over."""
+        if not self.stopping:
             return
-        self.taps.remove(tap)
-        tap.items.clear()
-        notify(self.room)
-        if not self.taps and self._task is not None and not self._task.done():
-            self._closing = True
-            self._task.cancel()
+        try:
+            await self.wait_ended()
+        finally:
+            if self.ended:  # the first one that waited raises it
+                branch.error = self.take_error()
 
-    async def close(self) -> None:
-        """Wait for the clean-up of the source if no branch is left, and raise its error."""
-        task = self._task
-        if not self._closing or task is None:
-            return
-        self._task = None  # one raises it
-        await wait_done(task)
-        if (error := error_of(task)) is not None:
-            raise error
+    def take_error(self) -> BaseException | None:
+        error, self.error = self.error, None
+        return error
+
+    def forget_error(self) -> None:
+        """Drop the error when all branches have raised it: its frames refer to the hub."""
+        if all(branch.error is None for branch in self.branches):
+            self.error = self.traceback = None
 
     def report(self, place: int, gap: int) -> None:
-        """Tell of dropped items."""
+        """Report dropped items."""
         if self._on_drop is not None:
-            self._on_drop(place, gap)
+            _ = self._on_drop(place, gap)
         else:
             _log.warning(
                 "a slow reader, branch %d of a broadcast, did not get %d items", place, gap
             )
 
-    async def _run(self) -> None:
-        error: BaseException | None = None
-        try:
-            async with plain_iterator(self._source) as items:
-                await self._read(items)
-        except BaseException as raised:
-            if self._closing:
-                raise  # whoever closes raises it
-            error = raised
-            if isinstance(raised, KeyboardInterrupt | SystemExit):
-                raise
-        finally:
-            for tap in self.taps:
-                if not tap.reached:
-                    tap.end(error)
+    def on_failure(self, error: BaseException) -> None:
+        """Take the error of the source, or of its clean-up."""
+        if not self.stopping or not isinstance(error, asyncio.CancelledError):
+            self.error, self.traceback = error, error.__traceback__
 
-    async def _read(self, items: Any) -> None:
+    def on_all_ended(self) -> None:
+        """End all branches."""
+        for branch in self.branches:
+            branch.end(self.error, self.count_for(branch))
+
+    async def _run(self) -> None:
+        async with plain_iterator(self._source) as items:
+            await self._read(items)
+
+    async def _read(self, items: AsyncIterator[T]) -> None:
+        budget = Budget(self.loop)
         async for item in items:
-            if self._closing or not await self._deliver(item):
+            if self.stopping:
+                return  # and the source has swallowed the cancellation
+            self.count += 1
+            if not await self._deliver(item):
                 return
+            if budget.spend():
+                self.still_reading()
+                await budget.renew()
 
     async def _deliver(self, item: T) -> bool:
-        """Hand an item to the branches that are to get it, and see to it that there is room."""
+        """Give an item to the branches that are to get it, and wait until there is room.
+
+        Return whether any branch is to get the next one.
+        """
         buffer = self._buffer
         crowded = False  # whether one is full now, or has failed
-        for tap in self.taps:
-            waiting = tap.items
-            if len(waiting) >= buffer:  # it had its chance
-                if self._overflow == "fail":
-                    if not tap.reached:
-                        tap.end(BufferOverflow(tap.place, buffer))
-                    crowded = True
-                    continue
-                waiting.popleft()
-                tap.drop()
-            elif tap.reached:
+        for branch in self.branches:
+            items = branch.items
+            if branch.ended:  # it was too slow
                 crowded = True
                 continue
-            waiting.append(item)
-            held = len(waiting)
-            if held == 1 and tap.ready is not None:
-                tap.notify_reader()
+            if len(items) >= buffer:  # it had its chance
+                if self._overflow == "fail":
+                    branch.end(BufferOverflow(branch.place, buffer), self.count - 1)
+                    crowded = True
+                    continue
+                branch.drop_oldest()
+            items.append(item)
+            held = len(items)
+            if held == 1 and branch.ready is not None:
+                branch.notify_reader()
             if held >= buffer:
                 crowded = True
         if not crowded:
             return True
         if self._overflow == "backpressure":
-            await self._wait_for_room(self.taps)
+            await self._wait_until_not_full(self.branches)
         else:
-            await asyncio.sleep(0)  # readers that are ready to go on do so now
-        return any(not tap.reached for tap in self.taps)
+            await asyncio.sleep(0)  # readers that are ready take their items now
+        return any(not branch.ended for branch in self.branches)
 
-    async def _wait_for_room(self, taps: list[_Tap[T]]) -> None:
-        while any(len(tap.items) >= self._buffer for tap in taps):
-            self.room = asyncio.get_running_loop().create_future()
+    async def _wait_until_not_full(self, branches: list[_BranchPump[T]]) -> None:
+        while any(len(branch.items) >= self._buffer for branch in branches):
+            self.still_reading()
+            self.not_full = self.loop.create_future()
             try:
-                await self.room
+                await self.not_full
             finally:
-                self.room = None
+                self.not_full = None
 
 
 @overload
@@ -326,33 +420,33 @@ def broadcast(
     overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
 ) -> tuple[Branch[T], ...]:
-    """Give every item of a source to each of ``n`` branches.
+    """Emit every item of a source to each of ``n`` branches.
 
-    1. A branch gives an item out when the source has given it, in order. All branches are there
-       from the start: one that is read later finds what has been held for it.
+    1. A branch emits an item when the source has emitted it, in order. All branches are there from
+       the start: one that is read later finds what has been held for it.
     2. The source is opened when the first branch is read, and is read once.
-    3. When it has ended or failed, each branch gives out what is held for it and then ends, or
-       raises the same error: a failed source is no clean end for anybody.
-    4. A branch that is closed or dropped has left; the others go on. The last one to leave stops
-       the source; closing awaits its clean-up.
+    3. When it has ended or failed, each branch emits what is held for it and then ends, or raises
+       the same error: a failed source is a clean end for no branch.
+    4. A branch that is closed or dropped has left; the others continue. The last one to leave stops
+       the source; closing awaits its clean-up to its end.
 
     Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
 
     - ``"backpressure"``: the source is not read until it has room. A branch that nobody reads stops
       the others: close it.
     - ``"drop_oldest"``: its oldest item makes room for the next. The branch counts them in
-      ``dropped``, and when it is read again, ``on_drop`` is told its place and how many are gone;
-      without one, a warning is logged.
-    - ``"fail"``: the branch gives out what it holds and then raises `BufferOverflow`; it has left.
+      ``dropped``, and when it is read again, ``on_drop`` is called with its place and the number of
+      items dropped; without one, a warning is logged.
+    - ``"fail"``: the branch emits what it holds and then raises `BufferOverflow`; it gets no more.
 
-    A branch whose reader is ready to go on is given the chance to, before it counts as slow, also
-    if the source never suspends.
+    A branch whose reader is ready is given the chance to take its items before it counts as slow,
+    also if the source never suspends.
 
-    Order of events: the source runs in one task from its first item to its clean-up, on a copy of
-    the context variables of the first reader.
+    Order of events: the source runs in one task from its first item to its clean-up, in a copy of
+    the context of the first reader.
 
-    Cancel safety: a read that is cancelled loses nothing. What a reader raises is not thrown into
-    the source, nor into other branches.
+    Cancel safety: a read that is cancelled loses nothing. An exception of a reader is not thrown
+    into the source, nor into other branches.
 
     Known elsewhere as: ``broadcastThrough``, ``Topic`` (fs2), ``BroadcastHub`` (Akka and Pekko),
     ``broadcast`` (Effect; tokio's ``sync::broadcast``, which drops the oldest), ``share``,
@@ -362,10 +456,10 @@ def broadcast(
         source: Read one item at a time.
         n: How many branches, at least 1.
         buffer: How many items are held for each, at least 1.
-        overflow: What becomes of a branch that is too slow.
+        overflow: What happens to a branch that is too slow.
         on_drop: Called with the place of a branch and a number of items that it did not get, in
-            the task that reads it, before the next item that it gets. What it raises, the read
-            raises.
+            the task that reads it, before the next item that it gets. An exception of it is raised
+            by that read.
 
     Returns:
         The branches. Each is a stream that can be read once.
@@ -386,40 +480,45 @@ def broadcast(
     [(0.0, 'a'), (2.0, 'b')]
     [(0.0, 'a'), (3.0, 'b')]
     """
-    check_source(source)
-    check_at_least("n", n, 1)
-    check_at_least("buffer", buffer, 1)
     if overflow not in {"backpressure", "drop_oldest", "fail"}:
         raise InvalidArgument(
             f"overflow must be 'backpressure', 'drop_oldest' or 'fail', not {overflow!r}"
         )
     hub: _Hub[T] = _Hub(source, n, buffer, overflow, on_drop)
-    return tuple([Branch(tap) for tap in hub.taps])
+    return tuple([Branch(branch) for branch in hub.branches])
 
 
 class _Splitter(_Hub[T]):
-    """Gives each item to one of two."""
+    """Emits each item to one of two."""
+
+    __slots__ = ("_counts", "_predicate", "_sides")
 
     def __init__(
         self, source: AsyncIterable[T], predicate: Callable[[T], object], buffer: int, overflow: str
     ) -> None:
         super().__init__(source, 2, buffer, overflow, None)
         self._predicate = predicate
-        self._sides = tuple(self.taps)
+        self._sides = tuple(self.branches)
+        self._counts = [0, 0]
+
+    def count_for(self, branch: _BranchPump[T]) -> int:
+        return self._counts[branch.place]
 
     async def _deliver(self, item: T) -> bool:
-        tap = self._sides[0 if self._predicate(item) else 1]
-        if tap not in self.taps:
-            tap.dropped += 1
+        branch = self._sides[0 if self._predicate(item) else 1]
+        self._counts[branch.place] += 1
+        if branch.has_left:
             return True
-        if len(tap.items) >= self._buffer:  # only if a full side is to fail: it had its chance
-            raise BufferOverflow(tap.place, self._buffer)
-        tap.items.append(item)
-        if len(tap.items) == 1:
-            tap.notify_reader()
-        if len(tap.items) >= self._buffer:
+        items = branch.items
+        if len(items) >= self._buffer:  # only if a full side is to fail: it had its chance
+            branch.dropped += 1
+            raise BufferOverflow(branch.place, self._buffer)
+        items.append(item)
+        if len(items) == 1:
+            branch.notify_reader()
+        if len(items) >= self._buffer:
             if self._overflow == "backpressure":
-                await self._wait_for_room([tap])
+                await self._wait_until_not_full([branch])
             else:
                 await asyncio.sleep(0)
         return True
@@ -448,22 +547,22 @@ def split(
     buffer: int = SPLIT_BUFFER,
     overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> tuple[Branch[Any], Branch[Any]]:
-    """Give the items for which ``predicate`` is true to one branch, the others to a second one.
+    """Emit the items for which ``predicate`` is true to one branch, the others to a second one.
 
-    1. A branch gives an item out when the source has given it, in order. What comes for the other
+    1. A branch emits an item when the source has emitted it, in order. What comes for the other
        branch meanwhile is held for it, so the two may be read in any order, also one after the
        other, while no more than ``buffer`` items have to be held.
     2. The source is opened when the first branch is read, and is read once.
-    3. When it has ended or failed, or ``predicate`` has, both branches give out what is held for
-       them and then end, or raise the same error.
-    4. A branch that is closed or dropped has left; the other goes on. Items for a branch that has
+    3. When it has ended or failed, or ``predicate`` has, both branches emit what is held for them
+       and then end, or raise the same error.
+    4. A branch that is closed or dropped has left; the other continues. Items for a branch that has
        left are counted in its ``dropped``. When both have left, the source is stopped.
 
     Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
 
     - ``"backpressure"``: the source is not read until it has room: the other branch waits for this
       one to be read. Do not read one to its end first if that many items may come for the other.
-    - ``"fail"``: when the next item comes for it, both give out what they hold and then raise
+    - ``"fail"``: when the next item comes for it, both emit what they hold and then raise
       `BufferOverflow`.
 
     Order of events and cancel safety: as `broadcast`.
@@ -472,8 +571,8 @@ def split(
 
     Args:
         source: Read one item at a time.
-        predicate: Says where an item belongs. With one that is typed as a ``TypeIs``, the first
-            branch has the narrower type.
+        predicate: Whether an item belongs to the first branch. If it is typed as a ``TypeIs``, the
+            first branch has the narrower type.
         buffer: How many items are held for each branch, at least 1.
         overflow: What happens when a branch is too slow.
 
@@ -495,9 +594,7 @@ def split(
     >>> run(main())
     [1, 3] [0, 2, 4]
     """
-    check_source(source)
-    check_at_least("buffer", buffer, 1)
     if overflow not in {"backpressure", "fail"}:
         raise InvalidArgument(f"overflow must be 'backpressure' or 'fail', not {overflow!r}")
-    left, right = _Splitter(source, predicate, buffer, overflow).taps
+    left, right = _Splitter(source, predicate, buffer, overflow).branches
     return Branch(left), Branch(right)

@@ -1,47 +1,44 @@
-"""What the operators over several streams take and give, for type checkers.
+"""The signatures of the operators over several streams, for type checkers and editors.
 
-Python cannot say "the union of what each of these has", so the first few numbers of sources are
+Python cannot spell "the union of what each of these has", so the first few numbers of sources are
 spelled out; more than that have to agree in one type.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, Literal, TypeVar, overload
 
+from aiostream import Stream
+from returns.future import FutureResult
+from returns.result import Result
+
+from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.fan_in import BUFFER
+from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline.combine._worker import KeyFailed
+from returns_pipeline.context import StepContext
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable
-
-    from aiostream import Stream
-    from returns.result import Result
-
-__all__ = [
-    "JoinCall",
-    "JoinPipe",
-    "JoinRaw",
-    "PrioritizedCall",
-    "PrioritizedRaw",
-    "ZipCall",
-    "ZipPipe",
-    "ZipRaw",
-]
+__all__ = ["JoinOperator", "RouteOperator"]
 
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
-E1 = TypeVar("E1")
-E2 = TypeVar("E2")
-E3 = TypeVar("E3")
-E4 = TypeVar("E4")
-E5 = TypeVar("E5")
+F = TypeVar("F")
+K = TypeVar("K")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
-class JoinCall(Protocol):
+class JoinOperator(BaseOperator):
     """Sources to a stream, with the union of their items."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.__doc__ = type(self).__doc__  # there is one for all overloads, with the operator
 
     @overload
     def __call__(self, a: AsyncIterable[A], /, *, buffer: int = BUFFER) -> Stream[A]: ...
@@ -84,69 +81,21 @@ class JoinCall(Protocol):
     ) -> Stream[A | B | C | D | E]: ...
     @overload
     def __call__(self, *sources: AsyncIterable[T], buffer: int = BUFFER) -> Stream[T]: ...
-
-
-class JoinRaw(Protocol):
-    """The same, to the bare iterator."""
+    def __call__(self, *sources: AsyncIterable[Any], buffer: int = BUFFER) -> Stream[Any]:
+        return self._stream(*sources, buffer=buffer)
 
     @overload
-    def __call__(self, a: AsyncIterable[A], /, *, buffer: int = BUFFER) -> AsyncIterator[A]: ...
+    def pipe(self, *, buffer: int = BUFFER) -> Callable[[AsyncIterable[A]], Stream[A]]: ...
     @overload
-    def __call__(
-        self, a: AsyncIterable[A], b: AsyncIterable[B], /, *, buffer: int = BUFFER
-    ) -> AsyncIterator[A | B]: ...
-    @overload
-    def __call__(
-        self,
-        a: AsyncIterable[A],
-        b: AsyncIterable[B],
-        c: AsyncIterable[C],
-        /,
-        *,
-        buffer: int = BUFFER,
-    ) -> AsyncIterator[A | B | C]: ...
-    @overload
-    def __call__(
-        self,
-        a: AsyncIterable[A],
-        b: AsyncIterable[B],
-        c: AsyncIterable[C],
-        d: AsyncIterable[D],
-        /,
-        *,
-        buffer: int = BUFFER,
-    ) -> AsyncIterator[A | B | C | D]: ...
-    @overload
-    def __call__(
-        self,
-        a: AsyncIterable[A],
-        b: AsyncIterable[B],
-        c: AsyncIterable[C],
-        d: AsyncIterable[D],
-        e: AsyncIterable[E],
-        /,
-        *,
-        buffer: int = BUFFER,
-    ) -> AsyncIterator[A | B | C | D | E]: ...
-    @overload
-    def __call__(self, *sources: AsyncIterable[T], buffer: int = BUFFER) -> AsyncIterator[T]: ...
-
-
-class JoinPipe(Protocol):
-    """The same, the first source coming through ``|``."""
-
-    @overload
-    def __call__(self, *, buffer: int = BUFFER) -> Callable[[AsyncIterable[A]], Stream[A]]: ...
-    @overload
-    def __call__(
+    def pipe(
         self, b: AsyncIterable[B], /, *, buffer: int = BUFFER
     ) -> Callable[[AsyncIterable[A]], Stream[A | B]]: ...
     @overload
-    def __call__(
+    def pipe(
         self, b: AsyncIterable[B], c: AsyncIterable[C], /, *, buffer: int = BUFFER
     ) -> Callable[[AsyncIterable[A]], Stream[A | B | C]]: ...
     @overload
-    def __call__(
+    def pipe(
         self,
         b: AsyncIterable[B],
         c: AsyncIterable[C],
@@ -156,7 +105,7 @@ class JoinPipe(Protocol):
         buffer: int = BUFFER,
     ) -> Callable[[AsyncIterable[A]], Stream[A | B | C | D]]: ...
     @overload
-    def __call__(
+    def pipe(
         self,
         b: AsyncIterable[B],
         c: AsyncIterable[C],
@@ -167,207 +116,193 @@ class JoinPipe(Protocol):
         buffer: int = BUFFER,
     ) -> Callable[[AsyncIterable[A]], Stream[A | B | C | D | E]]: ...
     @overload
-    def __call__(
+    def pipe(
         self, *more: AsyncIterable[T], buffer: int = BUFFER
     ) -> Callable[[AsyncIterable[A]], Stream[A | T]]: ...
+    def pipe(
+        self, *more: AsyncIterable[Any], buffer: int = BUFFER
+    ) -> Callable[[AsyncIterable[Any]], Stream[Any]]:
+        return self._piped(*more, buffer=buffer)
 
 
-class ZipCall(Protocol):
-    """Streams of Results to a stream of Results of tuples."""
+class RouteOperator(BaseOperator):
+    """A source, the key of its items, and a worker, to a stream of what the workers emit."""
 
-    @overload
-    def __call__(
-        self, a: AsyncIterable[Result[A, E1]], /, *, strict: bool = False
-    ) -> Stream[Result[tuple[A], E1]]: ...
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.__doc__ = type(self).__doc__  # there is one for all overloads, with the operator
+
     @overload
     def __call__(
         self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
+        source: AsyncIterable[T],
         /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
         *,
-        strict: bool = False,
-    ) -> Stream[Result[tuple[A, B], E1 | E2]]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> Stream[Result[U, F]]: ...
     @overload
     def __call__(
         self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
+        source: AsyncIterable[T],
         /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
         *,
-        strict: bool = False,
-    ) -> Stream[Result[tuple[A, B, C], E1 | E2 | E3]]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["isolate"],
+    ) -> Stream[Result[U, F] | KeyFailed[K, T]]: ...
     @overload
     def __call__(
         self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
-        d: AsyncIterable[Result[D, E4]],
+        source: AsyncIterable[T],
         /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U] | Awaitable[U]],
         *,
-        strict: bool = False,
-    ) -> Stream[Result[tuple[A, B, C, D], E1 | E2 | E3 | E4]]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> Stream[U]: ...
     @overload
     def __call__(
         self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
-        d: AsyncIterable[Result[D, E4]],
-        e: AsyncIterable[Result[E, E5]],
+        source: AsyncIterable[T],
         /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U] | Awaitable[U]],
         *,
-        strict: bool = False,
-    ) -> Stream[Result[tuple[A, B, C, D, E], E1 | E2 | E3 | E4 | E5]]: ...
-    @overload
-    def __call__(
-        self, *sources: AsyncIterable[Result[T, E]], strict: bool = False
-    ) -> Stream[Result[tuple[T, ...], E]]: ...
-
-
-class ZipRaw(Protocol):
-    """The same, to the bare iterator."""
-
-    @overload
-    def __call__(
-        self, a: AsyncIterable[Result[A, E1]], /, *, strict: bool = False
-    ) -> AsyncIterator[Result[tuple[A], E1]]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["isolate"],
+    ) -> Stream[U | KeyFailed[K, T]]: ...
     @overload
     def __call__(
         self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
+        source: AsyncIterable[T],
         /,
+        key: Callable[[T], K],
+        worker: Callable[
+            [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
+        ],
         *,
-        strict: bool = False,
-    ) -> AsyncIterator[Result[tuple[A, B], E1 | E2]]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["raise"] = "raise",
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> Stream[Result[U, F]]: ...
     @overload
     def __call__(
         self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
+        source: AsyncIterable[T],
         /,
+        key: Callable[[T], K],
+        worker: Callable[
+            [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
+        ],
         *,
-        strict: bool = False,
-    ) -> AsyncIterator[Result[tuple[A, B, C], E1 | E2 | E3]]: ...
-    @overload
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["isolate"],
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> Stream[Result[U, F] | KeyFailed[K, T]]: ...
     def __call__(
         self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
-        d: AsyncIterable[Result[D, E4]],
+        source: AsyncIterable[Any],
         /,
-        *,
-        strict: bool = False,
-    ) -> AsyncIterator[Result[tuple[A, B, C, D], E1 | E2 | E3 | E4]]: ...
-    @overload
-    def __call__(
-        self,
-        a: AsyncIterable[Result[A, E1]],
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
-        d: AsyncIterable[Result[D, E4]],
-        e: AsyncIterable[Result[E, E5]],
-        /,
-        *,
-        strict: bool = False,
-    ) -> AsyncIterator[Result[tuple[A, B, C, D, E], E1 | E2 | E3 | E4 | E5]]: ...
-    @overload
-    def __call__(
-        self, *sources: AsyncIterable[Result[T, E]], strict: bool = False
-    ) -> AsyncIterator[Result[tuple[T, ...], E]]: ...
-
-
-class ZipPipe(Protocol):
-    """The same, the first source coming through ``|``."""
+        key: Callable[[Any], Any],
+        worker: Callable[..., Any],
+        **options: Any,
+    ) -> Stream[Any]:
+        return self._stream(source, key, worker, **options)
 
     @overload
-    def __call__(
-        self, b: AsyncIterable[Result[B, E2]], /, *, strict: bool = False
-    ) -> Callable[[AsyncIterable[Result[A, E1]]], Stream[Result[tuple[A, B], E1 | E2]]]: ...
-    @overload
-    def __call__(
+    def pipe(
         self,
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
-        /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
         *,
-        strict: bool = False,
-    ) -> Callable[[AsyncIterable[Result[A, E1]]], Stream[Result[tuple[A, B, C], E1 | E2 | E3]]]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> Callable[[AsyncIterable[T]], Stream[Result[U, F]]]: ...
     @overload
-    def __call__(
+    def pipe(
         self,
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
-        d: AsyncIterable[Result[D, E4]],
-        /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], FutureResult[U, F]],
         *,
-        strict: bool = False,
-    ) -> Callable[
-        [AsyncIterable[Result[A, E1]]], Stream[Result[tuple[A, B, C, D], E1 | E2 | E3 | E4]]
-    ]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["isolate"],
+    ) -> Callable[[AsyncIterable[T]], Stream[Result[U, F] | KeyFailed[K, T]]]: ...
     @overload
-    def __call__(
+    def pipe(
         self,
-        b: AsyncIterable[Result[B, E2]],
-        c: AsyncIterable[Result[C, E3]],
-        d: AsyncIterable[Result[D, E4]],
-        e: AsyncIterable[Result[E, E5]],
-        /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U] | Awaitable[U]],
         *,
-        strict: bool = False,
-    ) -> Callable[
-        [AsyncIterable[Result[A, E1]]], Stream[Result[tuple[A, B, C, D, E], E1 | E2 | E3 | E4 | E5]]
-    ]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["raise"] = "raise",
+    ) -> Callable[[AsyncIterable[T]], Stream[U]]: ...
     @overload
-    def __call__(
-        self, *more: AsyncIterable[Result[T, E]], strict: bool = False
-    ) -> Callable[[AsyncIterable[Result[T, E]]], Stream[Result[tuple[T, ...], E]]]: ...
-
-
-class PrioritizedCall(Protocol):
-    """Pairs of a priority and a source to a stream."""
-
-    @overload
-    def __call__(
+    def pipe(
         self,
-        a: tuple[float, AsyncIterable[A]],
-        b: tuple[float, AsyncIterable[B]],
-        /,
+        key: Callable[[T], K],
+        worker: Callable[[K, AsyncIterator[T]], AsyncIterable[U] | Awaitable[U]],
         *,
-        starvation_limit: int | None = 32,
-        buffer: int = BUFFER,
-    ) -> Stream[A | B]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["isolate"],
+    ) -> Callable[[AsyncIterable[T]], Stream[U | KeyFailed[K, T]]]: ...
     @overload
-    def __call__(
+    def pipe(
         self,
-        a: tuple[float, AsyncIterable[A]],
-        b: tuple[float, AsyncIterable[B]],
-        c: tuple[float, AsyncIterable[C]],
-        /,
+        key: Callable[[T], K],
+        worker: Callable[
+            [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
+        ],
         *,
-        starvation_limit: int | None = 32,
-        buffer: int = BUFFER,
-    ) -> Stream[A | B | C]: ...
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["raise"] = "raise",
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> Callable[[AsyncIterable[T]], Stream[Result[U, F]]]: ...
     @overload
-    def __call__(
+    def pipe(
         self,
-        *sources: tuple[float, AsyncIterable[T]],
-        starvation_limit: int | None = 32,
-        buffer: int = BUFFER,
-    ) -> Stream[T]: ...
-
-
-class PrioritizedRaw(Protocol):
-    """The same, to the bare iterator."""
-
-    def __call__(
-        self,
-        *sources: tuple[float, AsyncIterable[T]],
-        starvation_limit: int | None = 32,
-        buffer: int = BUFFER,
-    ) -> AsyncIterator[T]: ...
+        key: Callable[[T], K],
+        worker: Callable[
+            [K, AsyncIterator[T], StepContext], FutureResult[U, F] | Awaitable[Result[U, F]]
+        ],
+        *,
+        max_keys: int = 1000,
+        buffer: int = 16,
+        idle_after: Seconds = math.inf,
+        failing: Literal["isolate"],
+        ctx: StepContext,
+        hold: bool = False,
+    ) -> Callable[[AsyncIterable[T]], Stream[Result[U, F] | KeyFailed[K, T]]]: ...
+    def pipe(
+        self, key: Callable[[Any], Any], worker: Callable[..., Any], **options: Any
+    ) -> Callable[[AsyncIterable[Any]], Stream[Any]]:
+        return self._piped(key, worker, **options)

@@ -1,24 +1,24 @@
-"""Operators that pass the items of one stream on, changed, fewer, or read ahead of time."""
+"""Operators that emit the items of one stream: changed, fewer of them, or read ahead of time."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeVar, overload
 
-from returns_pipeline._engine.fan_in import BUFFER, FairMerge, check_source, relay
-from returns_pipeline._engine.operator import Operator, check_at_least, operator, plain_iterator
-from returns_pipeline._engine.reader import Reader, checkpoint
+from aiostream import Stream
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-
-    from aiostream import Stream
-
-    from returns_pipeline._engine.fan_in import Input
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.fan_in import BUFFER, FairMerge, Input
+from returns_pipeline._engine.operator import BaseOperator, plain_iterator
+from returns_pipeline._engine.reader import Pump, Reader, notify
 
 __all__ = [
+    "PrefetchPump",
+    "TakeUntilPump",
     "differing",
     "distinct_until_changed",
     "expand_in_turn",
@@ -34,14 +34,14 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-# How many items in a row may be left out before other tasks get a turn.
-_STRIDE = 256
-
-_SKIPPED: Final = object()  # what a step gives for an item that is left out
+# scan and distinct_until_changed
 
 
-class _Stepping(FairMerge[Any, Any]):
-    """One lane, whose items are changed or left out by a function as they are read."""
+_SKIPPED: Final = object()  # what a step returns for an item that is left out
+
+
+class _StepPump(FairMerge[Any, Any]):
+    """One input, whose items are changed or left out by a function as they are read."""
 
     def __init__(
         self, source: AsyncIterable[Any], make_step: Callable[[], Callable[[Any], Any]]
@@ -49,129 +49,82 @@ class _Stepping(FairMerge[Any, Any]):
         super().__init__([source], BUFFER)
         self._make_step = make_step
 
-    async def _fill(self, lane: Input[Any], source: AsyncIterator[Any]) -> None:
-        items = lane.items
+    async def _fill(self, input_: Input[Any], source: AsyncIterator[Any]) -> None:
+        items = input_.items
         step = self._make_step()  # it keeps the last item, and lives no longer than this
-        skipped = 0
+        budget = Budget(self.loop)
         async for item in source:
             made = step(item)
             if made is not _SKIPPED:
                 items.append(made)
-                if len(items) >= lane.mark and not await self._look_up(lane):
+                if len(items) >= input_.check_at and not await self._hand_over(input_):
                     break
-            elif self.over:
+            elif self.stopping:
                 break  # and the source has swallowed the cancellation
-            else:
-                skipped += 1
-                if skipped % _STRIDE == 0:
-                    await checkpoint()
+            elif budget.spend():
+                await budget.renew()
 
 
-class _Expanding(FairMerge[Any, Any]):
-    """One lane, whose items are replaced by those of streams, one stream after the other."""
+class _Scan(BaseOperator):
+    def __call__(
+        self, source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]
+    ) -> Stream[A]:
+        """Emit the running fold: after each item, the result so far.
 
-    def __init__(
-        self,
-        source: AsyncIterable[Any],
-        expand: Callable[[Any], AsyncIterable[Any]],
-        passing: type[Any],
-        unpack: Callable[[Any], Any],
-    ) -> None:
-        super().__init__([source], BUFFER)
-        self._expand = expand
-        self._passing = passing
-        self._unpack = unpack
+        1. For the first item ``func(initial, item)`` is emitted, for each later one ``func`` of the
+           result before and the item.
+        2. ``initial`` itself is not emitted: there is one result for each item, none for an empty
+           source.
 
-    async def _fill(self, lane: Input[Any], source: AsyncIterator[Any]) -> None:
-        items = lane.items
-        empty = 0
-        async for item in source:
-            if item.__class__ is self._passing:
-                items.append(item)
-                if len(items) >= lane.mark and not await self._look_up(lane):
-                    break
-            elif not await self._fill_from(self._expand(item), lane):
-                empty += 1
-                if empty % _STRIDE == 0:
-                    await checkpoint()
-            if self.over:
-                break
+        The last one is the result of ``fold`` with the same arguments. An ``initial`` that ``func``
+        changes in place is shared by all that is emitted, and by repeated readings.
 
-    async def _fill_from(self, expanded: AsyncIterable[Any], lane: Input[Any]) -> bool:
-        """Read one of the streams; say whether it gave anything."""
-        items, unpack = lane.items, self._unpack
-        gave = False
-        async with plain_iterator(expanded) as inner:
-            async for item in inner:
-                gave = True
-                items.append(unpack(item))
-                if len(items) >= lane.mark and not await self._look_up(lane):
-                    break
-        return gave
+        Order of events: the source and ``func`` run in one task, in a copy of the first reader's
+        context, ahead of the reader by the bounds of `returns_pipeline.combine.merge`
+        (backpressure).
 
+        Cancel safety: a read that is cancelled loses nothing; the next one continues where it was.
+        ``aclose()`` stops the source, awaits its clean-up to its end, and drops what is held. An
+        exception of the reader is not thrown into the source.
 
-def expand_in_turn(
-    source: AsyncIterable[A | F],
-    expand: Callable[[A], AsyncIterable[T]],
-    *,
-    passing: type[F],
-    unpack: Callable[[T], U],
-) -> AsyncIterator[U | F]:
-    """Replace each item by the items of a stream, reading one stream after the other.
+        Known elsewhere as: ``scan`` (Rx, tokio-stream; those of fs2, Akka and Pekko, and Effect
+        emit ``initial`` first), ``accumulate`` (aiostream, itertools).
 
-    Items of the class ``passing`` are not expanded; they come out as they are. ``unpack`` makes of
-    an item of a stream what comes out.
+        Args:
+            source: Read one item at a time.
+            initial: The result before the first item.
+            func: Returns the next result, from the one before and an item.
 
-    Order of events: the source and the streams run in one task, ahead of the reader by the bounds
-    of `returns_pipeline.combine.merge`. Cancel safety: as `scan`.
-    """
-    return Reader(_Expanding(source, expand, passing, unpack))
+        Returns:
+            A stream of the results after each item.
+
+        Raises:
+            TypeError: At the call, if ``source`` is not an async iterable.
+            Exception: What the source or ``func`` raised, after the results before it.
+
+        >>> from returns_pipeline.testing import run, timed, timeline
+        >>> run(timeline(scan(timed(3, 1, 2), 0, lambda total, n: total + n)))
+        [(0.0, 3), (0.0, 4), (0.0, 6)]
+        """
+        return self._stream(source, initial, func)
+
+    def pipe(
+        self, initial: A, func: Callable[[A, T], A]
+    ) -> Callable[[AsyncIterable[T]], Stream[A]]:
+        return self._piped(initial, func)
+
+    def raw(
+        self, source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]
+    ) -> AsyncIterator[A]:
+        return Reader(_StepPump(source, lambda: folding(initial, func)))
 
 
-@operator
-def scan(source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]) -> AsyncIterator[A]:
-    """Give the running fold: after each item, what there is so far.
-
-    1. For the first item ``func(initial, item)`` is given out, for each later one ``func`` of what
-       was given out last and the item.
-    2. ``initial`` itself is not given out: there is one for each item, none for an empty source.
-
-    The last one is what ``fold`` with the same arguments gives. An ``initial`` that ``func``
-    changes in place is shared by all that is given out, and by repeated readings.
-
-    Order of events: the source and ``func`` run in one task, ahead of the reader by the bounds of
-    `returns_pipeline.combine.merge`. On Python 3.12 and later that task shares the reader's context
-    variables both ways; on 3.11 it works on a copy of them.
-
-    Cancel safety: a read that is cancelled loses nothing, the next one goes on where it was.
-    ``aclose()`` stops the source, awaits its clean-up and drops what is held. What a reader raises
-    is not thrown into the source.
-
-    Known elsewhere as: ``scan`` (Rx, tokio-stream; those of fs2, Akka and Pekko, and Effect give
-    ``initial`` first), ``accumulate`` (aiostream, itertools).
-
-    Args:
-        source: Read one item at a time.
-        initial: What there is before the first item.
-        func: Makes what there is, of what there was and an item.
-
-    Returns:
-        A stream of what there is after each item.
-
-    Raises:
-        TypeError: At the call, if ``source`` is not an async iterable.
-        Exception: What the source or ``func`` raised, after what was made before.
-
-    >>> from returns_pipeline.testing import run, timed, timeline
-    >>> run(timeline(scan(timed(3, 1, 2), 0, lambda total, n: total + n)))
-    [(0.0, 3), (0.0, 4), (0.0, 6)]
-    """
-    check_source(source)
-    return Reader(_Stepping(source, lambda: folding(initial, func)))
+scan: Final = _Scan("returns_pipeline.combine.scan")
+"""Emit the running fold: after each item, the result so far."""
 
 
 def folding(initial: A, func: Callable[[A, T], A]) -> Callable[[T], A]:
-    """Make the step of `scan` for one reading of a stream: it keeps what there is so far."""
+    """Return the step of `scan` for one reading of a stream: it keeps the result so far."""
     folded = initial
 
     def step(item: T) -> A:
@@ -182,50 +135,72 @@ def folding(initial: A, func: Callable[[A, T], A]) -> Callable[[T], A]:
     return step
 
 
-def _distinct_until_changed(
-    source: AsyncIterable[T], key: Callable[[T], object] | None = None
-) -> AsyncIterator[T]:
-    """Leave out the items that are equal to the one before them.
+class _DistinctUntilChanged(BaseOperator):
+    def __call__(
+        self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
+    ) -> Stream[T]:
+        """Leave out the items that are equal to the one before them.
 
-    An item is given out when
+        An item is emitted when
 
-    1. it is the first one, or
-    2. it, or its ``key``, differs (``!=``) from that of the item before it.
+        1. it is the first one, or
+        2. it, or its ``key``, differs (``!=``) from that of the item before it.
 
-    The others are dropped: that is its purpose. A source that gives nothing but those, without ever
-    suspending, lets other tasks have a turn now and then.
+        The others are dropped: that is the purpose. A source that has nothing but those, and never
+        suspends, lets other tasks run now and then.
 
-    Order of events, bounds and cancel safety: as `scan`.
+        Order of events, backpressure and cancel safety: as `scan`.
 
-    Known elsewhere as: ``distinctUntilChanged`` (Rx), ``changes`` (fs2, Effect), ``dedupe``
-    (tokio-stream's crates), ``uniq``.
+        Known elsewhere as: ``distinctUntilChanged`` (Rx), ``changes`` (fs2, Effect), ``dedupe``
+        (tokio-stream's crates), ``uniq``.
 
-    Args:
-        source: Read one item at a time.
-        key: What is compared; the item itself by default.
+        Args:
+            source: Read one item at a time.
+            key: What is compared; the item itself by default.
 
-    Returns:
-        A stream of the first item of each run of equal ones.
+        Returns:
+            A stream of the first item of each run of equal ones.
 
-    Raises:
-        TypeError: At the call, if ``source`` is not an async iterable.
-        Exception: What the source, ``key`` or a comparison raised, after what came before.
+        Raises:
+            TypeError: At the call, if ``source`` is not an async iterable.
+            Exception: What the source, ``key`` or a comparison raised, after what came before.
 
-    >>> from returns_pipeline.testing import run, script, timeline
-    >>> run(timeline(distinct_until_changed(script("aabbba|"))))
-    [(0.0, 'a'), (2.0, 'b'), (5.0, 'a')]
-    """
-    check_source(source)
+        >>> from returns_pipeline.testing import run, script, timeline
+        >>> run(timeline(distinct_until_changed(script("aabbba|"))))
+        [(0.0, 'a'), (2.0, 'b'), (5.0, 'a')]
+        """
+        return self._stream(source, key)
 
-    def make_step() -> Callable[[T], object]:
-        differs = differing(key)
-        return lambda item: item if differs(item) else _SKIPPED
+    # Without a key, nothing but the source tells the type: pyright needs that spelled out.
+    @overload
+    def pipe(self) -> Callable[[AsyncIterable[T]], Stream[T]]: ...
+    @overload
+    def pipe(
+        self, key: Callable[[T], object] | None
+    ) -> Callable[[AsyncIterable[T]], Stream[T]]: ...
+    def pipe(
+        self, key: Callable[[T], object] | None = None
+    ) -> Callable[[AsyncIterable[T]], Stream[T]]:
+        return self._piped(key)
 
-    return Reader(_Stepping(source, make_step))
+    def raw(
+        self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
+    ) -> AsyncIterator[T]:
+        def make_step() -> Callable[[T], object]:
+            differs = differing(key)
+            return lambda item: item if differs(item) else _SKIPPED
+
+        return Reader(_StepPump(source, make_step))
+
+
+distinct_until_changed: Final = _DistinctUntilChanged(
+    "returns_pipeline.combine.distinct_until_changed"
+)
+"""Leave out the items that are equal to the one before them."""
 
 
 def differing(key: Callable[[T], object] | None) -> Callable[[T], bool]:
-    """Make the test of `distinct_until_changed` for one reading: it keeps what came last."""
+    """Return the test of `distinct_until_changed` for one reading: it keeps what came last."""
     last: object = _SKIPPED  # no item is this
 
     def differs(item: T) -> bool:
@@ -239,144 +214,267 @@ def differing(key: Callable[[T], object] | None) -> Callable[[T], bool]:
     return differs
 
 
-class _DistinctPipe(Protocol):
-    @overload
-    def __call__(self) -> Callable[[AsyncIterable[T]], Stream[T]]: ...
-    @overload
-    def __call__(
-        self, key: Callable[[T], object] | None
-    ) -> Callable[[AsyncIterable[T]], Stream[T]]: ...
+# prefetch
 
 
-class _DistinctCall(Protocol):
-    def __call__(
-        self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
-    ) -> Stream[T]: ...
+class _Prefetch(BaseOperator):
+    def __call__(self, source: AsyncIterable[T], n: int) -> Stream[T]:
+        """Read up to ``n`` items ahead of the reader, so that both work at the same time.
+
+        1. The source is asked for items from the first read on, as long as less than ``n`` are
+           held.
+        2. An item is emitted when it has come and those before it are emitted: all are, in order,
+           and the reader waits only when none is held.
+
+        Backpressure: ``n`` items are held, whatever the reader takes; then the source waits.
+
+        Cancel safety, order of events and contexts: as `scan`.
+
+        Known elsewhere as: ``prefetchN`` (fs2), ``buffer`` (Akka and Pekko, Effect; there also for
+        other things), ``observeOn`` (Rx).
+
+        Args:
+            source: Read one item at a time.
+            n: How many items may be held, at least 1.
+
+        Returns:
+            A stream of the same items.
+
+        Raises:
+            InvalidArgument: At the call, if ``n`` is out of range.
+            TypeError: At the call, if ``source`` is not an async iterable.
+            Exception: What the source raised, after the items before it.
+
+        >>> from returns_pipeline.testing import run, script, timeline
+        >>> run(timeline(prefetch(script("abcd|"), 2), pause=3.0))
+        [(0.0, 'a'), (3.0, 'b'), (6.0, 'c'), (9.0, 'd')]
+        """
+        return self._stream(source, n)
+
+    def pipe(self, n: int) -> Callable[[AsyncIterable[T]], Stream[T]]:
+        return self._piped(n)
+
+    def raw(self, source: AsyncIterable[T], n: int) -> AsyncIterator[T]:
+        return Reader(PrefetchPump(source, n))
 
 
-class _DistinctRaw(Protocol):
-    def __call__(
-        self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
-    ) -> AsyncIterator[T]: ...
+prefetch: Final = _Prefetch("returns_pipeline.combine.prefetch")
+"""Read up to ``n`` items ahead of the reader, so that both work at the same time."""
 
 
-# Spelled out because no type can be found for ``pipe()``, without a key, from the function alone.
-_distinct_until_changed.__name__ = "distinct_until_changed"
-_made = operator(_distinct_until_changed)
-distinct_until_changed: Operator[_DistinctCall, _DistinctPipe, _DistinctRaw] = Operator(
-    _made.__call__,
-    cast("_DistinctPipe", _made.pipe),
-    _made.raw,
-    of=_distinct_until_changed,
-)
+class PrefetchPump(Pump[T]):
+    """A queue: the source is to be ahead by so many items all the time."""
+
+    def __init__(self, source: AsyncIterable[T], n: int) -> None:
+        super().__init__()
+        self._source = checks.source(source)
+        self._n = checks.count("n", n)
+        self._items: deque[T] = deque()
+        self._not_full: asyncio.Future[None] | None = None
+
+    def has_next(self) -> bool:
+        """Return whether an item is held."""
+        return bool(self._items)
+
+    def take(self) -> T:
+        """Emit the first one, and let the source run on."""
+        item = self._items.popleft()
+        if self._not_full is not None:
+            notify(self._not_full)
+        return item
+
+    def discard(self) -> None:
+        """Drop all items."""
+        self._items.clear()
+
+    async def pump(self) -> None:
+        """Read the source whenever there is room."""
+        items = self._items
+        budget = Budget(self.loop)
+        async with plain_iterator(self._source) as source:
+            async for item in source:
+                if self.stopping:
+                    return  # and the source has swallowed the cancellation
+                items.append(item)
+                if len(items) == 1:
+                    self.still_reading()
+                    self.notify_reader()
+                if len(items) >= self._n:
+                    await self._wait_until_not_full()
+                elif budget.spend():
+                    await budget.renew()
+
+    async def _wait_until_not_full(self) -> None:
+        if self.reading:
+            await self.yield_to_reader()
+        while len(self._items) >= self._n and not self.stopping:
+            self._not_full = self.loop.create_future()
+            try:
+                await self._not_full
+            finally:
+                self._not_full = None
 
 
-@operator
-def prefetch(source: AsyncIterable[T], n: int) -> AsyncIterator[T]:
-    """Read up to ``n`` items ahead of the reader, so that both work at the same time.
+# flat_map
 
-    1. The source is asked for items from the first read on, and goes on while less than ``n`` are
-       held.
-    2. An item is given out when it has come and those before it are out: all come out, in order,
-       and the reader waits only when none is held.
 
-    Bounds: ``n`` items are held, whatever the reader takes; then the source waits.
+class _ExpandPump(FairMerge[Any, Any]):
+    """One input, whose items are replaced by those of streams, one stream after the other."""
 
-    Cancel safety, order of events and context variables: as `scan`.
+    def __init__(
+        self,
+        source: AsyncIterable[Any],
+        expand: Callable[[Any], AsyncIterable[Any]],
+        passing: type[Any],
+        unpack: Callable[[Any], Any],
+    ) -> None:
+        super().__init__([source], BUFFER)
+        self._expand = expand
+        self._passing = passing
+        self._unpack = unpack
 
-    Known elsewhere as: ``prefetchN`` (fs2), ``buffer`` (Akka and Pekko, Effect; there also for
-    other things), ``observeOn`` (Rx).
+    async def _fill(self, input_: Input[Any], source: AsyncIterator[Any]) -> None:
+        items = input_.items
+        budget = Budget(self.loop)
+        async for item in source:
+            if item.__class__ is self._passing:
+                items.append(item)
+                if len(items) >= input_.check_at and not await self._hand_over(input_):
+                    break
+            elif not await self._fill_from(self._expand(item), input_) and budget.spend():
+                await budget.renew()
+            if self.stopping:
+                break
 
-    Args:
-        source: Read one item at a time.
-        n: How many items may be held, at least 1.
+    async def _fill_from(self, expanded: AsyncIterable[Any], input_: Input[Any]) -> bool:
+        """Read one of the streams; return whether it had any items."""
+        items, unpack = input_.items, self._unpack
+        had_items = False
+        async with plain_iterator(expanded) as inner:
+            async for item in inner:
+                had_items = True
+                items.append(unpack(item))
+                if len(items) >= input_.check_at and not await self._hand_over(input_):
+                    break
+        return had_items
 
-    Returns:
-        A stream of the same items.
 
-    Raises:
-        InvalidArgument: At the call, if ``n`` is out of range.
-        TypeError: At the call, if ``source`` is not an async iterable.
-        Exception: What the source raised, after the items before it.
+def expand_in_turn(
+    source: AsyncIterable[A | F],
+    expand: Callable[[A], AsyncIterable[T]],
+    *,
+    passing: type[F],
+    unpack: Callable[[T], U],
+) -> AsyncIterator[U | F]:
+    """Replace each item by the items of a stream, reading one stream after the other.
 
-    >>> from returns_pipeline.testing import run, script, timeline
-    >>> run(timeline(prefetch(script("abcd|"), 2), pause=3.0))
-    [(0.0, 'a'), (3.0, 'b'), (6.0, 'c'), (9.0, 'd')]
+    Items of the class ``passing`` are not expanded; they are emitted as they are. For an item of
+    a stream, ``unpack`` of it is emitted.
+
+    Order of events: the source and the streams run in one task, ahead of the reader by the bounds
+    of `returns_pipeline.combine.merge`. Cancel safety: as `scan`.
     """
-    check_at_least("n", n, 1)
-    return relay(source, buffer=n, fixed=True)
+    return Reader(_ExpandPump(source, expand, passing, unpack))
 
 
-class _Stoppable(FairMerge[Any, T]):
-    """Two lanes: the second ends the first."""
+# take_until
 
-    def __init__(self, source: AsyncIterable[T], stop: AsyncIterable[object]) -> None:
-        super().__init__([stop, source], BUFFER)
 
-    def arrived(self, lane: Input[Any]) -> None:
-        if lane.index == 0:
-            lane.items.clear()
+class _TakeUntil(BaseOperator):
+    def __call__(
+        self,
+        source: AsyncIterable[T],
+        stop: asyncio.Event | AsyncIterable[object] | Awaitable[object],
+    ) -> Stream[T]:
+        """Emit the items of a source until something else happens.
+
+        1. An item is emitted as it comes.
+        2. When ``stop`` happens, the source is read no further: a read of it that is pending is
+           cancelled, and it is closed. What was read before is emitted, then the stream ends.
+        3. If ``stop`` has happened before the first read, the source is not opened.
+        4. A stream as ``stop`` that ends without an item does not stop anything.
+
+        Errors: when the source fails, or ``stop`` does, the other is stopped at once. What was read
+        is emitted, then the error is raised.
+
+        Backpressure and cancel safety: as `returns_pipeline.combine.merge`; source and ``stop``
+        each run in a task of their own, in a copy of the first reader's context.
+
+        Known elsewhere as: ``takeUntil`` (Rx), ``interruptWhen`` (fs2, Effect), ``KillSwitch``
+        (Akka and Pekko), ``take_until`` (futures-rs).
+
+        Args:
+            source: Read one item at a time.
+            stop: An event that is set, a stream that emits its first item, or an awaitable that is
+                done. A coroutine can be awaited only once, and so the stream be read only once.
+
+        Returns:
+            A stream of the items.
+
+        Raises:
+            TypeError: At the call, if ``source`` or ``stop`` is none of what they may be.
+            Exception: What the source or ``stop`` raised, after the items that were read.
+
+        >>> from returns_pipeline.testing import run, script, timeline
+        >>> run(timeline(take_until(script("ab-cd|"), script("---!", values={"!": "enough"}))))
+        [(0.0, 'a'), (1.0, 'b'), (3.0, 'c')]
+        """
+        return self._stream(source, stop)
+
+    def pipe(
+        self, stop: asyncio.Event | AsyncIterable[object] | Awaitable[object]
+    ) -> Callable[[AsyncIterable[T]], Stream[T]]:
+        return self._piped(stop)
+
+    def raw(
+        self,
+        source: AsyncIterable[T],
+        stop: asyncio.Event | AsyncIterable[object] | Awaitable[object],
+    ) -> AsyncIterator[T]:
+        return Reader(TakeUntilPump(source, stop))
+
+
+take_until: Final = _TakeUntil("returns_pipeline.combine.take_until")
+"""Emit the items of a source until something else happens."""
+
+
+class TakeUntilPump(FairMerge[Any, Any]):
+    """Two inputs: the first one, started first, ends the second."""
+
+    def __init__(
+        self,
+        source: AsyncIterable[Any],
+        stop: asyncio.Event | AsyncIterable[object] | Awaitable[object],
+    ) -> None:
+        super().__init__([_signal(stop), source], BUFFER)
+
+    def on_item(self, input_: Input[Any]) -> None:
+        """Read no further if it is the first input's."""
+        if input_.index == 0:
+            input_.items.clear()
             self.finish()
         else:
-            super().arrived(lane)
+            super().on_item(input_)
 
-    def left(self, lane: Input[Any]) -> None:
-        if lane.index == 1:
+    def on_end(self, input_: Input[Any]) -> None:
+        """Stop waiting for the signal when the source has ended."""
+        if input_.index == 1:
             self.finish()
 
 
-@operator
-def take_until(
-    source: AsyncIterable[T],
+def _signal(
     stop: asyncio.Event | AsyncIterable[object] | Awaitable[object],
-) -> AsyncIterator[T]:
-    """Give the items of a source until something else happens.
-
-    1. An item is given out as it comes.
-    2. When ``stop`` happens, the source is read no further: a read of it that is pending is
-       cancelled, and it is closed. What was read before comes out, then the stream ends.
-    3. If ``stop`` has happened before the first read, the source is not opened.
-    4. A stream as ``stop`` that ends without an item does not stop anything.
-
-    Errors: when the source fails, or ``stop`` does, the other is stopped at once. What was read
-    comes out, then the error is raised.
-
-    Bounds and cancel safety: as `returns_pipeline.combine.merge`; source and ``stop`` each run in
-    a task of their own, on a copy of the reader's context variables.
-
-    Known elsewhere as: ``takeUntil`` (Rx), ``interruptWhen`` (fs2, Effect), ``KillSwitch`` (Akka
-    and Pekko), ``take_until`` (futures-rs).
-
-    Args:
-        source: Read one item at a time.
-        stop: An event that is set, a stream that gives its first item, or an awaitable that is
-            done. A coroutine can be awaited only once, and so the stream be read only once.
-
-    Returns:
-        A stream of the items.
-
-    Raises:
-        TypeError: At the call, if ``source`` or ``stop`` is none of what they may be.
-        Exception: What the source or ``stop`` raised, after the items that were read.
-
-    >>> from returns_pipeline.testing import run, script, timeline
-    >>> run(timeline(take_until(script("ab-cd|"), script("---!", values={"!": "enough"}))))
-    [(0.0, 'a'), (1.0, 'b'), (3.0, 'c')]
-    """
-    signal: AsyncIterable[object]
+) -> AsyncIterable[object]:
     if isinstance(stop, asyncio.Event):
-        signal = _once(stop.wait)
-    elif isinstance(stop, asyncio.Future):
-        signal = _when_done(stop)
-    elif isinstance(stop, AsyncIterable):
-        signal = stop
-    elif inspect.isawaitable(stop):
+        return _once(stop.wait)
+    if isinstance(stop, asyncio.Future):
+        return _when_done(stop)
+    if isinstance(stop, AsyncIterable):
+        return stop
+    if inspect.isawaitable(stop):
         awaitable = stop
-        signal = _once(lambda: awaitable)
-    else:
-        raise TypeError(f"cannot wait for a {type(stop).__name__!r} to stop the stream")
-    pump: _Stoppable[T] = _Stoppable(source, signal)
-    return Reader(pump)
+        return _once(lambda: awaitable)
+    raise TypeError(f"cannot wait for a {type(stop).__name__!r} to stop the stream")
 
 
 async def _once(happening: Callable[[], Awaitable[object]]) -> AsyncGenerator[None, None]:
@@ -385,6 +483,8 @@ async def _once(happening: Callable[[], Awaitable[object]]) -> AsyncGenerator[No
 
 
 async def _when_done(future: asyncio.Future[Any]) -> AsyncGenerator[Any, None]:
-    # Not a bare await: closing the stream must not cancel what somebody else waits for too.
-    await asyncio.wait([future])
+    if not future.done():
+        # Not a bare await: closing the stream must not cancel what others wait for, too. And it
+        # suspends in any case, while the source would be opened.
+        await asyncio.wait([future])
     yield future.result()

@@ -14,13 +14,15 @@ from returns.result import Result
 
 from returns_pipeline import combine
 from returns_pipeline._engine import fusion
+from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.fan_in import BUFFER
 from returns_pipeline._engine.fusion import Failed
 from returns_pipeline._engine.future_results import AsyncResult, result_of
+from returns_pipeline._engine.reader import Reader
 from returns_pipeline._engine.terminals import chain_of
-from returns_pipeline.combine._merge import zip_items
-from returns_pipeline.combine._rate import debounced, throttled
-from returns_pipeline.combine._route import KeyFailed, check_route, passing_route
+from returns_pipeline.combine._rate import DebouncePump, ThrottlePump
+from returns_pipeline.combine._route import KeyFailed, RoutePump
+from returns_pipeline.combine._zip import ZipPump
 from returns_pipeline.context import StepContext
 from returns_pipeline.result_stream._chained import Chained
 
@@ -57,7 +59,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     ) -> ResultStream[tuple[T_co, U], E_co | F]:
         """Pair each item with the one of the same number, as `combine.zip_results`."""
         return self._fan_in(
-            (other,), lambda parts: zip_items(parts, fusion.tuple_or_failed, strict=strict)
+            (other,), lambda parts: Reader(ZipPump(parts, fusion.tuple_or_failed, strict=strict))
         )
 
     def broadcast(
@@ -83,7 +85,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         max_keys: int = 1000,
         buffer: int = 16,
-        idle_after: float = math.inf,
+        idle_after: Seconds = math.inf,
         failing: Literal["raise"] = "raise",
     ) -> ResultStream[U, E_co | F]: ...
     @overload
@@ -97,7 +99,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         max_keys: int = 1000,
         buffer: int = 16,
-        idle_after: float = math.inf,
+        idle_after: Seconds = math.inf,
         failing: Literal["isolate"],
     ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
     @overload
@@ -108,7 +110,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         max_keys: int = 1000,
         buffer: int = 16,
-        idle_after: float = math.inf,
+        idle_after: Seconds = math.inf,
         failing: Literal["raise"] = "raise",
         ctx: StepContext,
         hold: bool = False,
@@ -121,7 +123,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         max_keys: int = 1000,
         buffer: int = 16,
-        idle_after: float = math.inf,
+        idle_after: Seconds = math.inf,
         failing: Literal["isolate"],
         ctx: StepContext,
         hold: bool = False,
@@ -133,7 +135,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         max_keys: int = 1000,
         buffer: int = 16,
-        idle_after: float = math.inf,
+        idle_after: Seconds = math.inf,
         failing: Literal["raise", "isolate"] = "raise",
         ctx: StepContext | None = None,
         hold: bool = False,
@@ -155,9 +157,8 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if a number is out of range.
         """
-        check_route(max_keys, buffer, idle_after, failing)
         return self._segment(
-            lambda part: passing_route(
+            lambda part: Reader(RoutePump(
                 part,
                 key,
                 worker,
@@ -169,7 +170,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
                 hold=hold,
                 passing=Failed,
                 unpack=_routed,
-            )
+            ))
         )
 
     def prefetch(self, n: int) -> ResultStream[T_co, E_co]:
@@ -185,16 +186,16 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         return self._segment(lambda part: combine.take_until.raw(part, stop))
 
-    def throttle(self, interval: float, *, burst: int = 1) -> ResultStream[T_co, E_co]:
+    def throttle(self, interval: Seconds, *, burst: int = 1) -> ResultStream[T_co, E_co]:
         """Emit at most one value per ``interval`` seconds, as `combine.throttle`."""
-        return self._segment(lambda part: throttled(part, interval, burst, passing=Failed))
+        return self._segment(lambda part: Reader(ThrottlePump(part, interval, burst, passing=Failed)))
 
-    def debounce(self, quiet: float) -> ResultStream[T_co, E_co]:
+    def debounce(self, quiet: Seconds) -> ResultStream[T_co, E_co]:
         """Emit a value once ``quiet`` seconds of silence have followed it, as `combine.debounce`.
 
         A failure is emitted in its place, after the value before it.
         """
-        return self._segment(lambda part: debounced(part, quiet, passing=Failed))
+        return self._segment(lambda part: Reader(DebouncePump(part, quiet, passing=Failed)))
 
 
 def _routed(made: Any) -> Any:

@@ -24,8 +24,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.cancellation import add_note
-from returns_pipeline._engine.reader import wait_done
+from returns_pipeline._engine.cancellation import add_note, wait_done
 from returns_pipeline.testing._await_points import await_chain, is_asyncio, is_task_or_gather
 from returns_pipeline.testing._clock import steering
 from returns_pipeline.testing._runner import run
@@ -168,7 +167,11 @@ class FaultInjector:
         self._used = True
         self._task = task = asyncio.get_running_loop().create_task(self._steered(self._root(main)))
         try:
+            _ = await asyncio.wait({task})
+        except asyncio.CancelledError:
+            _ = task.cancel()  # as if it were awaited right here
             await wait_done(task)
+            raise
         finally:
             self._task = None
         return task.result()

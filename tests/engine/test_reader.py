@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from returns_pipeline._engine.cancellation import wait_done
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, checkpoint, wait_done
+from returns_pipeline._engine.reader import Pump, Reader, checkpoint
 from returns_pipeline.testing import VirtualTimeLoop, advance, run
 
 if TYPE_CHECKING:

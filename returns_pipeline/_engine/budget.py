@@ -1,0 +1,53 @@
+"""The one look at the clock for sources that never suspend."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from returns_pipeline._engine.task_owner import checkpoint
+
+__all__ = ["MAX_SLICE", "MAX_STRIDE", "Budget"]
+
+# How many items a source that never suspends may deliver before other tasks run.
+MAX_STRIDE: Final = 256
+# How long, in seconds, such a source may keep the event loop from its other tasks.
+MAX_SLICE: Final = 0.005
+
+
+class Budget:
+    """What one task may do before others run: a few milliseconds, and a number of items.
+
+    A source that never suspends, read by a loop that never waits, keeps timers, stop events and all
+    other tasks from running. Such a loop calls `spend` for each item that it does not wait for, and
+    awaits `renew` when that is true. (tokio has the same, by the same name, in its ``coop``.)
+
+    The clock is looked at after one item, then two, four and so on: a cheap item costs a decrement,
+    and an expensive one is noticed at once. The number counts as well as the time, because a clock
+    may stand still, as the one of tests does.
+    """
+
+    __slots__ = ("_left", "_looked_at", "_loop", "_stride", "_yielded_at")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._left = self._stride = 1
+        self._looked_at = self._yielded_at = loop.time()
+
+    def spend(self) -> bool:
+        """Count an item, and return whether it is time to `renew`."""
+        self._left -= 1
+        return self._left <= 0
+
+    async def renew(self) -> None:
+        """Let other tasks run, if it is time."""
+        now = self._loop.time()
+        if now - self._looked_at > MAX_SLICE:
+            self._stride = 1
+        elif self._stride < MAX_STRIDE:
+            self._stride *= 2
+        if self._stride == MAX_STRIDE or now - self._yielded_at > MAX_SLICE:
+            await checkpoint()
+            now = self._yielded_at = self._loop.time()
+        self._looked_at = now
+        self._left = self._stride

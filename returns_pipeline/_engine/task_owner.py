@@ -1,0 +1,279 @@
+"""The owner of a stream's tasks, from the first step of each to the end of its clean-up.
+
+Everything that runs in a task of its own is started by a `TaskOwner`: the source of a window or a
+broadcast, the inputs of a fan-in, the workers of `route`, the steps of a concurrent map. asyncio
+alone does not suffice for that. Its loop refers to tasks weakly, so that the collector may
+destroy one that waits. A task that is cancelled before its first step runs no ``finally``. A second
+cancellation cuts off the clean-up that the first one has begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+import weakref
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import ContextVar
+from typing import Any, Final
+
+from returns_pipeline._engine.cancellation import shielded_from_anyio
+
+__all__ = ["TaskOwner", "checkpoint", "notify", "shielded_clean_up"]
+
+# All tasks that run, with their owners. This is what keeps them alive; see `TaskOwner.start_task`.
+_owners: Final[dict[asyncio.Task[Any], TaskOwner]] = {}
+_abandoned_at = 64  # so many tasks, and those of closed loops are looked for
+
+# The owner in whose tasks this code runs, also if only by a task that one of them has made.
+_inside: ContextVar[weakref.ref[TaskOwner] | None] = ContextVar("_inside", default=None)
+
+# What an owner knows of each task: how many requests to cancel it has survived, or one of these.
+_STOPPING: Final = -1  # it was asked to stop, or leaves by itself: it is never asked (again)
+_CLEANING: Final = -2  # it cleans up a part, and may read on: a request waits until that is done
+
+
+class TaskOwner:
+    """Starts the tasks of a stream, stops them, and sees their ends.
+
+    What holds:
+
+    1. A task is referred to from before its first step until it has ended, whatever happens to the
+       reader.
+    2. A task is asked to stop at most once, and never while it closes its source. So a clean-up
+       that has begun runs to its end, whoever else closes or is cancelled meanwhile.
+    3. The end of each task is seen, also of one that was cancelled before its first step.
+    4. `wait_ended` returns when all tasks have ended, not before, whatever is cancelled meanwhile.
+
+    States: *new*; *running*; *stopping*, after `ask_to_stop`; *ended*, when no task is left. All
+    methods are called in the loop's thread. The hooks are called between two steps of the loop.
+
+    Attributes:
+        loop: The loop of the first reader.
+        ended: Whether all tasks have ended, and no more will be started.
+        stopping: Whether the tasks were asked to stop.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_outer",
+        "_starting",
+        "_tasks",
+        "_waiters",
+        "ended",
+        "loop",
+        "stopping",
+    )
+
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self) -> None:
+        self.ended: bool = False
+        self.stopping: bool = False
+        self._tasks: dict[asyncio.Task[Any], int] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._outer: TaskOwner | None = None  # in one of whose tasks this one was started
+        self._starting = False
+
+    # Hooks.
+
+    def start_tasks(self) -> None:
+        """Start the first tasks."""
+
+    def on_failure(self, error: BaseException) -> None:
+        """Take the exception that a task has raised; it may be a cancellation."""
+
+    def on_task_ended(self) -> None:
+        """Take note of the end of a task."""
+
+    def on_all_ended(self) -> None:
+        """Take note of the end of the last task."""
+
+    def take_error(self) -> BaseException | None:
+        """Return an error that nobody has raised yet, once."""
+        return None
+
+    # Starting.
+
+    def start(self) -> None:
+        """Start the first tasks in the running loop."""
+        self.loop = asyncio.get_running_loop()
+        self._outer = _owner_of_current_task(self.loop)
+        # Under an eager task factory the first task may have ended before the second is made.
+        self._starting = True
+        try:
+            self.start_tasks()
+        finally:
+            self._starting = False
+            self._see_end()
+
+    def start_task(self, func: Callable[..., Awaitable[None]], /, *args: Any) -> None:
+        """Run a coroutine function in a task of its own, in a copy of the caller's context."""
+        task = self.loop.create_task(self._own(func, args))
+        if not task.done():
+            self._adopt(task)
+        task.add_done_callback(self._on_done)
+
+    async def _own(self, func: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
+        task = asyncio.current_task(self.loop)
+        assert task is not None
+        self._adopt(task)  # an eager task factory runs this line before `start_task` has the task
+        _inside.set(weakref.ref(self))
+        try:
+            await func(*args)
+        except BaseException as error:
+            self._tasks[task] = _STOPPING
+            self.on_failure(error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        finally:
+            self._release(task)
+
+    def _adopt(self, task: asyncio.Task[Any]) -> None:
+        if task not in self._tasks:
+            self._tasks[task] = 0
+            _owners[task] = self
+            if len(_owners) > _abandoned_at:
+                _forget_closed_loops()
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        if task in self._tasks:  # it never began: what runs in `_own` leaves by `_release`
+            self.on_failure(asyncio.CancelledError())
+            self._release(task)
+
+    def _release(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[task]
+        del _owners[task]
+        self.on_task_ended()
+        self._see_end()
+
+    def _see_end(self) -> None:
+        if self._tasks or self._starting or self.ended:
+            return
+        self.ended = True
+        self._outer = None
+        self.on_all_ended()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            notify(waiter)
+
+    # Stopping.
+
+    def still_reading(self) -> None:
+        """Take note that the current task has gone on after all cancellations so far.
+
+        To be called when a source has given an item: a source may use a cancellation of its own, as
+        a time limit written by hand, and swallow it.
+        """
+        task = asyncio.current_task(self.loop)
+        if task is not None and (survived := task.cancelling()) and self._tasks[task] >= 0:
+            self._tasks[task] = survived
+
+    def ask_to_stop(self) -> None:
+        """Cancel each task, but for those that leave already; the caller's own leaves by itself."""
+        self.stopping = True
+        current = asyncio.current_task(self.loop)
+        for task, survived in list(self._tasks.items()):
+            if survived >= 0:
+                self._tasks[task] = _STOPPING
+                # One that was cancelled by somebody else (as `asyncio.run` does at its end) may
+                # be in its clean-up by now.
+                if task is not current and task.cancelling() <= survived:
+                    _ = task.cancel()
+
+    def check_outside(self) -> None:
+        """Refuse to close a stream in one of its own tasks, which would wait for itself.
+
+        Raises:
+            RuntimeError: The current task is one of this owner, or of a stream that it reads.
+        """
+        owner = _owner_of_current_task(self.loop)
+        while owner is not None:
+            if owner is self:
+                raise RuntimeError("a stream cannot be closed by its own source or step")
+            owner = owner._outer  # of the same class
+
+    async def wait_ended(self) -> None:
+        """Wait until all tasks have ended; the caller's own cancellation is raised after that."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self.ended:
+            waiter = self.loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                if cancelled is None:
+                    await waiter
+                else:
+                    with shielded_from_anyio():
+                        await waiter
+            except asyncio.CancelledError as error:
+                if self._is_inside():
+                    raise  # a task that the source has made, and waits for: both would wait
+                cancelled = cancelled or error
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                del cancelled  # its traceback holds this frame
+
+    def report_error(self) -> None:
+        """When all tasks have ended, report an error to the loop: nobody waits for the end."""
+        if not self.ended:
+            waiter = self.loop.create_future()
+            waiter.add_done_callback(lambda _: self.report_error())
+            self._waiters.append(waiter)
+        elif (error := self.take_error()) is not None:
+            message = "the clean-up of a stream that was dropped has failed"
+            self.loop.call_exception_handler({"message": message, "exception": error})
+
+    def _is_inside(self) -> bool:
+        """Whether this code runs in a task that one of the owner's tasks has made."""
+        reference = _inside.get()
+        owner = None if reference is None else reference()
+        while owner is not None and owner is not self:
+            owner = owner._outer  # of the same class
+        return owner is self
+
+
+async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
+    """Close a source in the current task, whose owner does not ask it to stop meanwhile.
+
+    If it would have, it does so a turn later: the task may read on, as one does that opens a stream
+    for each item. One that leaves is in its next clean-up by then, or has ended.
+    """
+    task = asyncio.current_task()
+    owner = None if task is None else _owners.get(task)
+    if task is None or owner is None:
+        await close()
+        return
+    tasks = owner._tasks  # this function is a part of the class
+    before, tasks[task] = tasks[task], _CLEANING
+    try:
+        await close()
+    finally:
+        tasks[task] = before
+        if owner.stopping and before >= 0:
+            _ = owner.loop.call_soon(owner.ask_to_stop)
+
+
+def _owner_of_current_task(loop: asyncio.AbstractEventLoop) -> TaskOwner | None:
+    task = asyncio.current_task(loop)
+    return None if task is None else _owners.get(task)
+
+
+def _forget_closed_loops() -> None:
+    """Drop the tasks of loops that were closed without ending them: they cannot run any more."""
+    global _abandoned_at  # noqa: PLW0603  # of the table beside it
+    for task in [task for task in list(_owners) if task.get_loop().is_closed()]:
+        del _owners[task]
+    _abandoned_at = 2 * len(_owners) + 64
+
+
+def notify(waiting: asyncio.Future[Any] | None) -> None:
+    """Resolve a future with `None` if it is pending: the task that waits for it runs on."""
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
+
+
+@types.coroutine
+def checkpoint() -> Generator[None, None, None]:
+    """Let whatever is ready run first, once. As ``asyncio.sleep(0)``, at a third of its cost."""
+    yield

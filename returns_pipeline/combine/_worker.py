@@ -1,0 +1,156 @@
+"""One worker of `route`: the items of its key, and the forms that it may have."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from returns.future import FutureResult
+
+from returns_pipeline._engine.future_results import to_result
+from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline._engine.reader import notify
+from returns_pipeline.context import StepContext
+
+__all__ = ["Inbox", "InboxOwner", "KeyFailed", "as_generator", "as_step"]
+
+K = TypeVar("K")
+T = TypeVar("T")
+K_co = TypeVar("K_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFailed(Generic[K_co, T_co]):
+    """What `route` emits, if so chosen, for a worker that raised an exception.
+
+    Attributes:
+        key: The worker's key.
+        error: What it raised.
+        items: What it did not finish: the item that it took last, if it took one, and those that
+            still waited for it, in order.
+    """
+
+    key: K_co
+    error: Exception
+    items: tuple[T_co, ...]
+
+
+class InboxOwner(ABC):
+    """What an inbox reports to."""
+
+    @abstractmethod
+    def mark_idle(self, inbox: Inbox[Any, Any]) -> None:
+        """Take note of a worker that waits for an item: it is the first to be retired."""
+
+    @abstractmethod
+    def mark_busy(self, inbox: Inbox[Any, Any]) -> None:
+        """Take note of a worker that has an item, or does not wait for one any more."""
+
+
+class Inbox(Generic[K, T]):
+    """The items of one key, as its worker reads them.
+
+    States: *open*; *closed*, when nothing more will come, so that the worker comes to its end; and
+    *abandoned*, when the worker has ended, though a task that it made may still wait for an item.
+
+    Attributes:
+        key: The key of its items.
+        queue: The items that wait, in order.
+        last: The item that was taken last, if any.
+        is_closed: Whether nothing more will come.
+    """
+
+    __slots__ = ("_owner", "_waiter", "is_closed", "key", "last", "queue")
+
+    def __init__(self, owner: InboxOwner, key: K) -> None:
+        self._owner: InboxOwner | None = owner  # `None` when it is abandoned
+        self._waiter: asyncio.Future[None] | None = None
+        self.key = key
+        self.queue: deque[T] = deque()
+        self.last: tuple[T, ...] = ()
+        self.is_closed = False
+
+    def __aiter__(self) -> Inbox[K, T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._waiter is not None:
+            raise RuntimeError("another task is reading these items")
+        while not self.queue:
+            if self.is_closed:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            if self._owner is not None:
+                self._owner.mark_idle(self)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if self._owner is not None:
+                    self._owner.mark_busy(self)
+        item = self.queue.popleft()
+        self.last = (item,)
+        if self._owner is not None:
+            self._owner.mark_busy(self)
+        return item
+
+    def put(self, item: T) -> None:
+        """Add an item."""
+        self.queue.append(item)
+        notify(self._waiter)
+
+    def close(self) -> None:
+        """Let the worker come to its end."""
+        self.is_closed = True
+        notify(self._waiter)
+
+    def abandon(self) -> deque[T]:
+        """Take the items back from a worker that has ended; a read that it left behind ends."""
+        self._owner = None
+        queue, self.queue = self.queue, deque()
+        self.close()
+        return queue
+
+
+def as_generator(worker: Callable[..., Any]) -> Callable[[Inbox[Any, Any]], AsyncIterator[Any]]:
+    """Return a worker of any form as an async generator function of its inbox."""
+
+    async def work(inbox: Inbox[Any, Any]) -> AsyncGenerator[Any, None]:
+        made = worker(inbox.key, inbox)
+        if _is_future_result(made):
+            yield await to_result(made)
+        elif hasattr(made, "__aiter__"):
+            async with plain_iterator(made) as items:
+                async for item in items:
+                    yield item
+        elif inspect.isawaitable(made):
+            yield await made
+        else:
+            raise TypeError(f"a worker must be asynchronous, not return a {type(made).__name__!r}")
+
+    return work
+
+
+def _is_future_result(made: object) -> bool:
+    """Recognize a `FutureResult`, which can be iterated too: that is the bare value, or raises."""
+    return isinstance(made, FutureResult)
+
+
+def as_step(
+    worker: Callable[..., Any], ctx: StepContext, *, hold: bool
+) -> Callable[[Inbox[Any, Any]], AsyncIterator[Any]]:
+    """Do the same for one that takes a context, which is settled when it ends."""
+
+    async def work(inbox: Inbox[Any, Any]) -> AsyncGenerator[Any, None]:
+        def call(_: object, step: StepContext) -> Any:
+            return worker(inbox.key, inbox, step)
+
+        yield await ctx.in_own_step(call, name=str(inbox.key), hold=hold)(None)
+
+    return work
