@@ -208,10 +208,10 @@ class _ConcurrentMap(Pump[Any]):
             self._idle = self.loop.create_future()
             await self._idle
 
-    def ask_to_stop(self) -> None:
+    def ask_to_stop(self, *, next_turn: bool = False) -> None:
         """Cancel the work, and the tasks that wait for some."""
         self._waiting.clear()
-        super().ask_to_stop()
+        super().ask_to_stop(next_turn=next_turn)
 
     def on_task_ended(self) -> None:
         """Let the source be closed when the last work has ended."""

@@ -119,11 +119,11 @@ class FanIn(Pump[U], Generic[T, U]):
                 break  # under an eager task factory, before the next source is opened
             self.start_task(self._read, input_)
 
-    def ask_to_stop(self) -> None:
+    def ask_to_stop(self, *, next_turn: bool = False) -> None:
         """Stop the tasks; one that gets an item in spite of that sees it at once."""
         for input_ in self.inputs:
             input_.check_at = 0
-        super().ask_to_stop()
+        super().ask_to_stop(next_turn=next_turn)
 
     def discard(self) -> None:
         """Drop what is held: nobody wants it."""

@@ -87,7 +87,7 @@ class Pump(TaskOwner, ABC, Generic[T]):
         """Read no further; what is held may still be taken, and then the error is raised."""
         if not self.stopping:
             self.error = error
-            self.ask_to_stop()
+            self.ask_to_stop(next_turn=True)
 
     def on_failure(self, error: BaseException) -> None:
         """Stop the other tasks for the first error, and note the others on it."""

@@ -168,17 +168,45 @@ class TaskOwner:
         if task is not None and (survived := task.cancelling()) and self._tasks[task] >= 0:
             self._tasks[task] = survived
 
-    def ask_to_stop(self) -> None:
-        """Cancel each task, but for those that leave already; the caller's own leaves by itself."""
+    def ask_to_stop(self, *, next_turn: bool = False) -> None:
+        """Cancel each task once, but for those that leave already; the caller's leaves by itself.
+
+        With ``next_turn``, a task whose next item is there already may still deliver it.
+        """
         self.stopping = True
         current = asyncio.current_task(self.loop)
+        if current in self._tasks:
+            self._tasks[current] = _STOPPING
+        if next_turn:
+            _ = self.loop.call_soon(self._cancel_tasks)
+        else:
+            self._cancel_tasks()
+
+    def _cancel_tasks(self) -> None:
         for task, survived in list(self._tasks.items()):
             if survived >= 0:
                 self._tasks[task] = _STOPPING
                 # One that was cancelled by somebody else (as `asyncio.run` does at its end) may
                 # be in its clean-up by now.
-                if task is not current and task.cancelling() <= survived:
+                if task.cancelling() <= survived:
                     _ = task.cancel()
+
+    async def run_clean_up(
+        self, task: asyncio.Task[Any], close: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Run a clean-up in a task of this owner.
+
+        A request to stop that comes meanwhile is made up for a turn later: the task may read on, as
+        one does that opens a stream for each item. One that leaves is in its next clean-up by then,
+        or has ended.
+        """
+        before, self._tasks[task] = self._tasks[task], _CLEANING
+        try:
+            _ = await close()
+        finally:
+            self._tasks[task] = before
+            if self.stopping and before >= 0:
+                _ = self.loop.call_soon(self._cancel_tasks)
 
     def check_outside(self) -> None:
         """Refuse to close a stream in one of its own tasks, which would wait for itself.
@@ -234,24 +262,13 @@ class TaskOwner:
 
 
 async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
-    """Close a source in the current task, whose owner does not ask it to stop meanwhile.
-
-    If it would have, it does so a turn later: the task may read on, as one does that opens a stream
-    for each item. One that leaves is in its next clean-up by then, or has ended.
-    """
+    """Close a source in the current task, whose owner does not ask it to stop meanwhile."""
     task = asyncio.current_task()
     owner = None if task is None else _owners.get(task)
     if task is None or owner is None:
-        await close()
-        return
-    tasks = owner._tasks  # this function is a part of the class
-    before, tasks[task] = tasks[task], _CLEANING
-    try:
-        await close()
-    finally:
-        tasks[task] = before
-        if owner.stopping and before >= 0:
-            _ = owner.loop.call_soon(owner.ask_to_stop)
+        _ = await close()
+    else:
+        await owner.run_clean_up(task, close)
 
 
 def _owner_of_current_task(loop: asyncio.AbstractEventLoop) -> TaskOwner | None:

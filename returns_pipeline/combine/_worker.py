@@ -111,10 +111,12 @@ class Inbox(Generic[K, T]):
         notify(self._waiter)
 
     def abandon(self) -> deque[T]:
-        """Take the items back from a worker that has ended; a read that it left behind ends."""
+        """Take the items back from a worker that has ended; a read that still waits is cancelled."""
         self._owner = None
+        self.is_closed = True
         queue, self.queue = self.queue, deque()
-        self.close()
+        if self._waiter is not None:
+            _ = self._waiter.cancel()
         return queue
 
 

@@ -158,19 +158,21 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             InvalidArgument: At the call, if a number is out of range.
         """
         return self._segment(
-            lambda part: Reader(RoutePump(
-                part,
-                key,
-                worker,
-                max_keys=max_keys,
-                buffer=buffer,
-                idle_after=idle_after,
-                failing=failing,
-                ctx=ctx,
-                hold=hold,
-                passing=Failed,
-                unpack=_routed,
-            ))
+            lambda part: Reader(
+                RoutePump(
+                    part,
+                    key,
+                    worker,
+                    max_keys=max_keys,
+                    buffer=buffer,
+                    idle_after=idle_after,
+                    failing=failing,
+                    ctx=ctx,
+                    hold=hold,
+                    passing=Failed,
+                    unpack=_routed,
+                )
+            )
         )
 
     def prefetch(self, n: int) -> ResultStream[T_co, E_co]:
@@ -188,14 +190,16 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
     def throttle(self, interval: Seconds, *, burst: int = 1) -> ResultStream[T_co, E_co]:
         """Emit at most one value per ``interval`` seconds, as `combine.throttle`."""
-        return self._segment(lambda part: Reader(ThrottlePump(part, interval, burst, passing=Failed)))
+        return self._segment(
+            lambda part: Reader(ThrottlePump(part, interval, burst, passing=Failed))
+        )
 
     def debounce(self, quiet: Seconds) -> ResultStream[T_co, E_co]:
         """Emit a value once ``quiet`` seconds of silence have followed it, as `combine.debounce`.
 
         A failure is emitted in its place, after the value before it.
         """
-        return self._segment(lambda part: Reader(DebouncePump(part, quiet, passing=Failed)))
+        return self._segment(lambda part: Reader(DebouncePump(part, quiet, Failed)))
 
 
 def _routed(made: Any) -> Any:

@@ -480,8 +480,8 @@ def test_a_source_goes_on_when_its_item_is_taken_whatever_waits_of_the_others() 
 def test_a_source_with_many_items_waiting_takes_turns_with_one_that_has_few() -> None:
     async def main() -> None:
         pump: FairMerge[str, str] = FairMerge([timed(*"abcde"), timed("x"), timed(*"yz")])
-        for lane in pump.inputs:
-            lane.limit = 8
+        for input_ in pump.inputs:
+            input_.capacity = 8
         assert "".join([item async for item in Reader(pump)]) == "axybzcde"
 
     run(main())
@@ -491,7 +491,7 @@ def test_what_is_drawn_and_not_given_out_counts_as_held() -> None:
     async def main() -> None:
         source = timed(*"abc", Wait(1), *"defghijk")
         pump: FairMerge[str, str] = FairMerge([source])
-        pump.inputs[0].limit = 4
+        pump.inputs[0].capacity = 4
         made = Reader(pump)
         assert await anext(made) == "a"
         await asyncio.sleep(5)

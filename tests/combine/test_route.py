@@ -342,7 +342,7 @@ def test_items_that_a_worker_refuses_are_told_of_and_nobody_is_hired_for_ever() 
 def test_a_worker_that_is_not_asynchronous_is_told_so() -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match="'list'"):
-            await collect(route.raw(timed("a"), first, lambda key, _: [key]))  # type: ignore[arg-type, return-value]
+            await collect(route.raw(timed("a"), first, lambda key, _: [key]))
 
     run(main())
 
@@ -530,7 +530,7 @@ def test_memory_stays_flat_however_many_keys_come_and_go() -> None:
         made: Any = route.raw(source(), str, echo_any, max_keys=3)
         async for _ in made:
             pump = made._pump
-            assert len(pump.lanes) <= 4
+            assert len(pump.inputs) <= 4
             assert len(pump._tasks) <= 6
             assert len(pump._inboxes) <= 3
 

@@ -416,13 +416,15 @@ def test_the_examples_of_the_operators_run() -> None:
     import doctest
 
     from returns_pipeline import combine
+    from returns_pipeline._engine.operator import BaseOperator
 
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
     for name in combine.__all__:
         thing = getattr(combine, name)
-        module = sys.modules[thing.__module__]
+        documented = type(thing) if isinstance(thing, BaseOperator) else thing
+        module = sys.modules[documented.__module__]
         examples = 0
-        for test in finder.find(getattr(thing, "__wrapped__", thing), name, module, vars(module)):
+        for test in finder.find(documented, name, module, vars(module)):
             examples += len(test.examples)
             assert runner.run(test).failed == 0, name
         assert examples or isinstance(thing, type), name

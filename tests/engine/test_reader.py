@@ -194,7 +194,8 @@ class Noting(Through[int]):
         self.errors = first, then
 
     async def pump(self) -> None:
-        self.error, then = self.errors
+        first, then = self.errors
+        self.finish(first)
         raise then
 
 
@@ -224,7 +225,7 @@ def test_a_second_error_is_noted_on_the_first() -> None:
         with pytest.raises(KeyError, match="first") as caught:
             await anext(reader)
         assert caught.value.__notes__ == [
-            "while this was being handled, OSError('then') was raised"
+            "while the stream was being stopped, OSError('then') was raised"
         ]
 
     run(main())
@@ -636,7 +637,9 @@ def test_waiting_ends_with_the_clean_up_and_raises_nothing_of_the_task() -> None
     run(main())
 
 
-def test_waiting_passes_a_cancellation_on_and_raises_it_when_the_task_is_done() -> None:
+def test_waiting_keeps_a_cancellation_from_the_clean_up_and_raises_it_when_the_task_is_done() -> (
+    None
+):
     async def main() -> None:
         log: list[str] = []
         task = await cancelled(cleaning_up(log, 10.0))
@@ -645,7 +648,7 @@ def test_waiting_passes_a_cancellation_on_and_raises_it_when_the_task_is_done() 
         waiting.cancel("enough")
         with pytest.raises(asyncio.CancelledError, match="enough"):
             await waiting
-        assert (log, now()) == (["cut short"], 2.0)
+        assert (log, now()) == (["clean"], 10.0)
         assert task.done()
 
     run(main())
@@ -669,7 +672,7 @@ def test_waiting_withstands_any_number_of_cancellations() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert task.done()
-        assert now() == 13.0
+        assert now() == 40.0
 
     run(main())
 

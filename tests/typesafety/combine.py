@@ -59,12 +59,10 @@ def joined(
     assert_type(merge(ints, words, raw, flags), Stream[int | str | bytes | bool])
     assert_type(merge(ints, words, raw, flags, ints), Stream[int | str | bytes | bool])
     assert_type(merge(*[ints, ints], buffer=3), Stream[int])
-    assert_type(merge.raw(ints, words), AsyncIterator[int | str])
     assert_type(ints | merge.pipe(words), Stream[int | str])
     assert_type(ints | merge.pipe(words, raw), Stream[int | str | bytes])
     assert_type(concat(ints, words), Stream[int | str])
     assert_type(ints | concat.pipe(words), Stream[int | str])
-    assert_type(concat.raw(words, raw), AsyncIterator[str | bytes])
     merge(ints, [1])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     merge(ints, words, buffer="3")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     concat(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -74,7 +72,6 @@ def prioritized(ints: Stream[int], words: AsyncIterable[str]) -> None:
     """Each source has a number."""
     assert_type(merge_prioritized((1, ints), (0.5, words)), Stream[int | str])
     assert_type(merge_prioritized((1, ints), starvation_limit=None), Stream[int])
-    assert_type(merge_prioritized.raw((1, ints), (2, ints)), AsyncIterator[int])
     merge_prioritized(ints, words)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     merge_prioritized(("high", ints))  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
@@ -83,7 +80,6 @@ def selected(ints: Stream[int], more: Stream[int]) -> None:
     """There is a `TimedOut` only where there is a time-out."""
     assert_type(select({"a": ints, "b": more}), Stream[tuple[str, int]])
     assert_type(select({1: ints}, timeout=2.0), Stream[tuple[int, int] | TimedOut])
-    assert_type(select.raw({1: ints}, timeout=2), AsyncIterator[tuple[int, int] | TimedOut])
     assert_type(TimedOut(2.0).after, float)
     select([ints])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     select({1: ints}, timeout="2")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -103,7 +99,6 @@ def zipped(
         Stream[Result[tuple[int, str, bytes], KeyError | OSError | ValueError]],
     )
     assert_type(left | zip_results.pipe(right), Stream[Result[tuple[int, str], KeyError | OSError]])
-    assert_type(zip_results.raw(left, left), AsyncIterator[Result[tuple[int, int], KeyError]])
     assert_type(UnevenSources((0,)).ended, tuple[int, ...])
     zip_results(left, plain)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     UnevenSources(0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -213,8 +208,6 @@ def routed(ints: Stream[int], failed: KeyFailed[str, int], ctx: StepContext) -> 
     assert_type(ints | route.pipe(str, doubles), Stream[float])
     assert_type(ints | route.pipe(str, booked), Stream[Result[bytes, OSError]])
     assert_type(ints | pipe.route(str, booked), Stream[Result[bytes, OSError]])
-    assert_type(route.raw(ints, str, total_of), AsyncIterator[bytes])
-    assert_type(route.raw(ints, str, booked), AsyncIterator[Result[bytes, OSError]])
     assert_type((failed.key, failed.error, failed.items), tuple[str, Exception, tuple[int, ...]])
     assert_type(ItemsRefused("key").key, object)
     route(ints, lambda n: n, doubles)  # type: ignore[arg-type, misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
