@@ -312,7 +312,7 @@ def test_an_attempt_that_ignores_its_cancellation_is_left_behind_and_undone_when
         assert await saga.run(1) == IOFailure(StepTimeout("b", 2.0))
         assert now() == 5.0  # a second each for "a", the grace and the undo, and two of waiting
         assert world.log == ["did 1", "undid 1"]
-        assert "b was left behind" in caplog.text
+        assert "b was abandoned" in caplog.text
         await asyncio.sleep(100)
 
     run(main())

@@ -111,7 +111,7 @@ class Inbox(Generic[K, T]):
         notify(self._waiter)
 
     def abandon(self) -> deque[T]:
-        """Take the items back from a worker that has ended; a read that still waits is cancelled."""
+        """Take the items back from a worker that has ended, and cancel a read that waits."""
         self._owner = None
         self.is_closed = True
         queue, self.queue = self.queue, deque()

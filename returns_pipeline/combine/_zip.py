@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from typing import Any, Final, Generic, TypeVar, cast, overload
+from typing import Any, Final, Generic, TypeVar, overload
 
 from aiostream import Stream
 from returns.result import Failure, Result, Success
@@ -183,7 +183,7 @@ def _combined(results: list[Any]) -> Result[tuple[Any, ...], Any]:
         if isinstance(result, Success):
             values.append(result.unwrap())
         elif isinstance(result, Failure):
-            return cast("Failure[Any]", result)
+            return result  # pyright: ignore[reportUnknownVariableType]  # of an item that is Any
         else:
             raise TypeError(f"expected a Success or a Failure, not {result!r}")
     return Success(tuple(values))

@@ -539,8 +539,8 @@ def test_an_undo_that_ignores_its_cancellation_is_left_behind_and_reported(
         assert "has ended" not in caplog.text
         await asyncio.sleep(60)
         name = f"undo {stubborn.__qualname__}"
-        assert f"{name} was left behind: it ignored its cancellation for 5 s" in caplog.text
-        assert f"{name}, which had been left behind, has ended" in caplog.text
+        assert f"{name} was abandoned: it ignored its cancellation for 5 s" in caplog.text
+        assert f"{name}, which had been abandoned, has ended" in caplog.text
         assert scope.report is report  # its late end changes nothing
         assert {record.name for record in caplog.records} == {"returns_pipeline"}
 

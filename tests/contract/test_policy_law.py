@@ -298,7 +298,7 @@ def test_what_is_done_and_not_committed_is_undone_exactly_once(
         committed = (
             not task.cancelled() and task.exception() is None and isinstance(task.result(), Success)
         )
-        await asyncio.sleep(50)  # for what was left behind
+        await asyncio.sleep(50)  # for what was abandoned
         assert len(world.undone) == len(set(world.undone))
         if committed:
             assert not set(numbers(task.result().unwrap())) & set(world.undone)

@@ -363,7 +363,7 @@ def test_a_step_that_ignores_its_cancellation_is_left_behind_and_reported(
         assert error.__notes__ == ["it ignored its cancellation for 3 s: left running"]
         assert now() == 5.0
         assert world.log == ["do a", "undo a"]  # although it still runs
-        assert "left behind" in caplog.text
+        assert "was abandoned" in caplog.text
         await asyncio.sleep(100)
         assert len(ctx.scope) == 0  # and its late success was not accepted
         assert world.log == ["do a", "undo a"]
