@@ -10,6 +10,7 @@ cancellation cuts off the clean-up that the first one has begun.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
@@ -123,8 +124,8 @@ class TaskOwner:
         except BaseException as error:
             self._tasks[task] = _STOPPING
             self.on_failure(error)
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+            if not isinstance(error, Exception):
+                raise  # a task that was cancelled is seen to be, and the program can be ended
         finally:
             self._release(task)
 
@@ -139,6 +140,9 @@ class TaskOwner:
         if task in self._tasks:  # it never began: what runs in `_own` leaves by `_release`
             self.on_failure(asyncio.CancelledError())
             self._release(task)
+        # Until it is asked for it, a task keeps its exception, whose frames refer to all they held.
+        with contextlib.suppress(asyncio.CancelledError):
+            _ = task.exception()
 
     def _release(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]
