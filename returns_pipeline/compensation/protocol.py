@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from returns_pipeline.compensation._registry import Compensation
 from returns_pipeline.compensation._report import CompensationEntry
@@ -48,6 +48,8 @@ class Intent:
         undo: What undoes it.
         args: With these.
         kwargs: And with these.
+        on_failure: What a failed undo means for those registered before it, as
+            `CompensationScope` has it: "continue" with them, or "stop". It holds for the saga.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Intent:
     undo: Compensation[...]
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
+    on_failure: Literal["continue", "stop"] = "continue"
 
 
 class Journal(Protocol):
@@ -97,6 +100,15 @@ class Journal(Protocol):
         """Put actions into another saga, of this name, with ``prefix`` before their positions.
 
         It takes its turn among the other requests, and is durable when a later one is.
+        """
+
+    def abandon(self, ids: Sequence[str], /) -> None:
+        """Leave actions to `recover`, of this process or another: nobody owns them any more.
+
+        For a rollback that the journal kept from running them. It returns at once, and is written
+        as soon as the journal can be, also if that is away, locked or full now. The actions stay
+        pending, in their order, in a saga of their own. Those that are undone, or another
+        process's, are passed over.
         """
 
     def mark(self, action: str, /) -> ActionRecord:
@@ -160,6 +172,8 @@ class StoredSaga:
         owner: Who has it open; empty if nobody.
         alive: Whether that one is still there.
         actions: The last registered first.
+        on_failure: What a failed undo means for those registered before it: "continue" with them,
+            or "stop".
     """
 
     id: str
@@ -168,6 +182,7 @@ class StoredSaga:
     owner: str
     alive: bool
     actions: tuple[StoredAction, ...]
+    on_failure: Literal["continue", "stop"] = "continue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from returns_pipeline.compensation.protocol import (
     StoredSaga,
 )
 from returns_pipeline.journal._arguments import encode_arguments
-from returns_pipeline.journal._recovery import recover
+from returns_pipeline.journal._recovery import recover, recovering
 from returns_pipeline.journal.postgres._journal import PostgresJournal
 from returns_pipeline.journal.sqlite._journal import SqliteJournal
 
@@ -20,4 +20,5 @@ __all__ = [
     "StoredSaga",
     "encode_arguments",
     "recover",
+    "recovering",
 ]

@@ -97,6 +97,10 @@ class FaultyJournal(DurableJournal):
         self._journal.move(ids, saga=saga, name=name, prefix=prefix)
         _ = self._strike("after move()")
 
+    def abandon(self, ids: Sequence[str], /) -> None:
+        """Leave actions to `recover`: see `Journal`."""
+        self._journal.abandon(ids)
+
     def mark(self, action: str, /) -> ActionRecord:
         """Return the record of an action, which has points of its own."""
         return _FaultyRecord(self._journal.mark(action), self._strike)

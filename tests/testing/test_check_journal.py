@@ -151,6 +151,17 @@ class MemoryJournal:
     def placed(self, action: StoredAction, prefix: str) -> str:
         return prefix + action.position
 
+    def abandon(self, ids: Sequence[str], /) -> None:
+        for old in list(self.store.sagas.values()):
+            left = {action: old.actions[action] for action in ids if action in old.actions}
+            if left and old.owner == self.owner and self.held.get(old.id) == old.epoch:
+                number = next(iter(self.store.numbers))
+                new = self.store.sagas[f"{number}"] = Saga(f"{number}", old.name, number, "")
+                new.actions.update(left)
+                for action in left:
+                    del old.actions[action]
+                self.drop(old)
+
     def mark(self, action: str, /) -> Mark:
         return Mark(self, action)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import TYPE_CHECKING, assert_type
 
 from returns_pipeline.compensation import (
@@ -33,6 +34,7 @@ from returns_pipeline.journal import (
     StoredSaga,
     encode_arguments,
     recover,
+    recovering,
 )
 
 if TYPE_CHECKING:
@@ -106,12 +108,19 @@ async def check(path: Path, registry: CompensationRegistry) -> None:
         assert_type(await journal.flush(), None)
         await journal.flush("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         assert_type(reports[0].error, JournalError | None)
-        await recover(journal, registry, timeout=60.0)
+        await recover(journal, registry, timeout=60.0, concurrency=4)
+        await recover(journal, registry, concurrency="4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        async with recovering(journal, registry, every=timedelta(minutes=1), on_report=print):
+            pass
+        recovering(journal)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        await with_every_request(journal)
         assert_type(await journal.close(), None)
         await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.sagas("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SqliteJournal(path, mode=0o660, patience=timedelta(seconds=3))
+    SqliteJournal(path, mode="0660")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     SqliteJournal(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -138,6 +147,8 @@ async def with_every_request(journal: DurableJournal) -> None:
     assert_type(journal.mark("action"), ActionRecord)
     journal.mark(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     journal.move(["action"], saga="saga", name="job", prefix="1/")
+    journal.abandon(["action"])
+    journal.abandon(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     journal.move(["action"], "saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert_type(await journal.claim(besides=frozenset()), StoredSaga | None)
     await journal.claim()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -209,6 +209,12 @@ class PostgresJournal(JournalFace):
             rows = [{"id": action, "position": place} for action, place in positions.items()]
             self._writer.send_move({"to": saga, "name": storable(name), "rows": rows}, saga)
 
+    def abandon(self, ids: Sequence[str], /) -> None:
+        """Leave actions to `recover`: see `Journal`.
+
+        They are released when this journal is closed, or its process ends.
+        """
+
     # For recovery.
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:

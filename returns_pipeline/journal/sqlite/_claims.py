@@ -85,11 +85,12 @@ class Claims:
             if saga in besides or saga in self._unreadable:
                 continue
             found = db.execute(
-                "SELECT number, name, began, owner, epoch FROM saga WHERE id = ?", (saga,)
+                "SELECT number, name, began, owner, epoch, on_failure FROM saga WHERE id = ?",
+                (saga,),
             ).fetchone()
             if found is None:
                 continue  # another process has claimed, undone and dropped it
-            number, name, began, owner, epoch = found
+            number, name, began, owner, epoch, on_failure = found
             if owner == self._leases.owner or self._leases.is_alive(owner):
                 continue
             actions = self._read(db, saga)
@@ -103,7 +104,7 @@ class Claims:
             )
             self._leases.remove_owner(db, owner)
             self._leases.keep(saga, epoch + 1)
-            return StoredSaga(saga, name, began, self._leases.owner, True, actions)
+            return StoredSaga(saga, name, began, self._leases.owner, True, actions, on_failure)
         return None
 
     def end_round(self) -> None:
@@ -173,8 +174,8 @@ class Claims:
         ).rowcount
         if alive and count:
             _ = db.execute(
-                "INSERT INTO saga (id, name, began, owner, epoch) "
-                "SELECT ?, name, began, '', 1 FROM saga WHERE id = ?",
+                "INSERT INTO saga (id, name, began, owner, epoch, on_failure) "
+                "SELECT ?, name, began, '', 1, on_failure FROM saga WHERE id = ?",
                 (into, saga),
             )
         return count

@@ -102,8 +102,8 @@ def _read(file: Path, journal: Path, option: str) -> list[StoredSaga]:
             return []  # its maker died before the first request
         alive: dict[str, bool] = {"": False}
         listed: list[StoredSaga] = []
-        for saga, name, began, owner in db.execute(
-            "SELECT id, name, began, owner FROM saga ORDER BY number DESC"
+        for saga, name, began, owner, on_failure in db.execute(
+            "SELECT id, name, began, owner, on_failure FROM saga ORDER BY number DESC"
         ):
             if owner not in alive:
                 alive[owner] = is_alive(lock_path(journal, owner))
@@ -111,5 +111,6 @@ def _read(file: Path, journal: Path, option: str) -> list[StoredSaga]:
                 is_open = any(action.state in {"pending", "deferred"} for action in actions)
                 # What is settled keeps the name of its owner: see `Claims.release_all`.
                 shown = owner if alive[owner] or is_open else ""
-                listed.append(StoredSaga(saga, name, began, shown, alive[owner], actions))
+                known = StoredSaga(saga, name, began, shown, alive[owner], actions, on_failure)
+                listed.append(known)
         return listed

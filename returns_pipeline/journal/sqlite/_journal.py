@@ -180,6 +180,12 @@ class SqliteJournal(JournalFace):
         """Put actions into another saga: see `Journal`."""
         self._writer.defer(partial(self._store.ledger.move, list(ids), saga, name, prefix))
 
+    def abandon(self, ids: Sequence[str], /) -> None:
+        """Leave actions to `recover`, of this process or another: see `Journal`."""
+        with contextlib.suppress(JournalError):  # it is being closed, which releases all
+            work = partial(self._store.ledger.abandon, list(ids))
+            self._writer.defer(work, is_commit=False)
+
     # For recovery.
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:

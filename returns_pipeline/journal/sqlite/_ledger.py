@@ -46,7 +46,7 @@ class Ledger:
         """
         saga = intent.saga
         if not self._leases.is_known(saga):
-            self._open(db, saga, intent.saga_name)
+            self._open(db, saga, intent.saga_name, intent.on_failure)
         inserted = db.execute(
             _INSERT,
             (
@@ -66,12 +66,13 @@ class Ledger:
         if inserted.rowcount != 1:
             raise fenced(self._leases, saga)
 
-    def _open(self, db: sqlite3.Connection, saga: str, name: str) -> None:
+    def _open(self, db: sqlite3.Connection, saga: str, name: str, on_failure: str) -> None:
         """Open a saga, or go on with one that was settled here and so dropped from memory."""
         try:
             _ = db.execute(
-                "INSERT INTO saga (id, name, began, owner, epoch) VALUES (?, ?, ?, ?, 1)",
-                (saga, writable(name), time.time(), self._leases.owner),
+                "INSERT INTO saga (id, name, began, owner, epoch, on_failure) "
+                "VALUES (?, ?, ?, ?, 1, ?)",
+                (saga, writable(name), time.time(), self._leases.owner, on_failure),
             )
         except sqlite3.IntegrityError:
             self._leases.check(db, saga)
@@ -95,16 +96,19 @@ class Ledger:
         Raises:
             LeaseLost: Another process has taken one of them, or the other saga, over.
         """
-        if not self._leases.is_known(saga):
-            self._open(db, saga, name)
-        self._leases.check(db, saga)
-        left: set[str] = set()
+        left: dict[str, str] = {}  # the sagas that they are in now
         for part in _parts(ids):
-            found = f"SELECT DISTINCT saga FROM action WHERE id IN ({placeholders(part)})"
-            left.update(row[0] for row in db.execute(found, part))
+            found = (
+                "SELECT DISTINCT saga.id, on_failure FROM action JOIN saga ON saga.id = saga "
+                f"WHERE action.id IN ({placeholders(part)})"
+            )
+            left.update(db.execute(found, part))
+        if not self._leases.is_known(saga):
+            self._open(db, saga, name, next(iter(left.values()), "continue"))
+        self._leases.check(db, saga)
         what = "UPDATE action SET saga = ?, place = ? || place WHERE id IN ({})"
         _ = self._each(db, what, (saga, prefix), ids)
-        for emptied in left - {saga}:
+        for emptied in left.keys() - {saga}:
             self._drop_if_empty(db, emptied)
 
     def change(self, action: str, change: ActionChange, db: sqlite3.Connection) -> None:
@@ -149,8 +153,8 @@ class Ledger:
                 continue
             new = uuid4().hex
             _ = db.execute(
-                "INSERT INTO saga (id, name, began, owner, epoch) "
-                "SELECT ?, name, began, '', 1 FROM saga WHERE id = ?",
+                "INSERT INTO saga (id, name, began, owner, epoch, on_failure) "
+                "SELECT ?, name, began, '', 1, on_failure FROM saga WHERE id = ?",
                 (new, saga),
             )
             for part in _parts(actions):

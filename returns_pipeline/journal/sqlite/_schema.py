@@ -44,7 +44,8 @@ CREATE TABLE saga (
     name TEXT NOT NULL,
     began REAL NOT NULL,
     owner TEXT NOT NULL,
-    epoch INTEGER NOT NULL
+    epoch INTEGER NOT NULL,
+    on_failure TEXT NOT NULL DEFAULT 'continue'
 ) STRICT;
 CREATE TABLE action (
     id TEXT PRIMARY KEY,

@@ -43,6 +43,8 @@ class _Tape:
 
         self.calls.append(move)
 
+    def abandon(self, ids: Sequence[str], /) -> None: ...
+
     def mark(self, _: str, /) -> ActionRecord:
         return self
 

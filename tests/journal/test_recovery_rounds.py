@@ -1,0 +1,287 @@
+"""Several sagas at a time, recovery in the background, and what a scope has left to recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from undoing import leave_open, listed, note, poison, registry, undone
+
+from returns_pipeline.compensation import CompensationRegistry, CompensationScope
+from returns_pipeline.errors import InvalidArgument, JournalUnavailable, LeaseLost
+from returns_pipeline.journal import RecoveryReport, SqliteJournal, recover, recovering
+from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.testing import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def slow(seconds: float, seen: Callable[[str, str], object]) -> CompensationRegistry:
+    """Know an undo that takes this long, and says when it begins and ends."""
+    made = CompensationRegistry()
+
+    @made.compensation("note", retry=RetryPolicy(attempts=1))
+    async def _(name: str) -> None:
+        seen("begin", name)
+        await asyncio.sleep(seconds)
+        seen("end", name)
+
+    return made
+
+
+# Several at a time.
+
+
+@pytest.mark.parametrize(("concurrency", "took"), [(1, 60.0), (3, 20.0), (100, 10.0)])
+def test_as_many_sagas_are_undone_at_a_time_as_may_be_and_each_in_order(
+    path: Path, concurrency: int, took: float
+) -> None:
+    leave_open(path, **dict.fromkeys("abcdef", "x"))
+    under_way: set[str] = set()
+    most: list[int] = []
+
+    def seen(what: str, _: str) -> None:
+        under_way.add(str(len(most))) if what == "begin" else under_way.pop()
+        most.append(len(under_way))
+
+    async def main() -> None:
+        began = asyncio.get_running_loop().time()
+        async with SqliteJournal(path) as journal:
+            reports = await recover(journal, slow(10.0, seen), concurrency=concurrency)
+        assert [report.name for report in reports] == list("fedcba")  # the newest first
+        assert all(len(report.done) == 1 for report in reports)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(took, abs=0.5)
+
+    run(main())
+    assert max(most) == min(concurrency, 6)
+
+
+def test_inside_a_saga_one_action_is_undone_after_the_other_however_many_sagas_there_are(
+    path: Path,
+) -> None:
+    leave_open(path, a="12", b="34")
+    seen: list[tuple[str, str]] = []
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            await recover(journal, slow(1.0, lambda *what: seen.append(what)), concurrency=10)
+
+    run(main())
+    for names in "12", "34":
+        own = [what for what in seen if what[1] in names]
+        assert own == [(what, name) for name in reversed(names) for what in ("begin", "end")]
+
+
+def test_a_cancelled_recovery_finishes_all_attempts_under_way_and_releases_the_rest(
+    path: Path,
+) -> None:
+    leave_open(path, a="12", b="34", c="5")
+    seen: list[tuple[str, str]] = []
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal, SqliteJournal(path) as other:
+            known = slow(10.0, lambda *what: seen.append(what))
+            working = asyncio.create_task(recover(journal, known, concurrency=2))
+            await asyncio.sleep(5.0)
+            working.cancel()
+            await asyncio.wait({working})
+            assert working.cancelled()
+            assert seen == [("begin", "5"), ("begin", "4"), ("end", "5"), ("end", "4")]
+            assert await listed(path) == {"a": "pending pending", "b": "pending done", "c": "done"}
+            assert [saga.alive for saga in await other.sagas()] == [True, False, False]
+            assert len(await recover(other, registry)) == 2
+        assert undone == ["3", "2", "1"]
+
+    run(main())
+
+
+def test_a_bug_in_a_journal_ends_the_recovery_and_releases_what_it_has(path: Path) -> None:
+    leave_open(path, a="1", b="2")
+
+    class Broken(SqliteJournal):
+        async def postpone(self, action: str, error: object, until: float) -> None:
+            raise ZeroDivisionError
+
+    poison.add("2")
+
+    async def main() -> None:
+        async with Broken(path) as journal:
+            with pytest.raises(ZeroDivisionError):
+                await recover(journal, registry, concurrency=2)
+            assert {saga.owner for saga in await journal.sagas() if "pending" in str(saga)} == {""}
+
+    run(main())
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5, True, "2"])
+def test_a_concurrency_that_makes_no_sense_is_refused(path: Path, concurrency: object) -> None:
+    async def main() -> None:
+        with pytest.raises(InvalidArgument, match="concurrency"):
+            await recover(SqliteJournal(path), registry, concurrency=concurrency)  # type: ignore[arg-type]
+
+    run(main())
+
+
+# In the background.
+
+
+def test_what_others_leave_behind_is_undone_while_the_program_runs(path: Path) -> None:
+    leave_open(path, a="1")
+    reports: list[RecoveryReport] = []
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            background = recovering(
+                journal, registry, every=timedelta(seconds=30), on_report=reports.append
+            )
+            async with background:
+                await asyncio.sleep(1.0)
+                assert undone == ["1"]  # at once
+                async with SqliteJournal(path) as other:
+                    scope = CompensationScope("b", journal=other)
+                    await scope.register(note, "2")
+                    await asyncio.sleep(60.0)
+                    assert undone == ["1"]  # its owner lives
+                    scope._records.clear()  # it is left to others
+                await asyncio.sleep(31.0)
+                assert undone == ["1", "2"]
+            await asyncio.sleep(100.0)
+        assert [report.name for report in reports] == ["a", "b"]
+
+    run(main())
+
+
+def test_a_background_recovery_goes_on_after_the_journal_was_away(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_open(path, a="1")
+
+    async def main() -> None:
+        async with SqliteJournal(path, patience=0.01) as journal:
+            with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+                blocker.execute("BEGIN IMMEDIATE")
+                async with recovering(journal, registry, every=5.0):
+                    await asyncio.sleep(1.0)
+                    assert undone == []
+                    blocker.execute("ROLLBACK")
+                    await asyncio.sleep(6.0)
+                    assert undone == ["1"]
+
+    run(main())
+    assert "recovery is tried again in 5 s" in caplog.text
+
+
+def test_leaving_the_block_finishes_the_attempt_that_is_under_way(path: Path) -> None:
+    leave_open(path, a="12")
+    seen: list[tuple[str, str]] = []
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            known = slow(10.0, lambda *what: seen.append(what))
+            with pytest.raises(KeyError):
+                async with recovering(journal, known):
+                    await asyncio.sleep(5.0)
+                    raise KeyError
+            assert seen == [("begin", "2"), ("end", "2")]
+            assert await listed(path) == {"a": "pending done"}
+
+    run(main())
+
+
+def test_an_observer_that_fails_does_not_end_the_background_recovery(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_open(path, a="1", b="2")
+
+    def fails(_: RecoveryReport) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with (
+            SqliteJournal(path) as journal,
+            recovering(journal, registry, every=1.0, concurrency=1, on_report=fails),
+        ):
+            await asyncio.sleep(10.0)
+
+    run(main())
+    assert undone == ["2", "1"]
+    assert "recovery has failed" in caplog.text
+
+
+@pytest.mark.parametrize("every", [0, -1.0, float("inf"), float("nan"), "1"])
+def test_a_pause_that_makes_no_sense_is_refused_at_the_call(path: Path, every: object) -> None:
+    with pytest.raises(InvalidArgument, match="every"):
+        recovering(SqliteJournal(path), registry, every=every)  # type: ignore[arg-type]
+
+
+# What a scope leaves to recovery.
+
+
+def test_abandoned_actions_are_anybodys_and_the_rest_of_their_saga_is_not(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal, SqliteJournal(path) as other:
+            scope = CompensationScope("a", journal=journal)
+            for name in "1234":
+                await scope.register(note, name)
+            ((saga,),) = [await journal.sagas()]
+            by_argument = {action.arguments[-3]: action.id for action in saga.actions}
+            journal.abandon([by_argument["2"], by_argument["4"], "no such action"])
+            await journal.flush()
+            (report,) = await recover(other, registry)
+            assert report.name == "a"
+            assert undone == ["4", "2"]  # in their order
+            states = [(s.alive, [a.state for a in s.actions]) for s in await journal.sagas()]
+            assert states == [(True, ["done"] * 2), (True, ["pending"] * 2)]
+            with pytest.raises(LeaseLost):
+                await scope.commit()  # two of its actions are not its own any more
+            scope._records.clear()
+
+    run(main())
+
+
+def test_what_is_abandoned_while_the_journal_is_locked_is_written_when_it_is_free(
+    path: Path,
+) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path, patience=0.01) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(note, "1")
+            (saga,) = await journal.sagas()
+            with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+                blocker.execute("BEGIN IMMEDIATE")
+                journal.abandon([saga.actions[0].id])
+                with pytest.raises(JournalUnavailable):
+                    await recover(journal, registry)
+                blocker.execute("ROLLBACK")
+            assert len(await recover(journal, registry)) == 1  # by this process itself
+            scope._records.clear()
+        assert undone == ["1"]
+
+    run(main())
+
+
+def test_a_saga_whose_scope_stops_at_a_failure_is_left_from_there_on_after_a_crash(
+    path: Path,
+) -> None:
+    leave_open(path, a="123")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE saga SET on_failure = 'stop'")
+        db.commit()
+    poison.add("2")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, registry)
+            assert len(report.done) == 1
+            assert [entry.error for entry in report.stuck][1] == "not run"
+            assert await listed(path) == {"a": "stuck stuck done"}
+            assert await recover(journal, registry) == []
+        assert undone == ["3", "2", "2"]
+
+    run(main())
