@@ -25,6 +25,37 @@ hypothesis.settings.load_profile("returns_pipeline")
 POSTGRES = os.environ.get("RETURNS_PIPELINE_POSTGRES", "postgresql://root@127.0.0.1:5432/test")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--eager-tasks",
+        action="store_true",
+        help="run the tests under asyncio.eager_task_factory (Python 3.12 and later)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--eager-tasks``, make every event loop of this process start its tasks eagerly."""
+    if not config.option.eager_tasks:
+        return
+    factory = getattr(asyncio, "eager_task_factory", None)
+    if factory is None:
+        raise pytest.UsageError("--eager-tasks needs Python 3.12 or later")
+    make = asyncio.BaseEventLoop.__init__
+
+    def eager(loop: asyncio.BaseEventLoop) -> None:
+        make(loop)
+        loop.set_task_factory(factory)
+
+    asyncio.BaseEventLoop.__init__ = eager  # type: ignore[method-assign, assignment]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the order of tasks that do not start eagerly."""
+    for item in items if config.option.eager_tasks else ():
+        if item.get_closest_marker("not_eager"):
+            item.add_marker(pytest.mark.skip(reason="about tasks that do not start eagerly"))
+
+
 def pytest_collection_finish() -> None:
     """Spare the collector the modules and tests: many a test calls it, and all are to stay."""
     gc.collect()

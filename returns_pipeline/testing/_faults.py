@@ -88,7 +88,8 @@ class FaultInjector:
         self.error: BaseException | None = error() if callable(error) else error
         self.points: int = 0
         self.where: str = ""
-        self._task: asyncio.Task[Any] | None = None
+        self._running = False
+        self._task: asyncio.Task[Any] | None = None  # of `run`, from its first step on
         self._used = False
 
     def __repr__(self) -> str:
@@ -160,19 +161,21 @@ class FaultInjector:
             BaseException: What ``main`` raised.
             RuntimeError: If the injector is running something already.
         """
-        if self._task is not None:
+        if self._running:
             if asyncio.iscoroutine(main):
                 main.close()
             raise RuntimeError(f"{self!r} is running something already")
-        self._used = True
-        self._task = task = asyncio.get_running_loop().create_task(self._steered(self._root(main)))
+        self._used = self._running = True
         try:
-            _ = await asyncio.wait({task})
-        except asyncio.CancelledError:
-            _ = task.cancel()  # as if it were awaited right here
-            await wait_done(task)
-            raise
+            task = asyncio.get_running_loop().create_task(self._steered(self._root(main)))
+            try:
+                _ = await asyncio.wait({task})
+            except asyncio.CancelledError:
+                _ = task.cancel()  # as if it were awaited right here
+                await wait_done(task)
+                raise
         finally:
+            self._running = False
             self._task = None
         return task.result()
 
@@ -234,6 +237,8 @@ class FaultInjector:
         return self.error
 
     async def _root(self, main: Awaitable[T]) -> T:
+        # An eager task is here before `create_task()` returns it.
+        self._task = asyncio.current_task()
         # Set here, inside the task: otherwise `create_task()` would wrap this coroutine twice, and
         # each of its points would count as two.
         _ = steering.set(self._steered)

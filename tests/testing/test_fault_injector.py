@@ -129,6 +129,7 @@ def test_cancelling_looks_to_asyncio_like_the_real_thing() -> None:
     assert inject_everywhere(scenario) == 4
 
 
+@pytest.mark.not_eager
 def test_the_points_of_child_tasks_count_and_their_errors_strike_there() -> None:
     async def child(done: list[str], name: str) -> None:
         await asyncio.sleep(1)
@@ -366,6 +367,7 @@ def test_a_placed_point_counts_beside_the_others_in_a_run() -> None:
     assert run(main()) == "placed"
 
 
+@pytest.mark.not_eager
 def test_tasks_that_outlive_the_run_are_not_struck() -> None:
     async def main() -> int:
         tasks: list[asyncio.Task[None]] = []
@@ -466,6 +468,7 @@ def test_everywhere_says_where_the_fault_was_that_broke_the_scenario() -> None:
     assert "cancel at point 3 in work (" in caught.value.__notes__[0]
 
 
+@pytest.mark.not_eager
 def test_everywhere_sees_the_task_that_one_fault_left_behind() -> None:
     async def careless() -> None:
         task = asyncio.create_task(asyncio.sleep(100))
