@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from returns_pipeline.errors import InvalidArgument, MissingExtra
@@ -14,27 +14,36 @@ try:
 except ImportError as _error:
     raise MissingExtra("cron", "cronsim") from _error
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 __all__ = ["CronWait", "cron"]
 
 
 @dataclass(frozen=True, slots=True)
 class CronWait:
-    """Wait until the next time that a cron expression names: what `cron` gives."""
+    """A wait until the next time that a cron expression names. It is made by `cron`.
+
+    Attributes:
+        expression: The expression.
+        timezone: The name of the time zone.
+        now: Returns the current time; ``None`` for the system's clock.
+    """
 
     expression: str
     timezone: str
     now: Callable[[], datetime] | None = None
 
     def __call__(self, _retry_state: object = None) -> float:
-        """Give the seconds from now to the next time that matches."""
+        """Return the seconds from now to the next time that matches; above 0."""
         zone = ZoneInfo(self.timezone)
         now = datetime.now(zone) if self.now is None else self.now().astimezone(zone)
-        following = next(CronSim(self.expression, now))
-        # In UTC: the difference of two times in one zone forgets a change of its clocks between.
-        return (following.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
+        # In UTC: the difference of two times in one zone ignores a change of its clocks between.
+        now_in_utc = now.astimezone(UTC)
+        for match in CronSim(self.expression, now):
+            seconds = (match.astimezone(UTC) - now_in_utc).total_seconds()
+            # Where the clocks were put back, an hour of the wall clock comes twice. In its second
+            # pass, the next time on the wall clock may be one of the first pass, which is over.
+            if seconds > 0:
+                return seconds
+        raise InvalidArgument(f"{self.expression!r} names no time to come")
 
 
 def cron(
@@ -43,14 +52,14 @@ def cron(
     """Wait until the next time that a cron expression names, for ``RetryPolicy(wait=...)``.
 
     Daylight saving is handled as Debian's cron does: a time that is skipped when clocks go forward
-    comes right behind the gap, and one that comes twice when they go back comes once.
+    comes right after the gap, and a time that comes twice when clocks go back is taken once.
 
-    The expression is of the wall clock, which virtual time does not drive: a test gives ``now``.
+    The expression is of the wall clock, which virtual time does not drive: in a test, pass ``now``.
 
     Args:
-        expression: Five fields, as "0 3 * * MON-FRI".
-        timezone: A time zone, or its name; one without a name, made from a file, is not enough.
-        now: Gives the time, with a time zone; by default the system's clock.
+        expression: Five fields, as in "0 3 * * MON-FRI".
+        timezone: A time zone or its name. A zone without a name, made from a file, is refused.
+        now: Returns the current time, with a time zone; by default the system's clock.
 
     Raises:
         InvalidArgument: At the call, if the expression or the time zone is not valid.
@@ -63,7 +72,7 @@ def cron(
     name: str | None = timezone if isinstance(timezone, str) else timezone.key
     try:
         zone = ZoneInfo(name or "")
-    except (KeyError, ValueError, OSError) as error:  # what it raises depends on what is wrong
+    except (KeyError, ValueError, OSError) as error:  # which of them depends on what is wrong
         raise InvalidArgument(f"there is no time zone {timezone!r}") from error
     try:
         _ = CronSim(expression, datetime(2000, 1, 1, tzinfo=zone))

@@ -1,40 +1,38 @@
-"""The errors of the library, one tree.
+"""The errors of the library: one tree.
 
 ```
 PipelineError
-├── InvalidArgument (also ValueError)   an argument is out of range, raised at the call
+├── InvalidArgument (also ValueError)   an argument is out of range; raised at the call
 ├── StreamEmpty                         first() or last() of a stream without items
-├── BufferOverflow                      a reader was too slow for the buffer that it was given
-├── ItemsRefused                        a worker ended without taking the items that waited for it
-├── UnevenSources                       streams that should be equally long are not
-├── StepTimeout                         a step or an undo was cut off at its time limit
-├── RetriesExhausted                    all attempts of a step failed
-├── AllFailed                           of several steps, all failed, or too many
-├── CircuitOpen                         a circuit breaker lets nothing through for now
-├── BulkheadFull                        as many run and wait as may
-├── CompensationFailed                  undo actions that were given up
-├── ScopeClosed                         a scope or context is settled: it takes no more actions
-├── ScopeBusy                           a context runs a step already
-├── MissingExtra (also ImportError)     a part of the library needs another package
+├── BufferOverflow                      a branch was not read for so long that its buffer overflowed
+├── ItemsRefused                        a worker ended without taking the items of its key
+├── UnevenSources                       streams to be zipped are not equally long
+├── StepTimeout                         a step or an undo was cancelled at its time limit
+├── RetriesExhausted                    a step failed and is not tried again
+├── AllFailed                           steps that ran side by side failed
+├── CircuitOpen                         a circuit breaker refused a step
+├── BulkheadFull                        a bulkhead refused a step
+├── CompensationFailed                  undo actions failed or were not run
+├── ScopeClosed                         a scope or context is settled and accepts no more actions
+├── ScopeBusy                           a context is running another step
+├── MissingExtra (also ImportError)     a part of the library needs a package that is not installed
 └── JournalError                        the journal of undo actions cannot do what was asked
-    ├── UnregisteredCompensation        an undo that another process could not find by name
-    ├── ArgumentsNotRecordable          arguments that would not come back equal
-    ├── LeaseLost                       somebody else has taken over what this process had open
-    ├── JournalUnavailable              full, read-only, locked or unreachable
-    └── JournalCorrupt                  what is stored makes no sense
+    ├── UnregisteredCompensation        an undo has no name in a registry
+    ├── ArgumentsNotRecordable          an undo's arguments would not come back equal
+    ├── LeaseLost                       another process has taken over what this one had open
+    ├── JournalUnavailable              the journal is full, read-only, locked or unreachable
+    └── JournalCorrupt                  what the journal holds makes no sense
 ```
 
-Facts are attributes, every error can be pickled, and two errors with the same facts are equal.
+Facts are attributes; every error can be pickled; two errors with the same facts are equal.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, cast
+from collections.abc import Sequence
+from typing import Generic, cast
 
 from typing_extensions import TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = [
     "AllFailed",
@@ -65,12 +63,12 @@ E_co = TypeVar("E_co", covariant=True)
 
 
 class PipelineError(Exception):
-    """Base of every error that this library raises or gives."""
+    """Base of every error that this library raises or returns in a `Failure`."""
 
     def __eq__(self, other: object) -> bool:
-        """Equal by class and facts, so that tests can compare whole results.
+        """Compare class and facts, so that tests can compare whole results.
 
-        Exceptions among the facts are compared in the same way, whosever they are.
+        Exceptions among the facts are compared in the same way, also those of other libraries.
         """
         if type(other) is not type(self):
             return NotImplemented
@@ -82,36 +80,36 @@ class PipelineError(Exception):
 
 
 def _same(one: object, other: object) -> bool:
-    """Compare facts. Python itself tells two exceptions apart that say the same."""
+    """Compare facts. For Python, two exceptions with the same facts are not equal."""
     if one == other:
         return True
     if type(one) is not type(other):
         return False
     if isinstance(one, BaseException) and isinstance(other, BaseException):
-        knows_better = type(one).__eq__ is not object.__eq__
-        return not knows_better and _same(_told_by(one), _told_by(other))
+        if type(one).__eq__ is not object.__eq__:
+            return False  # the class has its own rule, which said no above
+        return _same(_facts_of(one), _facts_of(other))
     if isinstance(one, tuple | list):
-        # Both are: they are of one type.
-        mine, its = cast("Sequence[object]", one), cast("Sequence[object]", other)
-        return len(mine) == len(its) and all(map(_same, mine, its))
+        ours, theirs = cast("Sequence[object]", one), cast("Sequence[object]", other)
+        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
     return False
 
 
-def _told_by(error: BaseException) -> tuple[object, ...]:
-    """Give all that an exception of any kind says; not where it was raised, nor its notes."""
+def _facts_of(error: BaseException) -> tuple[object, ...]:
+    """Return what any exception says, without its traceback and its notes."""
     state = sorted((name, fact) for name, fact in vars(error).items() if name != "__notes__")
     return (str(error), error.args, *state)
 
 
 class InvalidArgument(PipelineError, ValueError):
-    """An argument is out of range; raised at the call, before anything is read."""
+    """An argument is out of range. It is raised at the call, before anything is read."""
 
 
 class StreamEmpty(PipelineError):
     """A stream ended without the item that was asked for."""
 
     def __str__(self) -> str:
-        """Say what happened, also when raised bare."""
+        """Say what happened: the error has no facts."""
         return "the stream ended without an item"
 
 
@@ -119,19 +117,19 @@ class BufferOverflow(PipelineError):
     """A branch of a stream was not read for so long that its buffer overflowed.
 
     Attributes:
-        place: Which branch, from 0.
+        branch: Which branch, counted from 0.
         limit: How many items its buffer holds.
     """
 
-    def __init__(self, place: int, limit: int) -> None:
+    def __init__(self, branch: int, limit: int) -> None:
         """Keep both facts as data; the message is made from them."""
-        super().__init__(place, limit)
-        self.place = place
+        super().__init__(branch, limit)
+        self.branch = branch
         self.limit = limit
 
     def __str__(self) -> str:
-        """Say which branch, and what it would have taken."""
-        return f"branch {self.place} was not read while {self.limit} items waited for it"
+        """Name the branch and the size of its buffer."""
+        return f"branch {self.branch} was not read while {self.limit} items waited for it"
 
 
 class ItemsRefused(PipelineError):
@@ -147,15 +145,15 @@ class ItemsRefused(PipelineError):
         self.key: object = key
 
     def __str__(self) -> str:
-        """Say whose worker."""
+        """Name the key."""
         return f"the worker of key {self.key!r} ended without taking an item"
 
 
 class UnevenSources(PipelineError):
-    """Streams that were to be combined item by item are not equally long.
+    """Streams to be combined item by item are not equally long.
 
     Attributes:
-        ended: The places of those that ended while others had more items, from 0.
+        ended: The positions of those that ended while others had more items, counted from 0.
     """
 
     def __init__(self, ended: tuple[int, ...]) -> None:
@@ -164,13 +162,13 @@ class UnevenSources(PipelineError):
         self.ended = ended
 
     def __str__(self) -> str:
-        """Say which ended first."""
+        """Name those that ended first."""
         places = ", ".join(map(str, self.ended))
         return f"source {places} ended before the others"
 
 
 class StepTimeout(PipelineError):
-    """A step, or an undo, was cut off at its time limit.
+    """A step, or an undo, was cancelled at its time limit.
 
     Attributes:
         step: The step's name.
@@ -184,17 +182,17 @@ class StepTimeout(PipelineError):
         self.limit = limit
 
     def __str__(self) -> str:
-        """Say which step, and after how long."""
+        """Name the step and the limit."""
         return f"step {self.step!r} took longer than {self.limit:g} s"
 
 
 class RetriesExhausted(PipelineError, Generic[E_co]):
-    """A step failed, and is not tried again.
+    """A step failed and is not tried again.
 
     Attributes:
-        errors: The error of each attempt, in order: of a failure, or an exception that the policy
-            says to retry.
-        attempts: How many there were.
+        errors: The error of each attempt, in order: the error of a failure, or an exception that
+            the policy retries.
+        attempts: How many attempts there were.
     """
 
     def __init__(self, errors: tuple[E_co | Exception, ...]) -> None:
@@ -204,11 +202,11 @@ class RetriesExhausted(PipelineError, Generic[E_co]):
 
     @property
     def attempts(self) -> int:
-        """How often the step was tried."""
+        """How many attempts there were."""
         return len(self.errors)
 
     def __str__(self) -> str:
-        """Say how often it was tried, and why the last attempt failed."""
+        """Say how many attempts there were, and why the last one failed."""
         return f"{self.attempts} attempt(s) failed, the last with {self.errors[-1]!r}"
 
 
@@ -216,7 +214,7 @@ class AllFailed(PipelineError, Generic[E_co]):
     """Steps that ran side by side failed.
 
     Attributes:
-        errors: Their errors, in the order of the steps and not of time.
+        errors: Their errors, in the order of the steps, not in the order of time.
     """
 
     def __init__(self, errors: tuple[E_co, ...]) -> None:
@@ -225,16 +223,16 @@ class AllFailed(PipelineError, Generic[E_co]):
         self.errors = errors
 
     def __str__(self) -> str:
-        """List them."""
+        """List the errors."""
         return f"{len(self.errors)} step(s) failed: " + ", ".join(map(repr, self.errors))
 
 
 class CircuitOpen(PipelineError):
-    """A circuit breaker did not let a step through, because those before it failed.
+    """A circuit breaker refused to run a step, because steps before it failed.
 
     Attributes:
         name: The breaker's name.
-        retry_after: Seconds until it lets one through to see whether that works again.
+        retry_after: Seconds until it lets a step through as a trial.
     """
 
     def __init__(self, name: str, retry_after: float) -> None:
@@ -244,16 +242,16 @@ class CircuitOpen(PipelineError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        """Say which breaker, and when to come back."""
-        return f"circuit {self.name!r} is open: come back in {self.retry_after:g} s"
+        """Name the breaker, and say when to try again."""
+        return f"circuit {self.name!r} is open: try again in {self.retry_after:g} s"
 
 
 class BulkheadFull(PipelineError):
-    """A step was turned away: as many run, and as many wait, as may.
+    """A bulkhead refused a step: as many as allowed are running and waiting.
 
     Attributes:
         name: The bulkhead's name.
-        limit: How many may run at a time.
+        limit: How many steps may run at a time.
         queue: How many may wait.
     """
 
@@ -265,12 +263,12 @@ class BulkheadFull(PipelineError):
         self.queue = queue
 
     def __str__(self) -> str:
-        """Say which bulkhead, and its bounds."""
+        """Name the bulkhead and its limits."""
         return f"bulkhead {self.name!r} is full: {self.limit} running, {self.queue:g} waiting"
 
 
 class CompensationFailed(PipelineError):
-    """Undo actions were given up: what they should have undone may still be there.
+    """Undo actions failed or were not run: their effects may still be there.
 
     Attributes:
         scope: The path of the scope that was rolled back.
@@ -284,7 +282,7 @@ class CompensationFailed(PipelineError):
         self.actions = actions
 
     def __str__(self) -> str:
-        """Say which scope, and list the actions."""
+        """Name the scope and list the actions."""
         return (
             f"{len(self.actions)} undo action(s) of {self.scope!r} did not succeed: "
             + "; ".join(self.actions)
@@ -313,10 +311,10 @@ class ScopeClosed(PipelineError):
 
 
 class ScopeBusy(PipelineError):
-    """A context runs a step, and cannot run another at the same time.
+    """A context is running a step, and cannot run another at the same time.
 
-    Both would settle the same actions: the success of one would commit those of the other. Give
-    each its own context by ``child()``.
+    Both would settle the same actions: the success of one would commit those of the other. Use a
+    ``child()`` context for each.
 
     Attributes:
         context: The path of the context.
@@ -328,7 +326,7 @@ class ScopeBusy(PipelineError):
         self.context = context
 
     def __str__(self) -> str:
-        """Say which context, and what to do."""
+        """Name the context, and say what to do."""
         return f"context {self.context!r} already runs a step; use child() for steps side by side"
 
 
@@ -336,7 +334,7 @@ class MissingExtra(PipelineError, ImportError):
     """A part of the library needs a package that is not installed.
 
     Attributes:
-        extra: The extra that brings it.
+        extra: The extra that installs the package.
         package: The package.
     """
 
@@ -352,7 +350,7 @@ class MissingExtra(PipelineError, ImportError):
 
 
 class JournalError(PipelineError):
-    """The journal of undo actions cannot do what was asked; nothing in it is deleted by that.
+    """The journal of undo actions cannot do what was asked. Nothing in it has been deleted.
 
     Attributes:
         journal: Which journal: its path or address, without a password.
@@ -366,25 +364,25 @@ class JournalError(PipelineError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """Say which journal, and what is wrong."""
+        """Name the journal, and say what is wrong."""
         return f"journal {self.journal}: {self.reason}"
 
 
 class JournalUnavailable(JournalError):
-    """It is full, read-only, locked or cannot be reached. What was asked is not on record."""
+    """The journal is full, read-only, locked or unreachable. The request is not on record."""
 
 
 class JournalCorrupt(JournalError):
-    """What the journal holds makes no sense; nothing of it is carried out."""
+    """What the journal holds makes no sense. Nothing of it is carried out."""
 
 
 class LeaseLost(JournalError):
-    """Somebody else took over what this process had open, which must not touch it any more."""
+    """Another process has taken over what this one had open; this one must not touch it."""
 
 
 class UnregisteredCompensation(JournalError):
-    """An undo has no name in a registry, so that another process could not carry it out."""
+    """An undo has no name in a registry, so another process could not carry it out."""
 
 
 class ArgumentsNotRecordable(JournalError):
-    """The arguments of an undo would not come back equal; it is not on record."""
+    """The arguments of an undo would not come back equal. The undo is not on record."""

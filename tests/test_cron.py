@@ -39,7 +39,7 @@ def test_a_night_in_which_the_clocks_go_forward_is_an_hour_shorter() -> None:
     assert hours("0 6 * * *", datetime(2026, 3, 29, 0, 0, tzinfo=BERLIN)) == 5
 
 
-def test_a_time_in_the_gap_comes_right_behind_it() -> None:
+def test_a_time_in_the_gap_comes_right_after_it() -> None:
     """At 2:00 the clocks show 3:00: what was due at 2:30 comes then."""
     assert hours("30 2 * * *", datetime(2026, 3, 29, 1, 0, tzinfo=BERLIN)) == 1
 
@@ -92,6 +92,54 @@ def test_at_every_change_of_the_clocks_it_hits_the_instant(
     assert (at + timedelta(seconds=wait)).isoformat() == f"{then}+00:00"
 
 
+@pytest.mark.parametrize(
+    ("zone", "expression", "now", "then"),
+    [
+        ("America/New_York", "30 1 * * *", "2026-11-01T06:10:00", "2026-11-02T06:30:00"),
+        ("Europe/Berlin", "30 2 * * *", "2026-10-25T01:10:00", "2026-10-26T01:30:00"),
+        ("Europe/London", "0,30 1 * * *", "2026-10-25T01:10:00", "2026-10-26T01:00:00"),
+        ("Australia/Lord_Howe", "45 1 * * *", "2026-04-04T15:10:00", "2026-04-05T15:15:00"),
+    ],
+)
+def test_in_the_second_pass_of_an_hour_what_was_in_the_first_is_over(
+    zone: str, expression: str, now: str, then: str
+) -> None:
+    """The wait is never negative, and a retry with it is made."""
+    at = datetime.fromisoformat(f"{now}+00:00")
+    wait = cron(expression, zone, now=lambda: at)
+    assert (at + timedelta(seconds=wait())).isoformat() == f"{then}+00:00"
+    assert RetryPolicy(2, wait=wait).delay(1, None) == wait()
+
+
+@given(
+    zone=st.sampled_from(
+        ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Beirut"]
+    ),
+    minutes=st.integers(-200, 200),
+    step=st.sampled_from([5, 15, 30]),
+    change=st.sampled_from(
+        [
+            "2026-03-28T22:00",
+            "2026-03-08T07:00",
+            "2026-10-03T15:30",
+            "2026-04-04T15:00",
+            "2026-10-25T01:00",
+            "2026-10-24T21:00",
+            "2026-11-01T06:00",
+        ]
+    ),
+)
+def test_around_a_change_of_the_clocks_steps_of_minutes_miss_none(
+    zone: str, minutes: int, step: int, change: str
+) -> None:
+    at = datetime.fromisoformat(f"{change}+00:00") + timedelta(minutes=minutes)
+    expected = at + timedelta(minutes=1)
+    while expected.astimezone(ZoneInfo(zone)).minute % step:
+        expected += timedelta(minutes=1)
+    wait = cron(f"*/{step} * * * *", zone, now=lambda: at)
+    assert at + timedelta(seconds=wait()) == expected
+
+
 @given(
     zone=st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Tokyo"]),
     minute=st.integers(0, 59),
@@ -101,7 +149,7 @@ def test_at_every_change_of_the_clocks_it_hits_the_instant(
 def test_a_daily_time_comes_once_on_each_day_of_the_year(
     zone: str, minute: int, hour: int, start: datetime
 ) -> None:
-    """At its time of day, or where that is skipped right behind the gap; within 25 hours."""
+    """At its time of day, or, where that is skipped, right after the gap; within 25 hours."""
     at = start.replace(tzinfo=UTC)
     wait = cron(f"{minute} {hour} * * *", zone, now=lambda: at)
     days: list[object] = []

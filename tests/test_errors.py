@@ -38,7 +38,7 @@ SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
     (StreamEmpty(), {}, "the stream ended without an item"),
     (
         BufferOverflow(1, 64),
-        {"place": 1, "limit": 64},
+        {"branch": 1, "limit": 64},
         "branch 1 was not read while 64 items waited for it",
     ),
     (ItemsRefused("k"), {"key": "k"}, "the worker of key 'k' ended without taking an item"),
@@ -61,7 +61,7 @@ SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
     (
         CircuitOpen("db", 30.0),
         {"name": "db", "retry_after": 30.0},
-        "circuit 'db' is open: come back in 30 s",
+        "circuit 'db' is open: try again in 30 s",
     ),
     (
         BulkheadFull("db", 3, 5),

@@ -118,7 +118,7 @@ def shared(ints: Stream[int], either: AsyncIterable[int | str], branch: Branch[i
     assert_type((branch.place, branch.dropped), tuple[int, int])
     numbers: Stream[int] = branch
     overflow = BufferOverflow(1, 64)
-    assert_type((overflow.place, overflow.limit), tuple[int, int])
+    assert_type((overflow.branch, overflow.limit), tuple[int, int])
     del numbers
     broadcast(ints, 2, overflow="often")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     broadcast(ints)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
