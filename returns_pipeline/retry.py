@@ -18,11 +18,23 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVarTuple, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    overload,
+)
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.retry_loop import RetryEvent, RetryOn
+from returns_pipeline._engine.retry_loop import RetryEvent, RetryOn, check_errors
 from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -47,6 +59,17 @@ Ts = TypeVarTuple("Ts")
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
 _JITTER = 0.1
+
+
+class _Breaker(Protocol):
+    """A `returns_pipeline.policies.CircuitBreaker`, which is made in a room above this one."""
+
+    @property
+    def state(self) -> Literal["closed", "open", "half open"]: ...
+    def reset(self) -> None: ...
+
+
+B = TypeVar("B", bound=_Breaker)
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
@@ -82,6 +105,8 @@ class RetryPolicy:
     5
     """
 
+    _policy_kind: ClassVar = "retry"  # for `PolicyStack`
+
     attempts: int = 3
     wait: Wait | None = None
     retry_on: _RetryOn | None = None
@@ -111,15 +136,18 @@ class RetryPolicy:
         wait: object = self.wait
         if wait is not None and not callable(wait):
             _set(self, wait=checks.seconds("wait", cast("Seconds", wait), zero=True, finite=True))
-        _check_retry_on(self.retry_on)
+        check_errors("retry_on", self.retry_on)
         on_retry: object = self.on_retry
         if on_retry is not None and not callable(on_retry):
             raise InvalidArgument(f"on_retry must be a function, not {on_retry!r}")
 
-    def __or__(self, inner: Timeout) -> PolicyStack[RetryPolicy, Timeout]:
+    @overload
+    def __or__(self, inner: Timeout) -> PolicyStack[RetryPolicy, Timeout]: ...
+    @overload
+    def __or__(self, inner: PolicyStack[B, Timeout]) -> PolicyStack[RetryPolicy, B, Timeout]: ...
+    def __or__(self, inner: Any) -> Any:
         """Limit each attempt."""
-        made: PolicyStack[RetryPolicy, Timeout] = _stack(self, inner)
-        return made
+        return _nested(self, inner)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RetryPolicy):
@@ -184,6 +212,8 @@ class Timeout:
         InvalidArgument: At the call, if a time is out of range.
     """
 
+    _policy_kind: ClassVar = "timeout"  # for `PolicyStack`
+
     seconds: float
     grace: float = field(default=5.0, kw_only=True)
 
@@ -205,12 +235,9 @@ class Timeout:
     def __or__(
         self, inner: PolicyStack[RetryPolicy, Timeout]
     ) -> PolicyStack[Timeout, RetryPolicy, Timeout]: ...
-    def __or__(
-        self, inner: RetryPolicy | PolicyStack[RetryPolicy, Timeout]
-    ) -> PolicyStack[Timeout, RetryPolicy] | PolicyStack[Timeout, RetryPolicy, Timeout]:
+    def __or__(self, inner: Any) -> Any:
         """Limit all attempts together."""
-        made: PolicyStack[Timeout, RetryPolicy] = _stack(self, inner)
-        return made
+        return _nested(self, inner)
 
     def __repr__(self) -> str:
         """Show the grace time if it is not the default."""
@@ -218,11 +245,26 @@ class Timeout:
         return f"Timeout({self.seconds!r}{grace})"
 
 
+# The kinds of layers, outside in, that `with_policy` has a type for.
+_STACKS = {
+    ("retry", "timeout"),
+    ("timeout", "retry"),
+    ("timeout", "retry", "timeout"),
+    ("breaker", "retry"),
+    ("breaker", "timeout"),
+    ("breaker", "retry", "timeout"),
+    ("retry", "breaker"),
+    ("retry", "breaker", "timeout"),
+    ("timeout", "breaker"),
+}
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class PolicyStack(Generic[*Ts]):
-    """Nested policies: what ``|`` makes of a `RetryPolicy` and one or two `Timeout`.
+    """Nested policies: what ``|`` makes of a `RetryPolicy`, a `Timeout` and a `CircuitBreaker`.
 
-    It is a value, like them: frozen, compared by its layers, picklable if they are.
+    It is a value, like them: frozen, compared by its layers, picklable if they are (a breaker is
+    equal to itself alone, and cannot be pickled).
 
     Attributes:
         layers: The outermost first.
@@ -239,44 +281,33 @@ class PolicyStack(Generic[*Ts]):
 
     def __post_init__(self) -> None:
         """Refuse what `with_policy` has no type for."""
-        kinds = tuple(type(layer) for layer in self.layers)
-        if kinds not in _STACKS:
+        if _kinds(self.layers) not in _STACKS:
             raise InvalidArgument(f"these policies make no stack: {self!r}")
 
+    @overload
     def __or__(
         self: PolicyStack[Timeout, RetryPolicy], inner: Timeout
-    ) -> PolicyStack[Timeout, RetryPolicy, Timeout]:
+    ) -> PolicyStack[Timeout, RetryPolicy, Timeout]: ...
+    @overload
+    def __or__(
+        self: PolicyStack[B, RetryPolicy], inner: Timeout
+    ) -> PolicyStack[B, RetryPolicy, Timeout]: ...
+    def __or__(self: Any, inner: Timeout) -> Any:
         """Limit each attempt, too."""
-        made: PolicyStack[Timeout, RetryPolicy, Timeout] = _stack(self, inner)
-        return made
+        return _nested(self, inner)
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.layers))
 
 
-_STACKS = {
-    (RetryPolicy, Timeout),
-    (Timeout, RetryPolicy),
-    (Timeout, RetryPolicy, Timeout),
-}
+def _kinds(layers: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(getattr(layer, "_policy_kind", None) for layer in layers)
 
 
 def _set(policy: object, **values: object) -> None:
     """Set fields of a frozen dataclass."""
     for name, value in values.items():
         object.__setattr__(policy, name, value)
-
-
-def _check_retry_on(retry_on: object) -> None:
-    """Refuse what is neither a class of errors, nor a tuple of them, nor a function."""
-    if retry_on is None or callable(retry_on):
-        return
-    if not isinstance(retry_on, tuple) or not all(
-        isinstance(each, type) for each in cast("tuple[object, ...]", retry_on)
-    ):
-        raise InvalidArgument(
-            f"retry_on must be a class, a tuple of classes or a function, not {retry_on!r}"
-        )
 
 
 def _is_strategy(value: object) -> bool:
@@ -309,9 +340,9 @@ def _shown(value: object) -> str:
     return name if isinstance(name, str) else repr(value)
 
 
-def _stack(outer: object, inner: object) -> Any:
+def _nested(outer: object, inner: object) -> Any:
     """Nest policies, if they fit; otherwise Python raises its usual TypeError."""
     layers: list[object] = []
     for part in (outer, inner):
         layers += getattr(part, "layers", [part])
-    return PolicyStack(tuple(layers)) if tuple(map(type, layers)) in _STACKS else NotImplemented
+    return PolicyStack(tuple(layers)) if _kinds(tuple(layers)) in _STACKS else NotImplemented

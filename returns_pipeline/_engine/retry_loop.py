@@ -11,11 +11,21 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 from returns.result import Result, Success
 
-__all__ = ["Policy", "RetryEvent", "RetryOn", "next_delay", "run_with_retry"]
+from returns_pipeline.errors import InvalidArgument
+
+__all__ = [
+    "Policy",
+    "RetryEvent",
+    "RetryOn",
+    "check_errors",
+    "is_one_of",
+    "next_delay",
+    "run_with_retry",
+]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -120,12 +130,28 @@ async def next_delay(policy: Policy, made: int, error: object, due: float) -> fl
 
 def _is_retried(policy: Policy, error: object, *, default: bool) -> bool:
     """Whether the policy retries this error; ``default`` holds if it names none."""
-    retry_on = policy.retry_on
-    if retry_on is None:
-        return default
-    if isinstance(retry_on, type | tuple):
-        return isinstance(error, retry_on)
-    return retry_on(error)
+    return default if policy.retry_on is None else is_one_of(policy.retry_on, error)
+
+
+def is_one_of(errors: RetryOn, error: object) -> bool:
+    """Whether an error or exception is named by classes, or by a function."""
+    return isinstance(error, errors) if isinstance(errors, type | tuple) else errors(error)
+
+
+def check_errors(name: str, errors: object) -> None:
+    """Refuse what names no errors.
+
+    Raises:
+        InvalidArgument: It is neither a class, nor a tuple of classes, nor a function.
+    """
+    if errors is None or callable(errors):
+        return
+    if not isinstance(errors, tuple) or not all(
+        isinstance(each, type) for each in cast("tuple[object, ...]", errors)
+    ):
+        raise InvalidArgument(
+            f"{name} must be a class, a tuple of classes or a function, not {errors!r}"
+        )
 
 
 async def _delay(policy: Policy, made: int, error: object, due: float) -> float | None:

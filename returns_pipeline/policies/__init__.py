@@ -43,14 +43,13 @@ the log, and can register nothing more.
 Steps that run side by side take their arguments by position.
 """
 
-from returns_pipeline.policies._limits import (
-    Bulkhead,
+from returns_pipeline.policies._breaker import (
     CircuitBreaker,
-    RateLimit,
-    bulkhead,
+    CircuitEvent,
+    CircuitState,
     circuit_breaker,
-    rate_limit,
 )
+from returns_pipeline.policies._limits import Bulkhead, RateLimit, bulkhead, rate_limit
 from returns_pipeline.policies._parallel import all_of, hedge, race
 from returns_pipeline.policies._sequential import (
     Tier,
@@ -65,6 +64,8 @@ from returns_pipeline.retry import PolicyStack, RetryEvent, RetryPolicy, Timeout
 __all__ = [
     "Bulkhead",
     "CircuitBreaker",
+    "CircuitEvent",
+    "CircuitState",
     "PolicyStack",
     "RateLimit",
     "RetryEvent",

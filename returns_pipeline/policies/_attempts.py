@@ -109,7 +109,8 @@ class Call(Generic[T, E]):
 async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
     """Run a step in a task; at the limit, or the deadline of its context, stop and undo it."""
     began = asyncio.get_running_loop().time()
-    due = min(began + limit.seconds, call.deadline)
+    seconds = min(limit.seconds, max(0.0, call.deadline - began))
+    due = began + seconds
     run = _Run(call, deadline=due)
     try:
         if not run.task.done():
@@ -122,7 +123,7 @@ async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | St
     cancelled = await _stop_all([run], limit.grace)
     if cancelled is not None:
         raise cancelled
-    error = StepTimeout(call.name, max(0.0, due - began))
+    error = StepTimeout(call.name, seconds)
     if run.abandoned:
         error.add_note(f"it ignored its cancellation for {limit.grace:g} s: left running")
     return Failure(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Coroutine
+from inspect import isawaitable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from returns.future import FutureResult
@@ -14,7 +15,7 @@ from typing_extensions import ParamSpec
 from returns_pipeline._engine.future_results import future_result
 from returns_pipeline._engine.names import name_of, shown
 
-__all__ = ["DecoratedStep", "Run"]
+__all__ = ["DecoratedStep", "Run", "check_step"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +54,8 @@ class DecoratedStep(Generic[P, T, E]):
         *,
         wraps: Callable[..., object] | None = None,
     ) -> None:
+        for step in args if wraps is None else (wraps,):
+            check_step(step, shown(policy))
         own = self.__dict__  # it is frozen, so `functools.update_wrapper` is done by hand
         if wraps is None:
             own["__doc__"] = policy.__doc__
@@ -94,3 +97,17 @@ class DecoratedStep(Generic[P, T, E]):
         arguments = [shown(value) for value in self._args]
         arguments += [f"{name}={value!r}" for name, value in self._kwargs.items()]
         return f"{shown(self._policy)}({', '.join(arguments)})"
+
+
+def check_step(step: object, policy: str) -> None:
+    """Refuse what cannot be run as a step.
+
+    Raises:
+        TypeError: It is no function, or what a call of one returned.
+    """
+    if isawaitable(step):
+        raise TypeError(
+            f"{policy}() takes a step, a function, not {step!r}, which is a step that was called"
+        )
+    if not callable(step) and not hasattr(step, "strategies"):  # a Tier has checked its own
+        raise TypeError(f"{policy}() takes a step, a function, not {step!r}")

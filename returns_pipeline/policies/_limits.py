@@ -1,7 +1,7 @@
-"""Limits on how often, how many at a time, and whether at all, a step is run.
+"""Limits on how often and on how many at a time: `rate_limit` and `bulkhead`.
 
-Each is an object with a state of its own. It is called with a step and gives one with the same
-parameters; all steps that were made with one object share its limit. For one event loop.
+A limit is an object with a state of its own. It is called with a step and returns a step with the
+same parameters. All steps that were made with one object share its limit. It is for one event loop.
 """
 
 from __future__ import annotations
@@ -9,54 +9,46 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections import deque
-from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Never, TypeVar, cast
 
-from returns.result import Failure, Result, Success
+from returns.future import FutureResult
+from returns.result import Failure, Result
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
-from returns_pipeline.errors import BulkheadFull, CircuitOpen
+from returns_pipeline.errors import BulkheadFull, InvalidArgument
 from returns_pipeline.policies._decorated import DecoratedStep
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from returns.future import FutureResult
-
-__all__ = [
-    "Bulkhead",
-    "CircuitBreaker",
-    "RateLimit",
-    "bulkhead",
-    "circuit_breaker",
-    "rate_limit",
-]
+__all__ = ["Bulkhead", "RateLimit", "Shared", "bulkhead", "rate_limit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 E = TypeVar("E")
 
 
-class _Shared:
-    """A limit is shared, so it is the same for all: one that was copied would limit nobody."""
+class Shared:
+    """What its steps share. A copy would limit nobody, so there is none."""
 
     def __reduce__(self) -> Never:
         raise TypeError(f"{self!r} is shared by its steps: it cannot be copied or pickled")
 
 
 def rate_limit(rate: float, per: Seconds = 1.0, burst: int = 1) -> RateLimit:
-    """Make a limit of ``rate`` runs in ``per`` seconds; a step that comes too early waits.
+    """Limit steps to ``rate`` runs in ``per`` seconds; a step that comes too early waits.
 
     1. Runs begin in the order of the calls.
     2. In any stretch of time ``t`` at most ``burst + rate * t / per`` begin.
     3. After a pause up to ``burst`` may begin at once.
 
-    Cancel safety: a call that is cancelled while it waits gives its place back to those behind it.
+    Cancel safety: a call that is cancelled while it waits leaves the queue at once, and those
+    after it move up.
 
-    The algorithm is the generic cell rate algorithm (ITU-T I.371).
+    The algorithm is the generic cell rate algorithm (ITU-T I.371), a leaky bucket.
 
     Args:
         rate: Runs in ``per`` seconds, above 0.
@@ -73,21 +65,29 @@ def rate_limit(rate: float, per: Seconds = 1.0, burst: int = 1) -> RateLimit:
     return RateLimit(rate, per, burst)
 
 
-class RateLimit(_Shared):
-    """What `rate_limit` gives."""
+class RateLimit(Shared):
+    """A limit made by `rate_limit`."""
+
+    # `_due` is the theoretical arrival time of the algorithm: when the next run would begin at an
+    # even pace. A run may begin up to `burst - 1` intervals earlier.
+    #
+    # `_waiting` holds the calls that wait, in order, each with how many runs it counts as. One
+    # timer is set for the first of them, and nothing else lets them go on. A call that is cancelled
+    # leaves at once: otherwise a queue that does not move would grow with each call that gives up.
+    # (An OrderedDict finds its first entry at once, a dict only past those that were deleted.)
 
     def __init__(self, rate: float, per: Seconds, burst: int) -> None:
-        self._shown = (rate, per, burst)
-        self._interval = checks.seconds("per", per, finite=True) / checks.number(
-            "rate", rate, finite=True
-        )
-        self._allowance = (checks.count("burst", burst) - 1) * self._interval
-        self._next = -math.inf  # when the next run is due at an even pace
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._arguments = (rate, per, burst)
+        runs = checks.number("rate", rate, finite=True)
+        self._interval = checks.seconds("per", per, finite=True) / runs
+        self._burst = checks.count("burst", burst)
+        self._due = -math.inf
+        self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
 
     def __call__(self, step: Callable[P, AsyncResult[T, E]], /) -> Callable[P, FutureResult[T, E]]:
-        """Give a step that waits for its turn."""
+        """Return a step that waits until the limit lets it begin."""
         run = functools.partial(self._run, step)
         return DecoratedStep[P, T, E](run, self, (step,), {}, wraps=step)
 
@@ -97,183 +97,85 @@ class RateLimit(_Shared):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Result[T, E]:
-        if self._waiting or not self._take(asyncio.get_running_loop().time()):
-            await self._wait()
+        if self._waiting or not self._take(1, asyncio.get_running_loop().time()):
+            await self._wait(1)
         return result_of(await given_by(step(*args, **kwargs)))
 
-    async def acquire(self) -> None:
-        """Wait for a turn, for what is not a step."""
-        if self._waiting or not self._take(asyncio.get_running_loop().time()):
-            await self._wait()
+    async def acquire(self, amount: int = 1) -> None:
+        """Wait until the limit lets ``amount`` runs begin, for work that is not a step.
 
-    async def _wait(self) -> None:
+        Args:
+            amount: How many runs it counts as, from 1 to ``burst``.
+
+        Raises:
+            InvalidArgument: ``amount`` is out of range.
+        """
+        amount = _amount(amount, self._burst)
+        if self._waiting or not self._take(amount, asyncio.get_running_loop().time()):
+            await self._wait(amount)
+
+    async def _wait(self, amount: int) -> None:
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        self._arm(loop)
+        place: asyncio.Future[None] = loop.create_future()
+        self._waiting[place] = amount
+        if self._timer is None:
+            self._set_timer(loop)
         try:
-            await turn
+            await place
         except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._next -= self._interval  # its turn had come: it goes back
-                self._arm(loop)
+            if not place.cancelled():
+                self._due -= amount * self._interval  # its time had come: give the runs back
+            _ = self._waiting.pop(place, None)
+            self._set_timer(loop)  # for another that is now the first, or may begin earlier
             raise
 
-    def _take(self, now: float) -> bool:
+    def _earliest(self, amount: int) -> float:
+        return self._due - (self._burst - amount) * self._interval
+
+    def _take(self, amount: int, now: float) -> bool:
         # Times are sums of intervals; a nanosecond of rounding must not cost another timer.
-        if now + 1e-9 < self._next - self._allowance:
+        if now + 1e-9 < self._earliest(amount):
             return False
-        self._next = max(self._next, now) + self._interval
+        self._due = max(self._due, now) + amount * self._interval
         return True
 
-    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Set the timer for the first that waits, unless it is set for that time already."""
+        at = self._earliest(next(iter(self._waiting.values()))) if self._waiting else None
         if self._timer is not None:
+            if self._timer_at == at:
+                return
             self._timer.cancel()
-            self._timer = None
-        if self._waiting:
-            due = self._next - self._allowance
-            self._timer = loop.call_at(due, self._on_timer, loop, due)
+        # Kept here: a timer of uvloop that fires at once does not know its time.
+        self._timer_at = at
+        self._timer = None if at is None else loop.call_at(at, self._on_timer, loop, at)
 
-    def _on_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
-        # By the time it was set for: some loops fire a little early.
-        now = max(loop.time(), when)
+    def _on_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        now = max(loop.time(), at)  # some loops fire a little early
         self._timer = None
         while self._waiting:
-            if self._waiting[0].cancelled():
-                _ = self._waiting.popleft()
-            elif self._take(now):
-                self._waiting.popleft().set_result(None)
-            else:
-                break
-        self._arm(loop)
+            place, amount = next(iter(self._waiting.items()))
+            if not place.cancelled():
+                if not self._take(amount, now):
+                    break
+                place.set_result(None)
+            del self._waiting[place]
+        self._set_timer(loop)
 
     def __repr__(self) -> str:
-        rate, per, burst = self._shown
+        rate, per, burst = self._arguments
         return f"rate_limit({rate!r}, per={per!r}, burst={burst!r})"
 
 
-def circuit_breaker(
-    failures: int, reset_after: Seconds, half_open: int = 1, *, name: str = "circuit"
-) -> CircuitBreaker:
-    """Make a breaker that keeps steps from being run while they would fail anyway.
-
-    1. Closed, it lets all steps through. When ``failures`` of them in a row have failed, by a
-       `Failure` or by an exception, it opens.
-    2. Open, it lets none through: they fail at once with `CircuitOpen`, which says when to come
-       back.
-    3. After ``reset_after`` seconds it is half open: up to ``half_open`` steps at a time are let
-       through. The first that succeeds closes it, the first that fails opens it again.
-
-    A step that is cancelled counts for nothing. What steps that began before the state changed
-    come to no longer counts. The pattern is Nygard's, "Release It!" (2007).
-
-    Args:
-        failures: At least 1.
-        reset_after: Seconds, above 0.
-        half_open: At least 1.
-        name: For `CircuitOpen`.
-
-    Raises:
-        InvalidArgument: At the call, if an argument is out of range.
-    """
-    return CircuitBreaker(failures, reset_after, half_open, name)
-
-
-class CircuitBreaker(_Shared):
-    """What `circuit_breaker` gives.
-
-    Attributes:
-        name: Its name.
-    """
-
-    def __init__(self, failures: int, reset_after: Seconds, half_open: int, name: str) -> None:
-        self.name = name
-        self._shown = (failures, reset_after, half_open)
-        self._most_failures = checks.count("failures", failures)
-        self._reset_after = checks.seconds("reset_after", reset_after, finite=True)
-        self._most_trials = checks.count("half_open", half_open)
-        self._failed = 0  # in a row
-        self._opened: float | None = None  # when; None while it is closed
-        self._trials = 0  # under way, while it is half open
-        self._epoch = 0  # counts changes of state
-
-    @property
-    def state(self) -> str:
-        """Say "closed", "open" or "half open", on the running loop's clock."""
-        if self._opened is None:
-            return "closed"
-        return "open" if self._left() > 0 else "half open"
-
-    def _left(self) -> float:
-        if self._opened is None:
-            return 0.0
-        return self._opened + self._reset_after - asyncio.get_running_loop().time()
-
-    def __call__(
-        self, step: Callable[P, AsyncResult[T, E]], /
-    ) -> Callable[P, FutureResult[T, E | CircuitOpen]]:
-        """Give a step that is run only while the circuit is not open."""
-        run = functools.partial(self._run, step)
-        return DecoratedStep[P, T, E | CircuitOpen](run, self, (step,), {}, wraps=step)
-
-    async def _run(
-        self,
-        step: Callable[..., AsyncResult[T, E]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Result[T, E | CircuitOpen]:
-        trial = self._opened is not None
-        if trial:
-            left = self._left()
-            if left > 0 or self._trials >= self._most_trials:
-                return Failure(CircuitOpen(self.name, max(0.0, left)))
-            self._trials += 1
-        epoch = self._epoch
-        try:
-            result = result_of(await given_by(step(*args, **kwargs)))
-        except Exception:
-            if epoch == self._epoch:
-                self._on_failure()
-            raise
-        finally:
-            if trial and epoch == self._epoch:
-                self._trials -= 1
-        if epoch == self._epoch:
-            if isinstance(result, Success):
-                self._on_success()
-            else:
-                self._on_failure()
-        return result
-
-    def _on_failure(self) -> None:
-        self._failed += 1
-        if self._opened is not None or self._failed >= self._most_failures:
-            self._change(asyncio.get_running_loop().time())
-
-    def _on_success(self) -> None:
-        self._failed = 0
-        if self._opened is not None:
-            self._change(None)
-
-    def _change(self, opened: float | None) -> None:
-        self._opened = opened
-        self._failed = 0
-        self._trials = 0
-        self._epoch += 1
-
-    def __repr__(self) -> str:
-        failures, reset_after, half_open = self._shown
-        return (
-            f"circuit_breaker({failures!r}, {reset_after!r}, half_open={half_open!r}, "
-            f"name={self.name!r})"
-        )
-
-
 def bulkhead(limit: int, queue: float = math.inf, *, name: str = "bulkhead") -> Bulkhead:
-    """Make a limit on how many steps run at a time; those behind them wait, or are turned away.
+    """Limit how many steps run at a time; further ones wait, or are refused.
 
-    Steps that wait begin in the order of their calls. Cancelling one that waits gives its place
-    to the next.
+    Steps that wait begin in the order of their calls.
+
+    Cancel safety: a call that is cancelled while it waits leaves the queue at once, and those
+    after it move up.
+
+    Known elsewhere as: a semaphore with a bounded queue.
 
     Args:
         limit: How many may run, at least 1.
@@ -287,27 +189,30 @@ def bulkhead(limit: int, queue: float = math.inf, *, name: str = "bulkhead") -> 
     return Bulkhead(limit, queue, name)
 
 
-class Bulkhead(_Shared):
-    """What `bulkhead` gives.
+class Bulkhead(Shared):
+    """A limit made by `bulkhead`.
 
     Attributes:
         name: Its name.
     """
 
+    # `_waiting` is as in `RateLimit`. `_running` counts the places of the calls that run, and of
+    # those that have been let go on but have not had their turn of the loop yet: a place is handed
+    # from one call to the next and is never free in between.
+
     def __init__(self, limit: int, queue: float, name: str) -> None:
         self.name = name
         self._limit = checks.count("limit", limit)
-        self._queue: float = queue
-        if queue != math.inf:
-            self._queue = checks.count("queue", cast("int", queue), least=0)
+        self._most_waiting = (
+            queue if queue == math.inf else checks.count("queue", cast("int", queue), least=0)
+        )
         self._running = 0
-        self._queued = 0  # of those that wait, the ones that were not cancelled
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()
 
     def __call__(
         self, step: Callable[P, AsyncResult[T, E]], /
     ) -> Callable[P, FutureResult[T, E | BulkheadFull]]:
-        """Give a step that is run when there is room for it."""
+        """Return a step that runs when the limit allows it."""
         run = functools.partial(self._run, step)
         return DecoratedStep[P, T, E | BulkheadFull](run, self, (step,), {}, wraps=step)
 
@@ -317,39 +222,83 @@ class Bulkhead(_Shared):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Result[T, E | BulkheadFull]:
-        if self._running < self._limit:
-            self._running += 1
-        elif self._queued >= self._queue:
-            return Failure(BulkheadFull(self.name, self._limit, self._queue))
-        else:
-            await self._wait()
+        if not self._take(1):
+            if self._is_full:
+                return Failure(self._full())
+            await self._wait(1)
         try:
             return result_of(await given_by(step(*args, **kwargs)))
         finally:
-            self._leave()
+            self._release(1)
 
-    async def _wait(self) -> None:
+    def acquire(self, amount: int = 1) -> AbstractAsyncContextManager[None]:
+        """Hold ``amount`` places in an ``async with``, for work that is not a step.
+
+        Args:
+            amount: How many places, from 1 to ``limit``.
+
+        Raises:
+            InvalidArgument: At the call, if ``amount`` is out of range.
+            BulkheadFull: On entering, if as many as allowed are waiting.
+        """
+        return self._hold(_amount(amount, self._limit))
+
+    @asynccontextmanager
+    async def _hold(self, amount: int) -> AsyncGenerator[None, None]:
+        if not self._take(amount):
+            if self._is_full:
+                raise self._full()
+            await self._wait(amount)
+        try:
+            yield
+        finally:
+            self._release(amount)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= self._most_waiting
+
+    def _full(self) -> BulkheadFull:
+        return BulkheadFull(self.name, self._limit, self._most_waiting)
+
+    def _take(self, amount: int) -> bool:
+        if self._waiting or self._running + amount > self._limit:
+            return False
+        self._running += amount
+        return True
+
+    async def _wait(self, amount: int) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        self._queued += 1
+        self._waiting[place] = amount
         try:
             await place
         except asyncio.CancelledError:
-            if place.cancelled():
-                self._queued -= 1
-            else:
-                self._leave()  # it had been let in
+            _ = self._waiting.pop(place, None)
+            # It may have been let go on in this very turn. If not, it may have been the first,
+            # with a smaller one after it.
+            self._release(0 if place.cancelled() else amount)
             raise
 
-    def _leave(self) -> None:
-        """Hand the place on, or give it back."""
+    def _release(self, amount: int) -> None:
+        """Return places, and let those go on that now fit, in order."""
+        self._running -= amount
         while self._waiting:
-            place = self._waiting.popleft()
+            place, wanted = next(iter(self._waiting.items()))
             if not place.cancelled():
-                self._queued -= 1
+                if self._running + wanted > self._limit:
+                    return
+                self._running += wanted
                 place.set_result(None)
-                return
-        self._running -= 1
+            del self._waiting[place]
 
     def __repr__(self) -> str:
-        return f"bulkhead({self._limit!r}, queue={self._queue!r}, name={self.name!r})"
+        return f"bulkhead({self._limit!r}, queue={self._most_waiting!r}, name={self.name!r})"
+
+
+def _amount(amount: int, most: int) -> int:
+    amount = checks.count("amount", amount)
+    if amount > most:
+        raise InvalidArgument(
+            f"amount must be at most {most}, not {amount}: it would wait for ever"
+        )
+    return amount

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, TypeVarTuple, overload
+from typing import Any, Generic, TypeVar, TypeVarTuple, cast, overload
 
 from returns.future import FutureResult
 from returns.result import Failure, Result, Success
@@ -14,11 +14,20 @@ from typing_extensions import ParamSpec
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult
-from returns_pipeline._engine.names import name_of
+from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline._engine.retry_loop import run_with_retry
-from returns_pipeline.errors import AllFailed, InvalidArgument, RetriesExhausted, StepTimeout
+from returns_pipeline.errors import (
+    AllFailed,
+    BulkheadFull,
+    CircuitOpen,
+    InvalidArgument,
+    RetriesExhausted,
+    StepTimeout,
+)
 from returns_pipeline.policies._attempts import Call, run_with_timeout
-from returns_pipeline.policies._decorated import DecoratedStep
+from returns_pipeline.policies._breaker import CircuitBreaker
+from returns_pipeline.policies._decorated import DecoratedStep, check_step
+from returns_pipeline.policies._limits import Bulkhead, RateLimit
 from returns_pipeline.policies._parallel import grace_argument, run_race
 from returns_pipeline.retry import PolicyStack, RetryPolicy, Timeout
 
@@ -61,6 +70,8 @@ def with_retry(
 
     Cancel safety: cancelling an attempt undoes it; during a wait there is nothing to undo.
     """
+    if not isinstance(policy, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"with_retry() takes a RetryPolicy, not {policy!r}")
     run = functools.partial(_run_retried, step, policy)
     return DecoratedStep[P, T, RetriesExhausted[E]](run, with_retry, (step, policy), {}, wraps=step)
 
@@ -141,26 +152,75 @@ def with_policy(
     policy: PolicyStack[Timeout, RetryPolicy, Timeout],
     /,
 ) -> Callable[P, FutureResult[T, RetriesExhausted[E | StepTimeout] | StepTimeout]]: ...
+@overload
 def with_policy(
-    step: Callable[..., Any], policy: RetryPolicy | Timeout | PolicyStack[*tuple[Any, ...]], /
-) -> Callable[..., Any]:
-    """Apply a policy, or a stack of them, to a step: `with_retry` and `with_timeout` by value.
+    step: Callable[P, AsyncResult[T, E]], policy: CircuitBreaker, /
+) -> Callable[P, FutureResult[T, E | CircuitOpen]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]], policy: Bulkhead, /
+) -> Callable[P, FutureResult[T, E | BulkheadFull]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]], policy: RateLimit, /
+) -> Callable[P, FutureResult[T, E]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]], policy: PolicyStack[CircuitBreaker, RetryPolicy], /
+) -> Callable[P, FutureResult[T, RetriesExhausted[E] | CircuitOpen]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]], policy: PolicyStack[CircuitBreaker, Timeout], /
+) -> Callable[P, FutureResult[T, E | StepTimeout | CircuitOpen]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]], policy: PolicyStack[Timeout, CircuitBreaker], /
+) -> Callable[P, FutureResult[T, E | CircuitOpen | StepTimeout]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]],
+    policy: PolicyStack[CircuitBreaker, RetryPolicy, Timeout],
+    /,
+) -> Callable[P, FutureResult[T, RetriesExhausted[E | StepTimeout] | CircuitOpen]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]], policy: PolicyStack[RetryPolicy, CircuitBreaker], /
+) -> Callable[P, FutureResult[T, RetriesExhausted[E | CircuitOpen]]]: ...
+@overload
+def with_policy(
+    step: Callable[P, AsyncResult[T, E]],
+    policy: PolicyStack[RetryPolicy, CircuitBreaker, Timeout],
+    /,
+) -> Callable[P, FutureResult[T, RetriesExhausted[E | StepTimeout | CircuitOpen]]]: ...
+def with_policy(step: Callable[..., Any], policy: Any, /) -> Callable[..., Any]:
+    """Apply a policy, or a stack of them, to a step.
 
-    A stack reads from the outside in, and does what the same nesting by hand does:
+    It is `with_retry` for a `RetryPolicy`, `with_timeout` for a `Timeout`, and the limit itself
+    for what `circuit_breaker`, `bulkhead` and `rate_limit` return. A stack reads from the outside
+    in, and does what the same nesting by hand does:
     ``with_policy(fetch, RetryPolicy(3) | Timeout(2.0))`` is
     ``with_retry(with_timeout(fetch, 2.0), RetryPolicy(3))``.
+
+    Raises:
+        TypeError: At the call, if the step is no function or the policy no policy.
 
     >>> async def fetch(url: str) -> Result[str, OSError]:
     ...     return Success(f"<{url}>")
     >>> with_policy(fetch, RetryPolicy(3) | Timeout(2.0))
     with_retry(with_timeout(fetch, 2.0), RetryPolicy(attempts=3))
     """
-    layers = policy.layers if isinstance(policy, PolicyStack) else (policy,)
+    layers: tuple[Any, ...] = (policy,)
+    if isinstance(policy, PolicyStack):
+        layers = cast("Any", policy).layers
     for layer in reversed(layers):
         if isinstance(layer, RetryPolicy):
             step = with_retry(step, layer)
-        else:
+        elif isinstance(layer, Timeout):
             step = with_timeout(step, layer.seconds, grace=layer.grace)
+        elif isinstance(layer, CircuitBreaker | Bulkhead | RateLimit):
+            step = layer(step)
+        else:
+            raise TypeError(f"with_policy() takes a step and then a policy, not {layer!r}")
     return step
 
 
@@ -238,6 +298,8 @@ class Tier(Generic[*Ts, T_co, E_co]):
     def __init__(self, name: str, /, *strategies: Any) -> None:
         if not name or not strategies:
             raise InvalidArgument("a tier needs a name and at least one strategy")
+        for strategy in strategies:
+            check_step(strategy, "Tier")
         self.name: str = name
         self.strategies: tuple[Callable[[*Ts], AsyncResult[T_co, E_co]], ...] = strategies
 
@@ -334,6 +396,9 @@ def fallback(*tiers: Tier[*tuple[Any, ...], Any, Any], grace: Seconds = 5.0) -> 
     """
     if not tiers:
         raise InvalidArgument("fallback() needs at least one tier")
+    for tier in tiers:
+        if not isinstance(tier, Tier):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"fallback() takes tiers, not {shown(tier)}: put the step in a Tier")
     grace = checks.seconds("grace", grace, zero=True)
     run = functools.partial(_run_fallback, tiers, grace)
     return DecoratedStep[..., Any, Any](run, fallback, tiers, grace_argument(grace))

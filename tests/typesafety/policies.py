@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Literal, assert_type
 from zoneinfo import ZoneInfo
 
 from returns.future import FutureResult, future_safe
@@ -23,6 +23,8 @@ from returns_pipeline.errors import (
 from returns_pipeline.policies import (
     Bulkhead,
     CircuitBreaker,
+    CircuitEvent,
+    CircuitState,
     PolicyStack,
     RateLimit,
     RetryEvent,
@@ -221,6 +223,51 @@ def check_limits(ctx: StepContext) -> None:
     bulkhead()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+def check_stacks_with_a_breaker(ctx: StepContext, breaker: CircuitBreaker) -> None:
+    """Where a breaker stands in a stack decides what it adds to the error."""
+    retry, limit = RetryPolicy(3), Timeout(1.0)
+    assert_type(with_policy(fetch, breaker)(1, ctx), FutureResult[str, KeyError | CircuitOpen])
+    assert_type(with_policy(fetch, bulkhead(1))(1, ctx), FutureResult[str, KeyError | BulkheadFull])
+    assert_type(with_policy(fetch, rate_limit(1))(1, ctx), FutureResult[str, KeyError])
+    assert_type(breaker | retry, PolicyStack[CircuitBreaker, RetryPolicy])
+    assert_type(breaker | retry | limit, PolicyStack[CircuitBreaker, RetryPolicy, Timeout])
+    assert_type(breaker | (retry | limit), PolicyStack[CircuitBreaker, RetryPolicy, Timeout])
+    assert_type(retry | (breaker | limit), PolicyStack[RetryPolicy, CircuitBreaker, Timeout])
+    assert_type(
+        with_policy(fetch, breaker | retry)(1, ctx),
+        FutureResult[str, RetriesExhausted[KeyError] | CircuitOpen],
+    )
+    assert_type(
+        with_policy(fetch, breaker | retry | limit)(1, ctx),
+        FutureResult[str, RetriesExhausted[KeyError | StepTimeout] | CircuitOpen],
+    )
+    assert_type(
+        with_policy(fetch, retry | breaker)(1, ctx),
+        FutureResult[str, RetriesExhausted[KeyError | CircuitOpen]],
+    )
+    assert_type(
+        with_policy(fetch, retry | (breaker | limit))(1, ctx),
+        FutureResult[str, RetriesExhausted[KeyError | StepTimeout | CircuitOpen]],
+    )
+    assert_type(
+        with_policy(fetch, breaker | limit)(1, ctx),
+        FutureResult[str, KeyError | StepTimeout | CircuitOpen],
+    )
+    assert_type(
+        with_policy(fetch, limit | breaker)(1, ctx),
+        FutureResult[str, KeyError | CircuitOpen | StepTimeout],
+    )
+    breaker | breaker  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
+    with_policy(breaker, fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    def page(event: CircuitEvent) -> None:
+        assert_type(event.state, Literal["closed", "open", "half open"])
+
+    circuit_breaker(3, 10.0, counts=OSError, failure_rate=0.5, on_state_change=page)
+    circuit_breaker(3, 10.0, on_state_change=lambda event: event.status)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
+    CircuitEvent("db")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
     """They go wherever a step goes."""
     patient = with_retry(with_timeout(fetch, 2.0), RetryPolicy(wait=cron("0 3 * * *")))
@@ -286,14 +333,23 @@ def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
 async def check_objects(limit: RateLimit, breaker: CircuitBreaker, gate: Bulkhead) -> None:
     """What a limit gives is made by its function, not by hand; waits are seconds."""
     await limit.acquire()
-    assert_type(breaker.state, str)
+    assert_type(breaker.state, Literal["closed", "open", "half open"])
+    state: CircuitState = breaker.state
+    wrong: CircuitState = "closing"  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(state, wrong)
+    breaker.reset()
+    breaker.reset(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert_type(gate.name, str)
+    await limit.acquire(2)
+    async with gate.acquire(2):
+        pass
+    gate.acquire("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(cron("0 3 * * *"), CronWait)
     assert_type(cron("0 3 * * *", ZoneInfo("Europe/Berlin")), CronWait)
     assert_type(CronWait("0 3 * * *", "UTC")(), float)
-    limit.acquire(2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await limit.acquire("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RateLimit(10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    CircuitBreaker(3, 10.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    CircuitBreaker("db")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Bulkhead()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     CronWait("0 3 * * *")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
