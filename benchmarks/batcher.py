@@ -133,7 +133,7 @@ async def least(lines: int, store: Store) -> None:
 def into_sqlite(
     way: Callable[[int, Store], Awaitable[None]],
 ) -> Callable[[int], Awaitable[float]]:
-    """Give each turn a file of its own; only the way's own time counts."""
+    """Use a new file for each turn; only the time of the way itself counts."""
 
     async def work(lines: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +148,7 @@ def into_sqlite(
 def into_postgres(
     way: Callable[[int, Store], Awaitable[None]],
 ) -> Callable[[int], Awaitable[float]]:
-    """Give each turn a schema of its own. What the server does is not in this process's time."""
+    """Use a new schema for each turn. The server's work is not in this process's time."""
 
     async def work(lines: int) -> float:
         schema = f"batcher_{uuid4().hex[:12]}"

@@ -52,7 +52,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What came out for one way: its cost an item, and the ratios to the yardstick.
+    """The measurements of one way: its cost an item, and the ratios to the yardstick.
 
     Attributes:
         name: Of the way.
@@ -88,7 +88,7 @@ _rounds = _ROUNDS
 
 
 def compare(title: str, items: int, yardstick: Way, *ways: Way) -> dict[str, Figure]:
-    """Let all take turns, print a line for each, and give the figures by name.
+    """Run all in turns, print a line for each, and return the figures by name.
 
     Each is run once before anything is measured. The collector is emptied before each turn and on
     during it, as it is in a program.

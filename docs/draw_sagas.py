@@ -46,7 +46,7 @@ class Point:
     recovers: bool = False  # whether it dies in a recovery, of a window that was left open
 
 
-# Behind what the process dies, in the order of time.
+# After which event the process dies, in the order of time.
 FORWARD = [
     Point("it is read"),
     Point("intent recorded"),
@@ -70,7 +70,7 @@ class Seen:
     Attributes:
         undos: How often the undo was called, by the dead process and by the recovery.
         effect: Whether the effect is there.
-        acknowledged: Whether the source has let go of the window.
+        acknowledged: Whether the source was told that the window is done.
         open: Whether anything is left on record to be undone.
     """
 
@@ -131,7 +131,7 @@ class Window:
         return any(action.state != "done" for saga in sagas for action in saga.actions)
 
     def undos(self) -> int:
-        """Give how often the undo was called so far."""
+        """Return how often the undo was called so far."""
         path = self.place / "undone"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
@@ -150,7 +150,7 @@ def killed(work: Callable[[], object]) -> None:
 
 
 def see(point: Point) -> Seen:
-    """Let a process die at a point, and another one recover."""
+    """Kill a process at a point, and recover in another one."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         if point.recovers:
@@ -172,7 +172,7 @@ def see(point: Point) -> Seen:
 
 
 def facts(seen: Seen) -> list[tuple[str, str]]:
-    """Say what was seen, line by line, each with its colour."""
+    """Return what was seen, line by line, each with its colour."""
     before, after = seen.undos
     calls = ("calls the undo", RED) if after else ("has nothing to do", GREY)
     if before and after:
@@ -202,7 +202,7 @@ def box(x: float, y: float, text: str, colour: str) -> str:
 def lane(
     top: float, title: str, steps: list[tuple[str, str]], points: list[Point], *runs: int
 ) -> list[str]:
-    """Draw a row of steps, the points behind them, and what was seen of each.
+    """Draw a row of steps, the points after them, and what was seen of each.
 
     Runs say how many steps in a row are those of one process.
     """

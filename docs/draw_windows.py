@@ -42,7 +42,7 @@ STYLE = (
 
 @dataclass
 class Run:
-    """What came in and what came out, and when."""
+    """The items that arrived and the windows that were emitted, each with its time."""
 
     came: list[tuple[float, Any]] = field(default_factory=list)
     given: list[tuple[float, Any]] = field(default_factory=list)
@@ -99,7 +99,7 @@ def dot(at: str, y: float, text: object, colour: str) -> list[str]:
 
 
 def spread(came: list[tuple[float, Any]]) -> dict[int, float]:
-    """Give each item a place; those of one instant stand side by side."""
+    """Return a position for each item; items of one instant are side by side."""
     places: dict[int, float] = {}
     last = -1.0
     for index, (at, _) in enumerate(came):
@@ -115,7 +115,7 @@ def draw_times(
     label: Callable[[Any], str] = str,
     colour: Callable[[Any], int] = lambda _: 0,
 ) -> str:
-    """Draw arrivals on a line, and below it each window from its first item to its giving out."""
+    """Draw arrivals on a line, and below it each window from its first item to its emission."""
     places = spread(seen.came)
     until = max(seen.ended, seen.given[-1][0])
     width = LEFT + (until + 1) * SECOND + RIGHT + 60
@@ -213,7 +213,7 @@ def draw_event_time(title: str, seen: Run, *, size: float, slack: float, scale: 
 
 
 def describe(number: int, at: float, window: EventWindow[None, float], width: float) -> str:
-    """Say what a pane held."""
+    """Return the text for a pane."""
     items = " ".join(f"{item:g}" for item in window.items)
     late = ", late" if window.is_late else ""
     return (
@@ -223,12 +223,12 @@ def describe(number: int, at: float, window: EventWindow[None, float], width: fl
 
 
 def first(item: str) -> str:
-    """Give an item's key."""
+    """Return an item's key."""
     return item[0]
 
 
 def key_colour(item: str) -> int:
-    """Give each key a colour."""
+    """Return a colour for each key."""
     return "abc".index(item[0])
 
 

@@ -67,7 +67,7 @@ class WriteFailed(Exception):
 
 
 def compensations(store: Store) -> tuple[CompensationRegistry, Compensation[[str]]]:
-    """Give what can be undone in a database, under a name that holds for this database alone.
+    """Return what can be undone in a database, under a name that holds for this database alone.
 
     A journal may have undo actions for another one: those are not known here, and so left alone.
     """
@@ -155,7 +155,7 @@ async def run_batches(
 
 
 def tell_nonsense(window: Window, tally: Tally, say: Callable[[str], None]) -> None:
-    """Say which lines make no sense: the first twenty, the rest is in the table only."""
+    """Print which lines make no sense: the first twenty. The table has all."""
     for letter in window.rejected:
         if letter.reason in NONSENSE and tally.told < 20:
             tally.told += 1
@@ -163,7 +163,7 @@ def tell_nonsense(window: Window, tally: Tally, say: Callable[[str], None]) -> N
 
 
 def spoilt(batch: Batch) -> Batch:
-    """Give a batch whose first row comes again half-way, where the database refuses it."""
+    """Return a batch that repeats its first row halfway, where the database refuses it."""
     rows = list(batch.flights or batch.dead_letters)
     rows.insert(len(rows) // 2 + 1, rows[0])
     return batch._replace(flights=rows) if batch.flights else batch._replace(dead_letters=rows)
@@ -231,7 +231,7 @@ async def run(options: Options) -> int:
 async def settle_accounts(
     work: asyncio.Task[Result[int, StoreError]], source: Source, store: Store, tally: Tally
 ) -> list[str]:
-    """Leave no line unaccounted for when the work is over, and say what went wrong."""
+    """Account for every line at the end of the work, and print what went wrong."""
     problems: list[str] = []
     try:
         if work.cancelled():
@@ -344,7 +344,7 @@ examples:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
@@ -421,7 +421,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         "--out-of-order",
         type=duration,
         metavar="TIME",
-        help="how far a flight may come behind later ones before it is late (19h)",
+        help="how much later than newer flights one may arrive before it counts as late (19h)",
     )
     add("--rate", type=positive_number, metavar="N", help="read at most N lines a second")
     add("--limit", type=whole_number, metavar="N", help="stop after N lines")

@@ -58,7 +58,7 @@ def chart(by_hour: ByHour, width: int, *, ascii_only: bool) -> Iterator[str]:
 
 
 def _legible(name: str) -> str:
-    """Give a name that any terminal can show, whatever the input made of it."""
+    """Return a name that any terminal can show, whatever the input made of it."""
     return name if name.isascii() and name.isalnum() else ascii(name)
 
 

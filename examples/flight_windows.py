@@ -43,7 +43,7 @@ class Windows:
     event_time: int | None = None
     # The flights of 2013 come in the order of their departures, those of a day together. Those that
     # were to leave at 23:59 of the day before and left after midnight come before them, as the
-    # first of their own day: the next, scheduled for 5:00, is 18 hours and 59 minutes behind.
+    # first of their own day: the next, scheduled for 5:00, is 18 hours and 59 minutes late.
     out_of_order: int = 19 * 3600
 
 
@@ -85,7 +85,7 @@ def _hourly(
 ) -> ResultStream[Window, Never]:
     """Count the departures of each airport by their scheduled time.
 
-    What is counted is final: it comes out when the watermark has passed the end of its hour (or at
+    A count is final: it is emitted when the watermark has passed the end of its hour (or at
     the end of the input). A flight that comes later still is rejected as "late". Then as many hours
     as hold ``how.size`` flights are written together, none of them in two parts.
     """
@@ -112,7 +112,7 @@ def _hourly(
                 rejected.append(item.failure())
         held = len(flights) + len(rejected)
         given += held
-        # It is full if the next did not fit: that one is weighed already, and not given out.
+        # It is full if the next did not fit: that one is weighed already, and not emitted.
         full = weighed > given or held >= how.size
         return tally.begin(flights, rejected, departures, full=full, ended=source.ended)
 
@@ -127,7 +127,7 @@ def _hourly(
 
 
 def _in_time(hour: EventWindow[str, Flight]) -> Counted:
-    """Reject a flight whose hour has been given out: it comes alone, in one that is late."""
+    """Reject a flight whose hour has been emitted: it arrives alone, in a late window."""
     if not hour.is_late:
         return Success(hour)
     [flight] = hour.items

@@ -11,16 +11,16 @@ async def test_with_the_clock_at_hand(virtual_time: VirtualTimeLoop) -> None:
 ```
 
 The marker, or the fixture, puts a test on the clock of `returns_pipeline.testing`, from 0 seconds
-on, with its async fixtures: those of function scope, in function-scoped loops. In pytest-asyncio's
-strict mode the marker also marks the test for it. A deadlock fails the test, with a report of
-where each task waits; what the test and its fixtures leave behind fails its teardown, unless the
-test has failed by itself. Marked tests that are not async are left alone, so that a module or a
-class can be marked as a whole.
+on, together with its async fixtures: those of function scope, in function-scoped loops. In
+pytest-asyncio's strict mode the marker also marks the test for it. A deadlock fails the test, with a
+report of where each task waits. Tasks that the test and its fixtures leave running fail its
+teardown, unless the test has failed already. Marked tests that are not async are not changed, so a
+module or a class can be marked as a whole.
 
 Without pytest-asyncio, marked async tests are run by this plugin, as by
 `returns_pipeline.testing.run`; async fixtures need pytest-asyncio.
 
-The modules behind the clock are imported when the first test needs them. (PYTEST_DONT_REWRITE:
+The modules of the clock are imported when the first test needs them. (PYTEST_DONT_REWRITE:
 there are no assertions here.)
 """
 
@@ -46,7 +46,7 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and the fixture in the form that fits."""
+    """Register the marker, and the plugin for an installation with or without pytest-asyncio."""
     config.addinivalue_line(
         "markers",
         f"{_NAME}: run an async test on virtual time, with a check for leaks (returns_pipeline)",
@@ -66,16 +66,16 @@ def _is_async(function: Any) -> bool:
 
 
 def _is_chosen(item: pytest.Function) -> bool:
-    """Say whether an async test has the marker, or asks for the fixture."""
+    """Whether an async test has the marker, or asks for the fixture."""
     chosen = item.get_closest_marker(_NAME) is not None or _NAME in item.fixturenames
     return chosen and _is_async(item.obj)
 
 
 def _chosen(made: _Made) -> Iterator[pytest.Function]:
-    """Give the chosen tests of those just collected, and have the fixture set up for them."""
+    """Yield the chosen tests among those just collected, each with the fixture added."""
     for item in made if isinstance(made, list) else [made]:
         if isinstance(item, pytest.Function) and _is_chosen(item):
-            # The first to be set up is the last to be torn down: what the others leave is a leak.
+            # Set up first, so torn down last: what the other fixtures leave running is a leak.
             names = item.fixturenames
             if _NAME in names:
                 names.remove(_NAME)
@@ -90,7 +90,7 @@ class _WithAsyncio:
 
     @classmethod
     def with_fixture(cls) -> _WithAsyncio:
-        """Complete the class by what needs pytest-asyncio; pytest looks for fixtures there."""
+        """Add the fixture, which needs pytest-asyncio, to the class, where pytest looks for it."""
         import pytest_asyncio
 
         fixture = pytest_asyncio.fixture(cls._virtual_time, loop_scope="function", name=_NAME)
@@ -110,7 +110,7 @@ class _WithAsyncio:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
-        """Have the loop made here, if others make loops for pytest-asyncio, too."""
+        """Make the loop here, also where other plugins make loops for pytest-asyncio."""
         item = metafunc.definition
         if not _is_chosen(item):
             return (yield)
@@ -128,7 +128,7 @@ class _WithAsyncio:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_pycollect_makeitem(self) -> Generator[None, _Made, _Made]:
-        """Mark the tests, before pytest-asyncio looks for its own marker."""
+        """Mark the tests before pytest-asyncio looks for its own marker."""
         made = yield
         for item in _chosen(made):
             _mark_for_asyncio(item)
@@ -138,10 +138,10 @@ class _WithAsyncio:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
-        """Let the runner of a chosen test make its loop here."""
+        """Make the loop of a chosen test's runner here."""
         if fixturedef.argname != "_function_scoped_runner" or _NAME not in request.fixturenames:
             return (yield)
-        # A runner without a factory asks the policy; and only this runner is to have our loop.
+        # A runner without a factory asks the policy. Only this runner must get our loop.
         policy = request.getfixturevalue("event_loop_policy")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(policy, "new_event_loop", _make_loop)
@@ -151,7 +151,7 @@ class _WithAsyncio:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Remember whether the test has failed."""
+        """Record whether the test has failed."""
         if call.when == "call":
             item.stash[_FAILED] = call.excinfo is not None
         return (yield)
@@ -177,16 +177,16 @@ def _mark_for_asyncio(item: pytest.Function) -> None:
             f"{item.nodeid}: virtual_time needs a loop of the test's own, not loop_scope={scope!r}",
             pytrace=False,
         )
-    # The closest marker counts, so it also stands above a default scope of the configuration.
+    # The closest marker counts, so it also overrides a default scope of the configuration.
     item.add_marker(pytest.mark.asyncio(loop_scope="function"), append=False)
 
 
 class _Alone:
-    """The plugin where nobody else runs async tests."""
+    """The plugin where no other plugin runs async tests."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pycollect_makeitem(self) -> Generator[None, _Made, _Made]:
-        """Have the fixture set up."""
+        """Add the fixture to the chosen tests."""
         made = yield
         _ = list(_chosen(made))
         return made
@@ -199,7 +199,7 @@ class _Alone:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        """Run the test, and give it the loop that there is only now."""
+        """Run the test, with the loop, which exists only now, as its argument."""
         test = pyfuncitem.obj
         if not (_is_chosen(pyfuncitem) and inspect.iscoroutinefunction(test)):
             return None

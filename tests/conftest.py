@@ -66,7 +66,7 @@ def pytest_collection_finish() -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None]:
-    """Tell how to run the slow tests, after a run that left them out."""
+    """Print how to run the slow tests, after a run that left them out."""
     yield
     if config.option.markexpr == "not slow":
         terminalreporter.section("the slow tests were left out")
@@ -76,7 +76,7 @@ def pytest_terminal_summary(
 
 @pytest.fixture
 def postgres_dsn() -> Iterator[str]:
-    """Give a DSN whose sessions see a schema of the test's own, and nothing else.
+    """Yield a DSN whose sessions see a schema of the test's own, and nothing else.
 
     The server is `RETURNS_PIPELINE_POSTGRES`, a local one by default. Without one the test is
     skipped; where `CI` is set it fails.
@@ -94,7 +94,7 @@ def postgres_dsn() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_database() -> Iterator[str]:
-    """Give the DSN of a database of the test's own."""
+    """Yield the DSN of a database of the test's own."""
     name = f"test_{uuid4().hex}"
     _reach(f"CREATE DATABASE {name}")
     try:
@@ -115,7 +115,7 @@ def _reach(statement: str = "SELECT 1") -> None:
 
 @pytest.fixture(scope="session")
 def journal_schema() -> Iterator[tuple[str, str]]:
-    """Give a DSN and the name of a schema for the journals of this run."""
+    """Yield a DSN and the name of a schema for the journals of this run."""
     schema = f"test_{uuid4().hex}"
     _reach()
     yield POSTGRES, schema

@@ -59,7 +59,7 @@ def test_the_programs_of_the_page_are_well_typed(tmp_path: Path) -> None:
 
 
 def session(text: str) -> list[tuple[str, str]]:
-    """Give the commands, and what each says."""
+    """Return the commands, each with its output."""
     return [
         (command, said)
         for command, said in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, flags=re.MULTILINE)

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """Give the path of a database that is not there yet."""
+    """Return the path of a database that is not there yet."""
     return str(tmp_path / "flights.db")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, path: str) -> str:
-    """Give a database of each kind."""
+    """Return a database of each kind."""
     if request.param == "sqlite":
         return path
     address = request.getfixturevalue("postgres_dsn")

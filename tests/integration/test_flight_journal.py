@@ -66,7 +66,7 @@ def run_again(*arguments: str) -> int:
 
 
 def pending(journal: str) -> list[StoredSaga]:
-    """Give what is on record and not undone."""
+    """Return what is on record and not undone."""
 
     async def look() -> list[StoredSaga]:
         async with open_journal(journal) as opened:
@@ -80,7 +80,7 @@ def pending(journal: str) -> list[StoredSaga]:
 
 
 def windows(database: str) -> list[tuple[str, int]]:
-    """Give the id of each window and how many lines it has, by its number."""
+    """Return the id of each window and how many lines it has, by its number."""
     rows = query(
         database,
         "SELECT batches.batch_id, (SELECT count(*) FROM flights WHERE flights.batch_id = "
@@ -91,7 +91,7 @@ def windows(database: str) -> list[tuple[str, int]]:
 
 
 def strays(database: str) -> list[tuple[object, ...]]:
-    """Give rows of windows that are not there."""
+    """Return rows of windows that are not there."""
     return query(
         database,
         "SELECT batch_id FROM flights WHERE batch_id NOT IN (SELECT batch_id FROM batches) UNION "

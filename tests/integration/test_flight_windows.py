@@ -50,7 +50,7 @@ MIXED = "SELECT batch_id FROM flights GROUP BY batch_id HAVING count(DISTINCT {}
 
 
 def hour_of(database: str) -> tuple[int, int, int]:
-    """Give the rows of departures, the flights in them, and the flights there are."""
+    """Return the rows of departures, the flights in them, and the flights there are."""
     [row] = query(
         database,
         "SELECT (SELECT count(*) FROM departures), (SELECT coalesce(sum(flights), 0) FROM "
@@ -61,7 +61,7 @@ def hour_of(database: str) -> tuple[int, int, int]:
 
 
 def at(time: str, **changes: object) -> dict[str, object]:
-    """Give a flight scheduled for this time of a day, in UTC."""
+    """Return a flight scheduled for this time of a day, in UTC."""
     hour, _, minute = time.partition(":")
     stamp = f"2013-01-01T{hour}:00:00Z"
     return flight(time_hour=stamp, hour=int(hour), minute=int(minute), **changes)
@@ -258,7 +258,7 @@ def test_flights_that_come_too_late_are_dead_letters_that_say_so(path: str) -> N
 
 
 def test_a_late_flight_is_told_from_one_that_is_only_out_of_order() -> None:
-    """With two hours of patience: 10:15 may come behind 11:50 and 12:10, and not behind 13:00."""
+    """With two hours of patience: 10:15 may arrive after 11:50 and 12:10, but not after 13:00."""
     store = Memory()
     times = ["10:00", "11:50", "10:15", "12:10", "10:59", "13:00", "10:16", "11:20"]
     tally, _, problems = asyncio.run(

@@ -201,7 +201,7 @@ def marked(text: str, mark: str) -> list[int]:
 
 
 def found(said: list[str], *codes: str) -> list[tuple[str, int]]:
-    """Give the module and line of each error; all are to be of these codes."""
+    """Return the module and line of each error; all are to be of these codes."""
     places: list[tuple[str, int]] = []
     for line in said:
         error = re.fullmatch(rf"(\w+)\.py:(\d+): error: .*  \[({'|'.join(codes)})\]", line)

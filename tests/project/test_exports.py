@@ -27,7 +27,7 @@ TYPE_TESTS = Path(__file__).parents[1] / "typesafety"
 
 
 def importable() -> Iterator[ModuleType]:
-    """Give the package and its modules, but for those whose extra, or tool, is absent."""
+    """Yield the package and its modules, except those whose extra, or tool, is absent."""
     yield returns_pipeline
     for module in pkgutil.walk_packages(returns_pipeline.__path__, "returns_pipeline."):
         if module.name not in {"returns_pipeline.mypy_plugin", "returns_pipeline.pytest_plugin"}:
@@ -73,7 +73,7 @@ FOR_USERS = {
 
 
 def bound(module: ModuleType) -> set[str]:
-    """Give the public names that the module's own statements bind, type variables aside."""
+    """Return the public names that the module's own statements bind, type variables aside."""
     assert module.__file__
     names: set[str] = set()
     for node in ast.parse(Path(module.__file__).read_text()).body:
@@ -120,7 +120,7 @@ def test_every_name_listed_has_a_docstring(module: ModuleType) -> None:
 
 
 def methods(name: str, cls: type) -> set[str]:
-    """Give a class's own public methods; what it overrides is held by its base class's type.
+    """Return a class's own public methods; what it overrides is held by its base class's type.
 
     A base class of the engine is a part of it.
     """
@@ -142,7 +142,7 @@ def methods(name: str, cls: type) -> set[str]:
 
 
 def expected() -> dict[str, str]:
-    """Give what must be in the type tests, as it is to be found there, by what it is of."""
+    """Return what to look for in the type tests, by the public name that it tests."""
     found: dict[str, str] = {}
     for module in filter(is_for_users, MODULES):
         short = module.__name__.rpartition(".")[2]
@@ -161,7 +161,7 @@ def expected() -> dict[str, str]:
 
 
 def statements() -> tuple[str, str]:
-    """Give the statements of the type tests that are to pass, and those that are refused."""
+    """Return the statements of the type tests that are to pass, and those that are refused."""
     passing: list[str] = []
     refused: list[str] = []
     for path in TYPE_TESTS.glob("*.py"):

@@ -32,7 +32,7 @@ ANY_NUMBER = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def operators(module: ModuleType) -> dict[str, inspect.Signature]:
-    """Give the operators that a module defines."""
+    """Return the operators that a module defines."""
     return {
         name: inspect.signature(value.original)
         for name, value in vars(module).items()
@@ -45,7 +45,7 @@ each_operator = pytest.mark.parametrize(("module", "name"), OPERATORS)
 
 
 def stub(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]:
-    """Give a stub's classes, and the class of each of its variables."""
+    """Return a stub's classes, and the class of each of its variables."""
     body = ast.parse((TYPINGS / "stream" / f"{module}.pyi").read_text()).body
     classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
     variables = [node for node in body if isinstance(node, ast.AnnAssign)]
@@ -53,7 +53,7 @@ def stub(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]:
 
 
 def overloads(module: str, name: str) -> Mapping[str, list[inspect.Signature]]:
-    """Give the signatures of the forms of an operator, annotations as text."""
+    """Return the signatures of the forms of an operator, annotations as text."""
     classes, variables = stub(module)
     found: dict[str, list[inspect.Signature]] = {}
     for method in classes[variables[name]].body:

@@ -56,7 +56,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a directory that has the wheel, without extras, installed in its ``env``."""
+    """Return a directory that has the wheel, without extras, installed in its ``env``."""
     place = tmp_path_factory.mktemp("clean")
     constraints = place / "constraints.txt"
     constraints.write_text("".join(f"{pin}\n" for pin in PINS))

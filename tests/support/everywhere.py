@@ -1,4 +1,4 @@
-"""Let tests of scopes run in memory and on each journal: one claim, one test, everywhere.
+"""Run tests of scopes in memory and on each journal: one claim, one test, everywhere.
 
 A test module says ``pytestmark = everywhere``. Scopes that are made without a journal then get one,
 and undo actions that are in no registry are put into one when they are registered. What a scope
@@ -103,7 +103,7 @@ def _keep_in(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _known(undo: Callable[..., Any]) -> Callable[..., Any]:
-    """Give it as a compensation of the same name."""
+    """Return it as a compensation of the same name."""
     bare: object = undo
     while isinstance(bare, functools.partial):
         bare = bare.func

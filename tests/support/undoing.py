@@ -51,7 +51,7 @@ def in_child(work: Callable[[], Coroutine[None, None, None]], *, user: int | Non
 
 
 def leave_open(path: Path, **sagas: str) -> None:
-    """Let a process die that has these sagas open, oldest first: their names, and their actions."""
+    """Leave sagas of a dead process, oldest first: their names, and their actions."""
 
     async def dies() -> None:
         journal = SqliteJournal(path)
@@ -64,7 +64,7 @@ def leave_open(path: Path, **sagas: str) -> None:
 
 
 async def listed(path: Path) -> dict[str, str]:
-    """Give the sagas by name, each with the states of its actions, the first registered first."""
+    """Return the sagas by name, each with the states of its actions, the first registered first."""
     return {
         saga.name: " ".join(action.state for action in reversed(saga.actions))
         for saga in await SqliteJournal(path).sagas()

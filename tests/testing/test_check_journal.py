@@ -63,7 +63,7 @@ class MemoryJournal:
         self.held: dict[str, int] = {}
 
     async def checkpoint(self) -> None:
-        """Let others have a turn, as real journals do."""
+        """Yield to other tasks, as real journals do."""
         await asyncio.sleep(0)
 
     # What a journal decides.
@@ -168,7 +168,7 @@ class MemoryJournal:
     # For recovery.
 
     def claimable(self, besides: AbstractSet[str]) -> list[Saga]:
-        """Give what may be claimed, the best first."""
+        """Return what may be claimed, the best first."""
         found = [
             saga
             for saga in self.store.sagas.values()
@@ -299,7 +299,7 @@ def breaks(words: str) -> Callable[[type[MemoryJournal]], type[MemoryJournal]]:
 
 @breaks("on record, with all its data")
 class Late(MemoryJournal):
-    """Records behind the scenes, when it has returned."""
+    """Records only after it has returned."""
 
     async def record(self, intent: Intent, /) -> None:
         self.task = asyncio.ensure_future(self.later(intent))
@@ -384,7 +384,7 @@ class OneForAll(MemoryJournal):
 
 @breaks("thousands of actions")
 class Small(MemoryJournal):
-    """Has a statement with so many variables and no more."""
+    """Has a statement with a limited number of variables."""
 
     async def forget(self, ids: Sequence[str], /) -> None:
         if len(ids) > 999:
@@ -600,7 +600,7 @@ class Locking(MemoryJournal):
 
 @breaks("a cancelled recovery")
 class Silent(MemoryJournal):
-    """Does not let go of what it has worked on."""
+    """Does not release the sagas that it has worked on."""
 
     async def release(self, saga: str) -> None:
         if any(action.attempts for action in self.store.sagas[saga].actions.values()):
@@ -636,7 +636,7 @@ class Fragile(MemoryJournal):
 
 @breaks("requests that wait when a journal is closed")
 class Careless(MemoryJournal):
-    """Says that it is recorded, and is closed before it is."""
+    """Answers that an action is recorded, and is closed before it is."""
 
     shut = False
 
