@@ -12,10 +12,10 @@ async def test_with_the_clock_at_hand(virtual_time: VirtualTimeLoop) -> None:
 
 The marker, or the fixture, puts a test on the clock of `returns_pipeline.testing`, from 0 seconds
 on, together with its async fixtures: those of function scope, in function-scoped loops. In
-pytest-asyncio's strict mode the marker also marks the test for it. A deadlock fails the test, with a
-report of where each task waits. Tasks that the test and its fixtures leave running fail its
-teardown, unless the test has failed already. Marked tests that are not async are not changed, so a
-module or a class can be marked as a whole.
+pytest-asyncio's strict mode the marker also marks the test for it. A deadlock fails the test, and
+reports where each task waits. Tasks that the test and its fixtures leave running fail its teardown,
+unless the test has failed already. Marked tests that are not async are not changed, so a module or
+a class can be marked as a whole.
 
 Without pytest-asyncio, marked async tests are run by this plugin, as by
 `returns_pipeline.testing.run`; async fixtures need pytest-asyncio.
