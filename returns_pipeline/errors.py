@@ -290,24 +290,26 @@ class CompensationFailed(PipelineError):
 
 
 class ScopeClosed(PipelineError):
-    """A scope has been settled, so it does not accept what was asked of it.
+    """A scope does not accept what was asked of it, in the state it is in.
 
-    An action refused like this is *not* on record: its effect must not be carried out.
+    An action refused like this is *not* on record: its effect must not begin.
 
     Attributes:
         scope: The scope's path.
-        how: How it was settled: "committed", "rolled back" or "absorbed".
+        state: The state: "committing", "committed", "rolling back", "rolled back", "absorbed" or
+            "lost".
     """
 
-    def __init__(self, scope: str, how: str) -> None:
+    def __init__(self, scope: str, state: str) -> None:
         """Keep both facts as data; the message is made from them."""
-        super().__init__(scope, how)
+        super().__init__(scope, state)
         self.scope = scope
-        self.how = how
+        self.state = state
 
     def __str__(self) -> str:
-        """Say which scope, and what became of it."""
-        return f"scope {self.scope!r} has been {self.how}"
+        """Name the scope and its state."""
+        verb = "is" if self.state in {"committing", "rolling back"} else "has been"
+        return f"scope {self.scope!r} {verb} {self.state}"
 
 
 class ScopeBusy(PipelineError):

@@ -11,8 +11,8 @@ from returns.result import Result, Success
 
 from returns_pipeline._engine.future_results import to_result
 from returns_pipeline._engine.retry_loop import run_with_retry
-from returns_pipeline.compensation import CompensationScope
-from returns_pipeline.context import StepContext
+from returns_pipeline.compensation import CompensationScope, _internals
+from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
 from returns_pipeline.policies._attempts import Call, run_with_timeout
 from returns_pipeline.retry import RetryPolicy, Timeout
@@ -78,9 +78,9 @@ class _Step:
             # journal refuses it: then its effect is on no record but in this process.
             kept = own.scope.journal if isinstance(error, ScopeClosed) else None
             alone = CompensationScope(own.path, timeout=own.scope.timeout, journal=kept)
-            alone.renew_key(own.key)
+            _internals.renew_key(alone, own.key)
             await alone.register(undo, output)
-            await alone.roll_back_after(error, close=True)
+            await _internals.roll_back_after(alone, error, close=True)
             raise
 
 
@@ -234,7 +234,9 @@ class Saga(Generic[A_contra, T_co, E_co]):
         if ctx is None:
             own = StepContext(self.name)
             return own.run(self._carry_out(value, own))
-        return FutureResult(ctx.in_own_step(self._carry_out, name=self.name, hold=True)(value))
+        return FutureResult(
+            _steps.with_child(ctx, self._carry_out, name=self.name, hold=True)(value)
+        )
 
     async def _carry_out(self, value: Any, ctx: StepContext) -> Result[T_co, E_co]:
         for done, step in enumerate(self._steps):

@@ -23,7 +23,7 @@ from returns_pipeline.testing import inject_everywhere, run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from returns_pipeline.context import StepEvent
+    from returns_pipeline.telemetry import StepEvent
     from returns_pipeline.testing import FaultInjector
 
 pytestmark = everywhere
@@ -84,7 +84,7 @@ def test_a_success_commits_before_it_goes_downstream(world: World) -> None:
             return Success(n * 10)
 
         def check(n: int) -> None:
-            assert steps[-1].scope.how == "committed"
+            assert steps[-1].scope.state == "committed"
             assert len(ctx.scope) == 0
 
         s = ResultStream.of(numbers(3)).bind_step(write, ctx).tap(check)

@@ -15,16 +15,18 @@ from everywhere import everywhere
 from returns.future import FutureFailure, FutureResult, FutureSuccess, future_safe
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
+from scoping import commit_or_roll_back
 
 from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationReport, CompensationScope, current_key
-from returns_pipeline.context import StepContext, StepEvent
+from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
 from returns_pipeline.testing import inject_everywhere, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from returns_pipeline.telemetry import StepEvent
     from returns_pipeline.testing import FaultInjector
 
 pytestmark = everywhere
@@ -262,7 +264,7 @@ def test_a_step_is_not_run_in_a_closed_context(undone: Undone) -> None:
         for closed, path in (ctx, "job"), (child, "job/part"):
             with pytest.raises(ScopeClosed) as refused:
                 await closed.run(step())
-            assert (refused.value.scope, refused.value.how) == (path, "committed")
+            assert (refused.value.scope, refused.value.state) == (path, "committed")
             with pytest.raises(ScopeClosed):
                 closed.child("more")
             with pytest.raises(ScopeClosed):
@@ -312,7 +314,7 @@ def test_a_success_whose_work_was_undone_from_outside_is_none(undone: Undone) ->
 
         running = asyncio.ensure_future(ctx.run(step()).awaitable())
         await asyncio.sleep(5)
-        await outer.scope.settle(keep=False)
+        await commit_or_roll_back(outer.scope, keep=False)
         assert undone == [1]
         with pytest.raises(ScopeClosed, match="'outer/part' has been rolled back"):
             await running
@@ -439,7 +441,7 @@ def test_leaving_a_context_commits_or_undoes(undone: Undone, child: bool) -> Non
 
         async with make() as ctx:
             await ctx.register(undone, 1)
-        assert ctx.scope.how == "committed"
+        assert ctx.scope.state == "committed"
         error = ValueError("no")
         with pytest.raises(ValueError, match="no") as raised:
             async with make() as ctx:
@@ -448,7 +450,7 @@ def test_leaving_a_context_commits_or_undoes(undone: Undone, child: bool) -> Non
                 raise error
         assert raised.value is error
         assert len(error.__notes__) == 1
-        assert ctx.scope.how == "rolled back"
+        assert ctx.scope.state == "rolled back"
         assert len(ctx.report.failures) == 1
         await outer.scope.compensate()
 
@@ -571,7 +573,7 @@ def test_the_report_has_what_failed_inside() -> None:
             return Success(value)
 
         async def step(*, fail: bool) -> Result[int, str]:
-            await ctx.in_own_step(recovers)(1)
+            await _steps.with_child(ctx, recovers)(1)
             return (await fails(ctx)) if fail else Success(1)
 
         assert await ctx.run(step(fail=True)) == IOFailure("job")
@@ -654,12 +656,12 @@ def test_a_step_of_its_own_is_settled_by_its_outcome(undone: Undone) -> None:
                 raise ValueError("no")
             return Success(n) if n else Failure("none")
 
-        run_step = ctx.in_own_step(step)
+        run_step = _steps.with_child(ctx, step)
         assert await run_step(1) == Success(1)
         assert await run_step(0) == Failure("none")
         with pytest.raises(ValueError, match="no"):
             await run_step(2)
-        held = ctx.in_own_step(functools.partial(step), hold=True)
+        held = _steps.with_child(ctx, functools.partial(step), hold=True)
         assert await held(3) == Success(3)
         assert await held(0) == Failure("none")
         assert len(ctx.scope) == 1
@@ -685,7 +687,7 @@ def test_a_step_of_its_own_may_settle_itself(undone: Undone, settles: str, hold:
             await getattr(own.scope, settles)()
             return Success(n) if n else Failure("none")
 
-        own_step = ctx.in_own_step(step, hold=hold)
+        own_step = _steps.with_child(ctx, step, hold=hold)
         assert await own_step(1) == Success(1)
         assert await own_step(0) == Failure("none")
         assert len(ctx.scope) == 0
@@ -702,7 +704,7 @@ def test_a_step_that_cannot_even_begin_is_settled(undone: Undone) -> None:
             raise ValueError("no")
 
         with pytest.raises(ValueError, match="no"):
-            await ctx.in_own_step(step)(1)
+            await _steps.with_child(ctx, step)(1)
 
     run(main())
 
@@ -719,14 +721,14 @@ def test_a_running_step_is_not_rolled_back_under_its_feet(undone: Undone) -> Non
             assert undone == ["outer"]
             return Success(n)
 
-        running = asyncio.create_task(ctx.in_own_step(step, hold=True)(1))
+        running = asyncio.create_task(_steps.with_child(ctx, step, hold=True)(1))
         await ctx.register(undone, "outer")
         await asyncio.sleep(1)
         await ctx.scope.compensate()
         with pytest.raises(ScopeClosed):
             await running
         with pytest.raises(ScopeClosed):  # nor does another begin
-            await ctx.in_own_step(step)(2)
+            await _steps.with_child(ctx, step)(2)
 
     run(main())
     assert undone == ["outer", 1]
@@ -735,7 +737,7 @@ def test_a_running_step_is_not_rolled_back_under_its_feet(undone: Undone) -> Non
 def test_a_success_that_is_no_longer_wanted_is_undone(undone: Undone) -> None:
     async def main() -> None:
         ctx = StepContext("job")
-        own = ctx.attempt("try", deadline=5)
+        own = _steps.open_attempt(ctx, "try", deadline=5)
         assert (own.path, own.deadline) == ("job/try[0]", 5)
 
         async def step() -> Result[int, str]:
@@ -743,10 +745,10 @@ def test_a_success_that_is_no_longer_wanted_is_undone(undone: Undone) -> None:
             return Success(1)
 
         with pytest.raises(asyncio.CancelledError, match="no longer wanted"):
-            await own.conclude(step, hold=False, wanted=lambda: False)
+            await _steps.run_and_settle(own, step, hold=False, wanted=lambda: False)
         assert undone == [1]
-        own = ctx.attempt("try")
-        assert await own.conclude(step, hold=False, wanted=lambda: True) == Success(1)
+        own = _steps.open_attempt(ctx, "try")
+        assert await _steps.run_and_settle(own, step, hold=False, wanted=lambda: True) == Success(1)
 
     run(main())
     assert undone == [1]
@@ -821,7 +823,7 @@ def test_an_observer_is_told_of_the_steps_inside(undone: Undone) -> None:
 
         async def step() -> Result[int, str]:
             for n in range(3):
-                await ctx.in_own_step(part)(n)
+                await _steps.with_child(ctx, part)(n)
             inner = ctx.child("child")
             return await to_result(inner.run(part(1, inner)))
 
@@ -887,7 +889,7 @@ def test_a_step_of_its_own_leaves_nothing_behind(undone: Undone, outcome: str) -
         gc.collect()
         gc.disable()
         try:
-            call: Callable[[int], Awaitable[Result[int, str]]] = ctx.in_own_step(step)
+            call: Callable[[int], Awaitable[Result[int, str]]] = _steps.with_child(ctx, step)
             for n in range(3):
                 with suppress(ValueError):
                     await call(n)

@@ -15,7 +15,7 @@ from returns.future import FutureResult
 from returns_pipeline._engine.future_results import to_result
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import notify
-from returns_pipeline.context import StepContext
+from returns_pipeline.context import StepContext, _steps
 
 __all__ = ["Inbox", "InboxOwner", "KeyFailed", "as_generator", "as_step"]
 
@@ -153,6 +153,6 @@ def as_step(
         def call(_: object, step: StepContext) -> Any:
             return worker(inbox.key, inbox, step)
 
-        yield await ctx.in_own_step(call, name=str(inbox.key), hold=hold)(None)
+        yield await _steps.with_child(ctx, call, name=str(inbox.key), hold=hold)(None)
 
     return work

@@ -23,8 +23,9 @@ failed: disk full
 
 from returns_pipeline.compensation._registry import Compensation, CompensationRegistry, Upcast
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport
-from returns_pipeline.compensation._rollback import current_key
 from returns_pipeline.compensation._scope import CompensationScope
+from returns_pipeline.compensation._state import ScopeState
+from returns_pipeline.compensation._undo import current_key
 from returns_pipeline.compensation.protocol import ActionRecord, Intent, Journal
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "CompensationScope",
     "Intent",
     "Journal",
+    "ScopeState",
     "Upcast",
     "current_key",
 ]

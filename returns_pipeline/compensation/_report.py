@@ -10,8 +10,23 @@ from returns_pipeline.errors import CompensationFailed
 
 __all__ = ["CompensationEntry", "CompensationReport"]
 
-# For lines in logs and notes: an argument may be a whole batch, and its repr() may raise.
-brief = reprlib.Repr()
+
+class _Brief(reprlib.Repr):
+    """Shows values in logs and notes: one may be a whole batch, and its ``repr()`` may raise.
+
+    `reprlib` guards the ``repr()`` of unknown types only, and that of an int of more than 4,300
+    digits raises, too. What is shown here must never take the place of the user's exception.
+    """
+
+    def repr1(self, x: object, level: int) -> str:
+        """Show a value at this depth."""
+        try:
+            return super().repr1(x, level)
+        except Exception as error:  # noqa: BLE001
+            return f"<{type(x).__name__} whose repr() raised {type(error).__name__}>"
+
+
+brief = _Brief()
 brief.maxstring = brief.maxother = 200
 
 

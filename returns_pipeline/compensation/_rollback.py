@@ -1,213 +1,164 @@
-"""How undo actions are carried out: all of them, in order, whatever happens meanwhile.
-
-`compensation` says what is undone; this module does it. A replay runs in a task of its own, so
-that no cancellation of those who wait for it can stop it half-way.
-"""
+"""How scopes are rolled back: all their actions, in order, whatever is cancelled meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import math
-from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
-from returns.result import Failure, Result, Success
+from returns_pipeline._engine.cancellation import wait_uncancelled
+from returns_pipeline.compensation._binding import NoJournal
+from returns_pipeline.compensation._records import Held, newest_first
+from returns_pipeline.compensation._report import CompensationEntry, CompensationReport
+from returns_pipeline.compensation._undo import Action, OnFailure, Order, Undo
+from returns_pipeline.errors import JournalError, PipelineError
 
-from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
-from returns_pipeline._engine.future_results import unpacked
-from returns_pipeline._engine.retry_loop import run_with_retry
-from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
-from returns_pipeline.errors import (
-    JournalError,
-    LeaseLost,
-    PipelineError,
-    StepTimeout,
-)
+__all__ = ["Rollback", "UnderWay"]
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from returns_pipeline.compensation.protocol import ActionRecord
-    from returns_pipeline.retry import RetryPolicy
-
-__all__ = ["Action", "OnFailure", "Order", "Replay", "current_key"]
-
-Order: TypeAlias = Literal["reverse", "parallel"]
-OnFailure: TypeAlias = Literal["continue", "stop"]
-
-# Seconds that an undo which was cut off is given for its clean-up, before it is left behind.
-_GRACE = 5.0
+S = TypeVar("S")
 
 _log = logging.getLogger("returns_pipeline")
-_key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
-brief.maxstring = brief.maxother = 200
 
 
-def current_key() -> str:
-    """Give the idempotency key of the step that is being undone.
+class UnderWay(Protocol):
+    """A commit or a rollback that has not ended."""
 
-    It is the ``key`` that the step's own `StepContext` had, so that an undo can name the same
-    request to the same service. For use inside an undo.
+    async def wait(self) -> asyncio.CancelledError | None:
+        """Wait for its end, and return the cancellation that came meanwhile."""
 
-    Raises:
-        LookupError: No undo is running here.
-    """
-    return _key.get()
+    def supersede(self, rollback: Rollback[Any], /) -> None:
+        """Learn that a scope around is being rolled back, by this."""
 
 
-class _NoError:
-    """Stands for the error of a ``Failure(None)``, which is a failure all the same."""
+class Rollback(Generic[S]):
+    """One rollback, of a scope and those inside it: the data of the state ROLLING_BACK.
 
-    def __repr__(self) -> str:
-        return "Failure(None)"
+    It runs in a task of its own, so that it ends whatever becomes of the tasks that wait for it.
 
-
-_NO_ERROR = _NoError()
-
-
-class _Owner(Protocol):
-    """The scope an action was registered in."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def timeout(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """An undo action, ready to be run.
+    1. Until the commits and rollbacks that are under way inside have ended it only waits, and
+       scopes may still be added.
+    2. Then it undoes all actions, in order or all at once.
+    3. It notes on record what could not be undone.
+    4. ``when_done`` changes the states of the scopes, before any task that waits resumes.
 
     Attributes:
-        name: What it is called in reports.
-        owner: The scope it was registered in.
-        undo: What is called.
-        args: With these.
-        kwargs: And with these.
-        retry: How often it is tried.
-        timeout: Seconds it may take, all attempts and the waits between them included.
-        mark: Its durable record, if there is one.
-    """
-
-    name: str
-    owner: _Owner
-    undo: Callable[..., Awaitable[object]]
-    args: tuple[object, ...]
-    kwargs: Mapping[str, object]
-    retry: RetryPolicy
-    timeout: float
-    mark: ActionRecord | None = None
-
-    def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
-        """Say what became of it."""
-        return CompensationEntry(
-            self.name, self.args, self.kwargs, attempts, error, self.owner.path
-        )
-
-
-class Replay:
-    """One rollback: it runs all actions, in the order given or all at once, and reports on each.
-
-    It has a task of its own, so that it goes on whatever becomes of those who wait for it.
+        scopes: Those that are rolled back, until it has ended.
+        reopens: Whether the scope that it began with is open afterwards.
 
     Args:
-        actions: What to run, in this order.
-        order: Or "parallel".
-        on_failure: Whether a failed action ends it.
-        scope: The path of the scope that is rolled back.
-        before: Replays that are under way in scopes inside this one. It begins when they are over.
-        when_done: Is told the report, before anyone who waits goes on.
+        path: Of the scope that it began with.
+        order: Of undoing.
+        on_failure: Whether a failed undo ends it.
+        binding: Has the durable records of the actions.
+        before: What is under way inside.
+        reopens: See above.
+        when_done: Called at its end, with this object and its report.
     """
 
     __slots__ = (
-        "_actions",
         "_before",
+        "_binding",
         "_finished",
+        "_held",
         "_on_failure",
         "_order",
-        "_scope",
+        "_path",
         "_task",
         "_when_done",
+        "reopens",
+        "scopes",
     )
 
     _task: asyncio.Task[None]
 
     def __init__(
         self,
-        actions: Sequence[Action],
+        path: str,
         *,
         order: Order,
         on_failure: OnFailure,
-        scope: str,
-        before: Sequence[Replay],
-        when_done: Callable[[CompensationReport], None],
+        binding: NoJournal,
+        before: Sequence[UnderWay],
+        reopens: bool,
+        when_done: Callable[[Rollback[S], CompensationReport], None],
     ) -> None:
-        self._actions = actions
+        self._path = path
         self._order = order
         self._on_failure = on_failure
-        self._scope = scope
+        self._binding = binding
         self._before = before
-        self._when_done = when_done
+        self._when_done: Callable[[Rollback[S], CompensationReport], None] | None = when_done
+        self._held: list[Held] = []
+        self.scopes: list[S] = []
+        self.reopens = reopens
         loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[CompensationReport] = loop.create_future()
 
+    def add(self, scope: S, held: list[Held]) -> None:
+        """Roll another scope back as well. Only until the undoing begins."""
+        self.scopes.append(scope)
+        self._held += held
+
     def start(self) -> None:
         """Begin. An eager task factory makes it run up to its first wait at once."""
-        self._task = asyncio.create_task(self._run(), name=f"roll back {self._scope}")
+        self._task = asyncio.create_task(self._run(), name=f"roll back {self._path}")
         self._task.add_done_callback(self._ended)
 
     @property
-    def over(self) -> bool:
-        """Whether it has come to its end."""
-        return self._finished.done()
-
-    @property
     def report(self) -> CompensationReport:
-        """What it did, once it is over."""
+        """What it did, once it has ended."""
         return self._finished.result()
 
+    def supersede(self, _: Rollback[Any], /) -> None:
+        """Leave no scope open: one around it is being rolled back."""
+        self.reopens = False
+
     async def wait(self) -> asyncio.CancelledError | None:
-        """Wait for its end; give the cancellation of the caller that came meanwhile, if one did.
+        """Wait for its end; return the cancellation of the caller that came meanwhile.
 
         The caller raises it, or it is lost.
         """
         return await wait_uncancelled(self._finished)
 
     async def _run(self) -> None:
-        for replay in self._before:
-            _ = await replay.wait()
-        outcomes: list[CompensationEntry] = []
+        for other in self._before:
+            _ = await other.wait()
+        actions = [
+            record.action(holder, self._binding.action_record(record))
+            for record, holder in newest_first(self._held)
+        ]
+        self._held.clear()
+        entries: list[CompensationEntry] = []
         if self._order == "parallel":
-            started = [_Undo(action) for action in self._actions]
+            started = [Undo(action) for action in actions]
             for undo in started:
-                outcomes.append(await undo.entry())
+                entries.append(await undo.entry())
         else:
-            for action in self._actions:
-                outcomes.append(await _Undo(action).entry())
-                if outcomes[-1].error is not None and self._on_failure == "stop":
+            for action in actions:
+                entries.append(await Undo(action).entry())
+                if entries[-1].error is not None and self._on_failure == "stop":
                     break
-        await self._give_up(outcomes)
+        await self._give_up(actions, entries)
+        self._binding.ended(len(actions))
         report = CompensationReport(
-            done=tuple(entry for entry in outcomes if entry.error is None),
-            failures=tuple(entry for entry in outcomes if entry.error is not None),
-            not_run=tuple(action.entry() for action in self._actions[len(outcomes) :]),
-            scope=self._scope,
+            done=tuple(entry for entry in entries if entry.error is None),
+            failures=tuple(entry for entry in entries if entry.error is not None),
+            not_run=tuple(action.entry() for action in actions[len(entries) :]),
+            scope=self._path,
         )
-        self._actions = self._before = ()
-        self._when_done(report)
+        when_done, self._when_done = self._when_done, None
+        assert when_done is not None
+        when_done(self, report)
+        self.scopes, self._before = [], ()  # it outlives them, as the data of their last state
         self._finished.set_result(report)
         for note in report.notes():
-            _log.error("scope %r: %s", self._scope, note)
+            _log.error("scope %r: %s", self._path, note)
 
-    async def _give_up(self, outcomes: list[CompensationEntry]) -> None:
+    async def _give_up(self, actions: list[Action], entries: list[CompensationEntry]) -> None:
         """Keep on record what was not undone."""
-        for index, action in enumerate(self._actions):
-            error: object = outcomes[index].error if index < len(outcomes) else "not run"
+        for index, action in enumerate(actions):
+            error: object = entries[index].error if index < len(entries) else "not run"
             if action.mark is None or error is None:
                 continue
             if isinstance(error, JournalError):
@@ -227,134 +178,3 @@ class Replay:
             self.start()
         elif not self._finished.done():
             self._finished.set_exception(task.exception() or AssertionError("no report"))
-
-
-class _Undo:
-    """One action being carried out: its attempts, in a task of their own, and its time limit.
-
-    Timers keep the limit, not a task that waits: nothing here can be cancelled but the undo.
-    """
-
-    __slots__ = (
-        "_action",
-        "_attempts",
-        "_before",
-        "_context",
-        "_error",
-        "_finished",
-        "_late",
-        "_succeeded",
-        "_task",
-        "_timer",
-        "_unmarked",
-    )
-
-    _task: asyncio.Task[None]
-
-    def __init__(self, action: Action) -> None:
-        self._action = action
-        self._attempts = 0
-        self._succeeded = False
-        self._unmarked = False
-        self._late = False  # its time is over: an attempt that fails now is the last
-        self._error: object = None
-        self._before: object = None  # the error before its time was over
-        self._context = copy_context()
-        _ = self._context.run(_key.set, action.owner.key)
-        loop = asyncio.get_running_loop()
-        self._finished: asyncio.Future[CompensationEntry] = loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
-        if action.timeout < math.inf:
-            self._timer = loop.call_later(action.timeout, self._cut_off)
-        self._start()
-
-    async def entry(self) -> CompensationEntry:
-        """Say what became of the action, when it is over or given up."""
-        _ = await wait_uncancelled(self._finished)  # a cancelled replay goes on all the same
-        return self._finished.result()
-
-    def _start(self) -> None:
-        self._task = asyncio.create_task(
-            self._run(), name=f"undo {self._action.name}", context=self._context
-        )
-        self._task.add_done_callback(self._ended)
-
-    async def _run(self) -> None:
-        """Make attempts until one succeeds or the policy allows no other."""
-        try:
-            _ = await run_with_retry(self._attempt, self._action.retry, final=self._is_final)
-        except Exception as error:  # noqa: BLE001  # what the policy calls has failed
-            self._error = error
-
-    def _is_final(self, error: object) -> bool:
-        # After `_unmarked` the effect is undone, and after `LeaseLost` it is another process's.
-        return self._late or self._unmarked or isinstance(error, LeaseLost)
-
-    async def _attempt(self, _due: float) -> Result[None, object]:
-        action = self._action
-        self._attempts += 1
-        try:
-            if action.mark is not None:
-                await action.mark.begin()
-            given: object = action.undo(*action.args, **action.kwargs)
-            while inspect.isawaitable(given):  # a coroutine may return a FutureResult in turn
-                given = unpacked(await given)
-            if action.mark is not None and not isinstance(given, Failure):
-                self._unmarked = True  # it is undone: whatever comes, it is not undone again here
-                _ = await shielded(action.mark.done())  # it has kept its time: see `_cut_off`
-        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
-            self._error = error
-            raise  # to the loop, which ends on it; the other actions are run all the same
-        except BaseException as error:  # noqa: BLE001
-            # An undo that was cancelled, by us or by what it awaited, has failed like any other.
-            self._error = error
-            return Failure(error)
-        if isinstance(given, Failure):
-            reason = cast("Failure[object]", given).failure()
-            self._error = _NO_ERROR if reason is None else reason
-            return Failure(reason)
-        self._succeeded = True
-        return Success(None)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() and not self._attempts:
-            self._start()  # before its first step, as with a replay
-            return
-        if not task.cancelled():
-            _ = task.exception()  # kept already; this marks it as seen
-        if self._finished.done():
-            return  # it was abandoned
-        if self._timer is not None:
-            self._timer.cancel()
-        self._finish(self._timeout() if self._late else self._error)
-
-    def _cut_off(self) -> None:
-        """Its time is over: cancel what is running, unless it is undone and only to be noted."""
-        if self._task.done() or self._unmarked:
-            return
-        self._late = True
-        self._before = self._error
-        ended = stop_within(self._task, _GRACE, spared=lambda: self._unmarked)
-        ended.add_done_callback(self._on_stopped)
-
-    def _on_stopped(self, ended: asyncio.Future[bool]) -> None:
-        """Go on without an undo that was abandoned; of one that has ended `_ended` is told."""
-        if ended.result() or self._finished.done():
-            return
-        error = self._timeout()
-        error.add_note(f"it ignored its cancellation for {_GRACE:g} s: left running")
-        self._finish(error)
-
-    def _finish(self, error: object) -> None:
-        entry = self._action.entry(self._attempts, None if self._succeeded else error)
-        self._finished.set_result(entry)
-
-    def _timeout(self) -> StepTimeout:
-        made = StepTimeout(self._action.name, self._action.timeout)
-        # What its clean-up raised, or why the attempt before had failed.
-        why = self._error if isinstance(self._error, Exception) else self._before
-        if isinstance(why, Exception):
-            made.__cause__ = why
-        elif why is not None:
-            made.add_note(f"the attempt before failed: {brief.repr(why)}")
-        return made

@@ -3,125 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import itertools
 import os
-import time
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, cast
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
 
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.cancellation import add_note, shielded
-from returns_pipeline.compensation._registry import ONCE, Compensation
+from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline.compensation._binding import JournalBinding, NoJournal, Settings, position
+from returns_pipeline.compensation._records import (
+    NOTHING,
+    Block,
+    Held,
+    Record,
+    Registered,
+    newest_first,
+    next_order,
+)
 from returns_pipeline.compensation._report import CompensationReport
-from returns_pipeline.compensation._rollback import Action, OnFailure, Order, Replay
-from returns_pipeline.compensation.protocol import Intent, Journal
-from returns_pipeline.errors import InvalidArgument, ScopeClosed, UnregisteredCompensation
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
-    from types import TracebackType
+from returns_pipeline.compensation._rollback import Rollback
+from returns_pipeline.compensation._state import CHANGES, Commit, ScopeState
+from returns_pipeline.compensation._undo import OnFailure, Order
+from returns_pipeline.compensation.protocol import Journal
+from returns_pipeline.errors import InvalidArgument, LeaseLost, ScopeClosed
 
 __all__ = ["CompensationScope"]
 
 P = ParamSpec("P")
 
-
 _EMPTY: Final = CompensationReport()
-_COMMITTED: Final = "committed"
-_ROLLED_BACK: Final = "rolled back"
-_ABSORBED: Final = "absorbed"
-_next_order = itertools.count().__next__  # registrations of all scopes, in the order they came
-
-
-class _Registered:
-    """An undo action on record."""
-
-    __slots__ = ("args", "id", "kwargs", "order", "owner", "undo")
-
-    id: str
-
-    def __init__(
-        self,
-        order: int,
-        undo: Callable[..., Awaitable[object]],
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-    ) -> None:
-        self.order = order
-        self.undo = undo
-        self.args = args
-        self.kwargs = kwargs
-        # Set when another scope takes it over. No reference to the scope that holds it: a scope
-        # that is dropped shall say so at once, and not when cycles are collected.
-        self.owner: CompensationScope | None = None
-        # And `id`, its name in the journal, if there is one.
-
-    def action(self, holder: CompensationScope) -> Action:
-        owner = self.owner or holder
-        name, retry, timeout = "", ONCE, owner.timeout
-        known = _unwrapped(self.undo)
-        if isinstance(known, Compensation):
-            name, retry = known.name, known.retry
-            if known.timeout is not None:
-                timeout = known.timeout
-        else:
-            named: object = getattr(known, "__qualname__", None)
-            name = named if isinstance(named, str) else type(known).__qualname__
-        mark = holder.journal.mark(self.id) if holder.journal is not None else None
-        return Action(name, owner, self.undo, self.args, self.kwargs, retry, timeout, mark)
-
-
-class _Block:
-    """The records of a scope that was absorbed as one: they stand in its place, side by side."""
-
-    __slots__ = ("order", "owner", "records")
-
-    def __init__(self, order: int, records: list[_Record]) -> None:
-        self.order = order
-        self.records = records  # each has its owner
-        self.owner: CompensationScope | None = None
-
-
-_Record: TypeAlias = "_Registered | _Block"
-_NONE: Final[list[_Record]] = []  # what a scope holds that takes nothing more
-
-
-class _Manner(NamedTuple):
-    """How the actions of a scope and those inside it are undone."""
-
-    order: Order
-    timeout: float
-    on_failure: OnFailure
-    journal: Journal | None
+_IN_MEMORY: Final = NoJournal()
+_OPEN: Final = ScopeState.OPEN
+_COMMITTING: Final = ScopeState.COMMITTING
+_COMMITTED: Final = ScopeState.COMMITTED
+_ROLLING_BACK: Final = ScopeState.ROLLING_BACK
+_ROLLED_BACK: Final = ScopeState.ROLLED_BACK
 
 
 class CompensationScope:
     """What has to be undone, unless it is committed.
 
     ``async with scope:`` commits on a normal exit. An exception or a cancellation rolls back, and
-    the *same* exception goes on when all is undone; what could not be undone is noted on it
+    the *same* exception propagates when all is undone. What could not be undone is noted on it
     (``__notes__``), logged, and kept on `report`. A commit that the journal refuses is such an
     exception.
 
     A rollback
 
     1. undoes the last registered action first, over all open children, at any depth;
-    2. goes on when an undo raises, gives a `Failure` or outlasts its time (see ``on_failure``);
+    2. continues when an undo raises, returns a `Failure` or outlasts its time (see
+       ``on_failure``);
     3. runs each action once, also when several tasks ask for it;
-    4. is finished before any exception or cancellation goes on, however often those who wait for
+    4. ends before any exception or cancellation propagates, however often the tasks that wait for
        it are cancelled. It is bounded: each undo has its ``timeout``.
 
-    A scope that is dropped with actions neither committed nor undone gives a `ResourceWarning`.
+    A scope has one `state`. While it is "committing" or "rolling back", a task that has something
+    to ask of it waits for the outcome first: nobody is told "committed" of a commit that the
+    journal then refuses.
+
+    A scope that is dropped with actions neither committed nor undone emits a `ResourceWarning`.
 
     Args:
         name: For reports and warnings.
         order: "reverse" for last in, first out; "parallel" to undo all at the same time.
         timeout: Seconds that an undo may take, its retries included, above 0; one that has a time
-            of its own keeps it. It is then cancelled, and five seconds later left behind; both
+            of its own keeps it. It is then cancelled, and five seconds later abandoned; both
             stand in the report.
         on_failure: What a failed undo means for the rest: "continue" with it, or "stop" and leave
             it in `CompensationReport.not_run`.
@@ -134,18 +83,21 @@ class CompensationScope:
         InvalidArgument: At the call, if an argument is out of range.
     """
 
+    # Invariants. `_state` is changed by `_change` alone. Its data is `_pending`: the `Commit` while
+    # it is committing; the `Rollback` while it is rolling back and afterwards; else None. Only an
+    # open or a committing scope has records. `_children` are those that are open or in between; a
+    # scope leaves it with its final state. What a method does between two awaits, no other task
+    # sees half of: everything here runs in the thread of one event loop.
+
     __slots__ = (
         "__weakref__",
         "_children",
         "_key",
-        "_manner",
+        "_pending",
         "_records",
-        "_reopens",
-        "_replay",
-        "_saga",
-        "_settled",
+        "_settings",
         "_started",
-        "busy",
+        "_state",
         "name",
         "parent",
         "report",
@@ -156,56 +108,52 @@ class CompensationScope:
         name: str = "",
         *,
         order: Order = "reverse",
-        timeout: float = 30.0,
+        timeout: checks.Seconds = 30.0,
         on_failure: OnFailure = "continue",
         journal: Journal | None = None,
     ) -> None:
-        self._records: list[_Record] = _NONE
+        self._records: list[Record] = NOTHING  # for `__del__`, if an argument is refused
         if order not in {"reverse", "parallel"}:
             raise InvalidArgument(f"order must be 'reverse' or 'parallel', not {order!r}")
         if on_failure not in {"continue", "stop"}:
             raise InvalidArgument(f"on_failure must be 'continue' or 'stop', not {on_failure!r}")
         if order == "parallel" and on_failure == "stop":
             raise InvalidArgument("on_failure='stop' needs order='reverse'")
-        checks.seconds("timeout", timeout)
-        self._begin(name, None, _Manner(order, timeout, on_failure, journal))
+        binding = _IN_MEMORY if journal is None else JournalBinding(journal, name)
+        limit = checks.seconds("timeout", timeout)
+        self._begin(name, None, Settings(order, limit, on_failure, binding))
 
-    def _begin(self, name: str, parent: CompensationScope | None, manner: _Manner) -> None:
-        if manner.journal is not None:
-            # What is undone together has one name in the journal; "" is an open child of another.
-            self._saga: str | None = None
+    def _begin(self, name: str, parent: CompensationScope | None, settings: Settings) -> None:
         self.name: str = name
         self.parent: CompensationScope | None = parent
-        self._manner = manner
         self.report: CompensationReport = _EMPTY
-        self._started = _next_order()
+        self._settings = settings
+        self._started = next_order()
+        self._state = _OPEN
+        self._pending: Commit | Rollback[CompensationScope] | None = None
         self._records = []
-        self._children: dict[CompensationScope, None] | None = None  # open, oldest first
-        self._settled = ""  # how
-        self._reopens = False  # when the rollback that is under way is over
-        self._replay: Replay | None = None  # the last
+        self._children: dict[CompensationScope, None] | None = None  # the oldest first
         self._key: str | None = None
-        self.busy: bool = False  # a context runs a step whose actions come here
 
     @property
     def journal(self) -> Journal | None:
-        """Where its actions are kept, if a crash must not forget them."""
-        return self._manner.journal
+        """What keeps its actions, if a crash must not forget them."""
+        return self._settings.binding.journal
 
     @property
     def order(self) -> Order:
         """The order in which its actions are undone."""
-        return self._manner.order
+        return self._settings.order
 
     @property
     def timeout(self) -> float:
         """Seconds that an undo may take, unless it has a time of its own."""
-        return self._manner.timeout
+        return self._settings.timeout
 
     @property
     def on_failure(self) -> OnFailure:
         """What a failed undo means for the rest."""
-        return self._manner.on_failure
+        return self._settings.on_failure
 
     @property
     def path(self) -> str:
@@ -224,19 +172,45 @@ class CompensationScope:
             self._key = os.urandom(16).hex()
         return self._key
 
-    def renew_key(self, key: str | None = None) -> None:
-        """Begin another step: its key is this, or not that of the one before."""
+    def _renew_key(self, key: str | None = None) -> None:
+        """Begin another step, with this key, or with a new one."""
         self._key = key
 
     @property
-    def closed(self) -> bool:
-        """Whether it has been settled, and so takes no more actions."""
-        return bool(self._settled)
+    def state(self) -> ScopeState:
+        """What has become of it, as one of the members of `ScopeState`."""
+        return self._state
 
     @property
-    def how(self) -> str:
-        """How it was settled: "committed", "rolled back", "absorbed"; empty while it is open."""
-        return self._settled
+    def closed(self) -> bool:
+        """Whether it is rolling back, or has a final state, and so takes no more actions."""
+        return self._state is not _OPEN and self._state is not _COMMITTING
+
+    def _change(
+        self, state: ScopeState, pending: Commit | Rollback[CompensationScope] | None = None
+    ) -> None:
+        """Enter another state, with its data. Nothing else changes the state."""
+        assert state in CHANGES[self._state], f"{self.path!r} is {self._state}, not to be {state}"
+        self._state = state
+        self._pending = pending
+        if state is _OPEN or state is _COMMITTING or state is _ROLLING_BACK:
+            return  # the others are final
+        self._records = NOTHING
+        self._children = None
+        parent = self.parent
+        if parent is not None and parent._children is not None:
+            parent._children.pop(self, None)
+
+    async def _until_open(self) -> None:
+        """Wait while it is committing.
+
+        Raises:
+            ScopeClosed: It does not take actions afterwards.
+        """
+        while isinstance(self._pending, Commit):
+            await self._pending.outcome()
+        if self._state is not _OPEN:
+            raise ScopeClosed(self.path, self._state)
 
     async def register(
         self, undo: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
@@ -244,71 +218,44 @@ class CompensationScope:
         """Put an undo action on record. Call it before the effect, not after.
 
         Args:
-            undo: A `Compensation`, or any function that gives an awaitable. It fails by raising
-                or by giving a `Failure`.
+            undo: A `Compensation`, or any function that returns an awaitable. It fails by raising
+                or by returning a `Failure`.
             args: What it is to be called with. They are kept, not copied.
             kwargs: And by name.
 
         Raises:
-            ScopeClosed: The scope is settled. The action is not accepted: do not begin its effect.
+            ScopeClosed: The scope is closed. The action is not accepted: do not begin its effect.
             TypeError: ``undo`` cannot be called.
         """
-        if self._settled:
-            raise ScopeClosed(self.path, self._settled)
+        if self._state is not _OPEN:
+            await self._until_open()
         if not callable(undo):
             raise TypeError(f"expected a function, not {undo!r}")
-        record = _Registered(_next_order(), undo, args, kwargs)
-        if self._manner.journal is not None:
-            await self._record(self._manner.journal, record)
-        self._records.append(record)
+        record = Registered(next_order(), undo, args, kwargs)
+        binding = self._settings.binding
+        if isinstance(binding, JournalBinding):
+            await self._record(record, binding)
+        else:
+            self._records.append(record)
 
-    async def _record(self, journal: Journal, record: _Registered) -> None:
-        """Put an action into the journal, to the end whatever happens meanwhile."""
-        undo, args, kwargs = _whole_call(record.undo, record.args, record.kwargs)
-        record.id = _action_id()
-        if not isinstance(undo, Compensation):
-            raise UnregisteredCompensation(
-                str(journal), f"{record.action(self).name} is not a compensation of a registry"
-            )
-        known: Compensation[...] = undo
-        intent = Intent(
-            record.id,
-            self.saga,
-            self._root().path,
-            _position(record.order),
-            self.path,
-            self.key,
-            known,
-            args,
-            kwargs,
-        )
-        _, cancelled = await shielded(journal.record(intent))
-        if self._settled:  # meanwhile: its effect must not begin, and nothing need be undone
-            try:
-                _, late = await shielded(journal.forget([record.id]))
-                cancelled = cancelled or late
-            finally:
-                if cancelled is not None:
-                    raise cancelled
-            raise ScopeClosed(self.path, self._settled)
-        if cancelled is not None:
-            self._records.append(record)  # it is on record, so it is undone like the others
-            raise cancelled
-
-    def _root(self) -> CompensationScope:
-        """Give the outermost of the scopes that are undone together with this one."""
-        scope = self
-        while scope._saga == "" and scope.parent is not None:
-            scope = scope.parent
-        return scope
-
-    @property
-    def saga(self) -> str:
-        """What the scopes that are undone together have in common in a journal."""
-        root = self._root()
-        if root._saga is None:
-            root._saga = os.urandom(16).hex()
-        return root._saga
+    async def _record(self, record: Registered, binding: JournalBinding) -> None:
+        """Put an action into the journal. Nothing here stops half-way when cancelled."""
+        accepting = self._records  # a rollback puts another list in its place
+        cancelled = await binding.record(record, self)
+        while isinstance(self._pending, Commit):
+            cancelled = await self._pending.wait() or cancelled
+        if self._state is _OPEN and self._records is accepting:
+            accepting.append(record)
+            if cancelled is not None:
+                raise cancelled  # it is on record, so it is undone like the others
+            return
+        # Its effect must not begin, and nothing need be undone.
+        try:
+            cancelled = await binding.forget([record]) or cancelled
+        finally:
+            if cancelled is not None:
+                raise cancelled
+        raise ScopeClosed(self.path, _ROLLED_BACK if self._state is _OPEN else self._state)
 
     def child(self, name: str = "") -> CompensationScope:
         """Open a scope inside this one, with the same order, timeout and handling of failures.
@@ -317,11 +264,9 @@ class CompensationScope:
         or committed together with this scope's.
 
         Raises:
-            ScopeClosed: This scope is settled.
+            ScopeClosed: This scope is closed.
         """
-        made = self.detached(name)
-        if self._manner.journal is not None:
-            made._saga = ""
+        made = self._detached(name)
         self._adopt(made)
         return made
 
@@ -331,31 +276,45 @@ class CompensationScope:
         else:
             self._children[child] = None
 
-    def detached(self, name: str = "") -> CompensationScope:
-        """Do as `child`, but leave the settling to whoever asked for it.
+    def _detached(self, name: str = "") -> CompensationScope:
+        """Open a scope whose actions belong to this one only when they are absorbed.
 
-        Its actions belong to this scope only when it is absorbed: a step that is still running
-        must not be rolled back under its feet.
+        It is for a step that runs: nothing rolls it back while it does, and its caller settles it.
 
         Raises:
-            ScopeClosed: This scope is settled.
+            ScopeClosed: This scope is closed.
         """
-        if self._settled:
-            raise ScopeClosed(self.path, self._settled)
+        self._check_takes_more()
         made = CompensationScope.__new__(CompensationScope)
-        made._begin(name, self, self._manner)
+        made._begin(name, self, self._settings)
         return made
+
+    def _check_takes_more(self) -> None:
+        """Check that something may be added, by a method that cannot wait.
+
+        That is right during a commit after which the scope stays open: it is not part of the
+        commit, and if that is refused it is undone with the rest.
+
+        Raises:
+            ScopeClosed: Nothing may be added, or it is not known yet.
+        """
+        if self._state is _OPEN:
+            return
+        pending = self._pending
+        if isinstance(pending, Commit) and pending.keeps_open is self:
+            return
+        raise ScopeClosed(self.path, self._state)
 
     def absorb(self, child: CompensationScope, *, as_one: bool = False) -> None:
         """Take over the actions of another scope, which is closed by it.
 
-        They keep their order: each is undone in its place by the order of registration. Open
+        They keep their order: each is undone in its position by the order of registration. Open
         children of the other become children of this one. With ``as_one`` all actions inside,
-        those of open children included, stay together, in the place where the other was opened;
-        the children are closed.
+        those of open children included, stay together, in the position where the other was
+        opened; the children are closed.
 
         Raises:
-            ScopeClosed: One of the two is settled.
+            ScopeClosed: One of the two is closed.
             InvalidArgument: It is this scope itself, or one that this scope is inside of.
             JournalError: The journal refuses; nothing has changed.
         """
@@ -363,31 +322,33 @@ class CompensationScope:
         taken, kept = [child], list(child._children or ())
         if as_one and kept:
             inside = child._family()[1:]
-            taken += [scope for scope in inside if not scope._settled]
-            kept = [scope for scope in inside if scope._settled]
+            taken += [scope for scope in inside if scope._state is _OPEN]
+            kept = [scope for scope in inside if scope._state is not _OPEN]
         records = [record for scope in taken for record in scope._records]
-        if self._manner.journal is not None and records:
-            # First: if the journal refuses, nothing has changed, and the other is rolled back.
-            prefix = f"{_position(child._started)}." if as_one else ""
-            root = self._root()
-            self._manner.journal.move(_ids(records), saga=root.saga, name=root.path, prefix=prefix)
+        binding = self._settings.binding
+        # First: if the journal refuses, nothing has changed, and the other is rolled back.
+        prefix = f"{position(child._started)}." if as_one else ""
+        binding.take_over(records, child._settings.binding, prefix=prefix)
         for scope in kept:
             scope.parent = self
-            scope._reopens = scope._reopens and not as_one
             self._adopt(scope)
+            if as_one and isinstance(scope._pending, Rollback):
+                scope._pending.reopens = False
+        for scope in child._family():
+            scope._settings = scope._settings._replace(binding=binding)
         for scope in taken:
             for record in scope._records:
                 record.owner = record.owner or scope
-            scope._close(_ABSORBED)
+            scope._change(ScopeState.ABSORBED)
         if as_one and records:
-            self._records.append(_Block(child._started, records))
+            self._records.append(Block(child._started, records))
         else:
             self._records += records
 
     def _check_absorb(self, child: CompensationScope) -> None:
-        for scope in (self, child):
-            if scope._settled:
-                raise ScopeClosed(scope.path, scope._settled)
+        self._check_takes_more()
+        if child._state is not _OPEN:
+            raise ScopeClosed(child.path, child._state)
         if self.journal is not child.journal:
             raise InvalidArgument(
                 f"scopes {self.path!r} and {child.path!r} do not have the same journal"
@@ -399,49 +360,91 @@ class CompensationScope:
             at = at.parent
 
     async def commit(self) -> None:
-        """Settle all actions, those of open children included: they will not be undone.
+        """Commit all actions, those of open children included: they will not be undone.
 
         The scope and those children are closed. Doing it again changes nothing.
 
+        Cancel safety: a cancellation that finds the commit on its way to the journal propagates
+        when its outcome is known. If it is committed, a note on the `CancelledError` says so.
+
         Raises:
             ScopeClosed: The scope was rolled back or absorbed.
+            JournalError: The journal refuses: the scope is open as before.
         """
-        if self._settled:
-            if self._settled != _COMMITTED:
-                raise ScopeClosed(self.path, self._settled)
-        elif self._manner.journal is not None:
-            await self._commit_in(self._manner.journal, close=True)
-        elif self._children is None:  # the usual case
-            self._close(_COMMITTED)
-        else:
-            self._close_inside(_COMMITTED)
-            self._close(_COMMITTED)
-
-    async def _commit_in(self, journal: Journal, *, close: bool) -> None:
-        """Commit in the journal first. Until that is done, nothing is accepted."""
-        inside = self._family()
-        family = [scope for scope in inside if not scope._settled]
-        ids = [id_ for scope in family for id_ in _ids(scope._records)]
-        cancelled = None
-        if ids:
-            for scope in family:
-                scope._settled = _COMMITTED
-            try:
-                _, cancelled = await shielded(journal.forget(ids))
-            except BaseException:
-                for scope in family:
-                    scope._settled = ""
-                raise
-        for scope in inside:
-            scope._reopens = False  # one that is being rolled back does not outlive this
-        for scope in family[1:]:
-            scope._close(_COMMITTED)
-        self._settled = ""
-        self._records = []
-        if close:
-            self._close(_COMMITTED)
+        if self._state is _OPEN and self._children is None and self._settings.binding is _IN_MEMORY:
+            self._change(_COMMITTED)  # the usual case, which waits for nothing
+            return
+        cancelled = await self._commit(keep_open=False)
         if cancelled is not None:
             raise cancelled
+
+    async def _commit(self, *, keep_open: bool) -> asyncio.CancelledError | None:
+        """Commit, and stay open for more if asked to.
+
+        Returns:
+            The cancellation that came while the journal was asked. It is committed all the same.
+        """
+        while self._state is not _OPEN:
+            if self._state is _COMMITTED and not keep_open:
+                return None
+            await self._until_open()
+        family = self._family()
+        while commits := [s._pending for s in family if isinstance(s._pending, Commit)]:
+            await commits[0].outcome()  # of a child, which commits by itself
+            await self._until_open()
+            family = self._family()
+        members = [scope for scope in family if scope._state is _OPEN]
+        records = [record for scope in members for record in scope._records]
+        forgetting = self._settings.binding.forget(records) if records else None
+        if forgetting is None:
+            self._committed(family, members, keep_open=keep_open)
+            return None
+        commit = Commit(self if keep_open else None)
+        count = len(self._records)
+        for scope in members:
+            scope._change(_COMMITTING, commit)
+        try:
+            cancelled = await forgetting
+        except BaseException:
+            for scope in members:
+                scope._open_again(commit)
+            commit.end()
+            raise
+        self._committed(family, members, keep_open=keep_open, kept=self._records[count:])
+        commit.end()
+        if cancelled is not None:
+            add_note(cancelled, f"scope {self.path!r} was committed before this was raised")
+        return cancelled
+
+    def _committed(
+        self,
+        family: list[CompensationScope],
+        members: list[CompensationScope],
+        *,
+        keep_open: bool,
+        kept: list[Record] | None = None,
+    ) -> None:
+        """Enter the state after a commit. What was absorbed during it is kept."""
+        for scope in family:
+            if isinstance(scope._pending, Rollback):
+                scope._pending.reopens = False  # the scope does not outlive this commit
+        for scope in members:
+            if scope is not self:
+                scope._change(_COMMITTED)
+        self._records = kept or []
+        if not keep_open:
+            self._change(_COMMITTED)
+            return
+        self.report = _EMPTY
+        if isinstance(self._pending, Commit):
+            self._open_again(self._pending)
+
+    def _open_again(self, commit: Commit) -> None:
+        """Be open after a commit, or part of the rollback that a scope around has begun."""
+        if commit.rollback is None:
+            self._change(_OPEN)
+        else:
+            self._join(commit.rollback)
 
     async def flush(self) -> None:
         """Return when all commits of its journal are durable; without a journal, at once.
@@ -450,47 +453,27 @@ class CompensationScope:
             JournalError: They are not. If they may still be, they count as commits: what they
                 cover is not undone here, but by `recover` if this process ends before.
         """
-        if self._manner.journal is None:
-            return
-        _, cancelled = await shielded(self._manner.journal.flush())
-        if cancelled is not None:
+        flushing = self._settings.binding.flush()
+        if flushing is not None and (cancelled := await flushing) is not None:
             raise cancelled
 
     async def compensate(self) -> CompensationReport:
         """Undo all actions, those of open children included; close the scope.
 
-        Asking again, also from another task, gives the same report; so does asking a scope that
+        Asking again, also from another task, returns the same report; so does asking a scope that
         was rolled back together with one around it. A scope that was committed or absorbed has
-        nothing to undo.
+        nothing to undo; one that is being committed is waited for first.
 
         Cancel safety: a cancellation is raised when all is undone.
         """
-        return await self._end_of(self._roll_back(close=True))
-
-    async def settle(self, *, keep: bool) -> CompensationReport:
-        """Commit (``keep``) or undo what is registered so far, and stay open for more.
-
-        Open children are closed by it. While it undoes, nothing is accepted.
-
-        Raises:
-            ScopeClosed: The scope is settled, or is being rolled back.
-        """
-        if self._settled:
-            raise ScopeClosed(self.path, self._settled)
-        self.report = _EMPTY
-        if not keep:
-            return await self._end_of(self._roll_back(close=False))
-        if self._manner.journal is not None:
-            await self._commit_in(self._manner.journal, close=False)
-            return _EMPTY
-        if self._children is not None:
-            self._close_inside(_COMMITTED)
-        self._records = []
-        return _EMPTY
+        report, cancelled = await self._roll_back(close=True)
+        if cancelled is not None:
+            raise cancelled
+        return report
 
     def __len__(self) -> int:
         """Count the actions on record: neither committed, nor undone or about to be."""
-        return sum(1 for _ in self._newest_first(self._family()))
+        return sum(1 for _ in newest_first(self._held(self._family())))
 
     def __bool__(self) -> bool:
         """Be true also when empty: a scope is not a container."""
@@ -506,131 +489,123 @@ class CompensationScope:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            await self.roll_back_after(error, close=True)
+            await self._roll_back_after(error, close=True)
             return
-        if self._settled == _ROLLED_BACK:
-            _ = await self._end_of(self._replay)  # another task's, which may be under way
-        if not self._settled:
+        if not self.closed:
             try:
                 await self.commit()
             except BaseException as refused:
                 # It is not committed, and nobody else will see to it while this process lives.
-                await self.roll_back_after(refused, close=True)
+                await self._roll_back_after(refused, close=True)
                 raise
-        if self._manner.journal is not None:
-            await self.flush()  # who leaves it may tell the source
+        elif self._state is _ROLLING_BACK:
+            _ = await self.compensate()  # another task's, which is under way
+        if self._settings.binding is not _IN_MEMORY:
+            await self.flush()  # the caller may acknowledge its source after this
 
-    async def roll_back_after(self, error: BaseException, *, close: bool) -> None:
+    async def _roll_back_after(self, error: BaseException, *, close: bool) -> None:
         """Undo all, because of an exception, and note on it what could not be undone.
 
         The caller raises it. A cancellation that came meanwhile is raised here, unless the
         exception is one itself.
         """
-        replay = self._roll_back(close=close)
-        if replay is None:
-            return
-        cancelled = await replay.wait()
-        for note in replay.report.notes():
+        report, cancelled = await self._roll_back(close=close)
+        for note in report.notes():
             add_note(error, note)
         if cancelled is not None and not isinstance(error, asyncio.CancelledError):
             raise cancelled
 
+    async def _roll_back(
+        self, *, close: bool
+    ) -> tuple[CompensationReport, asyncio.CancelledError | None]:
+        """Undo all, to the end; return the first cancellation that came meanwhile, too."""
+        cancelled: asyncio.CancelledError | None = None
+        while isinstance(self._pending, Commit):
+            late = await self._pending.wait()
+            cancelled = cancelled or late
+        rollback = self._begin_rollback(close=close)
+        if rollback is None:
+            return _EMPTY, cancelled
+        late = await rollback.wait()
+        return rollback.report, cancelled or late
+
+    def _begin_rollback(self, *, close: bool) -> Rollback[CompensationScope] | None:
+        """Start to undo all records of the family, and return what is to be waited for.
+
+        All of the family is closed to new actions at once, also if it stays open afterwards: a
+        task that registers late must not begin its effect. The undoing begins when the commits and
+        rollbacks that are under way inside have ended; a commit that is refused joins it.
+        """
+        if isinstance(self._pending, Rollback):
+            self._pending.reopens = self._pending.reopens and not close
+            return self._pending
+        if self._state is not _OPEN:
+            return None
+        family = self._family()
+        members = [scope for scope in family if scope._state is _OPEN]
+        under_way = list(dict.fromkeys(scope._pending for scope in family if scope._pending))
+        if not under_way and not any(scope._records for scope in members):
+            for scope in members:
+                if scope is not self or close:
+                    scope._change(_ROLLED_BACK)
+            if not close:
+                self.report = _EMPTY
+            return None
+        rollback = Rollback[CompensationScope](
+            self.path,
+            order=self.order,
+            on_failure=self.on_failure,
+            binding=self._settings.binding,
+            before=under_way,
+            reopens=not close,
+            when_done=self._rolled_back,
+        )
+        for scope in members:
+            scope._join(rollback)
+        for other in under_way:
+            other.supersede(rollback)
+        rollback.start()
+        return rollback
+
+    def _join(self, rollback: Rollback[CompensationScope]) -> None:
+        """Be rolled back, together with others; the rollback has the records from now on."""
+        self._change(_ROLLING_BACK, rollback)
+        rollback.add(self, self._held([self]))
+        self._records = []
+
+    def _rolled_back(
+        self, rollback: Rollback[CompensationScope], report: CompensationReport
+    ) -> None:
+        """Enter the state after a rollback that began here, with all that joined it."""
+        self.report = report
+        lost = any(isinstance(entry.error, LeaseLost) for entry in report.failures)
+        for scope in rollback.scopes:
+            if scope is self and rollback.reopens:
+                scope._change(_OPEN)
+            else:
+                scope._change(ScopeState.LOST if lost else _ROLLED_BACK, rollback)
+
     def _family(self) -> list[CompensationScope]:
-        """Give this scope and all that are open, or being rolled back, inside it."""
+        """Return this scope and all that are open, or in between, inside it."""
         family: list[CompensationScope] = [self]
         for scope in family:  # which grows: a loop, so that any depth will do
             if scope._children:
                 family.extend(scope._children)
         return family
 
-    def _close(self, how: str) -> None:
-        self._settled = how
-        self._records = _NONE
-        self._children = None
-        parent = self.parent
-        if parent is not None and parent._children is not None:
-            parent._children.pop(self, None)
-
-    def _close_inside(self, how: str) -> None:
-        for scope in self._family():
-            scope._reopens = False
-            if scope is not self and not scope._settled:
-                scope._close(how)
-
-    def _roll_back(self, *, close: bool) -> Replay | None:
-        """Start to undo all records of the family, and give what is to be waited for.
-
-        It begins behind any rollback that is under way inside. Until it is over the scope takes
-        nothing, also when it stays open: who comes late shall not begin the effect.
-        """
-        if self._settled:
-            self._reopens = self._reopens and not close
-            return self._replay if self._settled == _ROLLED_BACK else None
-        family = self._family()
-        actions = [record.action(holder) for record, holder in self._newest_first(family)]
-        before = [scope._replay for scope in family if scope._replay and not scope._replay.over]
-        replay: Replay | None = None
-        if actions or before:
-            replay = Replay(
-                actions,
-                order=self.order,
-                on_failure=self.on_failure,
-                scope=self.path,
-                before=before,
-                when_done=self._rolled_back,
-            )
-        for scope in family:
-            scope._reopens = False
-            if scope is not self and not scope._settled:
-                scope._close(_ROLLED_BACK)
-                scope._replay = replay
-        self._replay = replay
-        self._records = []
-        if replay is not None:
-            # A scope around it finds it among its children until it is over, and waits for it.
-            self._settled, self._reopens = _ROLLED_BACK, not close
-            replay.start()
-        elif close:
-            self._close(_ROLLED_BACK)
-        return replay
-
-    def _rolled_back(self, report: CompensationReport) -> None:
-        self.report = report
-        if self._reopens:
-            self._settled = ""
-        else:
-            self._close(_ROLLED_BACK)
-
-    async def _end_of(self, replay: Replay | None) -> CompensationReport:
-        if replay is None:
-            return _EMPTY
-        cancelled = await replay.wait()
-        if cancelled is not None:
-            raise cancelled
-        return replay.report
+    @staticmethod
+    def _held(scopes: list[CompensationScope]) -> list[Held]:
+        return [(record, scope) for scope in scopes for record in scope._records]
 
     def __repr__(self) -> str:
-        state = self._settled or f"{len(self)} to undo"
+        state = f"{len(self)} to undo" if self._state is _OPEN else self._state
         return f"<CompensationScope {self.path!r}: {state}>"
-
-    @staticmethod
-    def _newest_first(
-        scopes: list[CompensationScope],
-    ) -> Iterator[tuple[_Registered, CompensationScope]]:
-        """Give the actions in the order in which they are undone, and the scope that holds each."""
-        todo: list[tuple[_Record, CompensationScope]]
-        todo = [(record, scope) for scope in scopes for record in scope._records]
-        todo.sort(key=_by_order)
-        while todo:  # a loop, so that any depth will do
-            record, holder = todo.pop()
-            if isinstance(record, _Block):
-                todo.extend(sorted(((inner, holder) for inner in record.records), key=_by_order))
-            else:
-                yield record, holder
 
     def __del__(self) -> None:
         if self._records:
-            waiting = [str(record.action(self).entry()) for record, _ in self._newest_first([self])]
+            waiting = [
+                str(record.action(self).entry()) for record, _ in newest_first(self._held([self]))
+            ]
             warnings.warn(
                 f"scope {self.path!r} was dropped with {len(waiting)} action(s) neither "
                 f"committed nor undone: {', '.join(waiting)}",
@@ -638,48 +613,3 @@ class CompensationScope:
                 source=self,
                 stacklevel=1,
             )
-
-
-def _action_id() -> str:
-    """Give an action a name that no other has.
-
-    It begins with the time, as a UUID of version 7 does (RFC 9562): what is recorded together
-    stands together in an index, and a transaction writes a few pages of it, not one for each. The
-    names of sagas do not: people tell them apart by how they begin.
-    """
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
-
-
-def _position(order: int) -> str:
-    return f"{order:016d}"
-
-
-def _ids(records: list[_Record]) -> list[str]:
-    """Give the actions' names in the journal, those in blocks included."""
-    ids: list[str] = []
-    todo = list(records)
-    while todo:
-        record = todo.pop()
-        if isinstance(record, _Block):
-            todo.extend(record.records)
-        else:
-            ids.append(record.id)
-    return ids
-
-
-def _by_order(held: tuple[_Record, CompensationScope]) -> int:
-    return held[0].order
-
-
-def _unwrapped(undo: object) -> object:
-    return _whole_call(undo, (), {})[0]
-
-
-def _whole_call(
-    undo: object, args: tuple[object, ...], kwargs: dict[str, object]
-) -> tuple[object, tuple[object, ...], dict[str, object]]:
-    """Give what a call of partials comes to: the function inside, and all its arguments."""
-    while isinstance(undo, functools.partial):
-        part = cast("functools.partial[object]", undo)
-        undo, args, kwargs = part.func, (*part.args, *args), {**part.keywords, **kwargs}
-    return undo, args, kwargs

@@ -26,7 +26,7 @@ from returns_pipeline.compensation import (
     CompensationEntry,
     CompensationRegistry,
 )
-from returns_pipeline.compensation._rollback import Action, Replay
+from returns_pipeline.compensation._internals import Action, undo_once
 from returns_pipeline.compensation.protocol import (
     ActionRecord,
     RecoverableJournal,
@@ -409,7 +409,7 @@ class _Recovery:
         timeout = self._timeout if undo.timeout is None else undo.timeout
         owner = _Owner(stored.path, stored.key, timeout)
         await record.begin()
-        entry = await _undo_once(Action(undo.name, owner, undo, args, kwargs, _ONCE, timeout))
+        entry = await undo_once(Action(undo.name, owner, undo, args, kwargs, _ONCE, timeout))
         case.attempts = (case.attempts or 0) + 1
         entry = dataclasses.replace(entry, attempts=case.attempts)
         if entry.error is None:
@@ -457,21 +457,6 @@ def _wait_left(policy: RetryPolicy, stored: StoredAction) -> float:
     with contextlib.suppress(Exception):  # what the policy calls has failed: do not wait then
         most = policy.delay(max(1, stored.attempts), stored.error)
     return min(max(0.0, stored.next_attempt - time.time()), most)
-
-
-async def _undo_once(action: Action) -> CompensationEntry:
-    replay = Replay(
-        [action],
-        order="reverse",
-        on_failure="continue",
-        scope=action.owner.path,
-        before=(),
-        when_done=lambda _: None,
-    )
-    replay.start()
-    _ = await replay.wait()  # nobody cancels this: see `_advance`
-    report = replay.report
-    return (*report.done, *report.failures)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from returns.result import Failure, Result, Success
 from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
 from returns_pipeline._engine.names import name_of
-from returns_pipeline.context import StepContext
+from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.errors import AllFailed, StepTimeout
 from returns_pipeline.retry import Timeout
 
@@ -102,8 +102,8 @@ class Call(Generic[T, E]):
         """Run the step in the caller's task."""
         if self.context is None:
             return result_of(await given_by(self.begin(None)))
-        own = self.context.attempt(self.name, deadline=deadline)
-        return await own.conclude(lambda: self.begin(own), hold=True)
+        own = _steps.open_attempt(self.context, self.name, deadline=deadline)
+        return await _steps.run_and_settle(own, lambda: self.begin(own), hold=True)
 
 
 async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
@@ -158,7 +158,7 @@ class _Run(Generic[T, E]):
         self._call = call
         self._context: StepContext | None = None
         if call.context is not None:
-            self._context = call.context.attempt(call.name, deadline=deadline)
+            self._context = _steps.open_attempt(call.context, call.name, deadline=deadline)
         self._wanted = wanted
         self._stopping = False
         self._step_ended = False  # its rollback may still be under way
@@ -169,7 +169,9 @@ class _Run(Generic[T, E]):
     async def _run(self) -> Result[T, E]:
         if self._context is None:
             return await self._run_step()
-        return await self._context.conclude(self._run_step, hold=True, wanted=self._is_wanted)
+        return await _steps.run_and_settle(
+            self._context, self._run_step, hold=True, wanted=self._is_wanted
+        )
 
     def _is_wanted(self) -> bool:
         return not self._stopping and (self._wanted is None or self._wanted())
@@ -197,7 +199,7 @@ class _Run(Generic[T, E]):
         """Undo a step that was abandoned; it can register nothing more."""
         self.abandoned = True
         if self._context is not None:
-            await self._context.give_up()
+            await _steps.abandon(self._context)
 
 
 def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:

@@ -13,6 +13,7 @@ from typing_extensions import ParamSpec
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline.context import _steps
 from returns_pipeline.errors import AllFailed, InvalidArgument
 from returns_pipeline.policies._attempts import Call, first_success, run_all
 from returns_pipeline.policies._decorated import DecoratedStep
@@ -493,10 +494,10 @@ async def _run_all_of(
         result = await run_all(calls, limit, grace, fail_fast=fail_fast)
     else:
         # A context around all of them: what successful steps hand over is undone with the rest.
-        own = outer.attempt("all_of")
+        own = _steps.open_attempt(outer, "all_of")
         inner = [call.within(own) for call in calls]
-        result = await own.conclude(
-            lambda: run_all(inner, limit, grace, fail_fast=fail_fast), hold=True
+        result = await _steps.run_and_settle(
+            own, lambda: run_all(inner, limit, grace, fail_fast=fail_fast), hold=True
         )
     if isinstance(result, Success) and len(steps) <= _MOST_TYPED:
         return Success(tuple(result.unwrap()))

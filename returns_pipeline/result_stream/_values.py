@@ -17,7 +17,7 @@ from returns_pipeline._engine.fusion import Failed
 from returns_pipeline._engine.future_results import AsyncResult
 from returns_pipeline._engine.terminals import chain_of
 from returns_pipeline.combine._transform import differing, expand_in_turn, folding
-from returns_pipeline.context import StepContext
+from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.result_stream._chained import Chained
 
@@ -212,7 +212,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             InvalidArgument: At the call, if ``concurrency`` is below 1.
             ScopeClosed: While reading, if ``ctx`` is closed.
         """
-        step = ctx.in_own_step(func, hold=hold)
+        step = _steps.with_child(ctx, func, hold=hold)
         return self._async_step(fusion.BIND_ASYNC, step, concurrency, ordered)
 
     @overload

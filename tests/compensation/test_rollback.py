@@ -19,6 +19,7 @@ from everywhere import everywhere, memory_only
 from returns.future import Future, FutureFailure, FutureResult, FutureSuccess, future_safe
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Success
+from scoping import commit_or_roll_back
 
 from returns_pipeline.compensation import (
     CompensationEntry,
@@ -744,7 +745,7 @@ def test_a_cancelled_question_leaves_its_answer(undone: Undone, ask: str) -> Non
         scope = CompensationScope()
         await scope.register(undone, 1)
         task = asyncio.create_task(
-            scope.compensate() if ask == "compensate" else scope.settle(keep=False)
+            scope.compensate() if ask == "compensate" else commit_or_roll_back(scope, keep=False)
         )
         await asyncio.sleep(0.5)
         task.cancel()
@@ -1028,7 +1029,7 @@ def test_without_anyio_it_is_not_loaded(undone: Undone, monkeypatch: pytest.Monk
     assert undone == [3, 2, 1]
 
 
-def test_a_fault_in_the_replay_itself_reaches_those_who_wait(
+def test_a_fault_in_the_rollback_itself_reaches_the_tasks_that_wait(
     undone: Undone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(action: object) -> None:
@@ -1037,7 +1038,7 @@ def test_a_fault_in_the_replay_itself_reaches_those_who_wait(
     async def main() -> None:
         scope = CompensationScope()
         await scope.register(undone, 1)
-        monkeypatch.setattr(rollback, "_Undo", broken)
+        monkeypatch.setattr(rollback, "Undo", broken)
         with pytest.raises(MemoryError):
             await scope.compensate()
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import tenacity
 from everywhere import everywhere, memory_only
+from scoping import commit_or_roll_back, detached
 
 from returns_pipeline.compensation import (
     Compensation,
@@ -140,7 +141,7 @@ def test_absorbed_actions_count_as_registered_when_they_were(undone: Undone, as_
         await root.register(undone, 4)
         root.absorb(child, as_one=as_one)
         assert len(root) == 5
-        assert child.how == "absorbed"
+        assert child.state == "absorbed"
         await root.compensate()
 
     run(main())
@@ -182,7 +183,7 @@ def test_absorbing_takes_over_open_children(undone: Undone) -> None:
         assert grandchild.path == "root/grandchild"
         assert len(root) == 3
         await root.compensate()
-        assert grandchild.how == "rolled back"
+        assert grandchild.state == "rolled back"
 
     run(main())
     assert undone == [3, 2, 1]
@@ -201,7 +202,7 @@ def test_absorbing_as_one_closes_what_is_open_inside(undone: Undone) -> None:
         root.absorb(child, as_one=True)
         with pytest.raises(ScopeClosed) as refused:
             await inner.register(undone, 4)
-        assert refused.value.how == "absorbed"
+        assert refused.value.state == "absorbed"
         await root.compensate()
 
     run(main())
@@ -363,7 +364,7 @@ def test_what_is_committed_is_not_undone(undone: Undone) -> None:
         await child.register(undone, 2)
         assert not child.closed
         await scope.commit()
-        assert child.how == scope.how == "committed"
+        assert child.state == scope.state == "committed"
         assert len(scope) == 0
         await scope.commit()  # again changes nothing
         assert await scope.compensate() == CompensationReport()
@@ -401,17 +402,17 @@ def test_a_settled_scope_takes_nothing_more(undone: Undone, how: str) -> None:
         before, held = list(undone), len(outer)
         with pytest.raises(ScopeClosed) as refused:
             await scope.register(undone, 2)
-        assert (refused.value.scope, refused.value.how) == ("outer/scope", how)
+        assert (refused.value.scope, refused.value.state) == ("outer/scope", how)
         with pytest.raises(ScopeClosed):
             scope.child()
         with pytest.raises(ScopeClosed):
-            scope.detached()
+            detached(scope)
         if how != "committed":
             with pytest.raises(ScopeClosed):
                 await scope.commit()
         for keep in True, False:
             with pytest.raises(ScopeClosed):
-                await scope.settle(keep=keep)
+                await commit_or_roll_back(scope, keep=keep)
         # The action that was refused is not on record, here or outside.
         assert len(scope) == 0
         assert len(outer) == held
@@ -429,10 +430,10 @@ def test_nothing_is_taken_while_a_rollback_is_under_way(undone: Undone) -> None:
     async def main() -> None:
         scope = CompensationScope("s")
         await scope.register(undone.slowly, 1)
-        rollback = asyncio.create_task(scope.settle(keep=False))
+        rollback = asyncio.create_task(commit_or_roll_back(scope, keep=False))
         await asyncio.sleep(1)
         assert scope.closed
-        with pytest.raises(ScopeClosed, match="'s' has been rolled back"):
+        with pytest.raises(ScopeClosed, match="'s' is rolling back"):
             await scope.register(undone, 2)
         with pytest.raises(ScopeClosed):
             await scope.commit()
@@ -440,7 +441,7 @@ def test_nothing_is_taken_while_a_rollback_is_under_way(undone: Undone) -> None:
             CompensationScope().absorb(scope)
         await rollback
         await scope.register(undone, 3)  # it is open again
-        await scope.settle(keep=True)
+        await commit_or_roll_back(scope, keep=True)
         await scope.register(undone, 4)
         await scope.compensate()
 
@@ -456,8 +457,8 @@ def test_settling_closes_the_children_and_not_the_scope(undone: Undone) -> None:
             inner = child.child()
             await inner.register(undone, how)
             await scope.register(undone, how)
-            report = await scope.settle(keep=keep)
-            assert child.how == inner.how == how
+            report = await commit_or_roll_back(scope, keep=keep)
+            assert child.state == inner.state == how
             assert not scope.closed
             assert len(scope) == 0
             assert scope.report == report
@@ -470,10 +471,10 @@ def test_settling_closes_the_children_and_not_the_scope(undone: Undone) -> None:
 def test_undoing_nothing_is_no_news(undone: Undone) -> None:
     async def main() -> None:
         scope = CompensationScope()
-        assert await scope.settle(keep=False) == CompensationReport()
+        assert await commit_or_roll_back(scope, keep=False) == CompensationReport()
         child = scope.child()
         assert await scope.compensate() == CompensationReport()
-        assert child.how == scope.how == "rolled back"
+        assert child.state == scope.state == "rolled back"
         assert await child.compensate() == CompensationReport()
 
     run(main())
@@ -538,7 +539,7 @@ def test_a_normal_exit_commits(undone: Undone) -> None:
     async def main() -> None:
         async with CompensationScope() as scope:
             await scope.register(undone, 1)
-        assert scope.how == "committed"
+        assert scope.state == "committed"
 
     run(main())
     assert undone == []
@@ -560,7 +561,7 @@ def test_the_same_exception_goes_on_when_all_is_undone(
         assert raised.value is error
         assert now() == 20
         assert undone == [2, 1]
-        assert scope.how == "rolled back"
+        assert scope.state == "rolled back"
         assert [entry.args for entry in scope.report.done] == [(2,), (1,)]
         assert not hasattr(error, "__notes__")
 
@@ -643,7 +644,7 @@ def test_leaving_a_scope_that_was_settled_inside(undone: Undone, how: str) -> No
                         outer.absorb(scope)
                     if error is not None:
                         raise error
-            assert scope.how == how
+            assert scope.state == how
         await outer.commit()
 
     run(main())
@@ -658,7 +659,7 @@ def test_leaving_a_scope_waits_for_the_rollback_that_another_task_began(undone: 
             rollback = asyncio.create_task(scope.compensate())
             await asyncio.sleep(1)
         assert undone == [1]
-        assert scope.how == "rolled back"
+        assert scope.state == "rolled back"
         await rollback
 
     run(main())
@@ -729,11 +730,11 @@ def test_a_parent_that_rolls_back_closes_a_child_that_was_to_stay_open(undone: U
         child = root.child("child")
         await root.register(undone.slowly, "root")
         await child.register(undone.slowly, "child")
-        inner = asyncio.create_task(child.settle(keep=False))
+        inner = asyncio.create_task(commit_or_roll_back(child, keep=False))
         await asyncio.sleep(1)
         await root.compensate()
         assert [entry.args for entry in (await inner).done] == [("child",)]
-        assert child.how == "rolled back"
+        assert child.state == "rolled back"
 
     run(main())
     assert undone == ["child", "root"]
@@ -745,9 +746,9 @@ def test_settling_a_parent_closes_a_child_that_was_to_stay_open(undone: Undone, 
         root = CompensationScope("root")
         child = root.child("child")
         await child.register(undone.slowly, "child")
-        inner = asyncio.create_task(child.settle(keep=False))
+        inner = asyncio.create_task(commit_or_roll_back(child, keep=False))
         await asyncio.sleep(1)
-        await root.settle(keep=keep)
+        await commit_or_roll_back(root, keep=keep)
         assert now() == (1 if keep else 10)
         await inner
         assert child.closed
@@ -760,10 +761,10 @@ def test_closing_while_the_rollback_was_to_leave_it_open(undone: Undone) -> None
     async def main() -> None:
         scope = CompensationScope()
         await scope.register(undone.slowly, 1)
-        kept_open = asyncio.create_task(scope.settle(keep=False))
+        kept_open = asyncio.create_task(commit_or_roll_back(scope, keep=False))
         await asyncio.sleep(1)
         assert await scope.compensate() is await kept_open
-        assert scope.how == "rolled back"
+        assert scope.state == "rolled back"
 
     run(main())
     assert undone == [1]
@@ -794,12 +795,12 @@ def test_a_rollback_under_way_inside_is_taken_over(undone: Undone, as_one: bool)
         inner = child.child("inner")
         await child.register(undone, "child")
         await inner.register(undone.slowly, "inner")
-        rollback = asyncio.create_task(inner.settle(keep=False))
+        rollback = asyncio.create_task(commit_or_roll_back(inner, keep=False))
         await asyncio.sleep(1)
         root.absorb(child, as_one=as_one)
         if as_one:
             await root.compensate()
-            assert inner.how == "rolled back"
+            assert inner.state == "rolled back"
         else:
             await rollback
             await inner.register(undone, "inner again")  # it was taken over open
@@ -819,24 +820,24 @@ def test_a_rollback_under_way_deep_inside_is_taken_over_for_good(undone: Undone)
         deep = child.child("open").child("deep")
         await child.register(undone, "child")
         await deep.register(undone.slowly, "deep")
-        rollback = asyncio.create_task(deep.settle(keep=False))
+        rollback = asyncio.create_task(commit_or_roll_back(deep, keep=False))
         await asyncio.sleep(1)
         root.absorb(child, as_one=True)
-        both = asyncio.create_task(root.settle(keep=False))
+        both = asyncio.create_task(commit_or_roll_back(root, keep=False))
         await asyncio.sleep(1)
         assert undone == []  # it waits for the one inside
         await both
         await rollback
-        assert deep.how == "rolled back"
+        assert deep.state == "rolled back"
 
         other = root.child("other")
         deep = other.child("deep")
         await deep.register(undone.slowly, "again")
-        rollback = asyncio.create_task(deep.settle(keep=False))
+        rollback = asyncio.create_task(commit_or_roll_back(deep, keep=False))
         await asyncio.sleep(1)
         root.absorb(other, as_one=True)
         await rollback
-        assert deep.how == "rolled back"
+        assert deep.state == "rolled back"
         await root.commit()
 
     run(main())
@@ -852,7 +853,7 @@ def test_what_a_scope_undid_before_is_no_news_when_it_is_left(undone: Undone) ->
         with pytest.raises(ValueError, match="late"):
             async with CompensationScope() as scope:
                 await scope.register(gone)
-                report = await scope.settle(keep=False)
+                report = await commit_or_roll_back(scope, keep=False)
                 assert len(report.failures) == 1
                 await scope.register(undone, 1)
                 await scope.commit()
@@ -1016,7 +1017,7 @@ def test_dropped_children_and_absorbed_actions_are_named_too(undone: Undone) -> 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             root = CompensationScope("root")
-            child, held = root.child("child"), root.detached("held")
+            child, held = root.child("child"), detached(root, "held")
             await child.register(undone, 1)
             await held.register(undone, 2)
             root.absorb(held, as_one=True)

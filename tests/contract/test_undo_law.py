@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from everywhere import everywhere, slow_on_journals
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scoping import commit_or_roll_back, detached
 
 from returns_pipeline.compensation import CompensationScope
 from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
@@ -45,7 +46,7 @@ class ModelScope:
     started: int
     parent: ModelScope | None
     is_open_child: bool = True
-    how: str = ""
+    state: str = ""  # open
 
     def is_inside(self, other: ModelScope) -> bool:
         return self is other or (self.parent is not None and self.parent.is_inside(other))
@@ -82,7 +83,7 @@ class Model:
             more = [
                 s
                 for s in self.scopes
-                if not s.how and s.is_open_child and s.parent in found and s not in found
+                if not s.state and s.is_open_child and s.parent in found and s not in found
             ]
             if not more:
                 return found
@@ -94,7 +95,7 @@ class Model:
 
     def close(self, scopes: list[ModelScope], how: str) -> None:
         for scope in scopes:
-            scope.how = how
+            scope.state = how
 
     def drop(self, scope: ModelScope) -> list[ModelAction]:
         gone = self.held(scope)
@@ -113,18 +114,18 @@ class Model:
         scope = self.scopes[given[0] % len(self.scopes)]
         match name, given:
             case "register", (_, bool(fails)):
-                if scope.how:
+                if scope.state:
                     return ScopeClosed
                 number = self.next()
                 self.actions.append(ModelAction(number, fails, (number,), scope))
             case "child", (_, bool(open_child)):
-                if scope.how:
+                if scope.state:
                     return ScopeClosed
                 self.scopes.append(ModelScope(self.next(), scope, open_child))
             case "absorb", (_, int(number), bool(as_one)):
                 return self.absorb(scope, self.scopes[number % len(self.scopes)], as_one=as_one)
             case "settle", (_, bool(keep)):
-                if scope.how:
+                if scope.state:
                     return ScopeClosed
                 family = self.family(scope)[1:]
                 self.close(family, "committed" if keep else "rolled back")
@@ -137,14 +138,14 @@ class Model:
                 else:
                     return self.roll_back(scope)
             case "commit", _:
-                if scope.how in ("rolled back", "absorbed"):
+                if scope.state in ("rolled back", "absorbed"):
                     return ScopeClosed
-                if not scope.how:
+                if not scope.state:
                     family = self.family(scope)
                     self.drop(scope)
                     self.close(family, "committed")
             case "compensate", _:
-                if not scope.how:
+                if not scope.state:
                     family = self.family(scope)
                     report = self.roll_back(scope)
                     self.close(family, "rolled back")
@@ -154,7 +155,7 @@ class Model:
         return None
 
     def absorb(self, scope: ModelScope, child: ModelScope, *, as_one: bool) -> Any:
-        if scope.how or child.how:
+        if scope.state or child.state:
             return ScopeClosed
         if scope.is_inside(child):
             return InvalidArgument
@@ -170,9 +171,9 @@ class Model:
                 if action.holder is child:
                     action.holder = scope
             for other in self.scopes:
-                if other.parent is child and other.is_open_child and not other.how:
+                if other.parent is child and other.is_open_child and not other.state:
                     other.parent = scope
-            child.how = "absorbed"
+            child.state = "absorbed"
         return None
 
 
@@ -198,12 +199,12 @@ class Real:
                     await scope.register(self.undo, self.count + 1, fails=fails)
                     self.count += 1
                 case "child", (_, bool(open_child)):
-                    self.scopes.append(scope.child() if open_child else scope.detached())
+                    self.scopes.append(scope.child() if open_child else detached(scope))
                     self.count += 1
                 case "absorb", (_, int(number), bool(as_one)):
                     scope.absorb(self.scopes[number % len(self.scopes)], as_one=as_one)
                 case "settle", (_, bool(keep)):
-                    report = await scope.settle(keep=keep)
+                    report = await commit_or_roll_back(scope, keep=keep)
                     return None if keep else numbers(report)
                 case "commit", _:
                     await scope.commit()
@@ -237,8 +238,8 @@ def test_a_tree_of_scopes_does_what_its_model_does(program: list[tuple[Any, ...]
             assert real.undone == model.undone
             assert real.count == model.count
             for scope, expected in zip(real.scopes, model.scopes, strict=True):
-                assert scope.how == expected.how
-                assert len(scope) == (0 if expected.how else len(model.held(expected)))
+                assert scope.state == (expected.state or "open")
+                assert len(scope) == (0 if expected.state else len(model.held(expected)))
         assert all(scope.closed for scope in real.scopes)
         assert len(real.undone) == len(set(real.undone))
 
@@ -306,11 +307,11 @@ class Blocks:
         """What became of each action, by what became of the scope that held it last."""
         for number, scope in self.registered.items():
             at: CompensationScope | None = scope
-            while at is not None and at.how == "absorbed":
+            while at is not None and at.state == "absorbed":
                 # One that was left open was taken over together with the one around it.
                 at = self.takers.get(at, at.parent)
             assert at is not None
-            yield number, at.how
+            yield number, at.state
 
 
 @slow_on_journals

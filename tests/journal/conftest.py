@@ -179,10 +179,11 @@ class Place:
     @staticmethod
     async def states(journal: PostgresJournal) -> dict[str, list[tuple[str, str, int]]]:
         """Return what became of the actions of each saga, by its name."""
-        return {
-            saga.name: [(it.arguments, it.state, it.attempts) for it in saga.actions]
-            for saga in await journal.sagas()
-        }
+        found: dict[str, list[tuple[str, str, int]]] = {}
+        for saga in await journal.sagas():  # of one name there may be several: the newest first
+            states = [(it.arguments, it.state, it.attempts) for it in saga.actions]
+            found.setdefault(saga.name, []).extend(states)
+        return found
 
     @staticmethod
     async def left_open(

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scoping import commit_or_roll_back, detached, saga_of
 from undoing import in_child, leave_open, listed, note, registry, undone
 
 from returns_pipeline.compensation import CompensationScope
@@ -709,7 +710,7 @@ def test_an_owner_that_was_taken_for_dead_does_nothing_more(path: Path, lazy: bo
         journal = SqliteJournal(path, lazy_commits=lazy)
         scope = CompensationScope("a", journal=journal)
         await scope.register(note, "x")
-        child, held = scope.child("child"), scope.detached("held")
+        child, held = scope.child("child"), detached(scope, "held")
         await held.register(note, "held")
         for lock in path.parent.glob("journal.db-owner-*"):
             lock.unlink()
@@ -747,10 +748,10 @@ def test_a_move_of_what_was_taken_over_is_told_at_the_commit(path: Path) -> None
         journal = SqliteJournal(path)
         scope = CompensationScope("a", journal=journal)
         await scope.register(note, "x")
-        held = scope.detached("held")
+        held = CompensationScope("held", journal=journal)
         await held.register(note, "y")
         with closing(sqlite3.connect(path)) as db:
-            db.execute("UPDATE saga SET owner = 'other', epoch = 2 WHERE name = 'a/held'")
+            db.execute("UPDATE saga SET owner = 'other', epoch = 2 WHERE name = 'held'")
             db.commit()
         scope.absorb(held)
         with pytest.raises(LeaseLost):
@@ -1175,14 +1176,16 @@ def test_a_journal_that_is_opened_again_and_again_keeps_only_what_was_left_open(
         for scope in scopes:
             async with journal:
                 await scope.register(note, scope.name)
-                await scope.settle(keep=False)
-        assert set(journal._store.leases._epochs) == {kept.saga}
+                await commit_or_roll_back(scope, keep=False)
+        assert set(journal._store.leases._epochs) == {saga_of(kept)}
         async with SqliteJournal(path) as other:
             assert len(await recover(other, registry)) == 1
         async with journal:
-            for scope in kept, *scopes:
-                with pytest.raises(LeaseLost):
-                    await scope.register(note, "again")
+            with pytest.raises(LeaseLost):
+                await kept.register(note, "again")
+            for scope in scopes:  # which have settled all: nothing was taken from them
+                await scope.register(note, "again")
+                await scope.commit()
         kept._records.clear()
 
     asyncio.run(main())

@@ -9,6 +9,9 @@ import pytest
 
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
+
+from scoping import detached, saga_of  # noqa: E402
+
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, Intent  # noqa: E402
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost  # noqa: E402
 from returns_pipeline.journal import recover  # noqa: E402
@@ -39,7 +42,8 @@ def _clean() -> None:
 
 def intent_of(scope: CompensationScope, name: str) -> Intent:
     """Return what `scope` would record."""
-    return Intent(f"id of {name}", scope.saga, scope.path, "9", "", scope.key, undo, (name,), {})
+    saga = saga_of(scope)
+    return Intent(f"id of {name}", saga, scope.path, "9", "", scope.key, undo, (name,), {})
 
 
 def refuses(error: Exception) -> Callable[..., Awaitable[Any]]:
@@ -80,7 +84,7 @@ def test_a_record_before_a_move_into_its_saga_is_not_refused(make: Place) -> Non
     async def main() -> None:
         async with make() as journal:
             outer = CompensationScope("outer", journal=journal)
-            inner = outer.detached("inner")
+            inner = detached(outer, "inner")
             await inner.register(undo, "1")
             registering = asyncio.create_task(outer.register(undo, "2"))
             for _ in range(9):
@@ -313,7 +317,7 @@ def test_a_fenced_owner_keeps_nothing_of_the_saga_in_memory(make: Place) -> None
             assert not journal._ledger.sagas
             await make.left_open(dead, "dead", undo, "1", "2")
             await release_all(make, dead)
-            await make.execute("DELETE FROM {schema}.action WHERE saga = '" + scope.saga + "'")
+            await make.execute("DELETE FROM {schema}.action WHERE saga = '" + saga_of(scope) + "'")
             stored = await journal.claim(besides=frozenset())
             assert stored is not None
             await release_all(make, journal)
@@ -366,7 +370,7 @@ def test_closing_makes_the_moves_that_could_not_be_made(make: Place) -> None:
         async with make(patience=0.3) as journal, make.database() as database:
             outer = CompensationScope("outer", journal=journal)
             await outer.register(undo, "1")
-            inner = outer.detached("inner")
+            inner = detached(outer, "inner")
             await inner.register(undo, "2")
             await outer.register(undo, "3")
             await database.execute(f"BEGIN; LOCK TABLE {make.schema}.action IN EXCLUSIVE MODE")
@@ -633,7 +637,7 @@ def test_a_retry_while_the_owner_is_away_does_not_wait_for_it(
                     return journal._writer.delivery.connection.is_open
 
                 await place.until(away)
-                assert await other.retry(scope.saga) == 1
+                assert await other.retry(saga_of(scope)) == 1
                 way.closed = False
                 await place.until(back)
                 assert len(await recover(other, registry)) == 1
@@ -649,7 +653,7 @@ def test_a_refusal_in_another_loop_changes_nothing(place: Place) -> None:
 
     async def first() -> None:
         await outer.register(undo, "1")
-        inner.append(outer.detached("inner"))
+        inner.append(detached(outer, "inner"))
         await inner[0].register(undo, "2")
 
     async def other() -> None:

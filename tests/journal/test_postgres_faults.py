@@ -12,6 +12,9 @@ import pytest
 
 _ = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
+
+from scoping import detached, saga_of  # noqa: E402
+
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, Intent  # noqa: E402
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost  # noqa: E402
 from returns_pipeline.journal import PostgresJournal, recover  # noqa: E402
@@ -361,7 +364,7 @@ def test_an_action_whose_record_was_cancelled_is_not_on_record(make: Place, wher
         async with make() as journal:
             scope = CompensationScope("a", journal=journal)
             await scope.register(undo, "x")
-            intent = Intent("y", scope.saga, "a", "9", "a", scope.key, undo, ("y",), {})
+            intent = Intent("y", saga_of(scope), "a", "9", "a", scope.key, undo, ("y",), {})
             task = asyncio.create_task(journal.record(intent))
             settle, apply = journal._writer._settle, journal._writer.delivery.connection.apply
 
@@ -629,7 +632,7 @@ def test_a_move_that_could_not_be_made_is_made_with_the_next_request(make: Place
         async with make(patience=0.5) as journal, make.database() as database:
             outer = CompensationScope("outer", journal=journal)
             await outer.register(undo, "1")
-            inner = outer.detached("inner")
+            inner = detached(outer, "inner")
             await inner.register(undo, "2")
             await database.execute(f"BEGIN; LOCK TABLE {make.schema}.action IN EXCLUSIVE MODE")
             outer.absorb(inner)

@@ -10,10 +10,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from scoping import commit_or_roll_back
 from undoing import in_child, leave_open, listed, note, poison, registry, undone
 
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
-from returns_pipeline.compensation import _rollback as rollback
+from returns_pipeline.compensation import _undo as undo_module
 from returns_pipeline.errors import (
     InvalidArgument,
     JournalUnavailable,
@@ -381,9 +382,9 @@ def test_a_saga_may_be_used_again_when_all_in_it_was_committed_or_undone(path: P
             scope = CompensationScope("a", journal=journal)
             for _ in range(2):
                 await scope.register(note, "x")
-                await scope.settle(keep=True)
+                await commit_or_roll_back(scope, keep=True)
                 await scope.register(note, "y")
-                await scope.settle(keep=False)
+                await commit_or_roll_back(scope, keep=False)
                 await recover(journal, registry)  # which tidies
                 assert await listed(path) == {}
             assert undone == ["y", "y"]
@@ -462,7 +463,7 @@ def test_what_is_undone_is_marked_whatever_comes_meanwhile(
         await main()
 
     other: list[sqlite3.Connection] = []
-    monkeypatch.setattr(rollback, "_GRACE", 0.02)
+    monkeypatch.setattr(undo_module, "_GRACE", 0.02)
     if way == "recover":
         assert in_child(dies) == 0
     asyncio.run(named())

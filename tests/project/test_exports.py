@@ -46,14 +46,6 @@ OF_THE_ENGINE = {
     "check_window",
     "flushing_chunks",
     "plain_iterator",
-    "CompensationScope.detached",
-    "CompensationScope.renew_key",
-    "CompensationScope.roll_back_after",
-    "CompensationScope.settle",
-    "StepContext.attempt",
-    "StepContext.conclude",
-    "StepContext.give_up",
-    "StepContext.in_own_step",
 }
 
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -22,8 +22,8 @@ from returns_pipeline import (
     pipe,
     results,
 )
-from returns_pipeline.compensation import CompensationEntry
-from returns_pipeline.context import Observer, StepEvent, StepKind
+from returns_pipeline.compensation import CompensationEntry, ScopeState
+from returns_pipeline.telemetry import Observer, StepEvent, StepKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -97,6 +97,8 @@ async def scopes(scope: CompensationScope) -> None:
     assert_type(scope.name, str)
     assert_type(scope.path, str)
     assert_type(scope.closed, bool)
+    assert_type(scope.state, ScopeState)
+    assert_type(scope.state is ScopeState.LOST, bool)
     assert_type(len(scope), int)
     async with CompensationScope("outer", order="parallel", timeout=5.0) as entered:
         assert_type(entered, CompensationScope)
@@ -113,6 +115,7 @@ async def scopes(scope: CompensationScope) -> None:
     scope.compensate(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     CompensationScope("outer", "parallel")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     CompensationScope("outer", order="random")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scope.state = ScopeState.OPEN  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     with scope:  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues, reportAttributeAccessIssue]
         pass
 
@@ -165,6 +168,7 @@ async def contexts(
     assert_type((ctx.name, ctx.path, ctx.key), tuple[str, str, str])
     assert_type(ctx.scope, CompensationScope)
     assert_type(ctx.report, CompensationReport)
+    assert_type(ctx.outcome, ScopeState)
     await ctx.commit()
     observer.on_event(event)
     async with StepContext("job", observer=Log()) as entered:

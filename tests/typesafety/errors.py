@@ -23,7 +23,7 @@ def facts(
     """Facts are attributes."""
     assert_type((timeout.step, timeout.limit), tuple[str, float])
     assert_type((failed.scope, failed.actions), tuple[str, tuple[str, ...]])
-    assert_type((closed.scope, closed.how), tuple[str, str])
+    assert_type((closed.scope, closed.state), tuple[str, str])
     assert_type(busy.context, str)
     extra: ImportError = MissingExtra("cron", "cronsim")
     del extra

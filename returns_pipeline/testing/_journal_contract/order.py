@@ -29,7 +29,10 @@ class _Tape:
         default_factory=list[Callable[["DurableJournal"], Awaitable[None]]]
     )
 
+    saga: str = ""  # that of the last action
+
     async def record(self, intent: Intent, /) -> None:
+        self.saga = intent.saga
         self.calls.append(lambda journal: journal.record(intent))
 
     async def forget(self, ids: Sequence[str], /) -> None:
@@ -95,8 +98,8 @@ async def _absorbed(harness: Harness) -> None:
     journal = harness.process()
     for call in tape.calls:
         await call(journal)
-    harness.sagas.add(outer.saga)
-    expect("listed", await harness.names(outer.saga), wanted)
+    harness.sagas.add(tape.saga)
+    expect("listed", await harness.names(tape.saga), wanted)
     await journal.close()
     reports = await harness.recover()
     expect("undone", harness.undone, wanted)

@@ -1,29 +1,14 @@
-"""`StepContext`: what a step registers its undo actions with, and what settles them.
-
->>> from returns.future import future_safe
->>> from returns_pipeline.testing import run
->>> async def drop_table(name: str) -> None:
-...     print("dropped", name)
->>> @future_safe(exceptions=(OSError,))
-... async def load(ctx: StepContext) -> int:
-...     await ctx.register(drop_table, "staging")  # then create it
-...     raise OSError("no space")
->>> async def main() -> None:
-...     async with StepContext("import") as ctx:
-...         print(await ctx.run(load(ctx)))
->>> run(main())
-dropped staging
-<IOResult: <Failure: no space>>
-"""
+"""`StepContext`: the place of a step, and where it is decided what becomes of its actions."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import logging
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from returns.future import FutureResult
 from returns.result import Result, Success
@@ -31,16 +16,17 @@ from typing_extensions import ParamSpec
 
 from returns_pipeline._engine.future_results import discard, to_result
 from returns_pipeline._engine.names import name_of
-from returns_pipeline.compensation import CompensationReport, CompensationScope
+from returns_pipeline.compensation import (
+    CompensationReport,
+    CompensationScope,
+    Journal,
+    ScopeState,
+    _internals,
+)
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
+from returns_pipeline.telemetry import Observer, StepEvent, StepKind
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from types import TracebackType
-
-    from returns_pipeline.compensation.protocol import Journal
-
-__all__ = ["Observer", "StepContext", "StepEvent", "StepKind"]
+__all__ = ["StepContext"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,42 +38,19 @@ _log = logging.getLogger("returns_pipeline")
 
 _NOTHING: Final = CompensationReport()
 
-StepKind: TypeAlias = Literal[
-    "started", "succeeded", "failed", "raised", "cancelled", "rolled back"
-]
+
+_busy: Final[set[CompensationScope]] = set()  # a context runs a step whose actions go there
 
 
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """Something that happened to a step, for an `Observer`.
+class _Inside:
+    """What a context knows of the steps inside it. Most contexts have none, and no such object."""
 
-    Attributes:
-        kind: What happened. A step is started once, and ends in one of "succeeded", "failed" (it
-            gave a `Failure`), "raised" or "cancelled"; "rolled back" comes before its end, if
-            there was something to undo.
-        path: The step's path.
-        key: Its idempotency key: the same in all its events.
-        at: When, in seconds on the running loop's clock.
-        error: The failure's error or the exception; ``None`` for the other kinds.
-        report: What the rollback did, for "rolled back".
-    """
+    __slots__ = ("child_failures", "opened", "running")
 
-    kind: StepKind
-    path: str
-    key: str
-    at: float
-    error: object = None
-    report: CompensationReport | None = None
-
-
-class Observer(Protocol):
-    """Is told what happens to steps."""
-
-    def on_event(self, event: StepEvent, /) -> None:
-        """Take note.
-
-        It is called in the step's task and must not block. What it raises is logged.
-        """
+    def __init__(self) -> None:
+        self.opened = 0  # steps, so far: they are numbered
+        self.running: dict[StepContext, None] = {}  # the oldest first
+        self.child_failures: list[CompensationReport] = []  # of steps that could not be undone
 
 
 class StepContext:
@@ -100,21 +63,24 @@ class StepContext:
     Args:
         name: For paths, reports and observers.
         scope: Where actions are registered; by default a scope of its own. One that is given is
-            settled by `run` and by an exception, and is otherwise left to who gave it: a normal
+            settled by `run` and by an exception, and is otherwise left to the caller: a normal
             exit neither commits nor closes it.
         journal: For a scope of its own: keeps the undo actions where a crash cannot reach them.
-        observer: Is told of the steps that run here and in children.
+        observer: Learns of the steps that run here and in children.
         deadline: When steps should be over, on the running loop's clock; for steps to look at.
+
+    Raises:
+        InvalidArgument: At the call, if both a scope and a journal are given, or ``deadline`` is
+            not a time.
     """
 
     __slots__ = (
         "__weakref__",
-        "_children",
+        "_inside",
         "_key_is_spent",
-        "_mishaps",
         "_observer",
+        "_outcome",
         "_owns_scope",
-        "_running",
         "deadline",
         "name",
         "parent",
@@ -152,10 +118,9 @@ class StepContext:
         self.deadline: float = deadline
         self._observer = observer
         self._owns_scope = True
-        self._key_is_spent = False  # by a run that is over
-        self._children = itertools.count()
-        self._mishaps: list[CompensationReport] = []  # of steps that could not be undone
-        self._running: dict[StepContext, None] | None = None  # steps inside, the oldest first
+        self._key_is_spent = False  # by a run that has ended
+        self._outcome = ScopeState.OPEN  # of the last run, while the scope stays open
+        self._inside: _Inside | None = None
 
     @property
     def path(self) -> str:
@@ -177,12 +142,24 @@ class StepContext:
         return self.scope.key
 
     @property
+    def outcome(self) -> ScopeState:
+        """What has become of the actions of the last step: "committed", "rolled back", ...
+
+        It tells the two kinds of a cancellation apart. One that came while the commit was on its
+        way to a journal is raised when the journal has answered; the outcome is "committed" if the
+        effect stands all the same, and "rolled back" if it was undone. Before anything is settled
+        it is "open".
+        """
+        state = self.scope.state
+        return self._outcome if state is ScopeState.OPEN else state
+
+    @property
     def report(self) -> CompensationReport:
         """What the last rollback did, with what failed in the rollbacks of steps inside."""
         report = self.scope.report
-        if not self._mishaps:
+        inside = self._inside.child_failures if self._inside is not None else ()
+        if not inside:
             return report
-        inside = self._mishaps
         return CompensationReport(
             done=report.done,
             failures=tuple(e for r in inside for e in r.failures) + report.failures,
@@ -191,7 +168,7 @@ class StepContext:
         )
 
     def now(self) -> float:
-        """Give the time in seconds, on the running loop's clock."""
+        """Return the time in seconds, on the running loop's clock."""
         return asyncio.get_running_loop().time()
 
     def register(
@@ -202,10 +179,10 @@ class StepContext:
         return self.scope.register(undo, *args, **kwargs)
 
     def _renew_key(self) -> None:
-        """Begin the next step, if the last is over: what is registered between two is its part."""
+        """Begin the next step if the last has ended: what is registered in between is its part."""
         if self._key_is_spent:
             self._key_is_spent = False
-            self.scope.renew_key()
+            _internals.renew_key(self.scope)
 
     def child(self, name: str, *, deadline: float = math.inf) -> StepContext:
         """Open a context inside this one, for a part that may succeed or fail on its own.
@@ -219,9 +196,9 @@ class StepContext:
         Raises:
             ScopeClosed: This context is settled.
         """
-        return self._inside(name, self.scope.child(name), deadline)
+        return self._open(name, self.scope.child(name), deadline)
 
-    def _inside(self, name: str, scope: CompensationScope, deadline: float) -> StepContext:
+    def _open(self, name: str, scope: CompensationScope, deadline: float) -> StepContext:
         made = StepContext.__new__(StepContext)
         made._begin(name, self, scope, self._observer, min(deadline, self.deadline))
         return made
@@ -230,10 +207,12 @@ class StepContext:
         """Run a step and settle what was registered since the last one.
 
         1. On a `Success`, it is committed.
-        2. On a `Failure`, all of it is undone; then the same failure is given.
-        3. On an exception or a cancellation, all of it is undone; then the same exception goes on.
+        2. On a `Failure`, all of it is undone; then the same failure is returned.
+        3. On an exception or a cancellation, all of it is undone; then the same exception
+           propagates. A cancellation that comes while a journal commits is the exception:
+           `outcome` tells whether the effect stands.
 
-        It may be used again. Children that are open are settled with it. When it gives a result,
+        It may be used again. Children that are open are settled with it. When it returns a result,
         the commits inside are durable, also those of a journal with lazy commits.
 
         Cancel safety: a cancellation that comes during the rollback is raised when all is undone.
@@ -247,25 +226,52 @@ class StepContext:
 
     async def _run(self, step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
         scope = self.scope
-        if scope.busy or scope.closed:
+        if scope in _busy or scope.closed:
             discard(step)
-            if scope.busy:
+            if scope in _busy:
                 raise ScopeBusy(self.path)
-            raise ScopeClosed(self.path, scope.how)
-        scope.busy = True
+            raise ScopeClosed(self.path, scope.state)
+        _busy.add(scope)
         self._renew_key()
-        self._mishaps.clear()
+        if self._inside is not None:
+            self._inside.child_failures.clear()
         scope.report = _NOTHING
+        self._outcome = ScopeState.OPEN
         try:
             result = await self._settle(lambda: step, self._keep, close=False)
-            if scope.journal is not None and not isinstance(result, Success):
+            if not isinstance(result, Success):
                 await scope.flush()  # steps inside it may have succeeded
         finally:
-            scope.busy = False
+            _busy.discard(scope)
             self._key_is_spent = True
         return result
 
-    def in_own_step(
+    async def _keep(self) -> None:
+        """Commit after a success."""
+        try:
+            await self.commit()
+        except ScopeClosed:
+            # The step may have committed it itself. If it was rolled back, by the step or together
+            # with a scope around it, what was done has been undone: a success would be untrue.
+            if self.scope.state is not ScopeState.COMMITTED:
+                raise
+        await self.scope.flush()
+
+    async def commit(self) -> None:
+        """Commit what is registered so far: it will not be undone, whatever becomes of the step.
+
+        Cancel safety: as `CompensationScope.commit`.
+
+        Raises:
+            ScopeClosed: This context is settled.
+            JournalError: The journal refuses: nothing has changed.
+        """
+        cancelled = await _internals.commit(self.scope, keep_open=True)
+        self._outcome = ScopeState.COMMITTED
+        if cancelled is not None:
+            raise cancelled
+
+    def _with_child(
         self,
         func: Callable[[T, StepContext], FutureResult[U, E] | Awaitable[Result[U, E]]],
         /,
@@ -276,29 +282,31 @@ class StepContext:
         """Make of a step a function that runs it in a context of its own, inside this one.
 
         What the step registers is settled when it ends: a success commits it, or, to ``hold`` it,
-        hands it to this context, as one and in the place where the step was started. Anything
-        else undoes it before it is given or raised.
+        hands it to this context, as one and in the position where the step was started. Anything
+        else undoes it before it is returned or raised.
         """
         called = name or name_of(func)
 
         async def run(value: T) -> Result[U, E]:
-            step = self.attempt(called)
-            return await step.conclude(lambda: func(value, step), hold=hold, as_one=True)
+            step = self._open_attempt(called)
+            return await step._run_and_settle(lambda: func(value, step), hold=hold, as_one=True)
 
         return run
 
-    def attempt(self, name: str, *, deadline: float = math.inf) -> StepContext:
-        """Open a context for one run of a step, to be settled by `conclude`.
+    def _open_attempt(self, name: str, *, deadline: float = math.inf) -> StepContext:
+        """Open a context for one run of a step, to be settled by `_run_and_settle`.
 
-        It is not one of the open children: it is not to be rolled back under a running step.
+        It is not one of the open children: nothing rolls it back while its step runs.
 
         Raises:
             ScopeClosed: This context is settled.
         """
-        own = f"{name}[{next(self._children)}]"
-        return self._inside(own, self.scope.detached(own), deadline)
+        inside = self._inside = self._inside or _Inside()
+        own = f"{name}[{inside.opened}]"
+        inside.opened += 1
+        return self._open(own, _internals.detached(self.scope, own), deadline)
 
-    async def conclude(
+    async def _run_and_settle(
         self,
         call: Callable[[], FutureResult[T, E] | Awaitable[Result[T, E]]],
         *,
@@ -306,60 +314,51 @@ class StepContext:
         as_one: bool = False,
         wanted: Callable[[], bool] | None = None,
     ) -> Result[T, E]:
-        """Run a step in this context, made by `attempt`, and settle it for good.
+        """Run a step in this context, made by `_open_attempt`, and settle it for good.
 
         Args:
             call: Begins the step.
             hold: Whether a success hands its actions to the context around this one, or commits.
-            as_one: Whether they then stay together, in the place where the step was started, or
-                each has its place in the order of registration.
-            wanted: Says whether a success is still of use; else it is undone, and counts as
+            as_one: Whether they then stay together, in the position where the step was started,
+                or each has its position in the order of registration.
+            wanted: Returns whether a success is still of use; else it is undone, and counts as
                 cancelled.
         """
 
         async def accept() -> None:
             if wanted is not None and not wanted():
                 raise asyncio.CancelledError("no longer wanted")
-            if self.scope.closed:
+            scope, outer = self.scope, self.parent.scope if self.parent is not None else None
+            if scope.state is ScopeState.COMMITTING:  # the step has left a commit under way
+                with contextlib.suppress(ScopeClosed):
+                    await _internals.until_open(scope)
+            if scope.closed:
                 return  # by the step itself
-            if hold and self.parent is not None:
-                self.parent.scope.absorb(self.scope, as_one=as_one)
-            else:
-                await self.scope.commit()
+            if not hold or outer is None:
+                await scope.commit()
+                return
+            if outer.state is ScopeState.COMMITTING:
+                await _internals.until_open(outer)
+            outer.absorb(scope, as_one=as_one)
 
         beside: dict[StepContext, None] = {}
-        if self.parent is not None:
-            beside = self.parent._running or beside
-            self.parent._running = beside
+        if self.parent is not None and self.parent._inside is not None:
+            beside = self.parent._inside.running
         beside[self] = None
         try:
             return await self._settle(call, accept, close=True)
         finally:
             del beside[self]
 
-    async def give_up(self) -> None:
+    async def _abandon(self) -> None:
         """Undo a step in this context that does not stop, the steps inside it first.
 
-        It is left behind: neither can register anything any more, and what they come to is lost.
+        From then on neither can register anything, and their results are lost.
         """
-        for inner in reversed([*(self._running or ())]):
-            await inner.give_up()
+        inner = self._inside.running if self._inside is not None else ()
+        for step in reversed([*inner]):
+            await step._abandon()
         _ = await self.scope.compensate()
-
-    async def _keep(self) -> None:
-        # The step may have committed it itself. If it was rolled back, by the step or together with
-        # a scope around it, what was done has been undone: a success would be untrue.
-        if self.scope.how != "committed":
-            await self.commit()
-        await self.scope.flush()
-
-    async def commit(self) -> None:
-        """Commit what is registered so far: it will not be undone, whatever becomes of the step.
-
-        Raises:
-            ScopeClosed: This context is settled.
-        """
-        _ = await self.scope.settle(keep=True)
 
     async def _settle(
         self,
@@ -370,19 +369,18 @@ class StepContext:
     ) -> Result[T, E]:
         """Run a step; accept its success, undo what is registered on anything else.
 
-        The one place where it is decided what becomes of a step's actions.
+        The one place that decides what becomes of a step's actions.
         """
         self._tell("started")
-        scope = self.scope
         try:
             result = await to_result(call())
             if isinstance(result, Success):
                 await accept()
         except BaseException as error:
             try:
-                await scope.roll_back_after(error, close=close)
+                await _internals.roll_back_after(self.scope, error, close=close)
             finally:
-                self._tell_rollback()
+                self._rolled_back()
                 cancelled = isinstance(error, asyncio.CancelledError)
                 self._tell("cancelled" if cancelled else "raised", error)
             raise
@@ -390,22 +388,27 @@ class StepContext:
             self._tell("succeeded")
             return result
         try:
-            # A step may have settled it itself; then this waits for a rollback, if it is one.
-            close = close or scope.closed
-            _ = await (scope.compensate() if close else scope.settle(keep=False))
+            _, late = await _internals.roll_back(self.scope, close=close)
+            if late is not None:
+                raise late
         finally:
-            self._tell_rollback()
+            self._rolled_back()
             self._tell("failed", result.failure())
         return result
 
-    def _tell_rollback(self) -> None:
+    def _rolled_back(self) -> None:
+        """Take note of a rollback, if there was something to undo."""
         report = self.scope.report
         if report == _NOTHING:
+            if self._outcome is ScopeState.OPEN:  # a commit that came before it still stands
+                self._outcome = ScopeState.ROLLED_BACK
             return
+        self._outcome = ScopeState.ROLLED_BACK
         if report.failures or report.not_run:
             outer = self.parent
             while outer is not None:
-                outer._mishaps.append(report)
+                outer._inside = outer._inside or _Inside()
+                outer._inside.child_failures.append(report)
                 outer = outer.parent
         self._tell("rolled back", report=report)
 
@@ -434,7 +437,7 @@ class StepContext:
         if self._owns_scope:
             await self.scope.__aexit__(kind, error, trace)
         elif error is not None:
-            await self.scope.roll_back_after(error, close=False)
+            await _internals.roll_back_after(self.scope, error, close=False)
 
     def __repr__(self) -> str:
         return f"<StepContext {self.path!r}: {self.scope!r}>"

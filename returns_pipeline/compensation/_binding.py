@@ -1,0 +1,183 @@
+"""How a tree of scopes is bound to a journal, or to none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine, Iterable
+from typing import Any, NamedTuple
+
+from returns_pipeline._engine.cancellation import shielded
+from returns_pipeline.compensation._records import Holder, Record, Registered, single
+from returns_pipeline.compensation._registry import Compensation
+from returns_pipeline.compensation._undo import OnFailure, Order
+from returns_pipeline.compensation.protocol import ActionRecord, Intent, Journal
+from returns_pipeline.errors import UnregisteredCompensation
+
+__all__ = ["JournalBinding", "NoJournal", "Settings", "position"]
+
+
+class NoJournal:
+    """The binding of scopes that live in memory alone.
+
+    A request returns ``None``: there is nothing to wait for.
+    """
+
+    __slots__ = ()
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal, if there is one."""
+        return None
+
+    def forget(
+        self, _: Iterable[Record], /
+    ) -> Coroutine[Any, Any, asyncio.CancelledError | None] | None:
+        """Commit actions."""
+        return None
+
+    def flush(self) -> Coroutine[Any, Any, asyncio.CancelledError | None] | None:
+        """Wait until all commits are durable."""
+        return None
+
+    def take_over(self, records: list[Record], before: NoJournal, /, *, prefix: str) -> None:
+        """Have the actions of another binding from now on, or one's own in other positions."""
+
+    def action_record(self, _: Registered, /) -> ActionRecord | None:
+        """Return the durable record of an action, for its undo."""
+        return None
+
+    def ended(self, count: int, /) -> None:
+        """So many actions are open no longer."""
+
+
+class JournalBinding(NoJournal):
+    """The binding of a tree of scopes to a journal. All scopes of the tree share it.
+
+    What a tree has open at one time is one *saga* of the journal: after a crash it is undone
+    together, the last registered action first. That includes the actions of steps in flight,
+    which no scope around them has yet. When nothing is open any more, the next action begins a
+    new saga: it needs no order with what was undone before it, and another process that has
+    taken over the old one does not concern it. Until then nothing can be added to a saga that was
+    taken over, so a process that was taken for dead begins no further effect in it.
+
+    Args:
+        journal: Where actions are kept.
+        name: The path of the outermost scope, by which people know the saga.
+    """
+
+    __slots__ = ("_journal", "_name", "_open", "_saga")
+
+    def __init__(self, journal: Journal, name: str) -> None:
+        self._journal = journal
+        self._name = name
+        self._saga = ""
+        self._open = 0  # actions on record, or on their way there
+
+    @property
+    def journal(self) -> Journal:
+        """The journal."""
+        return self._journal
+
+    @property
+    def saga(self) -> str:
+        """The id of the saga that the next action belongs to."""
+        if not self._saga:
+            self._saga = os.urandom(16).hex()
+        return self._saga
+
+    async def record(self, record: Registered, scope: Holder, /) -> asyncio.CancelledError | None:
+        """Put an action on record. It is there when this returns, whatever was cancelled.
+
+        Returns:
+            The cancellation that came meanwhile; the caller raises it.
+
+        Raises:
+            UnregisteredCompensation: No other process could find its undo.
+            JournalError: It is not on record.
+        """
+        undo, args, kwargs = record.whole_call()
+        record.id = _action_id()
+        if not isinstance(undo, Compensation):
+            reason = f"{record.action(scope).name} is not a compensation of a registry"
+            raise UnregisteredCompensation(str(self._journal), reason)
+        known: Compensation[...] = undo
+        order = position(record.order)
+        intent = Intent(
+            record.id, self.saga, self._name, order, scope.path, scope.key, known, args, kwargs
+        )
+        self._open += 1
+        try:
+            _, cancelled = await shielded(self._journal.record(intent))
+        except BaseException:
+            self.ended(1)
+            raise
+        return cancelled
+
+    async def forget(self, records: Iterable[Record], /) -> asyncio.CancelledError | None:
+        """Commit actions; return the cancellation that came meanwhile.
+
+        Raises:
+            JournalError: They are on record as before.
+        """
+        ids = [record.id for record in single(records)]
+        _, cancelled = await shielded(self._journal.forget(ids))
+        self.ended(len(ids))
+        return cancelled
+
+    async def flush(self) -> asyncio.CancelledError | None:
+        """Wait until all commits are durable; return the cancellation that came meanwhile.
+
+        Raises:
+            JournalError: They are not.
+        """
+        _, cancelled = await shielded(self._journal.flush())
+        return cancelled
+
+    def take_over(self, records: list[Record], before: NoJournal, /, *, prefix: str) -> None:
+        """Have the actions of another binding from now on, or one's own in other positions.
+
+        Raises:
+            JournalError: The journal refuses; nothing has changed.
+        """
+        if not records or (before is self and not prefix):
+            return
+        ids = [record.id for record in single(records)]
+        self._journal.move(ids, saga=self.saga, name=self._name, prefix=prefix)
+        before.ended(len(ids))
+        self._open += len(ids)
+
+    def action_record(self, record: Registered, /) -> ActionRecord:
+        """Return the durable record of an action, for its undo."""
+        return self._journal.mark(record.id)
+
+    def ended(self, count: int, /) -> None:
+        """So many actions are open no longer."""
+        self._open -= count
+        if not self._open:
+            self._saga = ""
+
+
+class Settings(NamedTuple):
+    """What a scope shares with those inside it."""
+
+    order: Order
+    timeout: float
+    on_failure: OnFailure
+    binding: NoJournal
+
+
+def position(order: int) -> str:
+    """Return a number as text that sorts as the numbers do."""
+    return f"{order:016d}"
+
+
+def _action_id() -> str:
+    """Return an id that no other action has.
+
+    It begins with the time, as a UUID of version 7 does (RFC 9562): what is recorded together
+    stands together in an index, and a transaction writes a few pages of it, not one for each. The
+    ids of sagas do not: people tell them apart by how they begin.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

@@ -1,0 +1,28 @@
+"""What other rooms ask of this one, and users do not. No other file here is theirs to import."""
+# pyright: reportPrivateUsage=false
+# One place reaches into the class, and names all that is reached for.
+
+from __future__ import annotations
+
+from typing import Final
+
+from returns_pipeline.compensation._scope import CompensationScope
+from returns_pipeline.compensation._undo import Action, undo_once
+
+__all__ = [
+    "Action",
+    "commit",
+    "detached",
+    "renew_key",
+    "roll_back",
+    "roll_back_after",
+    "undo_once",
+    "until_open",
+]
+
+commit: Final = CompensationScope._commit
+detached: Final = CompensationScope._detached
+renew_key: Final = CompensationScope._renew_key
+roll_back: Final = CompensationScope._roll_back
+roll_back_after: Final = CompensationScope._roll_back_after
+until_open: Final = CompensationScope._until_open

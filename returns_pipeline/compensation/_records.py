@@ -1,0 +1,128 @@
+"""What a scope has on record: single actions, and blocks of them that keep together."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final, Protocol, TypeAlias, cast
+
+from returns_pipeline.compensation._registry import ONCE, Compensation
+from returns_pipeline.compensation._undo import Action
+from returns_pipeline.compensation.protocol import ActionRecord
+
+__all__ = [
+    "NOTHING",
+    "Block",
+    "Held",
+    "Holder",
+    "Record",
+    "Registered",
+    "newest_first",
+    "next_order",
+    "single",
+]
+
+# Registrations and openings of all scopes, numbered as they come.
+next_order: Final = itertools.count().__next__
+
+
+class Holder(Protocol):
+    """A scope, as far as its records are concerned."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def timeout(self) -> float: ...
+
+
+class Registered:
+    """An undo action on record."""
+
+    __slots__ = ("args", "id", "kwargs", "order", "owner", "undo")
+
+    id: str  # its name in the journal; unset if there is none
+
+    def __init__(
+        self,
+        order: int,
+        undo: Callable[..., Awaitable[object]],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> None:
+        self.order = order
+        self.undo = undo
+        self.args = args
+        self.kwargs = kwargs
+        # The scope it was registered in, once another scope has it. Until then None: a reference to
+        # the scope that has this record would be a cycle, and a dropped scope would warn late.
+        self.owner: Holder | None = None
+
+    def action(self, holder: Holder, record: ActionRecord | None = None) -> Action:
+        """Return it as an action to be run."""
+        owner = self.owner or holder
+        name, retry, timeout = "", ONCE, owner.timeout
+        known, _, _ = self.whole_call()
+        if isinstance(known, Compensation):
+            name, retry = known.name, known.retry
+            if known.timeout is not None:
+                timeout = known.timeout
+        else:
+            named: object = getattr(known, "__qualname__", None)
+            name = named if isinstance(named, str) else type(known).__qualname__
+        return Action(name, owner, self.undo, self.args, self.kwargs, retry, timeout, record)
+
+    def whole_call(self) -> tuple[object, tuple[object, ...], dict[str, object]]:
+        """Return the function inside all partials, and all arguments it is called with."""
+        undo: object = self.undo
+        args, kwargs = self.args, self.kwargs
+        while isinstance(undo, functools.partial):
+            part = cast("functools.partial[object]", undo)
+            undo, args, kwargs = part.func, (*part.args, *args), {**part.keywords, **kwargs}
+        return undo, args, kwargs
+
+
+class Block:
+    """The records of a scope that was absorbed as one: they keep together, in its position."""
+
+    __slots__ = ("order", "owner", "records")
+
+    def __init__(self, order: int, records: list[Record]) -> None:
+        self.order = order
+        self.records = records
+        self.owner: Holder | None = None  # set and not read: each record inside has its own
+
+
+Record: TypeAlias = Registered | Block
+Held: TypeAlias = tuple[Record, Holder]  # and the scope that has it
+NOTHING: Final[list[Record]] = []  # shared by all closed scopes, and never added to
+
+
+def newest_first(held: Iterable[Held]) -> Iterator[tuple[Registered, Holder]]:
+    """Iterate over single actions in the order in which they are undone."""
+    todo = sorted(held, key=_by_order)
+    while todo:  # a loop, so that blocks may be nested to any depth
+        record, holder = todo.pop()
+        if isinstance(record, Block):
+            todo.extend(sorted(((inner, holder) for inner in record.records), key=_by_order))
+        else:
+            yield record, holder
+
+
+def single(records: Iterable[Record]) -> list[Registered]:
+    """Return all single actions, in no particular order."""
+    found: list[Registered] = []
+    todo = list(records)
+    while todo:
+        record = todo.pop()
+        if isinstance(record, Block):
+            todo.extend(record.records)
+        else:
+            found.append(record)
+    return found
+
+
+def _by_order(held: Held) -> int:
+    return held[0].order

@@ -1,0 +1,237 @@
+"""One undo action being run: its attempts, its time limit, its record."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, cast
+
+from returns.result import Failure, Result, Success
+
+from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
+from returns_pipeline._engine.future_results import unpacked
+from returns_pipeline._engine.retry_loop import run_with_retry
+from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
+from returns_pipeline.compensation.protocol import ActionRecord
+from returns_pipeline.errors import LeaseLost, StepTimeout
+from returns_pipeline.retry import RetryPolicy
+
+__all__ = ["Action", "OnFailure", "Order", "Undo", "current_key", "undo_once"]
+
+Order: TypeAlias = Literal["reverse", "parallel"]
+OnFailure: TypeAlias = Literal["continue", "stop"]
+
+# Seconds that an undo which was cut off has for its clean-up, before it is abandoned.
+_GRACE = 5.0
+
+_log = logging.getLogger("returns_pipeline")
+_key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
+
+
+def current_key() -> str:
+    """Return the idempotency key of the step that is being undone.
+
+    It is the ``key`` that the step's own `StepContext` had, so that an undo can name the same
+    request to the same service. For use inside an undo.
+
+    Raises:
+        LookupError: No undo is running here.
+    """
+    return _key.get()
+
+
+class _NoError:
+    """Stands for the error of a ``Failure(None)``, which is a failure all the same."""
+
+    def __repr__(self) -> str:
+        return "Failure(None)"
+
+
+_NO_ERROR = _NoError()
+
+
+class _Owner(Protocol):
+    """The scope an action was registered in."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def timeout(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An undo action, ready to be run.
+
+    Attributes:
+        name: What it is called in reports.
+        owner: The scope it was registered in.
+        undo: What is called.
+        args: With these.
+        kwargs: And with these.
+        retry: How often it is tried.
+        timeout: Seconds it may take, all attempts and the waits between them included.
+        mark: Its durable record, if there is one.
+    """
+
+    name: str
+    owner: _Owner
+    undo: Callable[..., Awaitable[object]]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    retry: RetryPolicy
+    timeout: float
+    mark: ActionRecord | None = None
+
+    def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
+        """Say what became of it."""
+        return CompensationEntry(
+            self.name, self.args, self.kwargs, attempts, error, self.owner.path
+        )
+
+
+class Undo:
+    """One action being run: its attempts, in a task of their own, and its time limit.
+
+    A timer keeps the limit, not a task that waits: nothing here can be cancelled but the undo.
+    """
+
+    __slots__ = (
+        "_action",
+        "_attempts",
+        "_before",
+        "_context",
+        "_error",
+        "_finished",
+        "_late",
+        "_succeeded",
+        "_task",
+        "_timer",
+        "_unmarked",
+    )
+
+    _task: asyncio.Task[None]
+
+    def __init__(self, action: Action) -> None:
+        self._action = action
+        self._attempts = 0
+        self._succeeded = False
+        self._unmarked = False
+        self._late = False  # its time is over: an attempt that fails now is the last
+        self._error: object = None
+        self._before: object = None  # the error before its time was over
+        self._context = copy_context()
+        _ = self._context.run(_key.set, action.owner.key)
+        loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[CompensationEntry] = loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        if action.timeout < math.inf:
+            self._timer = loop.call_later(action.timeout, self._cut_off)
+        self._start()
+
+    async def entry(self) -> CompensationEntry:
+        """Say what became of the action, when it is over or given up."""
+        _ = await wait_uncancelled(self._finished)  # a cancelled replay goes on all the same
+        return self._finished.result()
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(
+            self._run(), name=f"undo {self._action.name}", context=self._context
+        )
+        self._task.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        """Make attempts until one succeeds or the policy allows no other."""
+        try:
+            _ = await run_with_retry(self._attempt, self._action.retry, final=self._is_final)
+        except Exception as error:  # noqa: BLE001  # what the policy calls has failed
+            self._error = error
+
+    def _is_final(self, error: object) -> bool:
+        # After `_unmarked` the effect is undone, and after `LeaseLost` it is another process's.
+        return self._late or self._unmarked or isinstance(error, LeaseLost)
+
+    async def _attempt(self, _due: float) -> Result[None, object]:
+        action = self._action
+        self._attempts += 1
+        try:
+            if action.mark is not None:
+                await action.mark.begin()
+            given: object = action.undo(*action.args, **action.kwargs)
+            while inspect.isawaitable(given):  # a coroutine may return a FutureResult in turn
+                given = unpacked(await given)
+            if action.mark is not None and not isinstance(given, Failure):
+                self._unmarked = True  # it is undone: whatever comes, it is not undone again here
+                _ = await shielded(action.mark.done())  # it has kept its time: see `_cut_off`
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+            self._error = error
+            raise  # to the loop, which ends on it; the other actions are run all the same
+        except BaseException as error:  # noqa: BLE001
+            # An undo that was cancelled, by us or by what it awaited, has failed like any other.
+            self._error = error
+            return Failure(error)
+        if isinstance(given, Failure):
+            reason = cast("Failure[object]", given).failure()
+            self._error = _NO_ERROR if reason is None else reason
+            return Failure(reason)
+        self._succeeded = True
+        return Success(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and not self._attempts:
+            self._start()  # before its first step, as with a replay
+            return
+        if not task.cancelled():
+            _ = task.exception()  # kept already; this marks it as seen
+        if self._finished.done():
+            return  # it was abandoned
+        if self._timer is not None:
+            self._timer.cancel()
+        self._finish(self._timeout() if self._late else self._error)
+
+    def _cut_off(self) -> None:
+        """Its time is over: cancel what is running, unless it is undone and only to be noted."""
+        if self._task.done() or self._unmarked:
+            return
+        self._late = True
+        self._before = self._error
+        ended = stop_within(self._task, _GRACE, spared=lambda: self._unmarked)
+        ended.add_done_callback(self._on_stopped)
+
+    def _on_stopped(self, ended: asyncio.Future[bool]) -> None:
+        """Go on without an undo that was abandoned; of one that has ended `_ended` is told."""
+        if ended.result() or self._finished.done():
+            return
+        error = self._timeout()
+        error.add_note(f"it ignored its cancellation for {_GRACE:g} s: left running")
+        self._finish(error)
+
+    def _finish(self, error: object) -> None:
+        entry = self._action.entry(self._attempts, None if self._succeeded else error)
+        self._finished.set_result(entry)
+
+    def _timeout(self) -> StepTimeout:
+        made = StepTimeout(self._action.name, self._action.timeout)
+        # What its clean-up raised, or why the attempt before had failed.
+        why = self._error if isinstance(self._error, Exception) else self._before
+        if isinstance(why, Exception):
+            made.__cause__ = why
+        elif why is not None:
+            made.add_note(f"the attempt before failed: {brief.repr(why)}")
+        return made
+
+
+async def undo_once(action: Action) -> CompensationEntry:
+    """Run one undo action by itself, and log its failure. For a task that nobody cancels."""
+    entry = await Undo(action).entry()
+    if entry.error is not None:
+        for note in CompensationReport(failures=(entry,)).notes():
+            _log.error("scope %r: %s", entry.scope, note)
+    return entry

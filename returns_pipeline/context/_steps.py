@@ -1,0 +1,17 @@
+"""Running a step in a context of its own: what streams, policies and sagas ask of `StepContext`."""
+# pyright: reportPrivateUsage=false
+# Users run steps by `StepContext.run`. One place reaches into the class for what lies below that,
+# and names all that is reached for.
+
+from __future__ import annotations
+
+from typing import Final
+
+from returns_pipeline.context._context import StepContext
+
+__all__ = ["abandon", "open_attempt", "run_and_settle", "with_child"]
+
+abandon: Final = StepContext._abandon
+open_attempt: Final = StepContext._open_attempt
+run_and_settle: Final = StepContext._run_and_settle
+with_child: Final = StepContext._with_child

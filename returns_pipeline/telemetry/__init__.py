@@ -1,0 +1,47 @@
+"""What happens in a pipeline, told to an `Observer` as it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from returns_pipeline.compensation import CompensationReport
+
+__all__ = ["Observer", "StepEvent", "StepKind"]
+
+StepKind: TypeAlias = Literal[
+    "started", "succeeded", "failed", "raised", "cancelled", "rolled back"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """Something that happened to a step, for an `Observer`.
+
+    Attributes:
+        kind: What happened. A step starts once, and ends in one of "succeeded", "failed" (it
+            returned a `Failure`), "raised" or "cancelled". If there was something to undo, "rolled
+            back" comes before its end.
+        path: The step's path.
+        key: Its idempotency key: the same in all its events.
+        at: When, in seconds on the running loop's clock.
+        error: The failure's error or the exception; ``None`` for the other kinds.
+        report: What the rollback did, for "rolled back".
+    """
+
+    kind: StepKind
+    path: str
+    key: str
+    at: float
+    error: object = None
+    report: CompensationReport | None = None
+
+
+class Observer(Protocol):
+    """Learns what happens to steps."""
+
+    def on_event(self, event: StepEvent, /) -> None:
+        """Take note of an event.
+
+        It runs in the step's task and must not block. What it raises is logged.
+        """
