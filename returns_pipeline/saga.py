@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, final, overload
 
 from returns.future import FutureResult
 from returns.result import Result, Success
@@ -84,6 +84,15 @@ class _Step:
             raise
 
 
+@final
+class _Empty:
+    """What a saga without steps takes and returns, for the checkers alone.
+
+    With ``Never`` in its place mypy finds two overloads of `Saga.step` that fit some generic
+    functions, and takes the saga for ``Saga[Any, Any, Any]`` without a word.
+    """
+
+
 class Saga(Generic[A_contra, T_co, E_co]):
     """A chain of steps that is carried out as a whole, or undone.
 
@@ -115,14 +124,14 @@ class Saga(Generic[A_contra, T_co, E_co]):
 
     __slots__ = ("_pivot", "_steps", "name")
 
-    def __init__(self: Saga[Never, Never, Never], name: str) -> None:
+    def __init__(self: Saga[_Empty, _Empty, Never], name: str) -> None:
         self.name: str = name
         self._steps: tuple[_Step, ...] = ()
         self._pivot: int | None = None  # how many steps come before it
 
     @overload
     def step(
-        self: Saga[Never, Never, Never],
+        self: Saga[_Empty, _Empty, Never],
         name: str,
         func: Callable[[A], FutureResult[U, F] | Awaitable[Result[U, F]]],
         /,
@@ -133,7 +142,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
     ) -> Saga[A, U, F]: ...
     @overload
     def step(
-        self: Saga[Never, Never, Never],
+        self: Saga[_Empty, _Empty, Never],
         name: str,
         func: Callable[[A], FutureResult[U, F] | Awaitable[Result[U, F]]],
         /,

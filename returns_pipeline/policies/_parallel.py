@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, TypeVar, TypeVarTuple, overload
+from typing import Any, Final, Literal, Protocol, TypeVar, TypeVarTuple, overload
 
 from returns.future import FutureResult
 from returns.result import Result, Success
@@ -22,6 +22,12 @@ __all__ = ["all_of", "grace_argument", "hedge", "race", "run_race"]
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
+A = TypeVar("A")
+B = TypeVar("B")
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
 T = TypeVar("T")
 E = TypeVar("E")
 T1 = TypeVar("T1")
@@ -50,6 +56,43 @@ _MOST_TYPED: Final = 8
 _GRACE: Final = 5.0  # as in the signatures, where a reader looks for it
 
 
+# The first three overloads of `race` are for two steps of which one has a second parameter with a
+# default. A checker would count that among `*Ts`, and find two steps with different parameters.
+# They fit steps of unknown parameters, too: mypy takes a race of `Callable[..., X]` for Any.
+
+
+class _WithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
+    """A step whose second parameter has a default."""
+
+    def __call__(self, a: A_contra, b: B_contra = ..., /) -> AsyncResult[T_co, E_co]: ...
+
+
+class _RaceWithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
+    """A race of two such steps, which has the default too."""
+
+    def __call__(self, a: A_contra, b: B_contra = ..., /) -> FutureResult[T_co, E_co]: ...
+
+
+@overload
+def race(
+    s1: _WithDefault[A, B, T1, E1], s2: _WithDefault[A, B, T2, E2], /, *, grace: Seconds = 5.0
+) -> _RaceWithDefault[A, B, T1 | T2, AllFailed[E1 | E2]]: ...
+@overload
+def race(
+    s1: Callable[[A], AsyncResult[T1, E1]],
+    s2: _WithDefault[A, B, T2, E2],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> Callable[[A], FutureResult[T1 | T2, AllFailed[E1 | E2]]]: ...
+@overload
+def race(
+    s1: _WithDefault[A, B, T1, E1],
+    s2: Callable[[A], AsyncResult[T2, E2]],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> Callable[[A], FutureResult[T1 | T2, AllFailed[E1 | E2]]]: ...
 @overload
 def race(
     s1: Callable[[*Ts], AsyncResult[T1, E1]],
@@ -121,7 +164,8 @@ def race(*steps: Callable[..., Any], grace: Seconds = 5.0) -> Callable[..., Any]
 
     Args:
         steps: At least one. All are called with the same arguments, by position. A checker counts
-            a parameter with a default among them: put a step that has one in a lambda.
+            parameters with a default among them, save one in a race of two: put a step that has
+            one in a lambda.
         grace: As in `with_timeout`.
 
     Raises:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tenacity
@@ -1037,7 +1037,8 @@ def test_the_winner_counts_also_if_another_raises_in_the_same_turn() -> None:
         return Success(1)
 
     async def main() -> None:
-        for steps in (race(broken, good), race(good, broken)):
+        races: list[Callable[..., Any]] = [race(broken, good), race(good, broken)]
+        for steps in races:
             assert await to_result(steps(StepContext("test"))) == Success(1)
             assert await to_result(steps()) == Success(1)
 

@@ -206,7 +206,32 @@ def check_lambdas(ctx: StepContext) -> None:
         ),
         FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
     )
-    race(lambda key, step: fetch(key.upper(), step), fetch)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    race(lambda key, step: fetch(key.upper(), step), fetch)  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue]
+    race(lambda key, step: fetch(key.upper(), step), fetch, fetch)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def near(order: int) -> Result[str, KeyError]:
+    """Have one parameter."""
+    return Success(str(order))
+
+
+async def far(order: int, fast: bool = True) -> Result[bytes, OSError]:
+    """Have another with a default."""
+    return Success(b"fast" if fast else str(order).encode())
+
+
+def check_a_step_with_a_default() -> None:
+    """A step that has a default races with one that has not."""
+    assert_type(race(near, far)(1), FutureResult[str | bytes, AllFailed[KeyError | OSError]])
+    assert_type(race(far, near)(1), FutureResult[str | bytes, AllFailed[KeyError | OSError]])
+    assert_type(race(far, far)(1), FutureResult[bytes, AllFailed[OSError]])
+    assert_type(race(far, far)(1, False), FutureResult[bytes, AllFailed[OSError]])
+    assert_type(
+        all_of(near, lambda order: far(order))(1),
+        FutureResult[tuple[str, bytes], KeyError | OSError],
+    )
+    race(near, far)("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    race(near, far)(1, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def check_limits(ctx: StepContext) -> None:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, assert_type
 
 from returns.future import FutureResult
+from returns.result import Result, Success
 
 from returns_pipeline.errors import StepTimeout
 from returns_pipeline.retry import RetryPolicy, Timeout
@@ -13,8 +14,6 @@ from returns_pipeline.saga import Saga
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-    from returns.result import Result
 
     from returns_pipeline.compensation import Compensation
     from returns_pipeline.context import StepContext
@@ -72,3 +71,39 @@ def check(
     reserved.step("again", reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     reserved.step("charge", charge, undo=release)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     Saga("ship").step("reserve", reserve, undo=note)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def logged(func: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Decorate a step, as many programs do."""
+    return func
+
+
+@logged
+async def reserve_logged(order: int) -> Result[str, KeyError]:
+    """Be a step after an ordinary decorator."""
+    return Success(str(order))
+
+
+async def charge_text(reservation: str) -> Result[float, ValueError]:
+    """Take what the step before gives."""
+    return Success(float(reservation))
+
+
+async def charge_bytes(reservation: bytes) -> Result[float, ValueError]:
+    """Take something else."""
+    return Success(float(reservation))
+
+
+def check_a_decorated_step() -> None:
+    """A saga stays exact after a step with a typed decorator."""
+    reserved = Saga("ship").step("reserve", reserve_logged)
+    assert_type(reserved, Saga[int, str, KeyError])
+    charged = reserved.step("charge", charge_text)
+    assert_type(charged, Saga[int, float, KeyError | ValueError])
+    assert_type(charged.run(1), FutureResult[float, KeyError | ValueError])
+    reserved.step("charge", charge_bytes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    reserved.run(b"order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
