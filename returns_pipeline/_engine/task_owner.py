@@ -10,7 +10,6 @@ cancellation cuts off the clean-up that the first one has begun.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
@@ -121,12 +120,15 @@ class TaskOwner:
         _inside.set(weakref.ref(self))
         try:
             await func(*args)
+        except GeneratorExit:
+            raise  # the task is destroyed with a loop that was closed: nothing can run any more
         except BaseException as error:
             self._tasks[task] = _STOPPING
             self.on_failure(error)
+            self._release(task)
             if not isinstance(error, Exception):
                 raise  # a task that was cancelled is seen to be, and the program can be ended
-        finally:
+        else:
             self._release(task)
 
     def _adopt(self, task: asyncio.Task[Any]) -> None:
@@ -141,8 +143,10 @@ class TaskOwner:
             self.on_failure(asyncio.CancelledError())
             self._release(task)
         # Until it is asked for it, a task keeps its exception, whose frames refer to all they held.
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             _ = task.exception()
+        except asyncio.CancelledError:
+            return
 
     def _release(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]
@@ -267,7 +271,10 @@ class TaskOwner:
 
 async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
     """Close a source in the current task, whose owner does not ask it to stop meanwhile."""
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None  # no loop runs: the task is destroyed with a loop that was closed
     owner = None if task is None else _owners.get(task)
     if task is None or owner is None:
         _ = await close()

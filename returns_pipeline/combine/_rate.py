@@ -238,6 +238,7 @@ class DebouncePump(Pump[T]):
         try:
             async with plain_iterator(self._source) as items:
                 async for item in items:
+                    self.still_reading()
                     passing = isinstance(item, self._passing)
                     if self._last and (passing or self._timer.deadline <= self.loop.time()):
                         self._end_silence()  # the last item must not be replaced, nor overtaken

@@ -202,6 +202,7 @@ class ChunksPump(Pump[Any]):
         A source that never suspends keeps the loop, and with it the timer, from running. So the
         clock is looked at after ever more items while they come fast, else after each item.
         """
+        self.still_reading()
         now = self.loop.time()
         held = len(self._items)
         must_yield = False

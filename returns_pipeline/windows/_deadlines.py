@@ -152,6 +152,7 @@ class DeadlinePump(Pump[Any]):
         Returns:
             How many items may be read until the next check.
         """
+        self.still_reading()
         if now - self._last_check_at > MAX_SLICE:
             self._stride = 1
         else:

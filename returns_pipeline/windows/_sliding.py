@@ -180,6 +180,7 @@ class SlidingPump(Pump[Any]):
                     last_yield_at = self.loop.time()
 
     async def _wait_while(self, is_full: Callable[[], bool]) -> None:
+        self.still_reading()
         self.notify_reader()
         while is_full():
             self._not_full = self.loop.create_future()
