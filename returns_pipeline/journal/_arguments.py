@@ -1,14 +1,14 @@
 """The arguments of an undo as JSON text, and back: by the type hints of its parameters.
 
-Never pickle: what is read from a journal is data, and only data of the hinted types. What would
-not come back equal is refused before it is stored. Equal is what ``==`` says, and NaN equals
-itself: an aware datetime comes back as the same instant, with an offset for its zone. In the hour
-that a zone's clocks go through twice, or skip, ``==`` says no to every offset (PEP 495), and it is
-refused: give times in UTC.
+Never pickle: what is read from a journal is data, and only data of the hinted types. A value that
+would not come back equal is refused before it is stored. Equal means ``==``, and NaN equals itself:
+an aware datetime comes back as the same instant, with an offset for its zone. In the hour that a
+zone's clocks repeat, or skip, ``==`` is false for every offset (PEP 495), and the datetime is
+refused: pass times in UTC.
 
-Parameters that were left to their defaults are not recorded: the undo has those of its own time. A
-method can be a compensation when it is bound (``registry.compensation("drop")(store.drop)``); the
-``self`` of one that is not has no type hint, and is refused like any other such parameter.
+A parameter that was left to its default is not recorded: the undo has the default of its own time.
+A method can be a compensation when it is bound (``registry.compensation("drop")(store.drop)``); the
+``self`` of an unbound one has no type hint, and is refused like any other such parameter.
 """
 
 from __future__ import annotations
@@ -21,41 +21,39 @@ import math
 import reprlib
 import typing
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from returns_pipeline.compensation import Compensation
+from returns_pipeline.compensation.protocol import Intent
 from returns_pipeline.errors import ArgumentsNotRecordable, JournalCorrupt
-
-if TYPE_CHECKING:
-    from returns_pipeline.compensation import Compensation
-    from returns_pipeline.compensation.protocol import Intent
 
 __all__ = ["MAX_SIZE", "decode", "encode", "encode_arguments"]
 
-# Characters of text. A journal is for what identifies an effect, not for the effect's data.
+# Characters of text. A journal is for what identifies an effect, not for the data of the effect.
 MAX_SIZE = 65_536
-# What JSON has itself, so that it need not be tried whether it comes back.
+# Types that JSON has itself: whether their values come back equal need not be tried.
 _PLAIN: Final = frozenset({str, int, float, bool})
 _brief: Final = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 200
 
 
 def encode_arguments(intent: Intent, /) -> str:
-    """Give the arguments of an action as a journal keeps them, and `StoredAction` has them.
+    """Return the arguments of an action as a journal keeps them, and `StoredAction` has them.
 
-    It is for journals of one's own: what `Journal.record` stores, `recover` can read back.
+    For journals of one's own: what `Journal.record` stores so, `recover` can read back.
 
     Raises:
         ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
             would not come back equal, or the text is longer than 65,536 characters. `record`
-            lets it through.
+            raises it too.
     """
     return encode(intent.undo, intent.args, dict(intent.kwargs))
 
 
 def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, object]) -> str:
-    """Give the arguments as JSON text.
+    """Return the arguments as JSON text.
 
     Raises:
         ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
@@ -67,7 +65,7 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
 
     signature, hints, positional = _parameters(undo)
     if positional is not None and not kwargs and len(args) == len(positional):
-        # What binding would come to, which takes longer than all the rest.
+        # The result of binding, which takes longer than all the rest.
         named = dict(zip(positional, args, strict=True))
     else:
         try:
@@ -92,10 +90,10 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
 
 
 def _plain(value: object, hint: Any) -> Any:
-    """Give what JSON has for a value.
+    """Return what JSON has for a value.
 
     Raises:
-        ValueError: It would not come back equal; says so.
+        ValueError: It would not come back equal. The message is the end of a sentence.
     """
     if type(value) is hint and hint in _PLAIN:
         return value
@@ -104,7 +102,7 @@ def _plain(value: object, hint: Any) -> Any:
         back: object = _convert(json.loads(json.dumps(plain)), hint)
         same = _same(back, value)
     except Exception as error:
-        # Also of a type's own code, such as its ``==``.
+        # Also an error of the type's own code, such as its ``==``.
         raise ValueError(f"cannot be recorded: {error}") from error
     if not same:
         raise ValueError(f"would come back as {_show(back)}")
@@ -114,7 +112,7 @@ def _plain(value: object, hint: Any) -> Any:
 def decode(
     undo: Compensation[...], version: int, text: str
 ) -> tuple[tuple[object, ...], dict[str, object]]:
-    """Give the arguments back, brought up to the version that this process has.
+    """Return the arguments, brought up to the version that this process has.
 
     Raises:
         JournalCorrupt: The text does not fit the parameters. Nothing was called but ``upcast``.
@@ -130,7 +128,7 @@ def decode(
             bound.arguments[name] = _convert(value, hints[name])
         _ = signature.bind(*bound.args, **bound.kwargs)
     except Exception as error:
-        # Whatever a hand has made of it, or an upcast: it is not carried out.
+        # Whatever a person, or an upcast, has made of them: the undo is not called.
         raise JournalCorrupt("arguments", f"{undo.name}, version {version}: {error!r}") from error
     return bound.args, bound.kwargs
 
@@ -139,7 +137,7 @@ def decode(
 def _parameters(
     undo: Compensation[...],
 ) -> tuple[inspect.Signature, dict[str, Any], tuple[str, ...] | None]:
-    """Give the signature, the type hints, and the names, if all may be given by position."""
+    """Return the signature, the type hints, and the names, if all may be passed by position."""
     signature = inspect.signature(undo.func)
     try:
         hints = typing.get_type_hints(undo.func)
@@ -151,7 +149,7 @@ def _parameters(
         if name in hints and parameter.kind is parameter.VAR_POSITIONAL:
             hints[name] = tuple.__class_getitem__((hints[name], ...))
         elif name in hints and parameter.kind is parameter.VAR_KEYWORD:
-            # Made at run time, which a checker cannot follow.
+            # Built at run time, which a type checker cannot follow.
             hints[name] = dict.__class_getitem__((str, hints[name]))
     plain = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     only_plain = all(parameter.kind in plain for parameter in signature.parameters.values())
@@ -163,10 +161,10 @@ def _convert(plain: object, hint: Any) -> object:
 
 
 def _same(back: object, value: object) -> bool:
-    """Say whether two values are equal, where NaN equals itself."""
+    """Return whether two values are equal, where NaN equals itself."""
     if isinstance(value, float) and isinstance(back, float) and math.isnan(value):
         return math.isnan(back)
-    if isinstance(value, Decimal) and value.is_nan():  # of which one kind cannot be compared
+    if isinstance(value, Decimal) and value.is_nan():  # a signalling NaN cannot be compared
         return isinstance(back, Decimal) and str(back) == str(value)
     if back == value:
         return True
@@ -188,7 +186,7 @@ def _show(value: object) -> str:
 
 
 def _parts(value: Any) -> list[object] | None:
-    """Give what a value is made of, if it may have a NaN somewhere inside."""
+    """Return the parts of a value that may have a NaN somewhere inside."""
     if isinstance(value, list | tuple):
         return list(value)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
 r"""How a journal is shown to a person and to a program: as plain text, and as JSON.
 
-What a journal holds was written by programs, and some of it by strangers: names, arguments, errors.
-No character that is not printable reaches a terminal, and none breaks a line or a table: it is
-shown as Python would escape it (``\x1b``).
+What a journal holds was written by programs, and some of it by strangers: ids, names, arguments,
+errors. A character that is not printable never reaches a terminal, and never breaks a line or a
+table: it is shown as Python would escape it (``\x1b``).
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import json
 import reprlib
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from returns_pipeline.compensation import CompensationEntry
-    from returns_pipeline.compensation.protocol import RecoveryReport, StoredAction, StoredSaga
+from returns_pipeline.compensation import CompensationEntry
+from returns_pipeline.compensation.protocol import RecoveryReport, StoredAction, StoredSaga
 
 __all__ = [
     "STATES",
     "as_json",
     "counts",
     "list_as_text",
+    "needs_recovery",
     "report_error",
     "report_facts",
     "reports_as_text",
@@ -47,13 +46,13 @@ _brief.maxstring = _brief.maxother = 1_000
 
 
 def counts(actions: Iterable[StoredAction]) -> dict[str, int]:
-    """Count actions by state; each state is there."""
+    """Count actions by state; every state is a key."""
     found = Counter(action.state for action in actions)
     return {state: found[state] for state in STATES}
 
 
 def short_ids(ids: Iterable[str], *, least: int = 8) -> dict[str, str]:
-    """Give for each id its first characters: so many that no other begins with them."""
+    """Return the beginning of each id, as long as it must be for no other to begin with it."""
     ordered = sorted(ids)
     short: dict[str, str] = {}
     for index, one in enumerate(ordered):
@@ -70,6 +69,11 @@ def _common(one: str, other: str) -> int:
     return length
 
 
+def needs_recovery(saga: StoredSaga) -> bool:
+    """Return whether something of it is pending that no living owner works on."""
+    return not saga.alive and counts(saga.actions)["pending"] > 0
+
+
 def _owner(saga: StoredSaga) -> str:
     if not saga.owner:
         return "none"
@@ -77,14 +81,14 @@ def _owner(saga: StoredSaga) -> str:
 
 
 def _last_error(saga: StoredSaga) -> StoredAction | None:
-    """Give the action to look at first: stuck before deferred before others, newest first."""
+    """Return the failed action to look at first: stuck, then deferred, then others."""
     order = {"stuck": 0, "deferred": 1, "pending": 2}
     failed = [action for action in saga.actions if action.error]
     return min(failed, key=lambda action: order.get(action.state, 3), default=None)
 
 
 def _arguments(text: str) -> dict[str, Any] | None:
-    """Read recorded arguments; ``None`` if they are no object of strict JSON."""
+    """Parse recorded arguments; ``None`` if they are no object of strict JSON."""
 
     def refuse(constant: str) -> object:
         raise ValueError(constant)
@@ -97,7 +101,7 @@ def _arguments(text: str) -> dict[str, Any] | None:
 
 
 def _instant(seconds: float) -> str | None:
-    """Give a time since 1970 in ISO 8601 and UTC; ``None`` if there is no such time."""
+    """Return a time since 1970 in ISO 8601 and UTC; ``None`` if there is no such time."""
     try:
         at = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
@@ -109,12 +113,12 @@ def _instant(seconds: float) -> str | None:
 
 
 def as_json(document: Mapping[str, object]) -> str:
-    """Give a document as text of printable ASCII and line ends alone."""
+    """Return a document as text of nothing but printable ASCII and line ends."""
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
 def saga_facts(saga: StoredSaga, *, actions: bool) -> dict[str, object]:
-    """Give a saga for JSON, with its actions or without."""
+    """Return a saga for JSON, with its actions or without."""
     failed = _last_error(saga)
     facts: dict[str, object] = {
         "id": saga.id,
@@ -148,12 +152,12 @@ def _action_facts(order: int, action: StoredAction) -> dict[str, object]:
 
 
 def report_error(report: RecoveryReport) -> str | None:
-    """Say why the journal did not let a recovery go on with a saga, if it did not."""
+    """Return the error of the journal that ended the work on a saga, if one did."""
     return None if report.error is None else str(report.error)
 
 
 def report_facts(report: RecoveryReport) -> dict[str, object]:
-    """Give what became of a saga for JSON."""
+    """Return what became of a saga, for JSON."""
     return {
         "saga": report.saga,
         "name": report.name,
@@ -181,7 +185,7 @@ def _error(error: object) -> str:
 
 
 def visible(text: str) -> str:
-    """Escape what is not printable: control characters, line ends, marks that turn text around."""
+    """Escape what is not printable: control characters, line ends, direction marks."""
     if text.isprintable():
         return text
     return "".join(
@@ -192,11 +196,11 @@ def visible(text: str) -> str:
 def list_as_text(
     sagas: Sequence[StoredSaga], short: Mapping[str, str], *, now: float, width: int
 ) -> str:
-    """Give a line for each saga, and one for its error.
+    """Return a line for each saga, and one for its error.
 
     Args:
         sagas: To be listed, in this order.
-        short: What each is called.
+        short: The id that is shown for each.
         now: The time, in seconds since 1970.
         width: Columns; names and errors are cut to fit.
     """
@@ -205,7 +209,7 @@ def list_as_text(
     head = ["SAGA", "NAME", "AGE", "OWNER", *map(str.upper, STATES)]
     rows = [
         [
-            short[saga.id],
+            visible(short[saga.id]),
             visible(saga.name),
             _age(now - saga.began),
             _owner(saga),
@@ -239,24 +243,21 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _summary(sagas: Sequence[StoredSaga]) -> list[str]:
     every = counts(action for saga in sagas for action in saga.actions)
     waiting = [f"{every[state]} {state}" for state in ("stuck", "deferred") if every[state]]
-    # What is behind a deferred action waits for a person, or for another program, with it.
+    # What was registered before a deferred action waits with it, for another program or a person.
     orphans = sum(
-        1
-        for saga in sagas
-        if not saga.alive
-        and counts(saga.actions)["pending"]
-        and not counts(saga.actions)["deferred"]
+        1 for saga in sagas if needs_recovery(saga) and not counts(saga.actions)["deferred"]
     )
     lines: list[str] = []
     if waiting:
         lines.append(f"Waiting for you: {' and '.join(waiting)}. See show, then retry or discard.")
     if orphans:
-        lines.append(f"Left open by nobody who lives: {_number(orphans, 'saga')}. See recover.")
+        verb = "has" if orphans == 1 else "have"
+        lines.append(f"{_number(orphans, 'saga')} {verb} no living owner. See recover.")
     return ["", *lines] if lines else []
 
 
 def saga_as_text(saga: StoredSaga, *, now: float, width: int) -> str:
-    """Give all that is known of a saga, its actions in the order in which they are undone."""
+    """Return all that is known of a saga, its actions in the order in which they are undone."""
     owner = _owner(saga)
     began = f"{_instant(saga.began) or '?'} ({_age(now - saga.began)} ago)"
     tally = ", ".join(f"{n} {state}" for state, n in counts(saga.actions).items() if n)
@@ -293,7 +294,7 @@ def _action_lines(order: int, action: StoredAction, *, now: float, width: int) -
 
 
 def _fields(fields: Mapping[str, str], width: int) -> list[str]:
-    """Give a line for each field; long values go on below themselves."""
+    """Return a line for each field; a long value continues on lines of its own."""
     lines: list[str] = []
     room = max(20, width - _LABEL)
     for label, value in fields.items():
@@ -307,15 +308,17 @@ def _fields(fields: Mapping[str, str], width: int) -> list[str]:
 
 
 def reports_as_text(reports: Sequence[RecoveryReport], *, width: int) -> str:
-    """Give what became of each saga, with a line for each action."""
+    """Return what became of each saga, with a line for each action."""
     if not reports:
-        return "Nothing to recover: no dead process has left anything open.\n"
+        return "Nothing to recover: no dead process left anything behind.\n"
     lines: list[str] = []
     for report in reports:
         parts = {"undone": report.done, "stuck": report.stuck, "deferred": report.deferred}
         tally = ", ".join(f"{len(entries)} {what}" for what, entries in parts.items() if entries)
         lines.append(
-            _cut(f"{report.saga} {visible(report.name)}: {tally or 'nothing undone'}", width)
+            _cut(
+                f"{visible(report.saga)} {visible(report.name)}: {tally or 'nothing undone'}", width
+            )
         )
         if (failed := report_error(report)) is not None:
             lines.append(_cut(f"  not finished: {visible(failed)}", width))
@@ -334,7 +337,7 @@ def _call(action: StoredAction, room: int) -> str:
 
 
 def _readable(text: str) -> str:
-    """Show recorded arguments as those of a call, or as they are if they make no sense."""
+    """Return recorded arguments as those of a call, or as recorded if they make no sense."""
     named = _arguments(text)
     if named is None:
         return text
@@ -355,14 +358,14 @@ def _number(count: int, what: str) -> str:
 
 
 def _columns(text: str) -> int:
-    """Give how many columns printable text takes."""
+    """Return how many columns printable text takes."""
     if text.isascii():
         return len(text)
     return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
 
 
 def _first(text: str, room: int) -> str:
-    """Give as much of the beginning as fits."""
+    """Return as much of the beginning as fits."""
     taken = 0
     for index, one in enumerate(text):
         taken += _columns(one)

@@ -18,14 +18,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from undoing import leave_open, note
+from undoing import registry as notes
 
 from returns_pipeline import journal
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
 from returns_pipeline.errors import InvalidArgument, JournalUnavailable, MissingExtra
-from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga
+from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga, recover
 from returns_pipeline.journal import _cli as command
 from returns_pipeline.journal import _display as display
-from returns_pipeline.journal._cli import hide_passwords, main, open_journal
+from returns_pipeline.journal._addresses import hide_passwords, open_journal
+from returns_pipeline.journal._cli import main
+from returns_pipeline.journal._registries import load_registries
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -133,7 +137,7 @@ AAAAAAAA  payments  2 d    none         1      0         1     0
           refund(order=4711, amount=2.5, note="für Öre...): unknown name
 
 Waiting for you: 1 stuck and 1 deferred. See show, then retry or discard.
-Left open by nobody who lives: 1 saga. See recover.
+1 saga has no living owner. See recover.
 """
     )
 
@@ -341,7 +345,7 @@ Waiting for you: see show, then retry or discard.
     again = command_line("recover", "journal.db", *REGISTRY, cwd=place)
     assert (again.returncode, again.stdout) == (
         0,
-        "Nothing to recover: no dead process has left anything open.\n",
+        "Nothing to recover: no dead process left anything behind.\n",
     )
 
 
@@ -679,7 +683,7 @@ def test_a_wrong_registry_is_refused_before_anything_is_undone(
 
 def test_the_same_registry_may_be_named_twice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(place)
-    known = command.load_registries(["shop:registry", "shop:others", "shop:registry"])
+    known = load_registries(["shop:registry", "shop:others", "shop:registry"])
     assert sorted(known) == ["delete-batch", "refund"]
     assert len(known) == 2
     assert known.get("absent") is None
@@ -922,9 +926,57 @@ def test_ctrl_c_ends_a_recovery_behind_the_undo_that_is_under_way(
     assert (tmp_path / "undone").read_text() == "slow\nb5\n"
 
 
+def test_list_check_fails_as_long_as_something_is_pending_that_no_living_owner_works_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal.db"
+    check = ["list", "--check", str(path)]
+
+    async def while_it_is_open() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(note, "x")
+            assert await asyncio.to_thread(main, check) == 0  # its owner may yet commit
+            (saga,) = await journal.sagas()
+            journal.abandon([saga.actions[0].id])
+            await journal.flush()
+            assert await asyncio.to_thread(main, check) == 1
+            scope._records.clear()
+
+    async def recovers() -> None:
+        async with SqliteJournal(path) as journal:
+            await recover(journal, notes)
+
+    asyncio.run(while_it_is_open())
+    assert main(check) == 1
+    assert "1 saga has no living owner. See recover." in capsys.readouterr().out
+    asyncio.run(recovers())
+    assert main(check) == 0
+
+
+@pytest.mark.parametrize("verb", ["list", "show", "retry", "discard", "recover"])
+def test_no_character_of_an_id_reaches_the_terminal_unescaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    path = tmp_path / "journal.db"
+    evil = "\x1b[2J\x1b]0;owned\x07\nEVERYTHING IS FINE"
+    leave_open(path, a="x")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE action SET saga = ?", [evil])
+        db.execute("UPDATE saga SET id = ?", [evil])
+        db.commit()
+    more = {"recover": ["--registry", "undoing:registry"], "discard": [evil, "--reason", "r"]}
+    main([verb, str(path), *more.get(verb, [] if verb == "list" else [evil])])
+    out, err = capsys.readouterr()
+    assert r"\x1b[2J" in out
+    assert not set("\x1b\x07").intersection(out + err)
+    assert not any(line.startswith("EVERYTHING") for line in out.splitlines())
+
+
 def test_nothing_imports_the_command() -> None:
     program = (
         "import sys, returns_pipeline, returns_pipeline.journal\n"
-        "print([name for name in sys.modules if name.endswith(('.command', '.display'))])"
+        "ends = ('journal._cli', 'journal._display', 'journal._parser')\n"
+        "print([name for name in sys.modules if name.endswith(ends)])"
     )
     assert python("-c", program, cwd=Path.cwd()).stdout == "[]\n"

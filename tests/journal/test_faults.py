@@ -1000,6 +1000,63 @@ def test_owners_that_left_nothing_are_forgotten_with_their_locks(path: Path) -> 
         assert db.execute("SELECT count(*) FROM owner").fetchone() == (0,)
 
 
+def test_an_owner_whose_saga_is_claimed_is_removed_with_its_lock(path: Path) -> None:
+    """Else one that was taken for dead, and is not, would not find out before it writes there."""
+    leave_open(path, a="x")
+    (dead,) = path.parent.glob("journal.db-owner-*")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            assert await journal.claim(besides=set()) is not None
+            assert not dead.exists()
+            (owners,) = await journal._do(lambda db: db.execute("SELECT count(*) FROM owner"))
+            assert owners == (1,)
+
+    asyncio.run(main())
+
+
+def test_a_lease_that_was_rolled_back_to_a_savepoint_is_not_kept_in_memory(path: Path) -> None:
+    """The saga is opened by a request that fails. The next one must open it again."""
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scope = CompensationScope("a", journal=journal)
+            insert = journal._store.ledger.insert
+
+            def fails_at_the_end(*arguments: Any) -> None:
+                insert(*arguments)
+                raise ZeroDivisionError
+
+            journal._store.ledger.insert = fails_at_the_end  # type: ignore[method-assign, assignment]
+            other = journal._do(lambda _: None)  # so that there is a second turn, with savepoints
+            failed, _ = await asyncio.gather(
+                scope.register(note, "x"), other, return_exceptions=True
+            )
+            assert isinstance(failed, JournalError)
+            journal._store.ledger.insert = insert  # type: ignore[method-assign]
+            assert journal._store.leases._epochs == {}
+            await scope.register(note, "y")
+            assert await listed(path) == {"a": "pending"}
+            await scope.commit()
+
+    asyncio.run(main())
+
+
+def test_the_memory_of_rolled_back_sagas_is_given_back(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            for _ in range(5):
+                scope = CompensationScope("a", journal=journal)
+                await scope.register(note, "x")
+                await commit_or_roll_back(scope, keep=False)
+                assert journal._store.leases._epochs == {}
+                await scope.register(note, "y")  # into the same saga
+                await scope.commit()
+            assert len(await listed(path)) == 1
+
+    asyncio.run(main())
+
+
 def test_housekeeping_that_fails_disturbs_nobody(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -187,6 +187,7 @@ class Ledger:
             self._leases.drop(saga)
         else:
             self._leases.check(db, saga)
+            self._leases.drop_if_settled(db, saga)
 
 
 def _parts(ids: list[str]) -> list[list[str]]:

@@ -1,0 +1,169 @@
+"""What may be typed after ``python -m returns_pipeline.journal``, and the text of its help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from returns_pipeline.journal._display import STATES
+
+__all__ = ["USAGE", "Options", "parser"]
+
+USAGE: Final = 2  # the exit status of argparse for wrong usage
+
+_PROG: Final = "python -m returns_pipeline.journal"
+
+_ABOUT: Final = """\
+Look at a journal of undo actions, and deal with those that need a person.
+
+An undo is pending until it was run or its window is committed, stuck when its attempts are used
+up or its arguments make no sense, deferred when it waits for a program that knows its name and
+version, and done when it was run or discarded.
+"""
+
+_MORE: Final = """\
+URL is a path, sqlite:FILE, sqlite:///ABSOLUTE/FILE, or postgresql://USER@HOST/DATABASE (pass a
+password by PGPASSWORD or a password file, or every user of the machine can see it in the list of
+processes). SAGA is the id of a saga, or the beginning of it that no other id has.
+
+exit status:
+  0    fine
+  1    recover: something is stuck or deferred; list --check: that, or something is pending that
+       no living owner works on; retry and discard: nothing was stuck or deferred
+  2    it cannot be done: wrong usage, no such saga, a journal that is absent or cannot be read
+  130  interrupted: the undo that was under way was finished, nothing is left half done
+
+examples:
+  %(prog)s list orders.db
+  %(prog)s list orders.db --state stuck --json
+  %(prog)s list orders.db --check || page somebody
+  %(prog)s show orders.db 3f2a
+  %(prog)s recover orders.db --registry shop.orders:registry
+  %(prog)s retry orders.db 3f2a
+  %(prog)s discard orders.db 3f2a --reason "refunded by hand, ticket 4711"
+"""
+
+_JSON: Final = """\
+--json writes one document to the standard output; fields may be added, and none is removed.
+Times are ISO 8601 in UTC.
+"""
+
+_LIST_JSON: Final = """\
+  {"journal", "sagas": [{"id", "name", "began", "owner": "alive" | "dead" | "none",
+   "owner_id", "counts": {"pending", "stuck", "deferred", "done"}, "last_error"}]}
+"""
+
+_SHOW_JSON: Final = """\
+  {"journal", "saga": {as in list, and "actions": [{"id", "order", "name", "version",
+   "arguments" (null if it is no JSON object), "arguments_text" (as recorded), "path", "key",
+   "state", "attempts", "next_attempt", "error"}]}}
+"""
+
+_RECOVER_JSON: Final = """\
+  {"journal", "reports": [{"saga", "name", "done": [ENTRY], "stuck": [ENTRY],
+   "deferred": [ENTRY], "error" (of the journal, that ended the work on it, or null)}]},
+   where ENTRY is {"name", "call", "path", "error"}
+"""
+
+_RETRY_JSON: Final = '  {"journal", "saga", "retried": how many}\n'
+_DISCARD_JSON: Final = '  {"journal", "saga", "discarded": how many, "reason"}\n'
+
+
+class Options(argparse.Namespace):
+    """What was typed."""
+
+    verb: str
+    url: str
+    json: bool = False
+    schema: str | None = None
+    liveness: str | None = None
+    saga: str = ""
+    states: list[str] | None = None
+    all: bool = False
+    check: bool = False
+    registries: list[str]
+    reason: str = ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage in one line."""
+
+    report: Callable[[str], object] = print
+
+    def error(self, message: str) -> NoReturn:
+        _ = self.report(f"{message} (see {self.prog} --help)")
+        self.exit(USAGE)
+
+
+def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
+    """Return the parser.
+
+    Args:
+        report: Called with what is wrong with the usage.
+    """
+
+    class Parser(_Parser):
+        """Also for each verb: argparse makes those of the same class."""
+
+    Parser.report = staticmethod(report)
+    made = Parser(
+        prog=_PROG,
+        description=_ABOUT,
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(name: str, about: str, fields: str) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(
+            name,
+            help=about[0].lower() + about[1:].rstrip("."),
+            description=about,
+            epilog=f"{_JSON}{fields}\n{_MORE}".replace("%(prog)s", _PROG),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        _ = verb.add_argument("url", metavar="URL", help="where the journal is")
+        _ = verb.add_argument("--json", action="store_true", help="for programs")
+        of_database = verb.add_argument_group("of a journal in PostgreSQL, as the program has them")
+        _ = of_database.add_argument("--schema", metavar="NAME", help="where its tables are")
+        _ = of_database.add_argument("--liveness", choices=("session", "lease"))
+        return verb
+
+    listing = add("list", "List sagas that are not done, the newest first.", _LIST_JSON)
+    _ = listing.add_argument(
+        "--state",
+        dest="states",
+        action="append",
+        choices=STATES,
+        help="only sagas with an action in this state; may be given several times",
+    )
+    _ = listing.add_argument("--all", action="store_true", help="also sagas that are all done")
+    _ = listing.add_argument(
+        "--check",
+        action="store_true",
+        help="end with status 1 if one of them needs a person, or a recover",
+    )
+    showing = add("show", "Show everything that is known of a saga.", _SHOW_JSON)
+    _ = showing.add_argument("saga", metavar="SAGA")
+    recovering = add("recover", "Undo the actions that dead processes left behind.", _RECOVER_JSON)
+    _ = recovering.add_argument(
+        "--registry",
+        dest="registries",
+        action="append",
+        required=True,
+        metavar="MODULE:ATTRIBUTE",
+        help="a CompensationRegistry of the program; may be given several times",
+    )
+    about = "Have what is stuck or deferred in a saga tried again by the next recover."
+    retrying = add("retry", about, _RETRY_JSON)
+    _ = retrying.add_argument("saga", metavar="SAGA")
+    about = "Give up what is stuck or deferred in a saga. It stays listed, with the reason."
+    discarding = add("discard", about, _DISCARD_JSON)
+    _ = discarding.add_argument("saga", metavar="SAGA")
+    _ = discarding.add_argument(
+        "--reason", required=True, metavar="TEXT", help="why, for those who look later"
+    )
+    return made
