@@ -908,6 +908,13 @@ class Turns:
         self._run_once()
 
 
+async def turns_from_now(undone: Undone) -> Turns:
+    """Count when the journal is open: connecting to a server takes turns, too."""
+    async with CompensationScope() as scope:
+        await scope.register(undone, -1)
+    return Turns()
+
+
 async def in_anyio_scope(undone: Undone, *, nested: bool, cancel: str) -> None:
     async def work() -> None:
         async with CompensationScope() as scope:
@@ -939,7 +946,7 @@ def test_an_anyio_cancel_scope_waits_for_the_rollback_without_spinning(
     undone: Undone, nested: bool, cancel: str
 ) -> None:
     async def main() -> None:
-        turns = Turns()
+        turns = await turns_from_now(undone)
         await in_anyio_scope(undone, nested=nested, cancel=cancel)
         assert undone == [2, 1, 0]
         assert now() == (4 if cancel == "deadline" else 3.5)
@@ -956,7 +963,7 @@ def test_an_anyio_scope_cancelled_during_the_rollback_lets_the_exception_go_on(
     undone: Undone,
 ) -> None:
     async def main() -> None:
-        turns = Turns()
+        turns = await turns_from_now(undone)
         with pytest.raises(ValueError, match="no"):
             await in_anyio_scope(undone, nested=False, cancel="later")
         assert undone == [2, 1, 0]
@@ -969,7 +976,7 @@ def test_an_anyio_scope_around_those_who_ask(undone: Undone) -> None:
     """``compensate()`` finishes; the cancellation comes with the next wait in the scope."""
 
     async def main() -> None:
-        turns = Turns()
+        turns = await turns_from_now(undone)
         scope = CompensationScope()
         await scope.register(undone, 1)
         with anyio.move_on_after(0.5) as anyio_scope:
@@ -985,7 +992,7 @@ def test_an_anyio_scope_around_those_who_ask(undone: Undone) -> None:
 
 def test_native_cancellations_in_a_cancelled_anyio_scope(undone: Undone) -> None:
     async def main() -> None:
-        turns = Turns()
+        turns = await turns_from_now(undone)
         task = asyncio.create_task(in_anyio_scope(undone, nested=False, cancel="by itself"))
         for _ in range(6):
             await asyncio.sleep(0.3)

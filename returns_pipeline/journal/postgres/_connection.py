@@ -12,26 +12,22 @@ import json
 import os
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from returns_pipeline._engine.cancellation import done_within, wait_uncancelled
 from returns_pipeline.errors import JournalUnavailable
+from returns_pipeline.journal._face import error_text
+from returns_pipeline.journal.postgres._address import Address, AddressSource
 from returns_pipeline.journal.postgres._driver import FAILURES, connect, connection_lost
+from returns_pipeline.journal.postgres._liveness import hold_lock, keep_session
 from returns_pipeline.journal.postgres._migrations import migrate, version_of
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 __all__ = ["ServerConnection"]
-
-# Seconds after which the server checks whether the machine of a silent session is still there, and
-# between checks: it is given up after half a minute. A stopped process still answers.
-_KEEP_ALIVE: Final = {
-    "tcp_keepalives_idle": "15",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
 
 # Seconds in which a connection that nobody wants any more may still be made: see `_connect`.
 _MOMENT: Final = 1.0
@@ -56,7 +52,7 @@ class ServerConnection:
     `drop` and `cut_off`, which may be called at any moment.
 
     Args:
-        address: The DSN.
+        source: Says where to connect.
         name: The journal's name, for errors.
         schema: Where the tables are: a name that needs no escaping.
         pooled: Whether a transaction pooler may stand before the server. Then nothing is kept in
@@ -67,7 +63,7 @@ class ServerConnection:
 
     def __init__(
         self,
-        address: str,
+        source: AddressSource,
         name: str,
         *,
         schema: str,
@@ -75,7 +71,7 @@ class ServerConnection:
         patience: float,
         on_lost: Callable[[], None],
     ) -> None:
-        self._address = address
+        self._source = source
         self._name = name
         self._schema = schema
         self._pooled = pooled
@@ -98,10 +94,20 @@ class ServerConnection:
         self.drop()
         self._making = connection = await self._connect()
         try:
+            if not self._pooled:
+                with self._limited(connection):
+                    await keep_session(connection)
             await migrate(connection, self.bounded, self._schema, self._name, self._lock_timeout)
             if not self._pooled:
-                take = f'SELECT "{self._schema}".take($1, $2)'
-                _ = await self.bounded(connection, take, owner, self._lock_timeout)
+                await hold_lock(
+                    connection,
+                    self.bounded,
+                    self._connect,
+                    schema=self._schema,
+                    owner=owner,
+                    name=self._name,
+                    lock_timeout=self._lock_timeout,
+                )
         except BaseException:
             connection.terminate()
             raise
@@ -129,7 +135,7 @@ class ServerConnection:
         Raises:
             JournalUnavailable: There are no tables to look at.
         """
-        connection = await self._connect()
+        connection = await self._connect("any")
         try:
             if await version_of(connection, self.bounded, self._schema, self._name) == 0:
                 reason = f"there is no journal in schema {self._schema}"
@@ -138,14 +144,14 @@ class ServerConnection:
         finally:
             connection.terminate()
 
-    async def _connect(self) -> Connection[Record]:
-        """Make a connection.
+    async def _connect(self, target: str = "read-write") -> Connection[Record]:
+        """Make a connection to a server of a kind, if the address does not ask for another.
 
         Cancel safety: the driver learns of a cancellation a moment later. If it is cancelled while
         it gets hold of a server that answers, it leaves a future whose error asyncio reports as
         never retrieved.
         """
-        task = asyncio.create_task(self._connected(), name=f"connect to {self._name}")
+        task = asyncio.create_task(self._connected(target), name=f"connect to {self._name}")
         try:
             _ = await asyncio.wait({task})
         except asyncio.CancelledError:
@@ -157,21 +163,33 @@ class ServerConnection:
             raise
         return task.result()
 
-    async def _connected(self) -> Connection[Record]:
+    async def _connected(self, target: str) -> Connection[Record]:
+        address, password = await self._resolve()
+        secrets = replace(address, secrets=(*address.secrets, *([password] if password else [])))
         try:
             connection = await connect(
-                self._address,
-                timeout=self._patience,
+                address.dsn_for(target),
+                password=password,
+                timeout=address.connect_timeout or self._patience,
                 # In a transaction pooler the next transaction may meet another server process.
                 cached_statements=0 if self._pooled else 100,
-                settings={} if self._pooled else dict(_KEEP_ALIVE),
             )
         except (ValueError, OverflowError) as error:
-            # What asyncpg cannot read in an address is not always an error of its own.
-            raise JournalUnavailable(self._name, str(error)) from error
+            # What asyncpg cannot read in an address is not always an error of its own. Its text,
+            # and so the error itself, may hold a part of the address.
+            raise JournalUnavailable(self._name, secrets.scrub(str(error))) from None
         with contextlib.suppress(OSError, AttributeError):
-            _socket_of(connection).setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _set_options(_socket_of(connection), address)
         return connection
+
+    async def _resolve(self) -> tuple[Address, str | None]:
+        try:
+            return await self._source.resolve()
+        except FAILURES:
+            raise  # it is tried again
+        except Exception as error:
+            reason = f"the function for the address or the password failed: {error_text(error)}"
+            raise JournalUnavailable(self._name, reason) from error
 
     async def bounded(
         self, connection: Connection[Record], statement: str, *args: object
@@ -180,11 +198,16 @@ class ServerConnection:
 
         It is not ended by a request to cancel it, which needs a server that answers.
         """
-        loop = asyncio.get_running_loop()
+        with self._limited(connection):
+            return await connection.fetch(statement, *args)
+
+    @contextlib.contextmanager
+    def _limited(self, connection: Connection[Record]) -> Generator[None, None, None]:
         # The server itself gives up waiting for a lock after `patience`.
+        loop = asyncio.get_running_loop()
         timer = loop.call_later(2 * self._patience, connection.terminate)
         try:
-            return await connection.fetch(statement, *args)
+            yield
         finally:
             timer.cancel()
 
@@ -208,6 +231,13 @@ class ServerConnection:
             with contextlib.suppress(*FAILURES):
                 await connection.close(timeout=self._patience)
 
+    def forsake(self) -> None:
+        """End the connection without its loop, which is closed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                _socket_of(connection).shutdown(socket.SHUT_RDWR)
+
     def cut_off(self) -> None:
         """In a child made by fork: close the copy of the socket, and touch nothing of its loop.
 
@@ -226,3 +256,9 @@ def _socket_of(connection: Connection[Record]) -> socket.socket:
     transport: asyncio.Transport = getattr(connection, "_transport")  # noqa: B009
     found: socket.socket = transport.get_extra_info("socket")
     return found
+
+
+def _set_options(its: socket.socket, address: Address) -> None:
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(address.keepalive))
+    for option, value in address.socket_options:
+        its.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from returns_pipeline.errors import JournalError, JournalUnavailable
 from returns_pipeline.journal.postgres._connection import ServerConnection
-from returns_pipeline.journal.postgres._driver import FAILURES, ends, passes
+from returns_pipeline.journal.postgres._driver import FAILURES, ends, is_answer, passes
 from returns_pipeline.journal.postgres._requests import JOINED, Request, Row, Step
 
 __all__ = ["Delivery", "Sending"]
@@ -146,7 +146,7 @@ class Delivery:
             try:
                 answers = await self.connection.apply(self.owner, number, self._lease, bodies)
             except FAILURES as error:
-                if not ends(error):
+                if is_answer(error):
                     self._sending = self._sending.refused()
                 raise
             self._sending = self._sending.answered()

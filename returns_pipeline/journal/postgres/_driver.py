@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from returns_pipeline.errors import (
+    ArgumentsNotRecordable,
     JournalCorrupt,
     JournalError,
     JournalUnavailable,
@@ -23,7 +24,18 @@ except ImportError as _error:
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-__all__ = ["FAILURES", "connect", "connection_lost", "ends", "explain", "passes", "spares_others"]
+__all__ = [
+    "FAILURES",
+    "ReadOnlyServer",
+    "connect",
+    "connection_lost",
+    "ends",
+    "explain",
+    "is_answer",
+    "passes",
+    "spares_others",
+    "swapped",
+]
 
 # What a call of asyncpg may raise when it is not the caller's mistake.
 # The last is not one of the bug it is named for: it is raised when the server said farewell.
@@ -35,18 +47,34 @@ FAILURES: Final = (
 )
 
 # Errors by SQLSTATE, or the beginning of one.
-# Another attempt may succeed: connections (08), the server's end and start (57P), no connection
-# free, and transactions that were in each other's way.
-_ENDS: Final = ("08", "57P", "53300")
+# The connection is at its end: connections (08), the server's end and start (57P).
+_LOST: Final = ("08", "57P")
+# Another connection may succeed: also none was free, or the server is read-only. That is a standby
+# by now, or was one when the connection was made; a name may lead to another server soon.
+_ENDS: Final = (*_LOST, "53300", "25006")
+# Transactions that were in each other's way: another attempt may succeed.
 _CONFLICTS: Final = ("40001", "40P01")
 # The data's own, not those of the server or the whole table.
 _OF_ONE_REQUEST: Final = ("21", "22", "23", "54", "P0", "XX")
 # Damaged pages, and tables or functions that are not there.
 _CORRUPT: Final = ("XX001", "XX002", "42P01", "42703", "42883", "3F000")
+# The text cannot be stored: the encoding of the database has no such character.
+_NOT_ENCODABLE: Final = ("22P05", "22021")
+# Another session answers than was set up: "RP001" is raised by ``apply``, and the others mean that
+# it has other prepared statements.
+_SWAPPED: Final = ("RP001", "26000", "42P05")
+
+
+class ReadOnlyServer(OSError):
+    """No server of the address takes writes: each is a standby, or set to read-only."""
 
 
 async def connect(
-    address: str, *, timeout: float, cached_statements: int, settings: dict[str, str]
+    dsn: str,
+    *,
+    password: str | None,
+    timeout: float,
+    cached_statements: int,
 ) -> Connection[Record]:
     """Make a connection.
 
@@ -54,13 +82,16 @@ async def connect(
         ValueError: The address makes no sense. (So may an `OverflowError`.)
         Exception: Any of `FAILURES`.
     """
-    connection: Connection[Record] = await asyncpg.connect(
-        address,
-        timeout=timeout,
-        statement_cache_size=cached_statements,
-        max_cached_statement_lifetime=0,  # otherwise each statement has a timer
-        server_settings=settings,
-    )
+    try:
+        connection: Connection[Record] = await asyncpg.connect(
+            dsn,
+            password=password,
+            timeout=timeout,
+            statement_cache_size=cached_statements,
+            max_cached_statement_lifetime=0,  # otherwise each statement has a timer
+        )
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise ReadOnlyServer("the server is read-only, or a standby") from error
     return connection
 
 
@@ -82,12 +113,17 @@ def passes(error: Exception) -> bool:
 
 
 def ends(error: Exception) -> bool:
-    """Return whether an error is the connection's: it may have ended, and what was done is unknown.
+    """Return whether an error means that another connection is needed.
 
-    Otherwise it is the server's answer, and nothing was done. The session stays then, with the lock
-    in it by which other processes know that its owner lives.
+    Otherwise the session stays, with the lock in it by which other processes know that its owner
+    lives.
     """
     return passes(error) and not _state(error).startswith(_CONFLICTS)
+
+
+def is_answer(error: Exception) -> bool:
+    """Return whether an error is the server's answer: then nothing was done."""
+    return isinstance(error, asyncpg.PostgresError) and not _state(error).startswith(_LOST)
 
 
 def spares_others(error: Exception) -> bool:
@@ -95,11 +131,25 @@ def spares_others(error: Exception) -> bool:
     return _state(error).startswith(_OF_ONE_REQUEST)
 
 
+def swapped(name: str) -> JournalUnavailable:
+    """Return the error of a journal that cannot rely on its session."""
+    reason = "a pooler between here and the server changes sessions: use liveness='lease'"
+    return JournalUnavailable(name, reason)
+
+
 def explain(error: Exception, name: str) -> JournalError:
     """Return what an error of the driver or the server means for the caller of a journal."""
     if isinstance(error, JournalError):
         return error
-    kind = JournalCorrupt if _state(error).startswith(_CORRUPT) else JournalUnavailable
-    made = kind(name, str(error) or repr(error))
+    state = _state(error)
+    made: JournalError
+    if state.startswith(_SWAPPED):
+        made = swapped(name)
+    elif state.startswith(_NOT_ENCODABLE):
+        made = ArgumentsNotRecordable(name, str(error))
+    elif state.startswith(_CORRUPT):
+        made = JournalCorrupt(name, str(error))
+    else:
+        made = JournalUnavailable(name, str(error) or repr(error))
     made.__cause__ = error
     return made

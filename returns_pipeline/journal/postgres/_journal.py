@@ -19,7 +19,6 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import ShieldedFuture
@@ -33,6 +32,7 @@ from returns_pipeline.journal._face import (
     fenced,
     storable,
 )
+from returns_pipeline.journal.postgres._address import AddressSource, Text
 from returns_pipeline.journal.postgres._ledger import ActionKey, Ledger
 from returns_pipeline.journal.postgres._requests import Row
 from returns_pipeline.journal.postgres._rows import LISTED, sagas_listed
@@ -74,10 +74,15 @@ class PostgresJournal(JournalFace):
 
     ``async with PostgresJournal(dsn) as journal`` opens it at once and closes it; without, it is
     opened by the first request and closed with the process. It belongs to the event loop that
-    opened it, until it is closed; a process made by fork may not use it.
+    opened it, until it is closed or that loop is; a process made by fork may not use it.
 
     Args:
-        dsn: As "postgresql://user@host/database".
+        dsn: As "postgresql://user@host/database", with the parameters of libpq; or a function that
+            returns it, also a coroutine function, which is called for each connection. Of several
+            servers the first that takes writes is used, unless ``target_session_attrs`` says
+            otherwise.
+        password: Instead of the one in ``dsn``: the password, or a function as above, for tokens
+            that expire.
         schema: Where the tables are: letters, digits and underscores.
         liveness: How others tell whether an owner lives, "session" or "lease".
         lease: Seconds, above 0, that a lease is good for.
@@ -91,15 +96,16 @@ class PostgresJournal(JournalFace):
 
     def __init__(
         self,
-        dsn: str,
+        dsn: Text,
         *,
+        password: Text | None = None,
         schema: str = "returns_pipeline",
         liveness: Liveness = "session",
         lease: checks.Seconds = 30.0,
         retention: checks.Seconds = 30 * 86_400.0,
         patience: checks.Seconds = 10.0,
     ) -> None:
-        _check(dsn, schema, liveness)
+        _check(schema, liveness)
         lease = checks.seconds("lease", lease, finite=True)
         patience = checks.seconds("patience", patience, finite=True)
         retention = checks.seconds("retention", retention, zero=True)
@@ -107,11 +113,12 @@ class PostgresJournal(JournalFace):
         from returns_pipeline.journal.postgres._claims import Claims  # noqa: PLC0415
         from returns_pipeline.journal.postgres._writer import Writer  # noqa: PLC0415
 
-        self._name = _without_secrets(dsn)
+        source = AddressSource(dsn, password)
+        self._name = source.name
         self._schema = schema
         self._ledger = Ledger()
         self._writer = Writer(
-            dsn,
+            source,
             self._name,
             self._ledger,
             schema=schema,
@@ -334,20 +341,8 @@ def _changed_row(key: ActionKey, change: ActionChange) -> Row:
     return _row(key) | {name: value for name, value in columns.items() if value is not None}
 
 
-def _check(dsn: str, schema: str, liveness: str) -> None:
-    if not dsn.startswith(("postgresql://", "postgres://")):
-        raise InvalidArgument("dsn must begin with postgresql://")
+def _check(schema: str, liveness: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema):
         raise InvalidArgument(f"schema must be letters, digits and underscores, not {schema!r}")
     if liveness not in {"session", "lease"}:
         raise InvalidArgument(f"liveness must be 'session' or 'lease', not {liveness!r}")
-
-
-def _without_secrets(dsn: str) -> str:
-    """Return the address alone: no password, and no options, which may hold one too."""
-    try:
-        parts = urlsplit(dsn)
-    except ValueError as error:
-        raise InvalidArgument(f"dsn is no address: {error}") from error
-    user, at, hosts = parts.netloc.rpartition("@")
-    return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}"

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from returns_pipeline.errors import JournalError, JournalUnavailable
 from returns_pipeline.journal._face import fenced
+from returns_pipeline.journal.postgres._address import AddressSource
 from returns_pipeline.journal.postgres._connection import ServerConnection
 from returns_pipeline.journal.postgres._delivery import Delivery
 from returns_pipeline.journal.postgres._driver import FAILURES, explain, spares_others
@@ -55,7 +56,7 @@ class Writer:
     released.
 
     Args:
-        address: The DSN.
+        source: Says where to connect.
         name: The journal's name, for errors and tasks.
         ledger: Of the journal.
         schema: Where the tables are.
@@ -69,7 +70,7 @@ class Writer:
 
     def __init__(
         self,
-        address: str,
+        source: AddressSource,
         name: str,
         ledger: Ledger,
         *,
@@ -79,7 +80,7 @@ class Writer:
         patience: float,
     ) -> None:
         connection = ServerConnection(
-            address,
+            source,
             name,
             schema=schema,
             pooled=lease > 0,
@@ -112,9 +113,22 @@ class Writer:
             reason = "it belongs to the process that this one was forked from"
             raise JournalError(self._name, reason)
         loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop and self._loop.is_closed():
+            self._forsake_loop()
         if self._loop is not None and self._loop is not loop:
             raise JournalError(self._name, "it was opened in another event loop: close it there")
         return loop
+
+    def _forsake_loop(self) -> None:
+        """Be a new owner: the loop of the connection is closed, and nothing in it ends any more.
+
+        The server ends the session with its socket. What was open is recovered as that of any dead
+        owner.
+        """
+        self._loop = self._task = self._renewal = None
+        self._requests.clear()
+        self.delivery.connection.forsake()
+        self._be_new_owner()
 
     # Any: which result a request has is known to the one who makes it.
 
@@ -189,6 +203,8 @@ class Writer:
 
     async def close(self) -> None:
         """Carry out what is waiting, release everything and end the connection."""
+        if self._loop is not None and self._loop.is_closed():
+            _ = self.check_loop()  # nothing is left to be closed
         if self._loop is not None or self._kept or self._ledger.has_duties:
             await self.ask("leave")
 
@@ -355,15 +371,18 @@ class Writer:
         if self._renewal is not None:
             _ = self._renewal.cancel()
         await self.delivery.leave()
-        self.delivery.be_new_owner()
-        self._ledger.reset()
-        self._kept.clear()
-        self._moves.clear()
+        self._be_new_owner()
         for waiting in self._requests:
             if waiting.kind == "reconnect":  # there is nothing to be kept any more
                 _ = waiting.future.cancel()
         if not request.future.done():
             request.future.set_result(None)
+
+    def _be_new_owner(self) -> None:
+        self.delivery.be_new_owner()
+        self._ledger.reset()
+        self._kept.clear()
+        self._moves.clear()
 
     async def _compensate_in_doubt(self) -> None:
         """Do what the next batch would have begun with: no other comes before this owner leaves."""

@@ -19,6 +19,11 @@
 -- What a claim costs must not depend on what was done before: rolled back sagas stay listed for
 -- weeks. So a saga knows whether it is open (has actions that are pending or deferred), and what
 -- claims read is in partial indexes. Rows that nobody needs any more are deleted a few at a time.
+--
+-- The statements leave the planner no choice. Statistics of tables that are filled and emptied all
+-- the time are never right, and a plan that is good for ten rows reads all of a million. So rows are
+-- found by "= ANY" of an array and not by joins; and a condition that is not meant to be searched by
+-- its index is written so that it cannot be.
 
 CREATE TABLE {schema}.version (number integer NOT NULL);
 
@@ -45,7 +50,6 @@ CREATE TABLE {schema}.saga (
     is_open boolean NOT NULL DEFAULT true
 );
 CREATE SEQUENCE {schema}.saga_number OWNED BY {schema}.saga.number;
-CREATE INDEX saga_in_order ON {schema}.saga (number);
 CREATE INDEX saga_open ON {schema}.saga (number) WHERE is_open;
 CREATE INDEX saga_open_of_owner ON {schema}.saga (owner) WHERE is_open;
 COMMENT ON TABLE {schema}.saga IS 'Undo actions that are undone together.';
@@ -152,8 +156,10 @@ BEGIN
         ON CONFLICT (id) DO NOTHING;
     mine := {schema}.held(me, rows);
     -- One that was rolled back, and is registered in again.
-    UPDATE {schema}.saga SET is_open = true WHERE NOT is_open AND id || ' 1' = ANY(mine)
-        AND id IN (SELECT x.saga FROM jsonb_to_recordset(rows) AS x(saga text));
+    UPDATE {schema}.saga SET is_open = true WHERE NOT is_open AND id = ANY(ARRAY(
+        SELECT x.saga FROM jsonb_to_recordset(rows) AS x(saga text)
+        WHERE x.saga || ' 1' = ANY(mine)
+    ));
     INSERT INTO {schema}.action (id, saga, position, path, key, name, version, arguments)
         SELECT x.id, x.saga, x.position, x.path, x.key, x.name, x.version, x.arguments
         FROM jsonb_to_recordset(rows) AS x(
@@ -170,24 +176,23 @@ $$;
 CREATE FUNCTION {schema}.forget(me text, rows jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     mine text[] := {schema}.held(me, rows);
+    ids text[] := ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(rows) AS x);
+    saga_of jsonb := (SELECT jsonb_object_agg(id, saga) FROM {schema}.action WHERE id = ANY(ids));
     refused jsonb;
-    sagas text[];
 BEGIN
     refused := (
         SELECT coalesce(jsonb_agg(DISTINCT x.n), '[]')
         FROM jsonb_to_recordset(rows) AS x(n int, id text, saga text, epoch bigint)
-        WHERE x.saga || ' ' || x.epoch <> ALL(mine)
-            OR NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.id = x.id AND a.saga = x.saga)
+        WHERE x.saga || ' ' || x.epoch <> ALL(mine) OR saga_of ->> x.id IS DISTINCT FROM x.saga
     );
-    sagas := ARRAY(
-        SELECT DISTINCT x.saga FROM jsonb_to_recordset(rows) AS x(n int, saga text)
-        WHERE NOT refused @> to_jsonb(x.n)
-    );
-    DELETE FROM {schema}.action WHERE id IN (
+    DELETE FROM {schema}.action WHERE id = ANY(ARRAY(
         SELECT x.id FROM jsonb_to_recordset(rows) AS x(n int, id text)
         WHERE NOT refused @> to_jsonb(x.n)
-    );
-    PERFORM {schema}.settle(sagas);
+    ));
+    PERFORM {schema}.settle(ARRAY(
+        SELECT DISTINCT x.saga FROM jsonb_to_recordset(rows) AS x(n int, saga text)
+        WHERE NOT refused @> to_jsonb(x.n)
+    ));
     RETURN refused;
 END
 $$;
@@ -196,18 +201,22 @@ $$;
 -- have no open ones. The caller has locked them.
 CREATE FUNCTION {schema}.settle(sagas text[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
-    dropped text[];
+    one text;
+    dropped text[] := '{}';
 BEGIN
-    UPDATE {schema}.saga AS s SET is_open = false WHERE id = ANY(sagas) AND is_open
-        AND NOT EXISTS (
-            SELECT FROM {schema}.action AS a
-            WHERE a.saga = s.id AND a.state IN ('pending', 'deferred')
-        ) AND EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id);
-    WITH gone AS (
-        DELETE FROM {schema}.saga AS s WHERE id = ANY(sagas)
-            AND NOT EXISTS (SELECT FROM {schema}.action AS a WHERE a.saga = s.id)
-        RETURNING id
-    ) SELECT coalesce(array_agg(id), '{}') FROM gone INTO dropped;
+    FOREACH one IN ARRAY sagas LOOP
+        IF EXISTS (
+            SELECT FROM {schema}.action WHERE saga = one AND state IN ('pending', 'deferred')
+        ) THEN
+            CONTINUE;
+        END IF;
+        IF EXISTS (SELECT FROM {schema}.action WHERE saga = one) THEN
+            UPDATE {schema}.saga SET is_open = false WHERE id = one AND is_open IS TRUE;
+        ELSE
+            DELETE FROM {schema}.saga WHERE id = one;
+            dropped := dropped || one;
+        END IF;
+    END LOOP;
     RETURN dropped;
 END
 $$;
@@ -215,6 +224,7 @@ $$;
 CREATE FUNCTION {schema}.change(me text, rows jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     mine text[] := {schema}.held(me, rows);
+    ids text[] := ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(rows) AS x);
     changed jsonb;
 BEGIN
     WITH found AS (
@@ -227,7 +237,8 @@ BEGIN
         FROM jsonb_to_recordset(rows) AS x(
             n int, id text, saga text, epoch bigint, state text, begins boolean,
             next_attempt double precision, error text
-        ) WHERE a.id = x.id AND a.saga = x.saga AND x.saga || ' ' || x.epoch = ANY(mine)
+        ) WHERE a.id = ANY(ids) AND a.id = x.id AND a.saga IS NOT DISTINCT FROM x.saga
+            AND x.saga || ' ' || x.epoch = ANY(mine)
         RETURNING x.n
     ) SELECT coalesce(jsonb_agg(n), '[]') FROM found INTO changed;
     PERFORM {schema}.settle(ARRAY(
@@ -250,9 +261,9 @@ DECLARE
     sources text[];
 BEGIN
     sources := ARRAY(
-        SELECT id FROM {schema}.saga AS s WHERE owner = me AND epoch = 1 AND EXISTS (
-            SELECT FROM {schema}.action AS a WHERE a.saga = s.id AND a.id = ANY(moving)
-        ) FOR NO KEY UPDATE
+        SELECT id FROM {schema}.saga WHERE id = ANY(ARRAY(
+            SELECT DISTINCT saga FROM {schema}.action WHERE id = ANY(moving)
+        )) AND owner = me AND epoch = 1 FOR NO KEY UPDATE
     );
     INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
         SELECT target, request ->> 'name', began, number, me, 1 FROM {schema}.saga
@@ -260,10 +271,10 @@ BEGIN
         ON CONFLICT (id) DO NOTHING;
     PERFORM FROM {schema}.saga WHERE id = target AND owner = me AND epoch = 1 FOR NO KEY UPDATE;
     IF FOUND THEN
-        UPDATE {schema}.saga SET is_open = true WHERE id = target AND NOT is_open;
+        UPDATE {schema}.saga SET is_open = true WHERE id = target;
         UPDATE {schema}.action AS a SET saga = target, position = x.position
             FROM jsonb_to_recordset(request -> 'rows') AS x(id text, position text)
-            WHERE a.id = x.id AND a.saga = ANY(sources);
+            WHERE a.id = ANY(moving) AND a.id = x.id AND (a.saga = ANY(sources)) IS TRUE;
         PERFORM {schema}.settle(sources);
     END IF;
 END
@@ -304,7 +315,7 @@ BEGIN
     ));
     FOR other IN
         SELECT id FROM {schema}.owner AS o WHERE id <> me AND seen < yesterday
-            AND NOT EXISTS (SELECT FROM {schema}.saga AS s WHERE s.owner = o.id AND s.is_open)
+            AND (SELECT true FROM {schema}.saga WHERE owner = o.id AND is_open LIMIT 1) IS NULL
         ORDER BY since LIMIT 50 FOR UPDATE SKIP LOCKED
     LOOP
         -- For each that is dead a lock is held until the commit: that is why they are so few.
@@ -325,6 +336,7 @@ DECLARE
     most int := (request ->> 'limit')::int;
     living text[] := ARRAY[me];
     candidate record;
+    now_there record;
     claimed text[] := '{}';
     dropped jsonb := {schema}.expire(me, (request ->> 'retention')::float);
 BEGIN
@@ -338,12 +350,10 @@ BEGIN
             living := living || candidate.owner;
             CONTINUE;
         END IF;
-        UPDATE {schema}.saga SET owner = me, epoch = epoch + 1 WHERE id = (
-            SELECT id FROM {schema}.saga
-            WHERE id = candidate.id AND owner = candidate.owner AND is_open
-            FOR UPDATE SKIP LOCKED
-        );
-        IF FOUND THEN
+        SELECT owner, is_open INTO now_there FROM {schema}.saga
+            WHERE id = candidate.id FOR UPDATE SKIP LOCKED;
+        IF FOUND AND now_there.owner = candidate.owner AND now_there.is_open THEN
+            UPDATE {schema}.saga SET owner = me, epoch = epoch + 1 WHERE id = candidate.id;
             claimed := claimed || candidate.id;
             EXIT WHEN cardinality(claimed) >= most;
         END IF;
@@ -405,6 +415,7 @@ $$;
 CREATE FUNCTION {schema}.carry_out(me text, kind text, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
+    ids text[];
     mine text[];
 BEGIN
     CASE kind
@@ -419,18 +430,19 @@ BEGIN
     WHEN 'claim' THEN
         RETURN {schema}.claim(me, request);
     WHEN 'release' THEN
-        mine := {schema}.held(me, jsonb_build_array(request));
-        UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
-            WHERE id || ' ' || epoch = ANY(mine) AND epoch = (request ->> 'epoch')::bigint;
+        UPDATE {schema}.saga SET owner = '', epoch = epoch + 1 WHERE id = request ->> 'saga'
+            AND (owner = me AND epoch = (request ->> 'epoch')::bigint) IS TRUE;
         RETURN to_jsonb(FOUND);
     WHEN 'retry', 'discard' THEN
         RETURN to_jsonb({schema}.resume(me, kind, request));
     WHEN 'drop' THEN  -- actions in doubt: on record or not, their effects did not begin
-        mine := ARRAY(SELECT id FROM {schema}.saga WHERE owner = me AND epoch = 1 AND id IN (
-            SELECT saga FROM {schema}.action WHERE id IN (
-                SELECT jsonb_array_elements_text(request -> 'ids'))) FOR UPDATE);
-        DELETE FROM {schema}.action WHERE saga = ANY(mine)
-            AND id IN (SELECT jsonb_array_elements_text(request -> 'ids'));
+        ids := ARRAY(SELECT jsonb_array_elements_text(request -> 'ids'));
+        mine := ARRAY(
+            SELECT id FROM {schema}.saga WHERE id = ANY(ARRAY(
+                SELECT DISTINCT saga FROM {schema}.action WHERE id = ANY(ids)
+            )) AND owner = me AND epoch = 1 FOR UPDATE
+        );
+        DELETE FROM {schema}.action WHERE id = ANY(ids) AND (saga = ANY(mine)) IS TRUE;
         PERFORM {schema}.settle(mine);
     WHEN 'disown' THEN  -- orphaned sagas: claimed, but the caller never learned of it
         UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
@@ -448,10 +460,10 @@ $$;
 CREATE FUNCTION {schema}.apply(
     me text, this bigint, lease double precision, wait text, requests jsonb
 ) RETURNS jsonb LANGUAGE plpgsql
--- Planned once, and by index, whatever the statistics: those of tables that are filled and emptied all
--- the time are never right, and a plan that is good for a hundred rows reads all of a million.
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+-- Planned once, and by index: see above.
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_sort = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off
 AS $$
 DECLARE
     last bigint;
