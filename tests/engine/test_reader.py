@@ -587,6 +587,7 @@ def test_a_turn_lets_everything_that_is_ready_run_once() -> None:
     run(main())
 
 
+@pytest.mark.not_eager  # the first turn would be over at once
 def test_a_turn_can_be_cancelled() -> None:
     async def main() -> None:
         seen = []
