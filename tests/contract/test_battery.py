@@ -546,7 +546,7 @@ def test_what_a_reader_raises_is_not_thrown_into_the_source(case: Case) -> None:
     run(main())
 
 
-# An eager task changes this: what is read ahead is there before the first turn of the loop.
+# With eager tasks, what is read ahead is there before the first turn of the loop.
 @pytest.mark.not_eager
 @every_case_that_gives_all
 def test_a_source_that_never_suspends_is_flushed_in_time_and_lets_others_run(case: Case) -> None:
@@ -683,7 +683,7 @@ def test_nothing_that_was_given_out_is_kept(case: Case) -> None:
         gc.enable()
 
 
-# An eager task changes this: a traceback then reaches the frame that keeps it: the collector frees both.
+# With eager tasks a traceback reaches the frame that keeps it, and the collector must free both.
 @pytest.mark.not_eager
 @every_case
 def test_what_is_held_is_dropped_when_it_is_closed(case: Case) -> None:
