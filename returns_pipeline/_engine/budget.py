@@ -39,8 +39,12 @@ class Budget:
         self._left -= 1
         return self._left <= 0
 
-    async def renew(self) -> None:
-        """Let other tasks run, if it is time."""
+    async def renew(self) -> int:
+        """Let other tasks run, if it is time.
+
+        Returns:
+            After how many items to come back, for a loop that counts them itself.
+        """
         now = self._loop.time()
         if now - self._looked_at > MAX_SLICE:
             self._stride = 1
@@ -51,3 +55,4 @@ class Budget:
             now = self._yielded_at = self._loop.time()
         self._looked_at = now
         self._left = self._stride
+        return self._stride

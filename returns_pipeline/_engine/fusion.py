@@ -18,16 +18,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
+from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.cancellation import wait_done
 from returns_pipeline._engine.future_results import unpacked
-from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline._engine.operator import (
+    OpenIterator,
+    QuickStreamer,
+    open_iterator,
+    plain_iterator,
+)
 
 __all__ = [
     "Chain",
@@ -203,25 +211,61 @@ def read_results(chain: Chain) -> AsyncGenerator[Result[Any, Any], None]:
     return _fuse(lambda: _assemble(chain), packed=True)
 
 
-def open_results(chain: Chain) -> AsyncIterator[Result[Any, Any]]:
-    """Do as `read_results`, for a reader that may be cancelled and continue.
+def open_results(chain: Chain) -> QuickStreamer[Result[Any, Any]]:
+    """Do as `read_results`, for a reader that may be cancelled and continue, or closed meanwhile.
 
     If a segment of the chain runs in tasks of its own, a read that is cancelled while it waits for
     that segment loses nothing.
     """
-    return _Resumable(chain) if chain.segmented else read_results(chain)
+    if chain.segmented:
+        return QuickStreamer(_Resumable(chain))
+    source = _OpenSource()
+    steps = _fuse(lambda: _assemble(chain), packed=True, opened=source)
+    return QuickStreamer(steps, partial(source.close, steps))
 
 
-def open_half(chain: Chain, *, failed: bool) -> AsyncIterator[Any]:
+def open_half(chain: Chain, *, failed: bool) -> QuickStreamer[Any]:
     """Emit the values of a chain alone, or its errors, as `open_results` emits both."""
-    return _Resumable(chain, half=failed) if chain.segmented else _half(chain, failed=failed)
+    if chain.segmented:
+        return QuickStreamer(_Resumable(chain, half=failed))
+    source = _OpenSource()
+    steps = _half(chain, source, failed=failed)
+    return QuickStreamer(steps, partial(source.close, steps))
 
 
-async def _half(chain: Chain, *, failed: bool) -> AsyncGenerator[Any, None]:
-    async with plain_iterator(read(chain)) as items:
+async def _half(chain: Chain, source: _OpenSource, *, failed: bool) -> AsyncGenerator[Any, None]:
+    budget = Budget(asyncio.get_running_loop())
+    steps = _fuse(lambda: _assemble(chain), packed=False, opened=source)
+    async with plain_iterator(steps) as items:
         async for item in items:
             if (item.__class__ is Failed) is failed:
                 yield item.error if failed else item
+            elif budget.spend():
+                await budget.renew()
+
+
+class _OpenSource:
+    """The source that fused steps read, for a task that closes them while another runs a step.
+
+    An async generator that runs cannot be closed, but the source that waits for it can: then the
+    step comes to its end, its item is emitted, and the stream ends.
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: Any = None  # an async iterator, once it is open
+
+    async def close(self, steps: Any) -> None:
+        """Close the steps, or, if they run, their source.
+
+        Raises:
+            RuntimeError: Another task waits for the source itself, as for any async generator.
+        """
+        if not steps.ag_running:
+            await steps.aclose()
+        elif (aclose := getattr(self.items, "aclose", None)) is not None:
+            await aclose()
 
 
 class Upstream:
@@ -285,37 +329,53 @@ class _Resumable:
     the cancellation of a step ends it, as it ends any chain.
 
     It emits Results; or, with ``half``, the values alone (False) or the errors alone (True).
+
+    States: new; open, from the first read; closed. `aclose` may be called in each of them, also
+    while another task reads: a task that waits for the segment then sees the end, and one that runs
+    a step emits its item first.
     """
 
     def __init__(self, chain: Chain, *, half: bool | None = None) -> None:
         self._chain = chain
         self._half = half
-        self._opened = contextlib.AsyncExitStack()
-        self._items: AsyncIterator[Any] | None = None  # of the segment
+        self._segment: OpenIterator[Any] | None = None
         self._next = OneItem()
         self._fused: list[Step] = []
-        self._steps: AsyncGenerator[Any, None] | None = None
+        self._steps: Any = None  # an async generator, or None
+        self._is_read = False
         self._closed = False
 
     def __aiter__(self) -> _Resumable:
         return self
 
-    async def __anext__(self) -> Any:  # noqa: C901  # one flat loop, for the same reason
+    async def __anext__(self) -> Any:
+        if self._is_read:
+            # Here, and not by the segment: that error would end the stream for the first reader.
+            raise RuntimeError("another task is reading this iterator")
+        self._is_read = True
+        try:
+            return await self._read()
+        finally:
+            self._is_read = False
+
+    async def _read(self) -> Any:  # noqa: C901  # one flat loop, for its speed
         if self._closed:
             raise StopAsyncIteration
-        if self._items is None:
+        if self._segment is None:
             source, self._fused = _assemble(self._chain)
-            self._items = await self._opened.enter_async_context(plain_iterator(source))
+            self._segment = await open_iterator(source)
         while True:
             try:
-                self._next.item = await anext(self._items)
+                self._next.item = await anext(self._segment.items)
             except asyncio.CancelledError:
                 raise  # the next read continues
             except BaseException:
                 await self.aclose()
                 raise
             if self._steps is None:
-                self._steps = _fuse(lambda: (self._next, self._fused), packed=self._half is None)
+                # Without a reference to this object, which would make a cycle.
+                parts: Any = self._next, self._fused
+                self._steps = _fuse(partial(_same, parts), packed=self._half is None)
             try:
                 result = await anext(self._steps)
             except StopAsyncIteration:
@@ -330,11 +390,14 @@ class _Resumable:
                     return result.error if self._half else result
 
     async def aclose(self) -> None:
-        """Close the steps, then the segment before them."""
+        """Close the steps, if they do not run, then the segment before them."""
         self._closed = True
-        if self._steps is not None:
-            await self._steps.aclose()
-        await self._opened.aclose()
+        try:
+            if self._steps is not None and not self._steps.ag_running:
+                await self._steps.aclose()
+        finally:
+            if self._segment is not None:
+                await self._segment.aclose()
 
 
 _EMPTY: Final = object()
@@ -359,9 +422,14 @@ class OneItem:
 
 
 async def _fuse(  # noqa: C901  # one flat loop: a call per step would double its cost
-    assemble: Callable[[], tuple[AsyncIterable[Any], list[Step]]], *, packed: bool
+    assemble: Callable[[], tuple[AsyncIterable[Any], list[Step]]],
+    *,
+    packed: bool,
+    opened: _OpenSource | None = None,
 ) -> AsyncGenerator[Any, None]:
     source, steps = assemble()
+    budget: Budget | None = None
+    left = 2  # items to be dropped until it is needed: never for `OneItem`
     value: Any
     error: Any = None
     new, set_value = _new, _set_value
@@ -369,6 +437,8 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
     for step in reversed(steps):
         first = (*step, first)
     async with plain_iterator(source) as items:
+        if opened is not None:
+            opened.items = items
         async for item in items:
             # A failure continues with the step after the one that made it, and so does a value
             # that a failure was turned into.
@@ -443,8 +513,12 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                     else:
                         yield value
                     break
-                if not failed:
-                    break  # filtered out
+                if not failed:  # the item is dropped, or was yielded as it is
+                    left -= 1
+                    if not left:
+                        budget = budget or Budget(asyncio.get_running_loop())
+                        left = await budget.renew()
+                    break
                 failed = False
                 while todo is not None:
                     code, func, extra, todo = todo
@@ -529,22 +603,28 @@ async def _fold_in(
             yield split(item) if packed else item
 
 
-async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenerator[Any, None]:
+async def _until(  # noqa: C901  # one flat loop, for its speed
+    source: AsyncIterable[Any], stop: asyncio.Event
+) -> AsyncGenerator[Any, None]:
     """End the stream when ``stop`` is set, also while the source is silent.
 
     The pending read is then cancelled the way `asyncio.timeout` does it: cancellations are
     counted, so one that came from elsewhere at the same time still propagates.
+
+    An error that the source is raising, or handling, at that moment is raised: the cancellation has
+    taken its place, and it must not look like an end.
     """
     reader: asyncio.Task[Any] | None = None  # while it waits for the source
     interrupted = False
     loop = asyncio.get_running_loop()
+    budget = Budget(loop)
 
     async def watch() -> None:
         nonlocal interrupted
-        await stop.wait()
+        _ = await stop.wait()
         if reader is not None:
             interrupted = True
-            reader.cancel()
+            _ = reader.cancel()
 
     watcher = asyncio.create_task(watch())
     try:
@@ -553,26 +633,44 @@ async def _until(source: AsyncIterable[Any], stop: asyncio.Event) -> AsyncGenera
                 reader = asyncio.current_task(loop)  # to look the loop up would double the cost
                 assert reader is not None
                 cancelled_before = reader.cancelling()
+                cancelled: asyncio.CancelledError | None = None
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
                     return
-                except asyncio.CancelledError:
+                except asyncio.CancelledError as error:
                     if not interrupted:
                         raise
-                    interrupted = False
-                    if reader.uncancel() > cancelled_before:
-                        raise
-                    return
+                    item, cancelled = None, error
                 finally:
+                    # Also if the source has swallowed the cancellation, or raised something else:
+                    # the count of the task must be what it was.
                     if interrupted:
-                        reader.uncancel()
                         interrupted = False
+                        left = reader.uncancel()
+                        if cancelled is not None and left > cancelled_before:
+                            raise cancelled  # it came from elsewhere, too
                     reader = None
+                if cancelled is not None:
+                    _raise_hidden(cancelled)
+                    return
                 yield item
+                if budget.spend():
+                    await budget.renew()
     finally:
-        watcher.cancel()
+        _ = watcher.cancel()
         await wait_done(watcher)
+
+
+def _raise_hidden(cancelled: asyncio.CancelledError) -> None:
+    """Raise the error of the source that a cancellation has replaced, if there is one."""
+    hidden = cancelled.__context__
+    # Code that reads the stream while it handles an exception of its own is no part of the source.
+    if isinstance(hidden, Exception) and hidden is not sys.exception():
+        try:
+            raise hidden
+        finally:
+            del cancelled, hidden  # its traceback holds this frame
 
 
 def tuple_or_failed(items: list[Any]) -> Any:

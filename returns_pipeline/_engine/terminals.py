@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Generic, TypeVar, overload
 
-from aiostream import Stream
 from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Failed, Source
-from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline._engine.operator import ClosableStream, plain_iterator
 from returns_pipeline.errors import StreamEmpty
 
 __all__ = ["FailedItems", "Terminals", "chain_of"]
@@ -37,7 +36,7 @@ class FailedItems(Generic[T_co, E_co]):
     errors: list[E_co]
 
 
-class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
+class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
     """The methods of `returns_pipeline.ResultStream` that end a chain.
 
     Nothing runs before a terminal is awaited, and the source is closed before it returns.
@@ -45,8 +44,6 @@ class Terminals(Stream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
     def __init__(self, chain: Chain) -> None:
         """Not for callers: `ResultStream.of` and `ResultStream.from_results` make streams."""
-        # Without that of `aiostream.Stream`, which makes a first iterator that is not needed, and a
-        # stream that refers to itself.
         self._chain = chain
 
     def collect(self) -> FutureResult[list[T_co], E_co]:

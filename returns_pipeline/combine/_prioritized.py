@@ -11,7 +11,7 @@ from aiostream import Stream
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.fan_in import BUFFER, FanIn, Input
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import InvalidArgument
 
@@ -23,7 +23,7 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
-class _MergePrioritized(BaseOperator):
+class _MergePrioritized(Operator):
     @overload
     def __call__(
         self,

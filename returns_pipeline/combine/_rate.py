@@ -14,7 +14,7 @@ from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.fan_in import FanIn
-from returns_pipeline._engine.operator import BaseOperator, plain_iterator
+from returns_pipeline._engine.operator import Operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 
 __all__ = ["DebouncePump", "ThrottlePump", "debounce", "throttle"]
@@ -22,7 +22,7 @@ __all__ = ["DebouncePump", "ThrottlePump", "debounce", "throttle"]
 T = TypeVar("T")
 
 
-class _Throttle(BaseOperator):
+class _Throttle(Operator):
     def __call__(self, source: AsyncIterable[T], interval: Seconds, *, burst: int = 1) -> Stream[T]:
         """Emit at most one item per ``interval``; the source waits, nothing is dropped.
 
@@ -139,7 +139,7 @@ class ThrottlePump(FanIn[T, T]):
         self._timer.cancel()
 
 
-class _Debounce(BaseOperator):
+class _Debounce(Operator):
     def __call__(self, source: AsyncIterable[T], quiet: Seconds) -> Stream[T]:
         """Emit an item when nothing has come after it for a while; drop those that it replaces.
 

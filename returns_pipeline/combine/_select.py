@@ -14,7 +14,7 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.fan_in import BUFFER, FairMerge, Input
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 
 __all__ = ["TimedOut", "select"]
@@ -34,7 +34,7 @@ class TimedOut:
     after: float
 
 
-class _Select(BaseOperator):
+class _Select(Operator):
     @overload
     def __call__(
         self,

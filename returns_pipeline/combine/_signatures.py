@@ -16,7 +16,7 @@ from returns.result import Result
 
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.fan_in import BUFFER
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline.combine._worker import KeyFailed
 from returns_pipeline.context import StepContext
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class JoinOperator(BaseOperator):
+class JoinOperator(Operator):
     """Sources to a stream, with the union of their items."""
 
     def __init__(self, path: str) -> None:
@@ -125,7 +125,7 @@ class JoinOperator(BaseOperator):
         return self._piped(*more, buffer=buffer)
 
 
-class RouteOperator(BaseOperator):
+class RouteOperator(Operator):
     """A source, the key of its items, and a worker, to a stream of what the workers emit."""
 
     def __init__(self, path: str) -> None:

@@ -13,7 +13,7 @@ from aiostream import Stream
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.fan_in import BUFFER, FairMerge, Input
-from returns_pipeline._engine.operator import BaseOperator, plain_iterator
+from returns_pipeline._engine.operator import Operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 
 __all__ = [
@@ -65,7 +65,7 @@ class _StepPump(FairMerge[Any, Any]):
                 await budget.renew()
 
 
-class _Scan(BaseOperator):
+class _Scan(Operator):
     def __call__(
         self, source: AsyncIterable[T], initial: A, func: Callable[[A, T], A]
     ) -> Stream[A]:
@@ -135,7 +135,7 @@ def folding(initial: A, func: Callable[[A, T], A]) -> Callable[[T], A]:
     return step
 
 
-class _DistinctUntilChanged(BaseOperator):
+class _DistinctUntilChanged(Operator):
     def __call__(
         self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
     ) -> Stream[T]:
@@ -217,7 +217,7 @@ def differing(key: Callable[[T], object] | None) -> Callable[[T], bool]:
 # prefetch
 
 
-class _Prefetch(BaseOperator):
+class _Prefetch(Operator):
     def __call__(self, source: AsyncIterable[T], n: int) -> Stream[T]:
         """Read up to ``n`` items ahead of the reader, so that both work at the same time.
 
@@ -380,7 +380,7 @@ def expand_in_turn(
 # take_until
 
 
-class _TakeUntil(BaseOperator):
+class _TakeUntil(Operator):
     def __call__(
         self,
         source: AsyncIterable[T],

@@ -9,7 +9,7 @@ from aiostream import Stream
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.fan_in import BUFFER, FanIn, Input
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import UnevenSources
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class _ZipResults(BaseOperator):
+class _ZipResults(Operator):
     @overload
     def __call__(
         self, a: AsyncIterable[Result[A, E1]], /, *, strict: bool = False

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterable
 from typing import Any, Generic, Never, TypeVar, cast, overload
 
-from aiostream import Stream
-from aiostream.core import Streamer
+from aiostream import Stream, stream
 from returns.result import Result
 
+from returns_pipeline import combine
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Source
 from returns_pipeline._engine.operator import QuickStreamer
@@ -79,23 +79,26 @@ class ResultStream(
         """Not for callers: `of` and `from_results` make streams."""
         super().__init__(chain)
 
-    def stream(self) -> Streamer[Result[T_co, E_co]]:
-        """Open the stream for reading: ``async with s.stream() as items``."""
-        return QuickStreamer(fusion.open_results(self._chain))
-
-    def __aiter__(self) -> Streamer[Result[T_co, E_co]]:
-        return self.stream()
+    def _open(self) -> QuickStreamer[Result[T_co, E_co]]:
+        return fusion.open_results(self._chain)
 
     def __getitem__(self, value: int | slice) -> ResultStream[T_co, E_co]:
-        return ResultStream.from_results(super().__getitem__(value))
+        sliced = super().__getitem__(value)  # a bad index is refused here
+        if self._chain.segmented:  # a generator of aiostream would be ended by a cancelled read
+            return self._linked(lambda part: combine.merge.raw(stream.getitem.raw(part, value)))
+        return ResultStream.from_results(sliced)
 
     @overload
     def __add__(self, value: ResultStream[U, F]) -> ResultStream[T_co | U, E_co | F]: ...
     @overload
     def __add__(self, value: AsyncIterable[U]) -> Stream[Result[T_co, E_co] | U]: ...
     def __add__(self, value: AsyncIterable[Any]) -> Stream[Any]:
-        chained = super().__add__(value)
-        return ResultStream.from_results(chained) if isinstance(value, ResultStream) else chained
+        if not isinstance(value, ResultStream):
+            return super().__add__(value)
+        other: ResultStream[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        if self._chain.segmented or other._chain.segmented:
+            return self.concat(other)
+        return ResultStream.from_results(super().__add__(other))
 
     @staticmethod
     def of(source: AsyncIterable[T]) -> ResultStream[T, Never]:
@@ -152,8 +155,14 @@ class ResultStream(
         is cancelled, and the source is closed. Items already read are emitted, open windows too,
         and the stream ends as if the source had ended.
 
-        Setting the event again, or before the first read, does no harm.
+        Setting the event again, or before the first read, does no harm. An error that the source is
+        raising, or handling, at that moment is raised, and not taken for its end.
+
+        Raises:
+            TypeError: At the call, if ``stop`` is not an `asyncio.Event`.
         """
+        if not isinstance(stop, asyncio.Event):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"stop must be an asyncio.Event, not {stop!r}")
         return self._linked(stop)
 
     def _from_chain(self, chain: Chain) -> ResultStream[Any, Any]:

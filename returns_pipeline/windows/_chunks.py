@@ -12,7 +12,7 @@ from aiostream import Stream
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
-from returns_pipeline._engine.operator import BaseOperator, plain_iterator
+from returns_pipeline._engine.operator import Operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, checkpoint, notify
 from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE
 
@@ -21,7 +21,7 @@ __all__ = ["ChunksPump", "chunks_or_timeout"]
 T = TypeVar("T")
 
 
-class _ChunksOrTimeout(BaseOperator):
+class _ChunksOrTimeout(Operator):
     def __call__(self, source: AsyncIterable[T], n: int, timeout: Seconds) -> Stream[list[T]]:
         """Group items into lists, each emitted by its size or its age, whichever comes first.
 

@@ -20,7 +20,7 @@ from typing_extensions import TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.windows._assigners import Assigner
@@ -36,7 +36,7 @@ Late: TypeAlias = Callable[[T], object] | asyncio.Queue[T]
 """Where items that come too late are sent: a function, plain or asynchronous, or a queue."""
 
 
-class _EventWindows(BaseOperator):
+class _EventWindows(Operator):
     def __call__(
         self,
         source: AsyncIterable[T],

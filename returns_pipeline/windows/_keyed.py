@@ -15,7 +15,7 @@ from aiostream import Stream
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import DeadlinePump
 
@@ -25,7 +25,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-class _KeyedChunks(BaseOperator):
+class _KeyedChunks(Operator):
     def __call__(
         self,
         source: AsyncIterable[T],

@@ -15,7 +15,7 @@ from aiostream import Stream
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import MAX_SLICE, DeadlinePump
 from returns_pipeline.windows._keyed import PASSING, passing_key
@@ -25,7 +25,7 @@ __all__ = ["SessionPump", "sessions"]
 T = TypeVar("T")
 
 
-class _Sessions(BaseOperator):
+class _Sessions(Operator):
     def __call__(
         self,
         source: AsyncIterable[T],

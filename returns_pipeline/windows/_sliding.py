@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from aiostream import Stream
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.operator import BaseOperator, plain_iterator
+from returns_pipeline._engine.operator import Operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, checkpoint, notify
 from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE
 
@@ -18,7 +18,7 @@ __all__ = ["SlidingPump", "sliding"]
 T = TypeVar("T")
 
 
-class _Sliding(BaseOperator):
+class _Sliding(Operator):
     def __call__(self, source: AsyncIterable[T], n: int, *, step: int = 1) -> Stream[list[T]]:
         """Emit every run of ``n`` neighbouring items, each ``step`` items after the one before.
 

@@ -10,7 +10,7 @@ from aiostream import Stream
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.operator import BaseOperator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.windows._deadlines import DeadlinePump
@@ -20,7 +20,7 @@ __all__ = ["WeightPump", "chunks_by_weight"]
 T = TypeVar("T")
 
 
-class _ChunksByWeight(BaseOperator):
+class _ChunksByWeight(Operator):
     def __call__(
         self,
         source: AsyncIterable[T],

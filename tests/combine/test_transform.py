@@ -415,12 +415,12 @@ def test_the_examples_of_the_operators_run() -> None:
     import doctest
 
     from returns_pipeline import combine
-    from returns_pipeline._engine.operator import BaseOperator
+    from returns_pipeline._engine.operator import Operator
 
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
     for name in combine.__all__:
         thing = getattr(combine, name)
-        documented = type(thing) if isinstance(thing, BaseOperator) else thing
+        documented = type(thing) if isinstance(thing, Operator) else thing
         module = sys.modules[documented.__module__]
         examples = 0
         for test in finder.find(documented, name, module, vars(module)):

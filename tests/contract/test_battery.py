@@ -21,7 +21,7 @@ from returns.result import Result, Success
 
 from returns_pipeline import ResultStream, combine, windows
 from returns_pipeline._engine.future_results import to_result
-from returns_pipeline._engine.operator import BaseOperator, Operator
+from returns_pipeline._engine.operator import Operator
 from returns_pipeline.policies import rate_limit
 from returns_pipeline.testing import FaultInjector, VirtualTimeLoop, Wait, run, timed, timeline
 from returns_pipeline.windows import (
@@ -85,7 +85,7 @@ class Case:
         lossy: Whether items that others follow too soon are dropped; the last one is not.
     """
 
-    operator: BaseOperator | Operator[Any, Any, Any]
+    operator: Operator
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     prompt: tuple[tuple[Any, ...], dict[str, Any]]
@@ -120,13 +120,18 @@ async def echo(_: int, items: AsyncIterator[Item]) -> AsyncIterator[Item]:
         yield item
 
 
-def made_of(raw: Callable[[AsyncIterable[Item]], AsyncIterator[Any]]) -> Operator[Any, Any, Any]:
-    """Make an operator of what takes its sources otherwise."""
+class Made(Operator):
+    """An operator of a function that takes its sources otherwise."""
 
-    def call(source: AsyncIterable[Item]) -> Stream[Any]:
-        return Stream(lambda: raw(source))
+    def __init__(self, func: Callable[[AsyncIterable[Item]], AsyncIterator[Any]]) -> None:
+        super().__init__(f"{__name__}.{func.__name__}")
+        self.func = func
 
-    return Operator(call, lambda: call, raw, of=raw)
+    def __call__(self, source: AsyncIterable[Item]) -> Stream[Any]:
+        return self._stream(source)
+
+    def raw(self, source: AsyncIterable[Item]) -> AsyncIterator[Any]:
+        return self.func(source)
 
 
 def merge_prioritized(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
@@ -218,24 +223,24 @@ CASES = [
         combine.route, (third, echo), {"buffer": 1}, ((third, echo), {"buffer": 1}),
         items=same, key=third, lead=7,
     ),
-    Case(made_of(merge_prioritized), (), {}, ((), {}), items=same, lead=1),
+    Case(Made(merge_prioritized), (), {}, ((), {}), items=same, lead=1),
     Case(
-        made_of(select), (), {}, ((), {}),
+        Made(select), (), {}, ((), {}),
         items=lambda given: [item for _, item in given], lead=1,
     ),
     Case(
-        made_of(zip_results), (), {}, ((), {}),
+        Made(zip_results), (), {}, ((), {}),
         items=lambda given: [result.unwrap()[0] for result in given], lead=2,
     ),
-    Case(made_of(broadcast), (), {}, ((), {}), items=same),
-    Case(made_of(split), (), {}, ((), {}), items=same),
-    Case(made_of(flat_map), (), {}, ((), {}), items=values, lead=1),
+    Case(Made(broadcast), (), {}, ((), {}), items=same),
+    Case(Made(split), (), {}, ((), {}), items=same),
+    Case(Made(flat_map), (), {}, ((), {}), items=values, lead=1),
 ]  # fmt: skip
 
 
 # Everything public that makes streams of streams: the modules say what there is, nobody here.
 PUBLIC: dict[str, object] = {
-    **{name: made for name, made in vars(windows).items() if isinstance(made, BaseOperator)},
+    **{name: made for name, made in vars(windows).items() if isinstance(made, Operator)},
     **{name: getattr(combine, name) for name in combine.__all__},
 }
 PUBLIC = {name: made for name, made in PUBLIC.items() if not isinstance(made, type)}

@@ -3,46 +3,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import TYPE_CHECKING, TypeVar, assert_type
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import TypeVar, assert_type
 
-from aiostream import Stream, streamcontext
+from aiostream import Stream
 
 from returns_pipeline import chunks_or_timeout
-from returns_pipeline._engine.operator import Operator, operator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from returns_pipeline._engine.operator import Operator
 
 T = TypeVar("T")
 
 
-@operator
-async def pairs(source: AsyncIterable[T], fill: T) -> AsyncIterator[tuple[T, T]]:
-    async with streamcontext(source) as items:
-        async for item in items:
-            yield item, fill
+class _Pairs(Operator):
+    def __call__(self, source: AsyncIterable[T], fill: T) -> Stream[tuple[T, T]]:
+        return self._stream(source, fill)
 
+    def pipe(self, fill: T) -> Callable[[AsyncIterable[T]], Stream[tuple[T, T]]]:
+        return self._piped(fill)
 
-class Halves:
-    @property
-    def op(self) -> Operator[Callable[[AsyncIterable[int]], Stream[float]], None, None]:
+    def raw(self, source: AsyncIterable[T], fill: T) -> AsyncIterator[tuple[T, T]]:
         raise NotImplementedError
 
 
-def own(ints: Stream[int], words: AsyncIterable[str], halves: Halves) -> None:
-    """In the call, behind ``|`` and raw."""
+pairs = _Pairs("operators.pairs")
+
+
+def own(ints: Stream[int], words: AsyncIterable[str]) -> None:
+    """In the call, after ``|`` and raw."""
     assert_type(pairs(ints, 0), Stream[tuple[int, int]])
     assert_type(pairs(words, "-"), Stream[tuple[str, str]])
     assert_type(ints | pairs.pipe(0), Stream[tuple[int, int]])
     assert_type(pairs.raw(words, "-"), AsyncIterator[tuple[str, str]])
-    assert_type(halves.op(ints), Stream[float])
     pairs(ints)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     pairs([1], 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     _ = ints | pairs.pipe()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    halves.op(words)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    operator(len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    Operator(pairs)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Operator(pairs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def windows(ints: Stream[int], words: AsyncIterable[str]) -> None:
