@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from aiostream import Stream, stream
 from hypothesis import given
 from hypothesis import strategies as st
 
-from returns_pipeline import InvalidArgument
+from returns_pipeline import InvalidArgument, ResultStream
 from returns_pipeline.combine import Branch, broadcast, split
 from returns_pipeline.errors import BufferOverflow
 from returns_pipeline.testing import inject_everywhere, run, script, timed, timeline
@@ -584,3 +585,88 @@ def test_a_branch_that_failed_gets_nothing_more_though_it_is_read_then() -> None
         assert await reader == list("abcdef")
 
     run(main())
+
+
+def test_a_dropped_branch_of_a_result_stream_does_not_stall_the_others() -> None:
+    """Nor does a `ResultStream` made of a branch: neither refers to itself."""
+
+    async def numbers() -> AsyncIterator[int]:
+        for n in range(1000):
+            yield n
+
+    async def main() -> None:
+        gc.disable()  # the collector would find what only a cycle keeps
+        try:
+            for make in (
+                lambda: ResultStream.of(numbers()).broadcast(2),
+                lambda: tuple(ResultStream.of(branch) for branch in broadcast(numbers(), 2)),
+            ):
+                left, right = make()
+                del right
+                async with left.stream() as items:
+                    assert len([item async for item in items]) == 1000
+        finally:
+            gc.enable()
+
+    run(main())
+
+
+def test_the_error_of_a_source_does_not_grow_with_the_number_of_branches() -> None:
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    async def frames(branch: Branch[int]) -> int:
+        _, error = await read_to_the_error(branch)
+        assert isinstance(error, ValueError)
+        count, at = 0, error.__traceback__
+        while at is not None:
+            count, at = count + 1, at.tb_next
+        return count
+
+    async def main() -> None:
+        counts = [await frames(branch) for branch in broadcast(failing(), 50)]
+        assert len(set(counts)) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("overflow", ["backpressure", "drop_oldest", "fail"])
+def test_each_item_is_emitted_or_held_or_counted_as_dropped(overflow: Any) -> None:
+    async def main() -> None:
+        fast, slow, leaver = broadcast(timed(*range(10)), 3, buffer=4, overflow=overflow)
+        async with leaver.stream() as opened:
+            await anext(opened)
+            assert leaver.dropped == 0
+        if overflow == "backpressure":
+            await slow.aclose()
+        with contextlib.suppress(BufferOverflow):
+            assert await read(fast) == list(range(10))
+        assert leaver.dropped == 9
+        assert slow.dropped == {"backpressure": 10, "drop_oldest": 6, "fail": 6}[overflow]
+        with contextlib.suppress(BufferOverflow):
+            got = await read_to_the_error(slow) if overflow != "backpressure" else ([], None)
+            assert len(got[0]) + slow.dropped == 10
+
+    run(main())
+
+
+def test_a_side_of_a_split_that_has_left_counts_its_own_items_alone() -> None:
+    async def main() -> None:
+        lower, upper = split(timed(*"aBcDE"), str.islower)
+        await upper.aclose()
+        assert await read(lower) == ["a", "c"]
+        assert (lower.dropped, upper.dropped) == (0, 3)
+
+    run(main())
+
+
+def test_the_other_side_of_a_split_that_has_left_does_not_keep_the_loop_busy() -> None:
+    async def main() -> None:
+        rest, none = split(endless(), lambda n: n >= 0)
+        await rest.aclose()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await read(none)
+
+    asyncio.run(asyncio.wait_for(main(), 10))

@@ -9,6 +9,7 @@ import gc
 import math
 import weakref
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -1000,3 +1001,67 @@ def test_a_loop_that_ends_with_the_stream_open_closes_the_sources(join: Join) ->
     made = asyncio.run(main())
     assert sorted(closed) == ["a", "b"]
     del made
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_held_item_is_lost_when_a_priority_has_just_resumed(fails: bool) -> None:
+    """The reader comes in the turn in which the higher source ends, and the lower has an item."""
+
+    async def main() -> list[object]:
+        reader_go, high_go, other_go, again = (asyncio.Event() for _ in range(4))
+
+        async def high() -> AsyncIterator[str]:
+            for n in range(3):
+                yield f"h{n}"
+                await asyncio.sleep(1)
+            await high_go.wait()
+            if fails:
+                raise OSError("high")
+
+        async def low() -> AsyncIterator[str]:
+            yield "l0"
+            await asyncio.sleep(2)
+            yield "l1"
+
+        got: list[object] = []
+
+        async def reader() -> None:
+            items: Any = merge_prioritized.raw((9, high()), (1, low()))
+            with contextlib.suppress(OSError):
+                for _ in range(3):
+                    got.append(await anext(items))
+                await reader_go.wait()
+                got.append(await anext(items))
+                await again.wait()
+                async for item in items:
+                    got.append(item)
+
+        async def other() -> None:
+            await other_go.wait()
+            again.set()
+
+        tasks = [asyncio.create_task(reader()), asyncio.create_task(other())]
+        await asyncio.sleep(5)
+        for event in (reader_go, high_go, other_go):
+            event.set()
+        await asyncio.gather(*tasks)
+        return got
+
+    assert set(run(main())) == {"h0", "h1", "h2", "l0", "l1"}
+
+
+def test_an_item_that_is_no_result_ends_zip_results_with_an_error_that_shows_it() -> None:
+    async def main() -> None:
+        made: Any = zip_results.raw(timed(Success(1), 2, Success(3)), ok(timed(*"abc")))
+        assert (await anext(made)) == Success((1, "a"))
+        with pytest.raises(TypeError, match="expected a Success or a Failure, not 2"):
+            await anext(made)
+        with pytest.raises(StopAsyncIteration):
+            await anext(made)
+
+    run(main())
+
+
+def test_the_time_out_of_select_may_be_a_timedelta() -> None:
+    made = select({"a": script("a---|")}, timeout=timedelta(seconds=2))
+    assert run(timeline(made)) == [(0.0, ("a", "a")), (2.0, TimedOut(2.0))]

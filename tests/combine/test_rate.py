@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +16,15 @@ from hypothesis import strategies as st
 
 from returns_pipeline import InvalidArgument
 from returns_pipeline.combine import debounce, throttle
-from returns_pipeline.testing import Wait, inject_everywhere, run, script, timed, timeline
+from returns_pipeline.testing import (
+    VirtualTimeLoop,
+    Wait,
+    inject_everywhere,
+    run,
+    script,
+    timed,
+    timeline,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable
@@ -316,3 +327,40 @@ def test_a_timer_that_fires_a_little_early_is_in_time(early: float) -> None:
         assert len(armed) == 2
 
     run(main())
+
+
+def test_debounce_keeps_an_item_that_outlived_its_silence_while_the_loop_was_busy() -> None:
+    """Its timer could not fire before the next item came."""
+
+    async def busy() -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        for item in "abc":
+            yield item
+            loop.jump(60)  # as when a callback blocks the loop
+
+    async def main() -> None:
+        assert [item async for item in debounce.raw(busy(), 1.0)] == ["a", "b", "c"]
+
+    run(main())
+
+
+def test_throttle_emits_the_held_item_before_the_cancellation_of_its_source() -> None:
+    async def main() -> None:
+        made: Any = throttle.raw(timed("a", "b", Wait(math.inf)), 5.0)
+        assert await anext(made) == "a"
+        await asyncio.sleep(1)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        assert await anext(made) == "b"
+        assert now() == 5.0
+        with pytest.raises(asyncio.CancelledError):
+            await anext(made)
+
+    run(main())
+
+
+@pytest.mark.parametrize("two", [timedelta(seconds=2), Decimal(2), Fraction(4, 2)])
+def test_times_of_other_types_are_taken(two: Any) -> None:
+    assert run(timeline(throttle(script("(ab)|"), two))) == [(0.0, "a"), (2.0, "b")]
+    assert run(timeline(debounce(script("ab---c|"), two))) == [(3.0, "b"), (6.0, "c")]

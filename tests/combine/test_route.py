@@ -631,3 +631,73 @@ def test_an_error_of_the_source_s_clean_up_is_raised_by_aclose() -> None:
             await made.aclose()
 
     run(main())
+
+
+@pytest.mark.parametrize("options", [{"max_keys": 2}, {"idle_after": 1.0}])
+def test_a_worker_that_ended_while_it_waited_for_an_item_is_not_idle(options: Any) -> None:
+    """Its read runs in a task of its own, which it did not cancel."""
+    logged: list[Any] = []
+
+    async def worker(key: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
+        while True:
+            reading = asyncio.ensure_future(anext(items))
+            done, _ = await asyncio.wait({reading}, timeout=0.5)
+            if not done:
+                if key == "a":
+                    return
+                await asyncio.wait({reading})
+            try:
+                yield reading.result()
+            except StopAsyncIteration:
+                return
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: logged.append(context))
+        made = route.raw(script("a--bcd--|"), first, worker, **options)
+        assert await collect(made) == ["a", "b", "c", "d"]
+        await asyncio.sleep(5)
+        gc.collect()
+
+    run(main())
+    assert not logged
+
+
+def test_one_new_key_retires_one_worker() -> None:
+    ended: list[tuple[str, float]] = []
+
+    async def worker(key: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for item in items:
+            yield item
+        await asyncio.sleep(2)  # its last words
+        ended.append((key, now()))
+
+    async def main() -> None:
+        made = route.raw(script("abc-d-------(abc)-|"), first, worker, max_keys=3)
+        assert Counter(await collect(made)) == Counter("abcdabc")
+        assert [key for key, at in ended if at < 10] == ["a"]
+
+    run(main())
+
+
+def test_what_a_worker_left_has_an_end_also_for_the_worker_after_it() -> None:
+    """The source has ended while the first one had items: the next one must not wait for more."""
+    calls: list[str] = []
+
+    async def one_each(key: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
+        calls.append(key)
+        async for item in items:
+            await asyncio.sleep(1)
+            yield item
+            if len(calls) == 1:
+                return
+
+    async def main() -> None:
+        assert await collect(route.raw(timed("a1", "a2", "a3"), first, one_each)) == [
+            "a1",
+            "a2",
+            "a3",
+        ]
+        assert calls == ["a", "a"]
+
+    run(main())

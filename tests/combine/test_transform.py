@@ -8,6 +8,7 @@ import contextvars
 import gc
 import itertools
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -445,3 +446,39 @@ def test_an_error_of_the_clean_up_of_what_was_stopped_is_raised_after_the_items(
         assert now() == 2.0
 
     run(main())
+
+
+def test_a_future_that_is_done_stops_the_stream_before_the_source_is_opened() -> None:
+    async def main() -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        await task
+        for stop in (future, task):
+            source = timed(*"abc")
+            assert await collect(take_until.raw(source, stop)) == []
+            assert source.opened == 0
+
+    run(main())
+
+
+def test_prefetch_costs_the_same_for_each_item_however_many_it_holds() -> None:
+    """No item is moved: of a list, all that are held would be, for each one taken."""
+    made: Any = prefetch.raw(timed(*range(10)), 5)
+    assert isinstance(made._pump._items, deque)
+
+
+def test_prefetch_over_a_source_that_never_suspends_lets_others_run() -> None:
+    async def endless() -> AsyncIterator[int]:
+        n = 0
+        while True:
+            yield n
+            n += 1
+
+    async def main() -> None:
+        made: Any = prefetch.raw(endless(), 10**9)
+        async with asyncio.timeout(5):
+            assert await anext(made) == 0
+        await made.aclose()
+
+    asyncio.run(main())

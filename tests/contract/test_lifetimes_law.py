@@ -99,8 +99,9 @@ async def echo(_: object, items: AsyncIterator[int]) -> AsyncGenerator[int, None
 
 
 async def nothing() -> AsyncGenerator[int, None]:
-    return
-    yield 0
+    numbers: list[int] = []
+    for n in numbers:
+        yield n
 
 
 async def never() -> AsyncGenerator[int, None]:
@@ -252,7 +253,7 @@ class Run:
         elif leaving == "closes":
             await self.cancel(asyncio.ensure_future(reader.aclose()), self.program.cancels)
         elif leaving == "closes twice":
-            _ = await asyncio.gather(reader.aclose(), reader.aclose(), return_exceptions=True)
+            await asyncio.gather(reader.aclose(), reader.aclose(), return_exceptions=True)
         elif leaving == "is cancelled":
             reading = asyncio.ensure_future(self.consume(reader))
             await advance(0.5)
