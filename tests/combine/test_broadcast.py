@@ -597,10 +597,11 @@ def test_a_dropped_branch_of_a_result_stream_does_not_stall_the_others() -> None
     async def main() -> None:
         gc.disable()  # the collector would find what only a cycle keeps
         try:
-            for make in (
+            makers: list[Callable[[], tuple[ResultStream[int, Any], ...]]] = [
                 lambda: ResultStream.of(numbers()).broadcast(2),
                 lambda: tuple(ResultStream.of(branch) for branch in broadcast(numbers(), 2)),
-            ):
+            ]
+            for make in makers:
                 left, right = make()
                 del right
                 async with left.stream() as items:
