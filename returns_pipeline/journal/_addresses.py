@@ -39,7 +39,8 @@ def open_journal(
     # Any: the journal itself checks the values.
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if colon and scheme in {"postgres", "postgresql"}:
-        return journals.PostgresJournal(url, retention=_FOR_EVER, **options)
+        # The command never makes tables: an address with a mistake in it is not an empty journal.
+        return journals.PostgresJournal(url, retention=_FOR_EVER, create=False, **options)
     if options:
         raise InvalidArgument(f"--{next(iter(options))} is for journals in PostgreSQL")
     path = url

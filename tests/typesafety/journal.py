@@ -124,6 +124,11 @@ async def check(path: Path, registry: CompensationRegistry) -> None:
     SqliteJournal(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+async def token() -> str:
+    """Return a password that is good for a while."""
+    return "a"
+
+
 async def check_postgres(registry: CompensationRegistry) -> None:
     """One in a database is used in the same way."""
     async with PostgresJournal("postgresql://host/db", liveness="lease", lease=9.0) as journal:
@@ -136,6 +141,8 @@ async def check_postgres(registry: CompensationRegistry) -> None:
         await journal.flush("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.record("i")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await with_every_request(journal)
+    PostgresJournal(lambda: "postgresql://host/db", password=token, create=False)
+    PostgresJournal("", password=lambda: 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     PostgresJournal(dsn=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     PostgresJournal("", liveness="clock")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -21,8 +21,9 @@ from returns_pipeline.errors import JournalUnavailable
 from returns_pipeline.journal._face import error_text
 from returns_pipeline.journal.postgres._address import Address, AddressSource
 from returns_pipeline.journal.postgres._driver import FAILURES, connect, connection_lost
+from returns_pipeline.journal.postgres._encoding import codec_of, fitted
 from returns_pipeline.journal.postgres._liveness import hold_lock, keep_session
-from returns_pipeline.journal.postgres._migrations import migrate, version_of
+from returns_pipeline.journal.postgres._migrations import migrate, no_tables, version_of
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -55,6 +56,7 @@ class ServerConnection:
         source: Says where to connect.
         name: The journal's name, for errors.
         schema: Where the tables are: a name that needs no escaping.
+        create: Whether tables are made if there are none.
         pooled: Whether a transaction pooler may stand before the server. Then nothing is kept in
             the session, and there is no lock.
         patience: Seconds for a connection to be made, and for a lock.
@@ -67,6 +69,7 @@ class ServerConnection:
         name: str,
         *,
         schema: str,
+        create: bool,
         pooled: bool,
         patience: float,
         on_lost: Callable[[], None],
@@ -74,6 +77,7 @@ class ServerConnection:
         self._source = source
         self._name = name
         self._schema = schema
+        self._create = create
         self._pooled = pooled
         self._patience = patience
         self._lock_timeout = f"{max(1, round(patience * 1000))}ms"
@@ -97,7 +101,14 @@ class ServerConnection:
             if not self._pooled:
                 with self._limited(connection):
                     await keep_session(connection)
-            await migrate(connection, self.bounded, self._schema, self._name, self._lock_timeout)
+            await migrate(
+                connection,
+                self.bounded,
+                self._schema,
+                self._name,
+                lock_timeout=self._lock_timeout,
+                create=self._create,
+            )
             if not self._pooled:
                 await hold_lock(
                     connection,
@@ -120,9 +131,11 @@ class ServerConnection:
         """Carry out a batch, and return the answer to each step: see ``schema.sql``."""
         if self._connection is None:
             raise connection_lost()
+        codec = codec_of(self._connection.get_settings().server_encoding)
+        document = json.dumps(steps if codec == "utf-8" else fitted(steps, codec))
         statement = f'SELECT "{self._schema}".apply($1, $2, $3, $4, $5)'
         (row,) = await self.bounded(
-            self._connection, statement, owner, batch, lease, self._lock_timeout, json.dumps(steps)
+            self._connection, statement, owner, batch, lease, self._lock_timeout, document
         )
         answers: list[Any] = json.loads(row[0])
         return answers
@@ -138,8 +151,7 @@ class ServerConnection:
         connection = await self._connect("any")
         try:
             if await version_of(connection, self.bounded, self._schema, self._name) == 0:
-                reason = f"there is no journal in schema {self._schema}"
-                raise JournalUnavailable(self._name, reason)
+                raise no_tables(self._schema, self._name)
             return await self.bounded(connection, statement)
         finally:
             connection.terminate()

@@ -55,11 +55,12 @@ _ENDS: Final = (*_LOST, "53300", "25006")
 # Transactions that were in each other's way: another attempt may succeed.
 _CONFLICTS: Final = ("40001", "40P01")
 # The data's own, not those of the server or the whole table.
-_OF_ONE_REQUEST: Final = ("21", "22", "23", "54", "P0", "XX")
+_OF_ONE_REQUEST: Final = ("0A", "21", "22", "23", "54", "P0", "XX")
 # Damaged pages, and tables or functions that are not there.
 _CORRUPT: Final = ("XX001", "XX002", "42P01", "42703", "42883", "3F000")
-# The text cannot be stored: the encoding of the database has no such character.
-_NOT_ENCODABLE: Final = ("22P05", "22021")
+# The text cannot be stored: the encoding of the database has no such character, or no characters
+# at all beyond ASCII.
+_NOT_ENCODABLE: Final = ("22P05", "22021", "0A000")
 # Another session answers than was set up: "RP001" is raised by ``apply``, and the others mean that
 # it has other prepared statements.
 _SWAPPED: Final = ("RP001", "26000", "42P05")

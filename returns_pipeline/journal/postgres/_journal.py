@@ -84,6 +84,8 @@ class PostgresJournal(JournalFace):
         password: Instead of the one in ``dsn``: the password, or a function as above, for tokens
             that expire.
         schema: Where the tables are: letters, digits and underscores.
+        create: Whether the tables are made if there are none. If not, every request raises
+            `JournalUnavailable` then: an address with a mistake in it is noticed.
         liveness: How others tell whether an owner lives, "session" or "lease".
         lease: Seconds, above 0, that a lease is good for.
         retention: Seconds that an action which was undone stays listed.
@@ -100,6 +102,7 @@ class PostgresJournal(JournalFace):
         *,
         password: Text | None = None,
         schema: str = "returns_pipeline",
+        create: bool = True,
         liveness: Liveness = "session",
         lease: checks.Seconds = 30.0,
         retention: checks.Seconds = 30 * 86_400.0,
@@ -122,6 +125,7 @@ class PostgresJournal(JournalFace):
             self._name,
             self._ledger,
             schema=schema,
+            create=create,
             lease=lease if liveness == "lease" else 0.0,
             retention=min(retention, _LONGEST),
             patience=patience,

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from returns_pipeline.errors import JournalCorrupt, JournalError
+from returns_pipeline.errors import JournalCorrupt, JournalError, JournalUnavailable
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-__all__ = ["VERSION", "migrate", "version_of"]
+__all__ = ["VERSION", "migrate", "no_tables", "version_of"]
 
 # Each script brings a schema up by one version.
 _SCRIPTS: Final = ("schema.sql",)
@@ -47,12 +47,30 @@ async def version_of(connection: Connection[Record], fetch: _Fetch, schema: str,
     return version
 
 
+def no_tables(schema: str, name: str) -> JournalUnavailable:
+    """Return the error of a schema without tables."""
+    return JournalUnavailable(name, f"there is no journal in schema {schema}")
+
+
 async def migrate(
-    connection: Connection[Record], fetch: _Fetch, schema: str, name: str, lock_timeout: str
+    connection: Connection[Record],
+    fetch: _Fetch,
+    schema: str,
+    name: str,
+    *,
+    lock_timeout: str,
+    create: bool,
 ) -> None:
-    """Bring the tables up to this program's version, one process at a time."""
-    if await version_of(connection, fetch, schema, name) == VERSION:
+    """Bring the tables up to this program's version, one process at a time.
+
+    Raises:
+        JournalUnavailable: There are none, and ``create`` is false.
+    """
+    version = await version_of(connection, fetch, schema, name)
+    if version == VERSION:
         return
+    if version == 0 and not create:
+        raise no_tables(schema, name)
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(
             f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '{lock_timeout}'"

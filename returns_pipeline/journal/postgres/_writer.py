@@ -60,6 +60,7 @@ class Writer:
         name: The journal's name, for errors and tasks.
         ledger: Of the journal.
         schema: Where the tables are.
+        create: Whether tables are made if there are none.
         lease: Seconds of a lease; 0 if the session shows that the owner lives.
         retention: Seconds that an action which was undone stays listed.
         patience: Seconds to try for.
@@ -75,6 +76,7 @@ class Writer:
         ledger: Ledger,
         *,
         schema: str,
+        create: bool,
         lease: float,
         retention: float,
         patience: float,
@@ -83,6 +85,7 @@ class Writer:
             source,
             name,
             schema=schema,
+            create=create,
             pooled=lease > 0,
             patience=patience,
             on_lost=self.reconnect,

@@ -1,0 +1,53 @@
+"""How texts are written to a database whose encoding does not have all characters."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import Final, cast
+
+__all__ = ["codec_of", "fitted"]
+
+# PostgreSQL's names for encodings that Python calls otherwise, or has under several names.
+_CODECS: Final = {"SQL_ASCII": "ascii", "KOI8R": "koi8_r", "KOI8U": "koi8_u", "UTF8": "utf_8"}
+
+
+def codec_of(encoding: str) -> str:
+    """Return Python's name of a server's encoding; ASCII if it has none."""
+    name = _CODECS.get(encoding, encoding.replace("WIN", "cp"))
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return "ascii"
+
+
+def fitted(value: object, codec: str) -> object:
+    """Return JSON data with each character that ``codec`` lacks written as an escape.
+
+    The arguments of an action are JSON themselves, in which an escape means the same. The name of
+    an undo stays as it is: another process finds it only by the same name, so the server's refusal
+    is right.
+    """
+    if isinstance(value, str):
+        return value.encode(codec, "backslashreplace").decode(codec)
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return [fitted(item, codec) for item in items]
+    if isinstance(value, dict):
+        row = cast("dict[str, object]", value)
+        arguments = row.get("arguments")
+        made: dict[str, object] = {key: fitted(item, codec) for key, item in row.items()}
+        if isinstance(arguments, str):  # the row of an action
+            made |= {"name": row["name"], "arguments": _escaped(arguments, codec)}
+        return made
+    return value
+
+
+def _escaped(document: str, codec: str) -> str:
+    """Return the same JSON document in characters that ``codec`` has."""
+    try:
+        _ = document.encode(codec)
+    except UnicodeEncodeError:
+        # Outside strings JSON is ASCII, and in them an escape is the character.
+        return "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in document)
+    return document
