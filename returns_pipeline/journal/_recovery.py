@@ -271,13 +271,20 @@ class _Recovery:
 
     async def _fill(self) -> bool:
         """Start tasks for cases that are due, then for new ones; return whether any are left."""
-        while len(self._running) < self._concurrency:
-            case = self._due() or await self._claim()
-            if case is None:
+        while (free := self._concurrency - len(self._running)) > 0:
+            if (case := self._due()) is not None:
+                self._start(case)
+                continue
+            cases = await self._claim(free)
+            for case in cases:
+                self._start(case)
+            if len(cases) < free:
                 break
-            task = asyncio.create_task(self._advance(case), name=f"recover saga {case.saga.id}")
-            self._running[task] = case
         return bool(self._running or self._waiting)
+
+    def _start(self, case: _Case) -> None:
+        task = asyncio.create_task(self._advance(case), name=f"recover saga {case.saga.id}")
+        self._running[task] = case
 
     def _due(self) -> _Case | None:
         now = asyncio.get_running_loop().time()
@@ -285,19 +292,25 @@ class _Recovery:
             return heapq.heappop(self._waiting)[2]
         return None
 
-    async def _claim(self) -> _Case | None:
-        saga, cancelled = await shielded(self._journal.claim(besides=self._besides))
-        case = None
-        if saga is not None:
-            case = _Case(saga)
-            self._besides.add(saga.id)
-            if self.on_claim is not None:
-                _ = self.on_claim(case)
-            if cancelled is not None:
+    async def _claim(self, most: int) -> list[_Case]:
+        """Claim so many sagas, or as many as there are: a journal does it in one transaction."""
+        claims = (self._journal.claim(besides=self._besides) for _ in range(most))
+        found, cancelled = await shielded(asyncio.gather(*claims, return_exceptions=True))
+        failed: BaseException | None = cancelled
+        cases: list[_Case] = []
+        for saga in found:
+            if isinstance(saga, BaseException):
+                failed = failed or saga
+            elif saga is not None:
+                cases.append(case := _Case(saga))
+                self._besides.add(saga.id)
+                if self.on_claim is not None:
+                    _ = self.on_claim(case)
+        if failed is not None:
+            for case in cases:
                 self._push(case)  # for `_release_all`
-        if cancelled is not None:
-            raise cancelled
-        return case
+            raise failed
+        return cases
 
     def _push(self, case: _Case) -> None:
         self._claimed += 1  # of two that are due at the same time, the one that came first
