@@ -173,21 +173,62 @@ async def write(window: int, step: StepContext) -> Result[int, str]:
     return Success(window)
 
 
-async def recovery(disk: Disk, sagas: int) -> float:
-    """Give the seconds that it takes to undo what a dead process left."""
+class Recovered(NamedTuple):
+    """What a recovery cost: seconds of the wall, of the processor, and the longest wait beside."""
+
+    wall: float
+    cpu: float
+    longest: float
+
+
+async def recovery(disk: Disk, sagas: int, *, done: int = 0, concurrency: int = 1) -> Recovered:
+    """Return what it costs to undo what a dead process left, beside so many rows that are done.
+
+    Another journal on the file registers and commits meanwhile, without a pause.
+    """
     path = disk.file()
-    journal = SqliteJournal(path)
-    scopes = [CompensationScope(str(number), journal=journal) for number in range(sagas)]
-    _ = await asyncio.gather(*(scope.register(delete_batch, scope.name) for scope in scopes))
-    await journal.close()  # which leaves them to others, as death does
-    for scope in scopes:
-        scope._records.clear()  # and nobody is warned of them
-    async with SqliteJournal(path) as other:
-        begun = time.perf_counter()
-        reports = await recover(other, registry)
-        seconds = time.perf_counter() - begun
+    async with SqliteJournal(path):
+        pass
+    fill(path, sagas, done)
+    waits = [0.0]
+
+    async def writes(beside: SqliteJournal) -> None:
+        while True:
+            begun = time.perf_counter()
+            async with CompensationScope("beside", journal=beside) as scope:
+                await scope.register(delete_batch, "x")
+            waits.append(time.perf_counter() - begun)
+            await asyncio.sleep(0.01)
+
+    async with SqliteJournal(path) as beside, SqliteJournal(path) as journal:
+        writing = asyncio.create_task(writes(beside))
+        begun, cpu = time.perf_counter(), time.process_time()
+        reports = await recover(journal, registry, concurrency=concurrency)
+        found = Recovered(time.perf_counter() - begun, time.process_time() - cpu, max(waits))
+        _ = writing.cancel()
+        _ = await asyncio.wait({writing})
     assert len(reports) == sagas
-    return seconds
+    return found
+
+
+def fill(path: Path, orphans: int, done: int) -> None:
+    """Put sagas of no owner into a journal, an action each: the first of them are done."""
+    now, states = time.time(), ["done"] * done + ["pending"] * orphans
+    with closing(sqlite3.connect(path)) as db:
+        _ = db.executemany(
+            "INSERT INTO saga (id, name, began, owner, epoch) VALUES (?, 'job', ?, '', 2)",
+            ((f"{number:032x}", now) for number in range(len(states))),
+        )
+        _ = db.executemany(
+            "INSERT INTO action "
+            "(id, saga, place, path, key, name, version, arguments, state, ended) "
+            "VALUES (?, ?, '0', 'job', 'k', 'delete-batch', 1, '{\"batch_id\": \"x\"}', ?, ?)",
+            (
+                (f"a{number:032x}", f"{number:032x}", state, now if state == "done" else None)
+                for number, state in enumerate(states)
+            ),
+        )
+        db.commit()
 
 
 async def postgres(dsn: str, disk: Disk) -> None:
@@ -243,8 +284,12 @@ def main() -> None:
             Way("bind_step, no journal", windows.unjournaled),
         )
         print("\nrecovery")
-        seconds = min(asyncio.run(recovery(disk, 1000)) for _ in range(3))
-        show("1,000 orphaned sagas of one action", seconds, "s")
+        seconds = min(asyncio.run(recovery(disk, 1000)).wall for _ in range(3))
+        show("1,000 orphaned sagas of one action, one at a time", seconds, "s")
+        for done in 0, 1_000_000:
+            found = asyncio.run(recovery(disk, 10_000, done=done, concurrency=16))
+            show(f"10,000, 16 at a time, beside {done:,} that are done", found.cpu, "s of CPU")
+            show("the longest that another journal waited meanwhile", found.longest, "s")
         if given.postgres:
             asyncio.run(postgres(given.postgres, disk))
 

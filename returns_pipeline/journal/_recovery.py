@@ -401,6 +401,7 @@ class _Recovery:
                 raise _used_up(case.attempts)
             args, kwargs = decode(undo, stored.version, stored.arguments)
         except JournalCorrupt as corrupt:
+            _log.error("undo %s of saga %s is stuck: %s", stored.name, case.saga.id, corrupt)
             await self._give_up(case, record, _entry(stored, corrupt))
         else:
             await self._attempt(case, undo, args, kwargs, record)
@@ -439,7 +440,6 @@ class _Recovery:
     async def _give_up(self, case: _Case, record: ActionRecord, entry: CompensationEntry) -> None:
         """Park the next action, and after it all others if its scope stops at a failure."""
         await record.give_up(entry.error)
-        _log.error("undo %s of saga %s is stuck: %s", entry.name, case.saga.id, entry.error)
         case.finish(case.stuck, entry)
         while case.left and case.saga.on_failure == "stop":
             stored = case.left[-1]
