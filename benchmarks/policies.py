@@ -60,7 +60,7 @@ async def in_timeout() -> Result[int, str]:
 
 
 async def in_task() -> Result[int, str]:
-    """Run in a task, as everything that can be left behind must."""
+    """Run in a task, as everything that can be abandoned must."""
     return await asyncio.create_task(step())
 
 
@@ -88,7 +88,7 @@ def main() -> None:
         Way("  tenacity.retry", calls(tenacity.retry(stop=tenacity.stop_after_attempt(3))(step))),
         Way("  stamina.retry", calls(stamina.retry(on=OSError, attempts=3)(step))),
         ours("with_timeout", with_timeout(step, 5.0)),
-        Way("  asyncio.timeout, which cannot leave behind", calls(in_timeout)),
+        Way("  asyncio.timeout, which cannot abandon", calls(in_timeout)),
         Way("  asyncio.create_task, without a limit", calls(in_task)),
         ours("with_policy, retry | timeout", with_policy(step, stack)),
         ours("race of two", race(step, step)),

@@ -1,33 +1,39 @@
 """Typed functional streams: errors as values, windows by time or count, compensation."""
 
-from returns_pipeline import combine, pipe, results
-from returns_pipeline._engine.future_results import cases, to_result
-from returns_pipeline.compensation import (
-    Compensation,
-    CompensationRegistry,
-    CompensationReport,
-    CompensationScope,
-    current_key,
-)
-from returns_pipeline.context import StepContext
-from returns_pipeline.errors import (
-    CompensationFailed,
-    InvalidArgument,
-    PipelineError,
-    ScopeClosed,
-    StepTimeout,
-    StreamEmpty,
-)
-from returns_pipeline.result_stream import FailedItems, ResultStream
-from returns_pipeline.retry import RetryPolicy
-from returns_pipeline.saga import Saga
-from returns_pipeline.windows import (
-    chunks_by_weight,
-    chunks_or_timeout,
-    keyed_chunks,
-    sessions,
-    sliding,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from returns_pipeline import combine, pipe, results
+    from returns_pipeline._engine.future_results import cases, to_result
+    from returns_pipeline.compensation import (
+        Compensation,
+        CompensationRegistry,
+        CompensationReport,
+        CompensationScope,
+        current_key,
+    )
+    from returns_pipeline.context import StepContext
+    from returns_pipeline.errors import (
+        CompensationFailed,
+        InvalidArgument,
+        PipelineError,
+        ScopeClosed,
+        StepTimeout,
+        StreamEmpty,
+    )
+    from returns_pipeline.result_stream import FailedItems, ResultStream
+    from returns_pipeline.retry import RetryPolicy
+    from returns_pipeline.saga import Saga
+    from returns_pipeline.windows import (
+        chunks_by_weight,
+        chunks_or_timeout,
+        keyed_chunks,
+        sessions,
+        sliding,
+    )
 
 __all__ = [
     "Compensation",
@@ -57,3 +63,58 @@ __all__ = [
     "sliding",
     "to_result",
 ]
+
+
+# Each name is imported when it is first used: tools that need one module of the package, such as
+# mypy with its plugin, load no other. Checkers and editors read the imports above.
+_NAMES = {
+    "_engine.future_results": (
+        "cases",
+        "to_result",
+    ),
+    "compensation": (
+        "Compensation",
+        "CompensationRegistry",
+        "CompensationReport",
+        "CompensationScope",
+        "current_key",
+    ),
+    "context": ("StepContext",),
+    "errors": (
+        "CompensationFailed",
+        "InvalidArgument",
+        "PipelineError",
+        "ScopeClosed",
+        "StepTimeout",
+        "StreamEmpty",
+    ),
+    "result_stream": (
+        "FailedItems",
+        "ResultStream",
+    ),
+    "retry": ("RetryPolicy",),
+    "saga": ("Saga",),
+    "windows": (
+        "chunks_by_weight",
+        "chunks_or_timeout",
+        "keyed_chunks",
+        "sessions",
+        "sliding",
+    ),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    elif name in __all__:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -7,36 +7,43 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
 
 1. A statement that drops a value which must be used is an error with the code ``must-use``: a
    `Result`, `IOResult` or `Maybe`; a `FutureResult`, `Future` or `RequiresContext`; a stream or a
-   `Saga`; a union with one of them; a list, tuple or task of them. It is the value that counts, not
-   how it came about: by a call, behind ``await``, behind ``|``, in either branch of a condition.
-   What a name or a dictionary still holds is not dropped, and ``_ = ...`` says that it may be.
-   ``# type: ignore[must-use]``, ``disable_error_code`` and sections per module work as for mypy's
-   own codes. Of a statement that mypy's ``unused-awaitable`` speaks about too, only this is said.
-2. ``@safe(exceptions=(A, B))``, `impure_safe` and `future_safe` likewise, give the error type
-   ``A | B``. Mypy alone joins the two to what both inherit from.
+   `Saga`; a union with one of them; a collection, iterator, generator, future or task of them, or a
+   mapping to them. Only the value counts, not where it comes from: a call, an ``await``, an
+   operator ``|``, or a branch of a condition. A value that a name or a dictionary still holds is
+   not dropped, and ``_ = ...`` says that it may be. In the block of ``with pytest.raises(...)``,
+   where a call is expected to raise, nothing is reported. ``# type: ignore[must-use]``,
+   ``disable_error_code`` and sections per module work as for mypy's own codes. Where mypy's
+   ``unused-awaitable`` reports the same statement, only ``must-use`` is shown.
+2. A function whose result would be dropped is not accepted as a side effect: ``tap(save)``, where
+   ``save`` returns one of these values, is an error with the same code.
+3. ``@safe(exceptions=(A, B))``, and `impure_safe` and `future_safe` in the same way, have the error
+   type ``A | B``. Mypy alone joins the two to their common base class.
 
-Everything that the plugin of `returns` does is done as well, and mypy's own plugin is left in
-place. The types of this package are exact without it. Works with mypy 1.19 to 2.4, its cache, its
-daemon and its workers.
+It does everything that the plugin of `returns` does, and leaves mypy's own plugin in place. The
+types of this package are exact without it. It works with mypy 1.19 to 2.4, with its cache, its
+daemon and its workers. Importing it does not import the rest of this package.
 
 How it works: mypy has no hook for statements. It writes the type of each expression into a table
-once that is settled, and a table may be of a subclass of `dict`. So whenever mypy asks this plugin
-anything about a file for the first time, the file's table is replaced by one that knows which
-expressions are statements. Thus types are final, overloads are resolved, and errors belong to the
-function in which they are, on which mypy's daemon relies.
+as soon as that type is final, and the table may be of a subclass of `dict`. So whenever mypy first
+asks this plugin anything about a file, the file's table is replaced by one that knows which
+expressions are statements. By then overloads are resolved, and an error belongs to the function in
+which it is reported, on which mypy's daemon relies.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 from mypy.checker import TypeChecker
 from mypy.checker_state import checker_state
 from mypy.errorcodes import UNUSED_AWAITABLE, ErrorCode
+from mypy.errors import ErrorInfo, Errors
 from mypy.messages import format_type
 from mypy.nodes import (
     AssertTypeExpr,
     AssignmentExpr,
+    AwaitExpr,
     Block,
     CallExpr,
     ClassDef,
@@ -53,12 +60,14 @@ from mypy.nodes import (
     NameExpr,
     OpExpr,
     OverloadedFuncDef,
+    RefExpr,
     RevealExpr,
     Statement,
     TryStmt,
     WhileStmt,
     WithStmt,
 )
+from mypy.options import Options
 from mypy.plugin import (
     AttributeContext,
     FunctionContext,
@@ -80,28 +89,22 @@ from mypy.types import (
 )
 from returns.contrib.mypy.returns_plugin import plugin as returns_plugin
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from mypy.errors import ErrorInfo, Errors
-    from mypy.options import Options
-
 __all__ = ["MUST_USE", "plugin"]
 
 MUST_USE: Final = ErrorCode(
-    "must-use", "Check that no value is dropped that holds a failure or has yet to run", "General"
+    "must-use", "Check that no value is dropped that holds a failure or has not run yet", "General"
 )
 
 _UNSEEN: Final = "a failure in it would go unnoticed; handle it"
-_UNRUN: Final = "it never runs; await it and handle what it gives"
-_UNREAD: Final = "nothing reads it; iterate over it or await what a method of it gives"
+_UNRUN: Final = "it never runs; await it and handle its result"
+_UNREAD: Final = "nothing reads it; iterate over it, or await one of its terminals"
 _UNCALLED: Final = "it never runs; call it with what it requires"
 
-# What is said of each class. A class of many bases is judged by the first one that is listed.
+# Why each class must be used. A class with several bases is judged by the first one listed here.
 _DROPPED: Final = {
     "returns.result.Result": _UNSEEN,
     "returns.io.IOResult": _UNSEEN,
-    "returns.maybe.Maybe": "that it may be empty would go unnoticed; handle it",
+    "returns.maybe.Maybe": "an empty one would go unnoticed; handle it",
     "returns.future.FutureResult": _UNRUN,
     "returns.future.Future": _UNRUN,
     "returns.context.requires_context.RequiresContext": _UNCALLED,
@@ -112,16 +115,42 @@ _DROPPED: Final = {
     "returns_pipeline.saga.Saga": "it does nothing until it is run; run it",
 }
 
-# With these, what they hold is dropped.
-_HOLDERS: Final = frozenset(
-    {
-        "_asyncio.Future",
-        "_asyncio.Task",
-        "builtins.list",
-        "builtins.tuple",
-        "returns.io.IO",
-    }
-)
+# Classes that hold values, with the type argument that is the value's: the first, or the last of a
+# mapping. To drop one is to drop its values.
+_HOLDERS: Final = {
+    "_asyncio.Future": 0,
+    "_asyncio.Task": 0,
+    "_collections_abc.dict_values": -1,
+    "builtins.dict": -1,
+    "builtins.enumerate": 0,
+    "builtins.filter": 0,
+    "builtins.frozenset": 0,
+    "builtins.list": 0,
+    "builtins.map": 0,
+    "builtins.reversed": 0,
+    "builtins.set": 0,
+    "builtins.tuple": 0,
+    "builtins.zip": 0,
+    "collections.abc.Set": 0,
+    "collections.deque": 0,
+    "concurrent.futures._base.Future": 0,
+    "returns.io.IO": 0,
+    "typing.AsyncGenerator": 0,
+    "typing.AsyncIterable": 0,
+    "typing.AsyncIterator": 0,
+    "typing.Collection": 0,
+    "typing.Generator": 0,
+    "typing.Iterable": 0,
+    "typing.Iterator": 0,
+    "typing.Mapping": -1,
+    "typing.MutableMapping": -1,
+    "typing.MutableSequence": 0,
+    "typing.Sequence": 0,
+    "typing.ValuesView": 0,
+}
+
+# Methods and functions of ours that drop what the function they are given returns.
+_SIDE_EFFECTS: Final = frozenset({"tap", "tap_async", "tap_failure", "tap_failure_async"})
 
 _SAFE: Final = frozenset(
     {"returns.future.future_safe", "returns.io.impure_safe", "returns.result.safe"}
@@ -129,10 +158,10 @@ _SAFE: Final = frozenset(
 
 
 def plugin(version: str) -> type[Plugin]:
-    """Give mypy the class of the plugin."""
+    """Return the class of the plugin, for mypy."""
 
     class Composed(_MustUsePlugin):
-        """The plugin of `returns`, asked after our own."""
+        """Our own plugin, which asks the plugin of `returns` after itself."""
 
         def __init__(self, options: Options) -> None:
             super().__init__(options, returns_plugin(version)(options))
@@ -141,9 +170,9 @@ def plugin(version: str) -> type[Plugin]:
 
 
 class _MustUsePlugin(Plugin):
-    """Answers as the plugin of `returns` does, but for three decorators.
+    """Answers as the plugin of `returns` does, save for decorators and side effects.
 
-    A question that is not answered goes on to the plugins after it, mypy's own among them.
+    Mypy takes a question that gets no answer to the plugins after this, its own among them.
     """
 
     def __init__(self, options: Options, returns: Plugin) -> None:
@@ -160,6 +189,8 @@ class _MustUsePlugin(Plugin):
         _watch_statements()
         if fullname in _SAFE:
             return _name_each_exception
+        if _is_side_effect(fullname):
+            return _refuse_dropped_result
         return self._returns.get_function_hook(fullname)
 
     def get_method_signature_hook(
@@ -170,6 +201,8 @@ class _MustUsePlugin(Plugin):
 
     def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:
         _watch_statements()
+        if _is_side_effect(fullname):
+            return _refuse_dropped_result
         return self._returns.get_method_hook(fullname)
 
     def get_attribute_hook(self, fullname: str) -> Callable[[AttributeContext], Type] | None:
@@ -183,24 +216,47 @@ class _MustUsePlugin(Plugin):
 
 # Values that must be used.
 
+_unknown_mypy: set[str] = set()  # files in which it was reported
+
 
 def _watch_statements() -> None:
-    """See to it that the file that is being checked has a table that watches its statements."""
+    """Replace the table of the file that is being checked by one that watches statements."""
     checker = checker_state.type_checker
     if not isinstance(checker, TypeChecker):
         return
-    # The table is private to mypy. There is no other way to learn of statements, see above; the
-    # last table is the one that is kept, those after it are of trials.
-    types = checker._type_maps[0]  # pyright: ignore[reportPrivateUsage]
-    if types.__class__ is not dict or checker.path in checker.errors.ignored_files:
+    tables = _tables(checker)
+    if tables is None or tables[0].__class__ is not dict:
+        return
+    if checker.path in checker.errors.ignored_files:
         return
     watched = _WatchedTypes(checker.tree, checker.path, checker.errors)
-    watched.update(types)
-    checker._type_maps[0] = watched  # pyright: ignore[reportPrivateUsage]
+    watched.update(tables[0])
+    tables[0] = watched
+
+
+def _tables(checker: TypeChecker) -> list[dict[Expression, Type]] | None:
+    """Return mypy's tables of types, which are private to it.
+
+    There is no other way to learn of statements: see above. The first table is the one that is
+    kept; those after it are of trials. Where a version of mypy keeps none, it reports that once in
+    each file, rather than to find nothing without a word.
+    """
+    tables: Any = getattr(checker, "_type_maps", None)
+    if isinstance(tables, list) and tables and isinstance(tables[0], dict):
+        return cast("list[dict[Expression, Type]]", tables)
+    if checker.path not in _unknown_mypy:
+        _unknown_mypy.add(checker.path)
+        checker.fail(
+            "the plugin returns_pipeline.mypy_plugin does not know this version of mypy and finds "
+            "no dropped values; use one that it names, or remove it from the list of plugins",
+            checker.tree,
+            code=MUST_USE,
+        )
+    return None
 
 
 class _WatchedTypes(dict[Expression, Type]):
-    """The types of a file's expressions; says so when that of a statement must be used."""
+    """The types of a file's expressions. It reports a statement whose value must be used."""
 
     def __init__(self, tree: MypyFile, path: str, errors: Errors) -> None:
         super().__init__()
@@ -214,9 +270,10 @@ class _WatchedTypes(dict[Expression, Type]):
         statement = self._statements.of(expression)
         if statement is None:
             return
-        # Not kept, for it refers to this table: the circle would outlive the file's check.
+        # The checker is not kept in an attribute: it refers to this table, and the cycle would
+        # outlive the check of the file.
         checker = checker_state.type_checker
-        # A function that waits for a type is checked again when that is known.
+        # A function that needs a type which is not known yet is checked again later.
         if not isinstance(checker, TypeChecker) or checker.current_node_deferred:
             return
         for dropped in _dropped(expression):
@@ -228,19 +285,19 @@ class _WatchedTypes(dict[Expression, Type]):
                 return
 
     def clear(self) -> None:
-        """Forget the types; mypy does so after each check of the file or of parts of it.
+        """Forget the types, as mypy does after each check of the file or of a part of it.
 
-        What its own check has said meanwhile about the same statements is taken back.
+        Errors of mypy's own about statements that were reported here are taken back.
         """
         super().clear()
         if self._reported:
             infos = self._errors.error_info_map.get(self._path, [])
-            infos[:] = [info for info in infos if not self._is_said_twice(info)]
+            infos[:] = [info for info in infos if not self._is_duplicate(info)]
 
-    def _is_said_twice(self, info: ErrorInfo) -> bool:
+    def _is_duplicate(self, info: ErrorInfo) -> bool:
         return (info.line, info.column) in self._reported and (
             info.code == UNUSED_AWAITABLE
-            # The hint at a comment that ignores another code, such as ours.
+            # The hint that a comment which ignores our code does not ignore this one.
             or (info.code is None and f'"{UNUSED_AWAITABLE.code}" not covered' in info.message)
         )
 
@@ -250,15 +307,16 @@ class _Statements:
 
     def __init__(self, tree: MypyFile) -> None:
         self._by_expression: dict[Expression, ExpressionStmt] = {}
-        # A function with a TypeVar of listed types is checked as one copy for each of them.
-        self._by_place: dict[_Place, ExpressionStmt] = {}
+        # A function with a TypeVar of several types is checked as one copy for each of them, and
+        # a copy has other expressions at the same positions.
+        self._by_position: dict[_Position, ExpressionStmt] = {}
         self._add(tree.defs, copied=False)
 
     def of(self, expression: Expression) -> ExpressionStmt | None:
-        """Give the statement that is this expression, if there is one."""
+        """Return the statement that is this expression, if there is one."""
         statement = self._by_expression.get(expression)
-        if statement is None and self._by_place:
-            return self._by_place.get(_place(expression))
+        if statement is None and self._by_position:
+            return self._by_position.get(_position(expression))
         return statement
 
     def _add(self, body: Sequence[Statement], *, copied: bool) -> None:
@@ -266,15 +324,15 @@ class _Statements:
             if isinstance(statement, ExpressionStmt):
                 self._by_expression[statement.expr] = statement
                 if copied:
-                    self._by_place[_place(statement.expr)] = statement
+                    self._by_position[_position(statement.expr)] = statement
             elif isinstance(statement, FuncDef):
                 self._add(statement.body.body, copied=copied or _is_copied(statement))
-            else:
+            elif not (isinstance(statement, WithStmt) and any(map(_is_raises, statement.expr))):
                 self._add(list(_inside(statement)), copied=copied)
 
 
 def _inside(statement: Statement) -> Iterator[Statement]:
-    """Give what stands directly inside a statement."""
+    """Yield the statements directly inside a statement."""
     match statement:
         case Block(body=body):
             yield from body
@@ -300,10 +358,21 @@ def _inside(statement: Statement) -> Iterator[Statement]:
             pass
 
 
-_Place: TypeAlias = tuple[int, int, int | None, int | None]
+def _is_raises(expression: Expression) -> bool:
+    """Whether this is ``pytest.raises(...)``."""
+    match expression:
+        case CallExpr(callee=RefExpr(fullname=str(fullname))) if fullname:
+            return fullname.endswith(".raises") and fullname.lstrip("_").startswith("pytest.")
+        case CallExpr(callee=MemberExpr(name="raises", expr=NameExpr(name="pytest"))):
+            return True  # pytest is not installed where mypy runs
+        case _:
+            return False
 
 
-def _place(expression: Expression) -> _Place:
+_Position: TypeAlias = tuple[int, int, int | None, int | None]
+
+
+def _position(expression: Expression) -> _Position:
     return expression.line, expression.column, expression.end_line, expression.end_column
 
 
@@ -314,7 +383,7 @@ def _is_copied(function: FuncDef) -> bool:
 
 
 def _dropped(expression: Expression) -> Iterator[Expression]:
-    """Give those of which one is the expression's value, less what is kept elsewhere."""
+    """Yield those that may be the expression's value, save for values that are kept elsewhere."""
     match expression:
         case ConditionalExpr():
             yield from _dropped(expression.if_expr)
@@ -324,20 +393,22 @@ def _dropped(expression: Expression) -> Iterator[Expression]:
             yield from _dropped(expression.right)
         case NameExpr() | AssignmentExpr() | CallExpr(callee=MemberExpr(name="setdefault")):
             return
-        case CallExpr(analyzed=AssertTypeExpr() | RevealExpr()):  # these only look at it
+        case AwaitExpr(expr=CallExpr(callee=RefExpr(fullname="asyncio.tasks.wait"))):
+            return  # it returns the tasks that it was given
+        case CallExpr(analyzed=AssertTypeExpr() | RevealExpr()):  # these return their argument
             return
         case _:
             yield expression
 
 
 def _must_use(type_: Type) -> Instance | None:
-    """Give the part of a type that may not be dropped, if there is one."""
+    """Return the part of a type that must not be dropped, if there is one."""
     match get_proper_type(type_):
         case Instance() as instance:
             if any(base.fullname in _DROPPED for base in instance.type.mro):
                 return instance
-            if instance.type.fullname in _HOLDERS:
-                return _first_must_use(instance.args)
+            if instance.type.fullname in _HOLDERS and instance.args:
+                return _must_use(instance.args[_HOLDERS[instance.type.fullname]])
         case UnionType(items=items) | TupleType(items=items):
             return _first_must_use(items)
         case TypeVarType(upper_bound=bound):
@@ -358,11 +429,42 @@ def _message(dropped: Type, value: Instance, options: Options) -> str:
     return f'{name}{inside} is dropped: {why}, or assign it to "_"'
 
 
+# Functions whose result would be dropped.
+
+
+def _is_side_effect(fullname: str) -> bool:
+    package, _, name = fullname.rpartition(".")
+    return name in _SIDE_EFFECTS and package.startswith("returns_pipeline.")
+
+
+def _refuse_dropped_result(context: FunctionContext | MethodContext) -> Type:
+    """Report a function that returns what must be used, where its result is dropped."""
+    for types, expressions in zip(context.arg_types, context.args, strict=True):
+        for type_, expression in zip(types, expressions, strict=True):
+            function = get_proper_type(type_)
+            if not isinstance(function, CallableType):
+                continue
+            returned = _awaited(function.ret_type)
+            if (value := _must_use(returned)) is not None:
+                why = _message(returned, value, context.api.options)
+                context.api.fail(f"of what this returns, {why}", expression, code=MUST_USE)
+    return context.default_return_type
+
+
+def _awaited(type_: Type) -> Type:
+    """Return what awaiting a coroutine returns, and any other type as it is."""
+    match get_proper_type(type_):
+        case Instance(type=info, args=args) if info.fullname == "typing.Coroutine" and args:
+            return args[-1]
+        case _:
+            return type_
+
+
 # The exact errors of `safe`, `impure_safe` and `future_safe`.
 
 
 def _name_each_exception(context: FunctionContext) -> Type:
-    """Put the union of the listed exceptions where mypy has put what they have in common."""
+    """Put the union of the listed exceptions in place of their common base class."""
     decorator = get_proper_type(context.default_return_type)
     decorated = get_proper_type(decorator.ret_type) if isinstance(decorator, CallableType) else None
     if not isinstance(decorator, CallableType) or not isinstance(decorated, CallableType):
@@ -372,15 +474,15 @@ def _name_each_exception(context: FunctionContext) -> Type:
     if not isinstance(result, Instance) or len(result.args) != 2 or not errors:
         return decorator
     result = Instance(result.type, [result.args[0], UnionType.make_union(errors)])
-    # mypy gives the parameters of `copy_modified` a type of its own that pyright does not know.
+    # The parameters of `copy_modified` have a type of mypy's own that pyright does not know.
     decorated = decorated.copy_modified(ret_type=result)  # pyright: ignore[reportUnknownMemberType]
     return decorator.copy_modified(ret_type=decorated)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _listed(exceptions: Type) -> list[Type]:
-    """Give the exceptions that a tuple's classes stand for; none if one of them is not known.
+    """Return the exceptions that a tuple's classes stand for; none if one of them is unknown.
 
-    Where mypy is exact by itself, that is: for a tuple of any length, or with a union in it.
+    Then mypy is exact by itself: for a tuple of any length, or with a union in it.
     """
     classes = get_proper_type(exceptions)
     if not isinstance(classes, TupleType):

@@ -4,7 +4,7 @@
 RetryPolicy(attempts=3) | Timeout(2.0)
 
 Such a stack reads from the outside in: each of the three attempts may take two seconds.
-``Timeout(10.0) | RetryPolicy(attempts=3)`` gives ten seconds to all of them together, and
+``Timeout(10.0) | RetryPolicy(attempts=3)`` allows ten seconds for all of them together, and
 ``Timeout(10.0) | RetryPolicy(attempts=3) | Timeout(2.0)`` says both.
 `returns_pipeline.policies.with_policy` applies them to a step.
 

@@ -114,7 +114,7 @@ class World:
             result = await behave(kind, 0)
             if not isinstance(result, Success):
                 return result
-            # One that ignores its cancellation may succeed when the others have gone on.
+            # One that ignores its cancellation may succeed when the others have ended.
             return Success(self.do(() if kind == "ignore" else _path.get()))
 
         return step
@@ -217,7 +217,7 @@ def made(kind: str, parts: list[Step]) -> Callable[[StepContext], Awaitable[Any]
 
 
 def numbers(value: Any) -> list[int]:
-    """Give what a success says was done."""
+    """Return what a success says was done."""
     return [value] if isinstance(value, int) else [each for part in value for each in numbers(part)]
 
 
@@ -238,7 +238,7 @@ def newest_first(world: World) -> bool:
     return True
 
 
-# Found by it: what steps inside of one that is left behind did, and a success among the stopped.
+# Found by it: what steps inside an abandoned one did, and a success among the stopped.
 @example(
     tree=("timeout | retry", [("ignore", [])]), turns=None, seconds=0.0, again=False, succeeds=False
 )

@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mypy import api
@@ -19,6 +20,7 @@ from mypy.options import Options
 from mypy.plugin import Plugin
 from returns.contrib.mypy.returns_plugin import plugin as returns_plugin
 
+from returns_pipeline import mypy_plugin
 from returns_pipeline.mypy_plugin import plugin
 
 if TYPE_CHECKING:
@@ -173,7 +175,7 @@ class Project:
         late = "Failed to establish connection with worker"
         # The workers inherit the pipes, which are read to their end: until the last one exits.
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        while late in done.stdout:  # mypy gives a worker three seconds to start
+        while late in done.stdout:  # mypy waits three seconds for a worker to start
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert not done.stderr, done.stderr
         return self.without_folder(done.stdout)
@@ -272,7 +274,7 @@ def test_a_comment_a_section_and_a_flag_switch_it_off(tmp_path: Path) -> None:
     assert not [line for line in said if line.startswith("line.py")]
     said = [line for line in said if ": note: " not in line]
     message = (
-        '"FutureResult[int, str]" is dropped: it never runs; await it and handle what it gives,'
+        '"FutureResult[int, str]" is dropped: it never runs; await it and handle its result,'
         ' or assign it to "_"'
     )
     assert f"loud.py:2: error: {message}  [must-use]" in said
@@ -370,3 +372,28 @@ def test_mypys_workers_find_the_same(tmp_path: Path) -> None:
     project.write(users=USERS, source=ALL)
     said = project.check_with_workers(2)
     assert found(said, "must-use") == [("users", 5), ("users", 7), ("users", 9)]
+
+
+def test_importing_it_imports_nothing_else_of_the_package() -> None:
+    """A package that is broken, or being written, can still be checked."""
+    code = """
+import sys, returns_pipeline.mypy_plugin
+loaded = {name for name in sys.modules if name.partition(".")[0] == "returns_pipeline"}
+assert loaded == {"returns_pipeline", "returns_pipeline.mypy_plugin"}, loaded
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("tables", [None, [], [None], ({},)], ids=repr)
+def test_a_mypy_without_the_tables_is_reported_once_in_a_file(tables: object) -> None:
+    """The plugin never finds nothing without a word."""
+    reports: list[str] = []
+
+    def fail(message: str, *_: object, **__: object) -> None:
+        reports.append(message)
+
+    checker: Any = SimpleNamespace(_type_maps=tables, path=f"{tables!r}.py", tree=None, fail=fail)
+    for _ in range(2):
+        assert mypy_plugin._tables(checker) is None
+    assert len(reports) == 1
+    assert "returns_pipeline.mypy_plugin does not know this version of mypy" in reports[0]

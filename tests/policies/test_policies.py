@@ -196,7 +196,7 @@ def test_no_attempt_begins_after_the_total_time() -> None:
         result = await to_result(retried(StepContext("test")))
         assert result.failure().attempts == 3
         assert begun == [0.0, 2.0, 4.0]
-        assert now() == 5.0  # the attempt under way was not cut off, and no wait came behind it
+        assert now() == 5.0  # the attempt under way was not cut off, and no wait came after it
 
     run(main())
 
@@ -348,7 +348,7 @@ def test_a_deadline_that_has_passed_leaves_no_time() -> None:
     run(main())
 
 
-def test_a_step_that_ignores_its_cancellation_is_left_behind_and_reported(
+def test_a_step_that_ignores_its_cancellation_is_abandoned_and_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -585,7 +585,7 @@ def test_a_rollback_may_take_longer_than_the_grace_and_is_awaited(
         assert log == ["undone"]
 
     run(main())
-    assert "left behind" not in caplog.text
+    assert "abandoned" not in caplog.text
 
 
 @pytest.mark.parametrize("policy", ["timeout", "race"])
@@ -885,7 +885,7 @@ def test_they_go_wherever_a_step_goes() -> None:
 
 
 @pytest.mark.parametrize("inner", ["retry", "race", "all_of", "stream", "saga"])
-def test_what_steps_inside_did_is_undone_too_when_a_step_is_left_behind(inner: str) -> None:
+def test_what_steps_inside_did_is_undone_too_when_a_step_is_abandoned(inner: str) -> None:
     """And they can register nothing more."""
     from returns_pipeline.result_stream import ResultStream
     from returns_pipeline.saga import Saga
@@ -954,7 +954,7 @@ def test_what_steps_inside_did_is_undone_too_when_a_step_is_left_behind(inner: s
     assert refused == ([] if inner == "saga" else ["late"])
 
 
-def test_steps_side_by_side_in_one_that_is_left_behind_are_undone_newest_first() -> None:
+def test_steps_side_by_side_in_one_that_is_abandoned_are_undone_newest_first() -> None:
     world = World()
     together = all_of(world.step("a", 99.0, stubborn=99.0), world.step("b", 99.0, stubborn=99.0))
 
@@ -1011,7 +1011,7 @@ def test_a_success_in_the_turn_in_which_the_limit_is_noticed_is_undone() -> None
         await ctx.register(world.undo, "close")
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        # Two turns behind the limit: when the step is about to be stopped.
+        # Two turns after the limit: when the step is about to be stopped.
         loop.call_at(2.0, loop.call_soon, waiter.set_result, None)
         with contextlib.suppress(asyncio.CancelledError):
             await waiter
@@ -1045,7 +1045,7 @@ def test_the_winner_counts_also_if_another_raises_in_the_same_turn() -> None:
     run(main())
 
 
-def test_one_that_succeeds_right_behind_the_winner_does_not_disturb_it() -> None:
+def test_one_that_succeeds_right_after_the_winner_does_not_disturb_it() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         doors: dict[str, asyncio.Future[str]] = {

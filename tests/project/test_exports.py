@@ -198,3 +198,23 @@ def test_every_name_for_users_has_a_type_test_that_passes_and_one_that_is_refuse
     lacking = [f"{name}: passing" for name, text in names.items() if text not in passing]
     lacking += [f"{name}: refused" for name, text in names.items() if text not in refused]
     assert not lacking, "\n".join(["to be added to tests/typesafety:", *sorted(lacking)])
+
+
+def test_the_package_imports_a_name_when_it_is_used_and_offers_what_checkers_see() -> None:
+    source = Path(str(returns_pipeline.__file__)).read_text()
+    seen = {
+        alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("returns_pipeline")
+        for alias in node.names
+    }
+    assert seen == set(returns_pipeline.__all__)
+    code = f"""
+import sys, returns_pipeline
+assert not [name for name in sys.modules if name.startswith("returns_pipeline.")]
+assert {sorted(seen)!r} == sorted(set(dir(returns_pipeline)) & set({sorted(seen)!r}))
+for name in {sorted(seen)!r}:
+    assert getattr(returns_pipeline, name) is vars(returns_pipeline)[name], name
+assert not hasattr(returns_pipeline, "nothing")
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

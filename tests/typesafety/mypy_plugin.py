@@ -13,7 +13,9 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, AnyStr, Generic, ParamSpec, TypeVar, assert_type, overload
 
+import pytest
 from aiostream import pipe, stream
+from pytest import raises  # noqa: PT013
 from returns.future import Future, FutureResult, future_safe
 from returns.io import IO, IOResult, impure_safe
 from returns.maybe import Maybe, Some
@@ -23,7 +25,8 @@ from returns_pipeline import ResultStream, Saga
 from returns_pipeline import pipe as result_pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     from returns.context import RequiresContext
 
@@ -41,7 +44,7 @@ class Refused(Exception):
 
 
 class Repository(Generic[T]):
-    """What gives a Result in every way there is."""
+    """Returns a Result in every way there is."""
 
     def save(self, item: T) -> Result[T, str]:
         return Success(item)
@@ -204,7 +207,7 @@ async def awaits(
     later: FutureResult[int, str],
     future: Future[int],
 ) -> None:
-    """What stands behind ``await`` is dropped as well."""
+    """The value of an ``await`` is dropped as well."""
     await later  # type: ignore[must-use]
     await half_later(1)  # type: ignore[must-use]
     await reserve(1)  # type: ignore[must-use]
@@ -220,7 +223,7 @@ async def awaits(
 
 
 async def tasks() -> None:
-    """A task is gone with the Result in it, unless it is kept."""
+    """A task that is not kept is lost with the Result in it."""
     await asyncio.gather(reserve(1), reserve(2))  # type: ignore[must-use]
     await asyncio.gather(*[reserve(1)])  # type: ignore[must-use]
     async with asyncio.TaskGroup() as group:
@@ -231,6 +234,55 @@ async def tasks() -> None:
     await task  # type: ignore[must-use]
     # mypy's own word for it: a coroutine is not a Result yet.
     reserve(1)  # type: ignore[unused-coroutine]
+
+
+def results_of(n: int) -> Iterator[Result[float, Exception]]:
+    yield half(n)
+
+
+def results_by_name(n: int) -> dict[str, Result[float, Exception]]:
+    return {"half": half(n)}
+
+
+async def later_results(n: int) -> AsyncIterator[Result[float, Exception]]:
+    yield half(n)
+
+
+def holders(executor: ThreadPoolExecutor, numbers: list[int], n: int) -> None:
+    """An iterator, a mapping or the future of a thread is lost with the Results in it."""
+    map(half, numbers)  # type: ignore[must-use]
+    (half(m) for m in numbers)  # type: ignore[must-use]
+    results_of(n)  # type: ignore[must-use]
+    later_results(n)  # type: ignore[must-use]
+    results_by_name(n)  # type: ignore[must-use]
+    results_by_name(n).values()  # type: ignore[must-use]
+    {half(n)}  # type: ignore[must-use]
+    executor.submit(half, n)  # type: ignore[must-use]
+    executor.map(half, numbers)  # type: ignore[must-use]
+    executor.submit(print, n)
+    map(str, numbers)
+    {half(n): n}
+
+
+def raising(n: int) -> None:
+    """What is expected to raise returns nothing that could be dropped."""
+    with pytest.raises(ValueError, match="n"):
+        half(n)
+    with raises(KeyError), contextlib.suppress(KeyError):
+        if n:
+            half(n)
+    with contextlib.suppress(ValueError):
+        half(n)  # type: ignore[must-use]
+
+
+def side_effects(source: ResultStream[int, str]) -> None:
+    """A function whose Result would be dropped is no side effect."""
+    print(source.tap(half))  # type: ignore[must-use]
+    print(source.tap(lambda n: half(n)))  # type: ignore[must-use]
+    print(source.tap(print))
+    print(source.tap_async(reserve))  # type: ignore[must-use]
+    print(source.tap_async(asyncio.sleep))
+    print(source.tap_failure(lambda text: half(len(text))))  # type: ignore[must-use]
 
 
 def kept(n: int, results: list[Result[float, Exception]], sure: bool) -> Result[float, Exception]:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @future_safe(exceptions=(KeyError,))
 async def fetch(key: int, step: StepContext) -> str:
-    """Give a FutureResult."""
+    """Return a FutureResult."""
     return f"{step.name}{key}"
 
 
@@ -356,7 +356,7 @@ def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
 
 
 async def check_objects(limit: RateLimit, breaker: CircuitBreaker, gate: Bulkhead) -> None:
-    """What a limit gives is made by its function, not by hand; waits are seconds."""
+    """Limits are made by their functions, not by hand; waits are seconds."""
     await limit.acquire()
     assert_type(breaker.state, Literal["closed", "open", "half open"])
     state: CircuitState = breaker.state
