@@ -302,6 +302,7 @@ class ScopeClosed(PipelineError):
 
     def __init__(self, scope: str, state: str) -> None:
         """Keep both facts as data; the message is made from them."""
+        state = str(state)  # not the member of an enum: messages and pickles stay plain
         super().__init__(scope, state)
         self.scope = scope
         self.state = state

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, fin
 from returns.future import FutureResult
 from returns.result import Result, Success
 
+from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline._engine.future_results import to_result
 from returns_pipeline._engine.retry_loop import run_with_retry
-from returns_pipeline.compensation import CompensationScope, _internals
+from returns_pipeline.compensation import CompensationScope, Journal, _internals
 from returns_pipeline.context import StepContext, _steps
-from returns_pipeline.errors import InvalidArgument, PipelineError, ScopeClosed
+from returns_pipeline.errors import InvalidArgument, JournalError, PipelineError, ScopeClosed
 from returns_pipeline.policies._attempts import Call, run_with_timeout
 from returns_pipeline.retry import RetryPolicy, Timeout
 
@@ -34,6 +35,19 @@ E_co = TypeVar("E_co", covariant=True)
 _ONCE: Final = RetryPolicy(attempts=1)
 
 
+class _Pivot:
+    """The point of no return of one run.
+
+    Attributes:
+        reached: What the step before it returned, once it has succeeded.
+    """
+
+    __slots__ = ("reached",)
+
+    def __init__(self) -> None:
+        self.reached: Success[Any] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     """One step. Its types are held together by the signatures of `Saga.step`."""
@@ -44,14 +58,24 @@ class _Step:
     retry: RetryPolicy
     timeout: Timeout | None
 
-    async def perform(self, value: Any, ctx: StepContext) -> Result[Any, Any]:
-        """Try it as often as its policy says, each time in a context of its own."""
+    async def perform(
+        self, value: Any, ctx: StepContext, pivot: _Pivot | None = None
+    ) -> Result[Any, Any]:
+        """Try it as often as its policy says, each time in a context of its own.
+
+        Args:
+            value: What the step before it returned.
+            ctx: The context of the saga.
+            pivot: The pivot, if it comes right after this step.
+        """
         # The value is bound beforehand: it may be a context too, and is not the step's own.
-        attempt: Callable[[StepContext], Any] = functools.partial(self._attempt, value)
+        attempt: Callable[[StepContext], Any] = functools.partial(self._attempt, value, pivot)
         if self.timeout is not None:
             attempt = functools.partial(self._within, self.timeout, attempt)
         call = Call(attempt, (ctx,), {}, name=self.name)
         last = await run_with_retry(call.run, self.retry, deadline=call.deadline)
+        if pivot is not None and pivot.reached is not None:
+            return pivot.reached  # also when it was taken for late
         if isinstance(last, Exception):
             raise last
         return last
@@ -61,10 +85,18 @@ class _Step:
     ) -> Result[Any, Any]:
         return await run_with_timeout(Call(attempt, (own,), {}, name=self.name), limit)
 
-    async def _attempt(self, value: Any, own: StepContext) -> Result[Any, Any]:
+    async def _attempt(
+        self, value: Any, pivot: _Pivot | None, own: StepContext
+    ) -> Result[Any, Any]:
+        if pivot is not None and pivot.reached is not None:
+            return pivot.reached  # an attempt that was stopped had succeeded: not a second time
         result = await to_result(self.func(value))
-        # Nothing is awaited in between: an output is never without its undo.
-        if isinstance(result, Success) and self.undo is not None:
+        # Nothing is awaited in between: an output is never without its undo, or its pivot.
+        if not isinstance(result, Success):
+            return result
+        if pivot is not None and not own.scope.closed:
+            pivot.reached = result
+        elif self.undo is not None:
             await self._register(self.undo, result.unwrap(), own)
         return result
 
@@ -74,14 +106,31 @@ class _Step:
         try:
             await own.register(undo, output)
         except PipelineError as error:
-            # It was left behind, and has succeeded all the same: the saga did without it. Or the
-            # journal refuses it: then its effect is on no record but in this process.
+            # It was abandoned, and has succeeded all the same: the saga continued without it. Or
+            # the journal refuses it: then its effect is on no record but in this process.
             kept = own.scope.journal if isinstance(error, ScopeClosed) else None
-            alone = CompensationScope(own.path, timeout=own.scope.timeout, journal=kept)
-            _internals.renew_key(alone, own.key)
+            _, cancelled = await shielded(self._undo_alone(undo, output, own, kept, error))
+            raise cancelled or error from None
+
+    async def _undo_alone(
+        self,
+        undo: Callable[[Any], Awaitable[object]],
+        output: Any,
+        own: StepContext,
+        journal: Journal | None,
+        error: PipelineError,
+    ) -> None:
+        """Undo an output that the step's own context does not take; in memory if need be."""
+        alone = CompensationScope(own.path, timeout=own.scope.timeout, journal=journal)
+        _internals.renew_key(alone, own.key)
+        try:
             await alone.register(undo, output)
+        except JournalError:
+            if journal is None:
+                raise
+            await self._undo_alone(undo, output, own, None, error)
+        else:
             await _internals.roll_back_after(alone, error, close=True)
-            raise
 
 
 @final
@@ -248,15 +297,21 @@ class Saga(Generic[A_contra, T_co, E_co]):
         )
 
     async def _carry_out(self, value: Any, ctx: StepContext) -> Result[T_co, E_co]:
-        for done, step in enumerate(self._steps):
-            if done == self._pivot:
-                await ctx.commit()
-            result = await step.perform(value, ctx)
-            if not isinstance(result, Success):
-                return result
-            value = result.unwrap()
-        if self._pivot == len(self._steps):
-            await ctx.commit()
+        pivot = _Pivot()
+        try:
+            for number, step in enumerate(self._steps, 1):
+                before_pivot = pivot if number == self._pivot else None
+                result = await step.perform(value, ctx, before_pivot)
+                if not isinstance(result, Success):
+                    return result
+                value = result.unwrap()
+                if before_pivot is not None:
+                    await ctx.commit()
+        except BaseException:
+            # Whatever is cancelled or refused after the pivot was reached: the commit is presumed.
+            if pivot.reached is not None:
+                _ = await shielded(_internals.presume_committed(ctx.scope))
+            raise
         return Success(value)
 
     def _with(self, steps: tuple[_Step, ...], pivot: int | None) -> Self:

@@ -58,14 +58,18 @@ async def wait_done(task: asyncio.Task[Any]) -> None:
 
 
 class _Uncancellable(asyncio.Future[T]):
-    """A future that refuses to be cancelled.
+    """A future that refuses to be cancelled, unless its operation can still be withdrawn.
 
     A task that awaits it is woken when it is done, with the cancellation that came meanwhile: see
     `asyncio.Task.cancel`.
     """
 
-    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002
-        return False
+    withdraw: Callable[[], bool] | None = None
+
+    def cancel(self, msg: object = None) -> bool:
+        if self.withdraw is None or not self.withdraw():
+            return False
+        return super().cancel(msg)
 
 
 class ShieldedFuture(Generic[T]):
@@ -73,14 +77,20 @@ class ShieldedFuture(Generic[T]):
 
     It must be made in a running loop.
 
+    Args:
+        withdraw: Takes the operation back if it has not begun, and returns whether it did: then the
+            caller's cancellation is raised at once.
+
     Attributes:
         future: To be resolved by the operation.
     """
 
     __slots__ = ("future",)
 
-    def __init__(self) -> None:
-        self.future: asyncio.Future[T] = _Uncancellable(loop=asyncio.get_running_loop())
+    def __init__(self, withdraw: Callable[[], bool] | None = None) -> None:
+        future: _Uncancellable[T] = _Uncancellable(loop=asyncio.get_running_loop())
+        future.withdraw = withdraw
+        self.future: asyncio.Future[T] = future
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._outcome().__await__()

@@ -48,6 +48,9 @@ class NoJournal:
         """Return the durable record of an action, for its undo."""
         return None
 
+    def abandon(self, records: Iterable[Registered], /) -> None:
+        """Leave actions to `recover`."""
+
     def ended(self, count: int, /) -> None:
         """So many actions are open no longer."""
 
@@ -65,13 +68,15 @@ class JournalBinding(NoJournal):
     Args:
         journal: Where actions are kept.
         name: The path of the outermost scope, by which people know the saga.
+        on_failure: What a failed undo means for the rest, also after a crash.
     """
 
-    __slots__ = ("_journal", "_name", "_open", "_saga")
+    __slots__ = ("_journal", "_name", "_on_failure", "_open", "_saga")
 
-    def __init__(self, journal: Journal, name: str) -> None:
+    def __init__(self, journal: Journal, name: str, on_failure: OnFailure) -> None:
         self._journal = journal
         self._name = name
+        self._on_failure: OnFailure = on_failure
         self._saga = ""
         self._open = 0  # actions on record, or on their way there
 
@@ -103,9 +108,17 @@ class JournalBinding(NoJournal):
             reason = f"{record.action(scope).name} is not a compensation of a registry"
             raise UnregisteredCompensation(str(self._journal), reason)
         known: Compensation[...] = undo
-        order = position(record.order)
         intent = Intent(
-            record.id, self.saga, self._name, order, scope.path, scope.key, known, args, kwargs
+            record.id,
+            self.saga,
+            self._name,
+            position(record.order),
+            scope.path,
+            scope.key,
+            known,
+            args,
+            kwargs,
+            self._on_failure,
         )
         self._open += 1
         try:
@@ -145,12 +158,16 @@ class JournalBinding(NoJournal):
             return
         ids = [record.id for record in single(records)]
         self._journal.move(ids, saga=self.saga, name=self._name, prefix=prefix)
+        self._open += len(ids)  # first: the saga lasts as long as something of it is open
         before.ended(len(ids))
-        self._open += len(ids)
 
     def action_record(self, record: Registered, /) -> ActionRecord:
         """Return the durable record of an action, for its undo."""
         return self._journal.mark(record.id)
+
+    def abandon(self, records: Iterable[Registered], /) -> None:
+        """Leave actions to `recover`, of this process or another: nobody owns them any more."""
+        self._journal.abandon([record.id for record in records])
 
     def ended(self, count: int, /) -> None:
         """So many actions are open no longer."""

@@ -12,7 +12,9 @@ from returns_pipeline.compensation._undo import Action, undo_once
 __all__ = [
     "Action",
     "commit",
+    "commits_ended",
     "detached",
+    "presume_committed",
     "renew_key",
     "roll_back",
     "roll_back_after",
@@ -21,7 +23,9 @@ __all__ = [
 ]
 
 commit: Final = CompensationScope._commit
+commits_ended: Final = CompensationScope._commits_ended
 detached: Final = CompensationScope._detached
+presume_committed: Final = CompensationScope._presume_committed
 renew_key: Final = CompensationScope._renew_key
 roll_back: Final = CompensationScope._roll_back
 roll_back_after: Final = CompensationScope._roll_back_after

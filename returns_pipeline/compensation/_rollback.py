@@ -9,10 +9,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline.compensation._binding import NoJournal
-from returns_pipeline.compensation._records import Held, newest_first
+from returns_pipeline.compensation._records import Held, Registered, newest_first
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport
 from returns_pipeline.compensation._undo import Action, OnFailure, Order, Undo
-from returns_pipeline.errors import JournalError, PipelineError
+from returns_pipeline.errors import LeaseLost, PipelineError
 
 __all__ = ["Rollback", "UnderWay"]
 
@@ -124,22 +124,23 @@ class Rollback(Generic[S]):
     async def _run(self) -> None:
         for other in self._before:
             _ = await other.wait()
-        actions = [
-            record.action(holder, self._binding.action_record(record))
-            for record, holder in newest_first(self._held)
-        ]
+        records = list(newest_first(self._held))
         self._held.clear()
+        actions = [
+            record.action(holder, self._binding.action_record(record)) for record, holder in records
+        ]
+        undos: list[Undo] = []
         entries: list[CompensationEntry] = []
         if self._order == "parallel":
-            started = [Undo(action) for action in actions]
-            for undo in started:
-                entries.append(await undo.entry())
+            undos = [Undo(action) for action in actions]
+            entries = [await undo.entry() for undo in undos]
         else:
             for action in actions:
-                entries.append(await Undo(action).entry())
+                undos.append(Undo(action))
+                entries.append(await undos[-1].entry())
                 if entries[-1].error is not None and self._on_failure == "stop":
                     break
-        await self._give_up(actions, entries)
+        await self._note_failures([record for record, _ in records], actions, undos, entries)
         self._binding.ended(len(actions))
         report = CompensationReport(
             done=tuple(entry for entry in entries if entry.error is None),
@@ -155,21 +156,37 @@ class Rollback(Generic[S]):
         for note in report.notes():
             _log.error("scope %r: %s", self._path, note)
 
-    async def _give_up(self, actions: list[Action], entries: list[CompensationEntry]) -> None:
-        """Keep on record what was not undone."""
+    async def _note_failures(
+        self,
+        records: list[Registered],
+        actions: list[Action],
+        undos: list[Undo],
+        entries: list[CompensationEntry],
+    ) -> None:
+        """Keep on record what was not undone: for a person, or for `recover`.
+
+        What was tried as often as its policy says is given up: a person decides. What was not, for
+        the journal failed or the time had passed, is left to `recover`. If one of these has stopped
+        the rollback, what was not run is, too: after the retry it may be undone in its order.
+        """
+        left: list[Registered] = []
         for index, action in enumerate(actions):
             error: object = entries[index].error if index < len(entries) else "not run"
-            if action.mark is None or error is None:
+            if action.mark is None or error is None or isinstance(error, LeaseLost):
                 continue
-            if isinstance(error, JournalError):
-                # The journal failed, not the undo: it stays open, not to be looked at by somebody
-                # but for `recover`, when this process has ended.
-                continue
-            try:
-                await action.mark.give_up(error)
-            except PipelineError as failed:
-                # It stays on record as open: it is undone when this process has ended.
-                _log.error("undo %s cannot be marked: %s", action.name, failed)
+            again = undos[min(index, len(undos) - 1)].may_be_tried_again
+            if not again:
+                try:
+                    await action.mark.give_up(error)
+                except LeaseLost as failed:
+                    _log.error("undo %s is another process's now: %s", action.name, failed)
+                except PipelineError as failed:
+                    _log.error("undo %s cannot be marked: %s", action.name, failed)
+                    again = True  # it is on record as open
+            if again:
+                left.append(records[index])
+        if left:
+            self._binding.abandon(left)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

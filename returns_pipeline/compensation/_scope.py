@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import warnings
 from collections.abc import Awaitable, Callable
@@ -28,11 +29,13 @@ from returns_pipeline.compensation._rollback import Rollback
 from returns_pipeline.compensation._state import CHANGES, Commit, ScopeState
 from returns_pipeline.compensation._undo import OnFailure, Order
 from returns_pipeline.compensation.protocol import Journal
-from returns_pipeline.errors import InvalidArgument, LeaseLost, ScopeClosed
+from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost, ScopeClosed
 
 __all__ = ["CompensationScope"]
 
 P = ParamSpec("P")
+
+_log = logging.getLogger("returns_pipeline")
 
 _EMPTY: Final = CompensationReport()
 _IN_MEMORY: Final = NoJournal()
@@ -119,7 +122,7 @@ class CompensationScope:
             raise InvalidArgument(f"on_failure must be 'continue' or 'stop', not {on_failure!r}")
         if order == "parallel" and on_failure == "stop":
             raise InvalidArgument("on_failure='stop' needs order='reverse'")
-        binding = _IN_MEMORY if journal is None else JournalBinding(journal, name)
+        binding = _IN_MEMORY if journal is None else JournalBinding(journal, name, on_failure)
         limit = checks.seconds("timeout", timeout)
         self._begin(name, None, Settings(order, limit, on_failure, binding))
 
@@ -388,11 +391,10 @@ class CompensationScope:
             if self._state is _COMMITTED and not keep_open:
                 return None
             await self._until_open()
-        family = self._family()
-        while commits := [s._pending for s in family if isinstance(s._pending, Commit)]:
-            await commits[0].outcome()  # of a child, which commits by itself
+        while (other := self._commit_under_way) is not None:  # of a child, which commits by itself
+            await other.outcome()
             await self._until_open()
-            family = self._family()
+        family = self._family()
         members = [scope for scope in family if scope._state is _OPEN]
         records = [record for scope in members for record in scope._records]
         forgetting = self._settings.binding.forget(records) if records else None
@@ -415,6 +417,35 @@ class CompensationScope:
         if cancelled is not None:
             add_note(cancelled, f"scope {self.path!r} was committed before this was raised")
         return cancelled
+
+    async def _commits_ended(self) -> None:
+        """Wait for a commit that is under way here, or inside."""
+        if (commit := self._commit_under_way) is not None:
+            await commit.outcome()
+
+    async def _presume_committed(self) -> None:
+        """Commit after a point of no return: even if the journal refuses, nothing is undone here.
+
+        What the journal refuses stays on record as open, so `recover` undoes it if this process
+        ends before a person has looked.
+        """
+        try:
+            _ = await self._commit(keep_open=True)
+        except JournalError as error:
+            for scope in self._family():
+                if scope._records:
+                    _log.error(
+                        "scope %r is past its pivot, and not committed: %s", self.path, error
+                    )
+                    scope._records = []
+        except ScopeClosed:
+            pass  # a scope around it has settled it
+
+    @property
+    def _commit_under_way(self) -> Commit | None:
+        """The commit that a scope of the family waits for, if one does."""
+        commits = (scope._pending for scope in self._family())
+        return next((commit for commit in commits if isinstance(commit, Commit)), None)
 
     def _committed(
         self,

@@ -15,7 +15,7 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import unpacked
-from returns_pipeline._engine.retry_loop import run_with_retry
+from returns_pipeline._engine.retry_loop import is_one_of, run_with_retry
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
 from returns_pipeline.compensation.protocol import ActionRecord
 from returns_pipeline.errors import LeaseLost, StepTimeout
@@ -100,21 +100,33 @@ class Action:
 class Undo:
     """One action being run: its attempts, in a task of their own, and its time limit.
 
+    1. The journal notes that an attempt begins.
+    2. The undo runs. Only now its time passes: a journal that answers late takes none of it, and
+       nothing is given up that was never tried.
+    3. The journal notes that it is undone. From here on nothing cuts it off.
+
     A timer keeps the limit, not a task that waits: nothing here can be cancelled but the undo.
+
+    Attributes:
+        abandoned: Whether an attempt ignored its cancellation and is left running.
     """
 
     __slots__ = (
         "_action",
         "_attempts",
         "_before",
+        "_began",
         "_context",
         "_error",
         "_finished",
+        "_journal_failed",
         "_late",
+        "_seconds_left",
         "_succeeded",
         "_task",
         "_timer",
         "_unmarked",
+        "abandoned",
     )
 
     _task: asyncio.Task[None]
@@ -123,22 +135,40 @@ class Undo:
         self._action = action
         self._attempts = 0
         self._succeeded = False
-        self._unmarked = False
-        self._late = False  # its time is over: an attempt that fails now is the last
+        self._unmarked = False  # undone, and to be noted
+        self._journal_failed = False  # at the last attempt
+        self._late = False  # its time has passed: an attempt that fails now is the last
         self._error: object = None
-        self._before: object = None  # the error before its time was over
+        self._before: object = None  # the error before its time had passed
         self._context = copy_context()
         _ = self._context.run(_key.set, action.owner.key)
         loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[CompensationEntry] = loop.create_future()
+        self._seconds_left = action.timeout
+        self._began = 0.0  # when the timer was started
         self._timer: asyncio.TimerHandle | None = None
-        if action.timeout < math.inf:
-            self._timer = loop.call_later(action.timeout, self._cut_off)
+        self.abandoned = False
         self._start()
 
+    @property
+    def may_be_tried_again(self) -> bool:
+        """Whether `recover` may go on with an action that has failed here.
+
+        The journal failed, and not the undo; or its time had passed before its attempts were used
+        up. An attempt that is left running rules that out: two of one action never overlap.
+        """
+        if self._succeeded or self.abandoned or isinstance(self._error, LeaseLost):
+            return False
+        policy = self._action.retry
+        return self._journal_failed or (
+            self._late
+            and self._attempts < policy.attempts
+            and (policy.retry_on is None or is_one_of(policy.retry_on, self._timeout()))
+        )
+
     async def entry(self) -> CompensationEntry:
-        """Say what became of the action, when it is over or given up."""
-        _ = await wait_uncancelled(self._finished)  # a cancelled replay goes on all the same
+        """Wait for the end of the last attempt, and return what became of the action."""
+        _ = await wait_uncancelled(self._finished)  # a cancelled rollback continues all the same
         return self._finished.result()
 
     def _start(self) -> None:
@@ -161,15 +191,28 @@ class Undo:
     async def _attempt(self, _due: float) -> Result[None, object]:
         action = self._action
         self._attempts += 1
-        try:
-            if action.mark is not None:
+        if action.mark is not None:
+            self._stop_timer()
+            try:
                 await action.mark.begin()
+            except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+                self._error = error
+                raise
+            except BaseException as error:  # noqa: BLE001  # also a cancellation: it was not tried
+                self._error, self._journal_failed = error, True
+                return Failure(error)
+            self._journal_failed = False
+        if self._timer is None:
+            self._start_timer()
+        try:
             given: object = action.undo(*action.args, **action.kwargs)
             while inspect.isawaitable(given):  # a coroutine may return a FutureResult in turn
                 given = unpacked(await given)
             if action.mark is not None and not isinstance(given, Failure):
                 self._unmarked = True  # it is undone: whatever comes, it is not undone again here
+                self._journal_failed = True  # unless this returns
                 _ = await shielded(action.mark.done())  # it has kept its time: see `_cut_off`
+                self._journal_failed = False
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self._error = error
             raise  # to the loop, which ends on it; the other actions are run all the same
@@ -186,18 +229,30 @@ class Undo:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() and not self._attempts:
-            self._start()  # before its first step, as with a replay
+            self._start()  # before its first step, as with a rollback
             return
         if not task.cancelled():
             _ = task.exception()  # kept already; this marks it as seen
         if self._finished.done():
             return  # it was abandoned
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         self._finish(self._timeout() if self._late else self._error)
 
+    def _start_timer(self) -> None:
+        if self._seconds_left < math.inf:
+            loop = asyncio.get_running_loop()
+            self._began = loop.time()
+            self._timer = loop.call_later(self._seconds_left, self._cut_off)
+
+    def _stop_timer(self) -> None:
+        """Let no time pass: the journal is waited for, or the undo has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._seconds_left -= asyncio.get_running_loop().time() - self._began
+
     def _cut_off(self) -> None:
-        """Its time is over: cancel what is running, unless it is undone and only to be noted."""
+        """Cancel what is running at the limit, unless it is undone and only to be noted."""
         if self._task.done() or self._unmarked:
             return
         self._late = True
@@ -206,9 +261,10 @@ class Undo:
         ended.add_done_callback(self._on_stopped)
 
     def _on_stopped(self, ended: asyncio.Future[bool]) -> None:
-        """Go on without an undo that was abandoned; of one that has ended `_ended` is told."""
+        """Continue without an undo that was abandoned; one that has ended calls `_ended`."""
         if ended.result() or self._finished.done():
             return
+        self.abandoned = True
         error = self._timeout()
         error.add_note(f"it ignored its cancellation for {_GRACE:g} s: left running")
         self._finish(error)
@@ -228,10 +284,15 @@ class Undo:
         return made
 
 
-async def undo_once(action: Action) -> CompensationEntry:
-    """Run one undo action by itself, and log its failure. For a task that nobody cancels."""
-    entry = await Undo(action).entry()
+async def undo_once(action: Action) -> tuple[CompensationEntry, bool]:
+    """Run one undo action by itself, and log its failure. For a task that nobody cancels.
+
+    Returns:
+        What became of it, and whether an attempt was abandoned and is left running.
+    """
+    undo = Undo(action)
+    entry = await undo.entry()
     if entry.error is not None:
         for note in CompensationReport(failures=(entry,)).notes():
             _log.error("scope %r: %s", entry.scope, note)
-    return entry
+    return entry, undo.abandoned

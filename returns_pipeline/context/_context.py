@@ -360,6 +360,16 @@ class StepContext:
             await step._abandon()
         _ = await self.scope.compensate()
 
+    async def _commits_ended(self) -> None:
+        """Wait for commits that are under way in this step and in those inside it, once.
+
+        A step at its time limit is not stopped in the middle of a commit: it could not tell whether
+        its effect stands. With the outcome, it may have ended well and in time.
+        """
+        for step in [*self._inside.running] if self._inside is not None else ():
+            await step._commits_ended()
+        await _internals.commits_ended(self.scope)
+
     async def _settle(
         self,
         call: Callable[[], FutureResult[T, E] | Awaitable[Result[T, E]]],

@@ -423,7 +423,9 @@ class _Recovery:
         timeout = self._timeout if undo.timeout is None else undo.timeout
         owner = _Owner(stored.path, stored.key, timeout)
         await record.begin()
-        entry = await undo_once(Action(undo.name, owner, undo, args, kwargs, _ONCE, timeout))
+        entry, is_running = await undo_once(
+            Action(undo.name, owner, undo, args, kwargs, _ONCE, timeout)
+        )
         case.attempts = (case.attempts or 0) + 1
         entry = dataclasses.replace(entry, attempts=case.attempts)
         if entry.error is None:
@@ -431,7 +433,7 @@ class _Recovery:
             case.finish(case.done, entry)
             return
         delay, error = await _next_delay(undo.retry, case.attempts, entry.error, until)
-        if delay is None:
+        if delay is None or is_running:  # two attempts of one undo never overlap
             await self._give_up(case, record, dataclasses.replace(entry, error=error))
         else:
             case.due = loop.time() + delay

@@ -115,6 +115,8 @@ async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | St
     try:
         if not run.task.done():
             await _wait_for_one([run.task], due)
+        if not run.task.done():
+            await run.commits_ended()  # it may have ended well and in time
     except asyncio.CancelledError:
         _ = await _stop_all([run], limit.grace)
         raise
@@ -194,6 +196,11 @@ class _Run(Generic[T, E]):
         """
         self._stopping = True
         return stop_within(self.task, grace, spared=lambda: self._step_ended)
+
+    async def commits_ended(self) -> None:
+        """Wait until the journal has answered a commit that the step is waiting for."""
+        if self._context is not None:
+            await _steps.commits_ended(self._context)
 
     async def give_up(self) -> None:
         """Undo a step that was abandoned; it can register nothing more."""

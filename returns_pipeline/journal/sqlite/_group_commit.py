@@ -104,9 +104,19 @@ class GroupCommit:
         self._ask(Request(work, future, reads))
         return await future
 
-    def do_shielded(self, work: Callable[[sqlite3.Connection], T]) -> ShieldedFuture[T]:
-        """Do the same; a caller that is cancelled learns the outcome before that propagates."""
-        outcome: ShieldedFuture[T] = ShieldedFuture()
+    def do_shielded(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        withdraw: Callable[[], bool] | None = None,
+    ) -> ShieldedFuture[T]:
+        """Do the same; a caller that is cancelled learns the outcome before that propagates.
+
+        Args:
+            work: Called in the thread.
+            withdraw: See `ShieldedFuture`.
+        """
+        outcome: ShieldedFuture[T] = ShieldedFuture(withdraw)
         self._ask(Request(work, outcome.future))
         return outcome
 

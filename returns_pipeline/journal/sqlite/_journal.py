@@ -167,10 +167,23 @@ class SqliteJournal(JournalFace):
         return self._writer.do_shielded(work)
 
     def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
-        """Commit: see `Journal`, and `SqliteJournal` for when it is durable."""
+        """Commit: see `Journal`, and `SqliteJournal` for when it is durable.
+
+        A caller that is cancelled before the thread has begun to write it has not committed.
+        """
         work = partial(self._store.ledger.delete, list(ids))
         if not self._lazy:
-            return self._writer.do_shielded(work)
+            # The loop and the thread may decide at the same time: the first entry counts, and
+            # `setdefault` is one step.
+            decided: dict[str, bool] = {}
+
+            def unless_withdrawn(db: sqlite3.Connection) -> None:
+                if decided.setdefault("begins", True):
+                    work(db)
+
+            return self._writer.do_shielded(
+                unless_withdrawn, withdraw=lambda: not decided.setdefault("begins", False)
+            )
         self._writer.defer(work)
         done: ShieldedFuture[None] = ShieldedFuture()
         done.future.set_result(None)
