@@ -103,8 +103,7 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
             InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` or
                 ``version`` is out of range.
         """
-        if version < 1:
-            raise InvalidArgument(f"version must be at least 1, not {version!r}")
+        version = checks.count("version", version)
         if not name:
             raise InvalidArgument("a compensation needs a name")
         if timeout is not None:

@@ -30,6 +30,7 @@ from returns_pipeline.policies import (
     fallback,
     hedge,
     race,
+    with_policy,
     with_retry,
     with_timeout,
 )
@@ -1068,3 +1069,43 @@ def test_one_that_succeeds_right_after_the_winner_does_not_disturb_it() -> None:
         assert await to_result(steps(StepContext("test"))) == Success("b")
 
     run(main())
+
+
+def test_the_limit_in_a_step_timeout_is_the_number_that_was_given() -> None:
+    """Not what is left of it by the arithmetic of the clock."""
+
+    async def main() -> None:
+        for _ in range(5):
+            await asyncio.sleep(1e6 / 7)
+            result = await to_result(with_timeout(forever, 0.1)())
+            assert result == Failure(StepTimeout("forever", 0.1))
+        ctx = StepContext("test", deadline=now() + 2.0)
+        result = await to_result(with_timeout(forever, 5.0)(ctx))
+        assert result == Failure(StepTimeout("forever", 2.0))
+        await ctx.commit()
+
+    run(main())
+
+
+async def forever(*_: object) -> Result[int, str]:
+    await asyncio.sleep(1e9)
+    return Success(1)
+
+
+def test_what_is_no_step_or_no_policy_is_refused_at_the_call() -> None:
+    called = forever()
+    refused: list[tuple[Callable[..., object], tuple[object, ...], str]] = [
+        (with_policy, (RetryPolicy(3), forever), "takes a step and then a policy"),
+        (with_policy, (forever, 3.0), "takes a step and then a policy, not 3.0"),
+        (with_policy, ("forever", RetryPolicy(3)), "takes a step, a function, not 'forever'"),
+        (with_retry, (forever, 3), "takes a RetryPolicy, not 3"),
+        (with_retry, (called, RetryPolicy(3)), "which is a step that was called"),
+        (race, (forever, called), "which is a step that was called"),
+        (all_of, (forever, 3), "takes a step, a function, not 3"),
+        (Tier, ("far", called), "which is a step that was called"),
+        (fallback, (forever,), "takes tiers, not forever: put the step in a Tier"),
+    ]
+    for policy, arguments, message in refused:
+        with pytest.raises(TypeError, match=message):
+            policy(*arguments)
+    called.close()
