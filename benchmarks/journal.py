@@ -44,7 +44,7 @@ class Disk(NamedTuple):
     place: Path
 
     def file(self) -> Path:
-        """Give a new one."""
+        """Return a new one."""
         return self.place / uuid4().hex
 
 
@@ -161,7 +161,7 @@ class Windows:
 
 
 async def numbers(items: int) -> AsyncIterator[int]:
-    """Give all there are without ever suspending."""
+    """Emit all there are without ever suspending."""
     for item in range(items):
         yield item
 

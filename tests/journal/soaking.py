@@ -64,7 +64,7 @@ class Refused(Exception):
 
 @contextmanager
 def sink() -> Iterator[sqlite3.Connection]:
-    """Give the sink, in a transaction."""
+    """Return the sink, in a transaction."""
     db = sqlite3.connect(place / "sink.db", timeout=30.0, isolation_level=None)
     try:
         db.execute("PRAGMA synchronous = OFF")

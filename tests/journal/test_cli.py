@@ -94,13 +94,13 @@ def place(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def ids(place: Path) -> list[str]:
-    """Give the ids, the oldest saga first."""
+    """Return the ids, the oldest saga first."""
     with closing(sqlite3.connect(place / "journal.db")) as db:
         return [saga for (saga,) in db.execute("SELECT id FROM saga ORDER BY number")]
 
 
 def states(place: Path) -> list[list[str]]:
-    """Give the states of the actions of each saga, in the order of undoing, oldest saga first."""
+    """Return the states of the actions of each saga, in the order of undoing, oldest saga first."""
     with closing(sqlite3.connect(place / "journal.db")) as db:
         rows = db.execute(
             "SELECT group_concat(state) FROM (SELECT number, state FROM action JOIN saga ON "
@@ -142,7 +142,7 @@ Waiting for you: 1 stuck and 1 deferred. See show, then retry or discard.
     )
 
 
-def test_list_can_be_narrowed_and_check_says_by_its_status_whether_somebody_is_needed(
+def test_list_can_be_narrowed_and_the_status_of_check_says_whether_a_person_is_needed(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def listed(*arguments: str) -> tuple[int, str]:
@@ -374,7 +374,7 @@ def test_recover_as_json_is_one_document_with_documented_fields(
     assert states(place)[3] == ["done"]
 
 
-def test_a_saga_that_the_journal_does_not_let_go_on_is_no_success(
+def test_a_saga_that_the_journal_kept_from_being_finished_is_no_success(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: object) -> list[object]:
@@ -406,7 +406,7 @@ def test_recover_drops_nothing_that_the_program_may_want_to_keep(
     assert states(place)[1:3] == [["done", "stuck", "done"], ["done"]]
 
 
-def test_retry_and_discard_say_what_becomes_of_a_saga(
+def test_retry_and_discard_decide_what_becomes_of_a_saga(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(place)
@@ -449,11 +449,11 @@ def test_retry_and_discard_say_what_becomes_of_a_saga(
     assert main(["discard", "journal.db", deferred, "--reason", "again"]) == 1
     assert main(["discard", "journal.db", deferred, "--reason", " "]) == 2
     assert "must say why" in capsys.readouterr().err
-    assert main(["recover", "journal.db", *REGISTRY]) == 0  # what was behind it
+    assert main(["recover", "journal.db", *REGISTRY]) == 0  # what was registered before it
     assert states(place)[0] == ["done", "done"]
 
 
-def test_who_is_alive_is_shown_as_alive_and_left_alone(
+def test_a_living_owner_is_shown_as_alive_and_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "journal.db"
@@ -869,7 +869,7 @@ def test_a_bug_is_not_taken_for_something_stuck(
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_nobody_who_reads_on_is_no_error(place: Path, unbuffered: str) -> None:
+def test_a_reader_that_has_left_is_no_error(place: Path, unbuffered: str) -> None:
     for arguments in (["list", "journal.db", "--all", "--check"], ["--help"]):
         command = [sys.executable, "-m", "returns_pipeline.journal", *arguments]
         with subprocess.Popen(

@@ -1,6 +1,6 @@
 """A process is killed at every point, forward and backward; what is left is what was committed.
 
-A point is before and behind each request to the journal, each effect and each undo. In PostgreSQL,
+A point is before and after each request to the journal, each effect and each undo. In PostgreSQL,
 where each costs a tenth of a second, the first and the last of each kind are taken; all of them
 with ``RETURNS_PIPELINE_CRASHES=all``.
 """
@@ -43,7 +43,7 @@ class Crashes:
         return made
 
     def go(self, place: Path, points: int, what: str) -> bool:
-        """Say whether it was killed."""
+        """Return whether it was killed."""
         print(place, points, what, self._store, sep="\t", file=self._ask, flush=True)
         status = int(self._answer.readline())
         assert status in {0, -9}
@@ -59,7 +59,7 @@ class Crashes:
         assert [line for line in lines(place, "left") if not line.endswith(" done")] == []
 
     def points(self, what: str, *, before: str = "") -> list[int]:
-        """Give the numbers of the points at which it is to be killed."""
+        """Return the numbers of the points at which it is to be killed."""
         place = self.place()
         if before:
             assert self.go(place, -1, before)

@@ -132,7 +132,7 @@ def as_nobody(work: object) -> int:
 
 @pytest.fixture
 def open_place() -> Iterator[Path]:
-    """Give a directory that any user can reach."""
+    """Return a directory that any user can reach."""
     import tempfile
 
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # not pytest's, which is closed to others
@@ -422,7 +422,7 @@ BOOM = Path("/nonexistent")
         "pickle",
     ],
 )
-def test_a_payload_changed_by_hand_is_stuck_and_the_rest_goes_on(
+def test_a_payload_changed_by_hand_is_stuck_and_the_rest_is_undone(
     path: Path, arguments: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules[__name__], "BOOM", path.with_name("boom"))
@@ -489,7 +489,7 @@ def test_text_that_cannot_be_written_is_shown_escaped(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_request_that_fails_in_an_unforeseen_way_takes_nobody_along(path: Path) -> None:
+def test_a_request_that_fails_in_an_unforeseen_way_fails_alone(path: Path) -> None:
     def broken(_: sqlite3.Connection) -> None:
         raise ZeroDivisionError
 
@@ -580,7 +580,7 @@ def test_a_file_that_has_lost_its_name_takes_no_more_and_what_it_has_is_undone(
 
 
 @pytest.mark.parametrize("link", ["file", "directory"])
-def test_who_opens_the_file_by_a_link_robs_nobody(path: Path, link: str) -> None:
+def test_a_file_opened_by_a_link_has_the_same_owners(path: Path, link: str) -> None:
     """Owners are known by files beside the file itself, not beside the name it was opened by."""
     place = path.parent / "real"
     place.mkdir()
@@ -607,7 +607,7 @@ def test_who_opens_the_file_by_a_link_robs_nobody(path: Path, link: str) -> None
     assert [file.name for file in place.iterdir()] == ["journal.db"]
 
 
-def test_who_opens_the_file_where_it_was_moved_robs_nobody(path: Path) -> None:
+def test_a_file_that_was_moved_has_the_same_owners(path: Path) -> None:
     place, moved = path.parent / "place", path.parent / "moved"
     place.mkdir()
 
@@ -743,7 +743,7 @@ def test_an_owner_that_was_taken_for_dead_does_nothing_more(path: Path, lazy: bo
     asyncio.run(main())
 
 
-def test_a_move_of_what_was_taken_over_is_told_at_the_commit(path: Path) -> None:
+def test_a_move_of_what_was_taken_over_is_reported_at_the_commit(path: Path) -> None:
     async def main() -> None:
         journal = SqliteJournal(path)
         scope = CompensationScope("a", journal=journal)
@@ -768,7 +768,7 @@ def test_a_move_of_what_was_taken_over_is_told_at_the_commit(path: Path) -> None
 
 
 def spawned(path: Path, work: str) -> None:
-    """Let a process that was not forked off open the journal, do this, and close it."""
+    """Have a process that was not forked open the journal, do this, and close it."""
     program = (
         "import asyncio\n"
         "from undoing import *\n"
@@ -890,7 +890,7 @@ def test_a_fork_does_not_wait_while_the_journal_waits_for_another_process(path: 
     asyncio.run(parent())
 
 
-def test_looking_at_what_this_process_has_open_does_not_let_go_of_its_locks(
+def test_looking_at_what_this_process_has_open_releases_none_of_its_locks(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite cannot open it a second time, for want of descriptors say: a copy is no way out."""
@@ -938,7 +938,7 @@ def test_the_lock_of_another_user_counts_as_held(path: Path) -> None:
 
 
 async def tidy_soon(journal: SqliteJournal) -> None:
-    """Have the thread tidy up behind this request; asked from here, it may do so twice."""
+    """Have the thread tidy up after this request; asked from here, it may do so twice."""
 
     def be_due(_: sqlite3.Connection) -> None:
         journal._store._housekeeping._next = 0.0
@@ -1057,7 +1057,7 @@ def test_the_memory_of_rolled_back_sagas_is_given_back(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_housekeeping_that_fails_disturbs_nobody(
+def test_housekeeping_that_fails_disturbs_no_request(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: object) -> bool:
@@ -1100,7 +1100,7 @@ def test_what_a_living_owner_leaves_empty_does_not_hide_what_others_do(
 # The thread.
 
 
-def test_a_thread_that_cannot_be_started_is_told_and_started_later(
+def test_a_thread_that_cannot_be_started_is_reported_and_started_later(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
@@ -1153,7 +1153,7 @@ def test_an_owner_whose_lock_is_not_given_leaves_nothing_open(
     asyncio.run(main())
 
 
-def test_who_is_cancelled_while_it_closes_has_closed_it(path: Path) -> None:
+def test_a_close_that_is_cancelled_closes_the_journal(path: Path) -> None:
     async def main() -> None:
         journal = SqliteJournal(path)
         scope = CompensationScope("a", journal=journal)
@@ -1170,7 +1170,7 @@ def test_who_is_cancelled_while_it_closes_has_closed_it(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_lock_is_waited_for_once_for_all_who_ask(
+def test_the_lock_is_waited_for_once_for_all_requests(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[object] = []

@@ -338,7 +338,7 @@ def test_what_nothing_strikes_keeps_all_promises(tmp_path: Path) -> None:
     assert len(before) == 11  # every request that scopes and recovery make
 
 
-def test_what_is_raised_behind_a_request_leaves_nobody_in_doubt(tmp_path: Path) -> None:
+def test_what_is_raised_after_a_request_leaves_no_doubt(tmp_path: Path) -> None:
     """What raised is not on record, and nothing was taken over."""
 
     def lose(where: str) -> None:

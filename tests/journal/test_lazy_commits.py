@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no commit be written by itself while the test looks."""
+    """Keep commits from being written by themselves while the test looks."""
     monkeypatch.setattr(group_commit, "LAZY_DELAY", 3600.0)
 
 
 async def counted(journal: SqliteJournal) -> list[str]:
-    """Give a list that grows with each transaction of the journal that was made durable."""
+    """Return a list that grows with each transaction of the journal that was made durable."""
     commits: list[str] = []
 
     def seen(statement: str) -> None:
@@ -118,7 +118,7 @@ def test_it_is_durable_when_the_whole_has_ended(path: Path, how: str) -> None:
     assert asyncio.run(listed(path)) == expected
 
 
-def test_a_commit_without_company_is_written_by_itself(
+def test_a_commit_that_no_request_follows_is_written_by_itself(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "LAZY_DELAY", 0.001)
@@ -137,7 +137,7 @@ def test_a_commit_without_company_is_written_by_itself(
     asyncio.run(main())
 
 
-def test_a_flush_with_nothing_to_write_asks_nobody(path: Path) -> None:
+def test_a_flush_with_nothing_to_write_begins_no_transaction(path: Path) -> None:
     async def main() -> None:
         journal = SqliteJournal(path, lazy_commits=True)
         await journal.flush()
@@ -148,7 +148,7 @@ def test_a_flush_with_nothing_to_write_asks_nobody(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_while_it_cannot_be_written_all_who_ask_are_told_and_then_it_is(path: Path) -> None:
+def test_while_a_commit_cannot_be_written_every_request_says_so_and_then_it_is(path: Path) -> None:
     async def main() -> None:
         async with SqliteJournal(path, lazy_commits=True, patience=0.01) as journal:
             scope = CompensationScope("a", journal=journal)
@@ -177,7 +177,7 @@ def test_while_it_cannot_be_written_all_who_ask_are_told_and_then_it_is(path: Pa
 
 
 @pytest.mark.usefixtures("alone")
-def test_who_closes_a_journal_that_cannot_be_written_is_told_what_is_lost(path: Path) -> None:
+def test_closing_a_journal_that_cannot_be_written_says_what_is_lost(path: Path) -> None:
     async def main() -> None:
         journal = SqliteJournal(path, lazy_commits=True, patience=0.01)
         scope = CompensationScope("a", journal=journal)
@@ -229,7 +229,7 @@ def test_a_commit_that_came_too_late_is_reported_by_everything_until_the_journal
 
 
 @pytest.mark.usefixtures("alone")
-def test_one_that_nobody_was_told_of_is_told_by_close(path: Path) -> None:
+def test_a_loss_that_was_not_reported_is_raised_by_close(path: Path) -> None:
     async def main() -> None:
         journal = SqliteJournal(path, lazy_commits=True)
         scope = CompensationScope("a", journal=journal)

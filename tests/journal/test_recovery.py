@@ -419,7 +419,7 @@ def test_an_undo_that_cannot_be_marked_as_done_is_not_taken_for_failed(path: Pat
 
 @pytest.mark.parametrize("way", ["recover", "compensate"])
 @pytest.mark.parametrize("what", ["its time is over", "all tasks are cancelled"])
-def test_what_is_undone_is_marked_whatever_comes_meanwhile(
+def test_what_is_undone_is_marked_whatever_happens_meanwhile(
     path: Path, monkeypatch: pytest.MonkeyPatch, what: str, way: str
 ) -> None:
     """Another process writes, so that the mark has to wait."""

@@ -72,7 +72,7 @@ class Soak:
         return int(self._answer.readline())
 
     def disturb(self) -> None:
-        """Let something happen to somebody."""
+        """Make something happen to one of them."""
         if any(time.monotonic() - since > 2.0 for since in self.stopped.values()):
             self.wake()  # it may hold what the others wait for
         who = self.dice.choice(sorted(self.running))
@@ -109,7 +109,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
 
 
 def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
-    """Let them work and be disturbed for a while, restart the store in the middle, and end."""
+    """Have them work and be disturbed for a while, restart the store in the middle, and end."""
     with closing(sqlite3.connect(place / "sink.db")) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript(_schema())
@@ -189,7 +189,7 @@ def test_soak_sqlite(tmp_path: Path, server: subprocess.Popen[str]) -> None:
     say(f"RETURNS_PIPELINE_SOAK_SEED={SEED}")
     case = Soak(server, tmp_path, "sqlite")
     soak(case, tmp_path, lambda: None)
-    # Nobody was robbed: no process was ever told so.
+    # Nothing was taken from a living process: none ever reported that.
     assert column(tmp_path, "SELECT what FROM journal_error") == []
     sagas = asyncio.run(listed(SqliteJournal(tmp_path / "journal.db")))
     check(tmp_path, sagas, kills=case.kills)
@@ -213,5 +213,5 @@ def test_soak_postgres(
     soak(case, tmp_path, restart)
     sagas = asyncio.run(listed(PostgresJournal(cluster.dsn)))
     # The restart ends all sessions: who had been told before that it may begin an undo can be
-    # robbed in the middle of it, or before it does, if it was stopped. Who asked later cannot.
+    # fenced in the middle of it, or before, if it was stopped. One that asked later cannot be.
     check(tmp_path, sagas, kills=case.kills, until=back)

@@ -116,7 +116,7 @@ def test_a_rollback_marks_each_action(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_was_not_run_is_kept_for_somebody_to_look_at(path: Path) -> None:
+def test_what_was_not_run_is_kept_for_a_person_to_look_at(path: Path) -> None:
     async def main() -> None:
         poison.add("y")
         async with SqliteJournal(path) as journal:
@@ -243,7 +243,7 @@ def test_a_register_that_comes_too_late_leaves_nothing_on_record(path: Path) -> 
     asyncio.run(main())
 
 
-def test_a_register_that_comes_too_late_is_told_of_its_own_cancellation_first(path: Path) -> None:
+def test_a_register_that_comes_too_late_raises_its_own_cancellation_first(path: Path) -> None:
     async def main() -> None:
         async with SqliteJournal(path) as journal:
             scope = CompensationScope("a", journal=journal)
@@ -303,7 +303,7 @@ def test_the_newest_saga_of_the_dead_is_undone_first_and_the_key_is_the_same(pat
     asyncio.run(main())
 
 
-def test_who_lives_is_not_robbed(path: Path) -> None:
+def test_nothing_is_taken_from_a_living_process(path: Path) -> None:
     async def main() -> None:
         async with SqliteJournal(path) as mine, SqliteJournal(path) as other:
             scope = CompensationScope("a", journal=mine)
@@ -341,7 +341,7 @@ def test_what_is_open_when_a_journal_is_closed_may_be_recovered(path: Path) -> N
     asyncio.run(main())
 
 
-def test_an_unknown_name_is_left_with_all_before_it_for_one_that_knows(path: Path) -> None:
+def test_an_unknown_name_and_all_before_it_are_left_for_a_process_that_knows_it(path: Path) -> None:
     others = CompensationRegistry()
 
     @others.compensation("theirs")
@@ -494,7 +494,7 @@ def test_several_recoverers_share_the_work_and_each_undo_runs_once(path: Path) -
     asyncio.run(main())
 
 
-def test_many_scopes_share_a_transaction_and_one_that_fails_stays_alone(path: Path) -> None:
+def test_many_scopes_share_a_transaction_and_a_failing_one_fails_alone(path: Path) -> None:
     async def main() -> None:
         async with SqliteJournal(path) as journal:
             scope = CompensationScope("a", journal=journal)
@@ -583,7 +583,9 @@ def test_a_journal_that_is_locked_or_full_says_so_and_loses_nothing(path: Path) 
     asyncio.run(main())
 
 
-def test_who_writes_without_a_pause_does_not_keep_others_from_writing(path: Path) -> None:
+def test_a_process_that_writes_without_a_pause_does_not_keep_others_from_writing(
+    path: Path,
+) -> None:
     done = threading.Event()
 
     def write() -> None:
