@@ -1000,10 +1000,14 @@ def test_owners_that_left_nothing_are_forgotten_with_their_locks(path: Path) -> 
         assert db.execute("SELECT count(*) FROM owner").fetchone() == (0,)
 
 
-def test_an_owner_whose_saga_is_claimed_is_removed_with_its_lock(path: Path) -> None:
+def test_an_owner_whose_saga_is_claimed_is_removed_with_its_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else one that was taken for dead, and is not, would not find out before it writes there."""
     leave_open(path, a="x")
     (dead,) = path.parent.glob("journal.db-owner-*")
+    # Housekeeping would remove it, too, but later.
+    monkeypatch.setattr(housekeeping.Housekeeping, "is_due", lambda *_: False)
 
     async def main() -> None:
         async with SqliteJournal(path) as journal:
