@@ -390,7 +390,9 @@ class CompensationScope:
         while self._state is not _OPEN:
             if self._state is _COMMITTED and not keep_open:
                 return None
-            await self._until_open()
+            if not isinstance(self._pending, Commit):
+                raise ScopeClosed(self.path, self._state)
+            await self._pending.outcome()
         while (other := self._commit_under_way) is not None:  # of a child, which commits by itself
             await other.outcome()
             await self._until_open()

@@ -1,0 +1,275 @@
+"""A task that meets a commit or a rollback under way waits for its outcome, then looks again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from returns.result import Result, Success
+
+from returns_pipeline.compensation import CompensationRegistry, CompensationScope, ScopeState
+from returns_pipeline.context import StepContext
+from returns_pipeline.errors import JournalUnavailable, ScopeClosed
+from returns_pipeline.policies import with_timeout
+from returns_pipeline.saga import Saga
+from returns_pipeline.testing import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from returns_pipeline.compensation import ActionRecord, Intent
+
+registry = CompensationRegistry()
+undone: list[int] = []
+
+
+@registry.compensation("undo", timeout=5.0)
+async def undo(n: int) -> None:
+    """Take note."""
+    undone.append(n)
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    undone.clear()
+
+
+class LateJournal:
+    """A journal that answers a commit after 10 seconds, and an attempt after ``begin`` seconds."""
+
+    def __init__(self, *, refuses: bool = False, begin: float = 0.0) -> None:
+        self.refuses = refuses
+        self.seconds = begin
+        self.intents: list[Intent] = []
+        self.left: list[str] = []
+        self.given_up: list[object] = []
+
+    async def record(self, intent: Intent, /) -> None:
+        self.intents.append(intent)
+
+    async def forget(self, ids: Sequence[str], /) -> None:
+        await asyncio.sleep(10)
+        if self.refuses:
+            raise JournalUnavailable("late", "locked")
+
+    async def flush(self) -> None: ...
+
+    def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None: ...
+
+    def abandon(self, ids: Sequence[str], /) -> None:
+        self.left += ids
+
+    def mark(self, action: str, /) -> ActionRecord:
+        return self
+
+    async def begin(self) -> None:
+        await asyncio.sleep(abs(self.seconds))
+        if self.seconds < 0:
+            raise JournalUnavailable("late", "away")
+
+    async def done(self) -> None: ...
+
+    async def give_up(self, error: object) -> None:
+        self.given_up.append(error)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_second_committer_is_told_the_outcome_of_the_first(refuses: bool) -> None:
+    async def main() -> None:
+        scope = CompensationScope("s", journal=LateJournal(refuses=refuses))
+        await scope.register(undo, 1)
+
+        async def leaves() -> None:
+            async with scope:
+                pass
+
+        first, second = await asyncio.gather(leaves(), scope.commit(), return_exceptions=True)
+        if refuses:
+            assert isinstance(first, JournalUnavailable)
+            assert isinstance(second, ScopeClosed)
+        else:
+            assert first is second is None
+
+    run(main())
+    assert undone == ([1] if refuses else [])
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_rollback_waits_for_a_commit_and_undoes_what_was_refused(refuses: bool) -> None:
+    async def main() -> None:
+        scope = CompensationScope("s", journal=LateJournal(refuses=refuses))
+        await scope.register(undo, 1)
+        committing = asyncio.create_task(scope.commit())
+        await asyncio.sleep(1)
+        assert scope.state is ScopeState.COMMITTING
+        report = await scope.compensate()
+        assert len(report.done) == (1 if refuses else 0)
+        assert scope.state == ("rolled back" if refuses else "committed")
+        await asyncio.wait({committing})
+        assert (committing.exception() is not None) is refuses
+
+    run(main())
+    assert undone == ([1] if refuses else [])
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_parent_s_rollback_takes_a_child_s_refused_commit_in_and_runs_it_once(
+    refuses: bool,
+) -> None:
+    async def main() -> None:
+        root = CompensationScope("root", journal=LateJournal(refuses=refuses))
+        child = root.child("child")
+        await root.register(undo, 1)
+        await child.register(undo, 2)
+
+        async def leaves() -> None:
+            async with child:
+                pass
+
+        leaving = asyncio.create_task(leaves())
+        await asyncio.sleep(1)
+        report = await root.compensate()
+        assert not report.failures
+        await asyncio.wait({leaving})
+        assert (leaving.exception() is not None) is refuses
+
+    run(main())
+    assert undone == ([2, 1] if refuses else [1])
+
+
+def test_a_registration_waits_for_a_commit_after_which_the_scope_stays_open() -> None:
+    async def main() -> None:
+        async with StepContext("job", journal=LateJournal()) as ctx:
+            await ctx.register(undo, 1)
+            committing = asyncio.create_task(ctx.commit())
+            await asyncio.sleep(1)
+            await ctx.register(undo, 2)
+            assert asyncio.get_running_loop().time() == 10
+            await committing
+            await ctx.scope.compensate()
+
+    run(main())
+    assert undone == [2]
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_cancellation_during_a_commit_tells_whether_the_effect_stands(refuses: bool) -> None:
+    async def main() -> None:
+        ctx = StepContext("job", journal=LateJournal(refuses=refuses))
+
+        async def step() -> Result[int, str]:
+            await ctx.register(undo, 1)
+            return Success(1)
+
+        running = asyncio.ensure_future(ctx.run(step()).awaitable())
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await running
+        assert ctx.outcome == ("rolled back" if refuses else "committed")
+        notes = getattr(cancelled.value, "__notes__", [])
+        assert ("scope 'job' was committed before this was raised" in notes) is not refuses
+
+    run(main())
+    assert undone == ([1] if refuses else [])
+
+
+def test_a_step_at_its_limit_is_not_stopped_in_the_middle_of_a_commit() -> None:
+    async def main() -> None:
+        async def step(ctx: StepContext) -> Result[int, str]:
+            await ctx.register(undo, 1)
+            await ctx.commit()
+            return Success(1)
+
+        async with StepContext("job", journal=LateJournal()) as ctx:
+            result: Any = await with_timeout(step, 2.0, grace=0.1)(ctx)
+            assert result.unwrap()._inner_value == 1
+
+    run(main())
+
+
+def test_an_undo_s_time_passes_only_while_it_runs() -> None:
+    async def main() -> None:
+        journal = LateJournal(begin=60)
+        scope = CompensationScope("s", journal=journal)
+        await scope.register(undo, 1)
+        assert len((await scope.compensate()).done) == 1
+        assert journal.given_up == []
+
+    run(main())
+    assert undone == [1]
+
+
+def test_what_the_journal_kept_from_running_is_left_to_recover() -> None:
+    async def main() -> None:
+        journal = LateJournal(begin=-1)
+        scope = CompensationScope("s", journal=journal, on_failure="stop")
+        await scope.register(undo, 1)
+        await scope.register(undo, 2)
+        assert len((await scope.compensate()).not_run) == 1
+        assert journal.left == [intent.id for intent in reversed(journal.intents)]
+        assert journal.given_up == []
+        assert journal.intents[0].on_failure == "stop"
+
+    run(main())
+    assert undone == []
+
+
+def test_steps_in_flight_are_of_the_saga_of_their_root() -> None:
+    async def main() -> None:
+        journal = LateJournal()
+        ctx = StepContext("job", journal=journal)
+
+        async def part(n: int) -> Result[int, str]:
+            await ctx.child("part").register(undo, n)
+            return Success(n)
+
+        await ctx.register(undo, 1)
+        await part(2)
+        assert len({intent.saga for intent in journal.intents}) == 1
+        await ctx.scope.compensate()
+
+    run(main())
+    assert undone == [2, 1]
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+def test_what_comes_before_a_pivot_stands_once_the_step_before_it_has_succeeded(turns: int) -> None:
+    captured: list[int] = []
+
+    async def reserve(order: int) -> Result[int, str]:
+        return Success(order)
+
+    async def capture(order: int) -> Result[int, str]:
+        await asyncio.sleep(0)
+        captured.append(order)
+        return Success(order)
+
+    async def main() -> None:
+        saga = Saga("s").step("reserve", reserve, undo=undo)
+        run_it = saga.step("capture", capture, timeout=5.0).pivot().run(1)
+        task = asyncio.ensure_future(run_it.awaitable())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+
+    run(main())
+    assert not (captured and undone)
+
+
+def test_an_argument_that_cannot_be_shown_does_not_replace_the_exception() -> None:
+    async def fails(n: int) -> None:
+        raise OSError(n)
+
+    async def main() -> None:
+        error = KeyError("original")
+        with pytest.raises(KeyError) as raised:
+            async with CompensationScope("s") as scope:
+                await scope.register(fails, 10**5000)
+                raise error
+        assert raised.value is error
+        assert "repr() raised" in error.__notes__[0]
+
+    run(main())
