@@ -160,7 +160,7 @@ async def ten_queues(items: int) -> None:
 def broadcasts() -> None:
     """Compare `broadcast` to ten with reading ten times."""
     compare(
-        "broadcast to 10, an item given out",
+        "broadcast to 10, an item emitted",
         ITEMS,
         Way("read the source ten times", ten_times),
         Way("combine.broadcast", ten_branches),

@@ -43,17 +43,17 @@ async def fast(items: list[Tap]) -> AsyncIterator[Tap]:
 
 
 def happened(tap: Tap) -> float:
-    """Give the time that stands in an item."""
+    """Return the time in an item."""
     return tap.at
 
 
 def key_of(tap: Tap) -> int:
-    """Give the key that stands in an item."""
+    """Return the key in an item."""
     return tap.key
 
 
 async def by_hand(source: AsyncIterable[Tap], slack: float) -> int:
-    """A dict of lists by number of the window; those behind the watermark are given out."""
+    """A dict of lists by number of the window; those below the watermark are emitted."""
     held: dict[int, list[Tap]] = {}
     read = 0
     newest = 0.0
@@ -193,7 +193,7 @@ def over(
     apart: float = 0.0,
     keys: int = 1,
 ) -> Callable[[int], Awaitable[float]]:
-    """Group so many items, and see that each came out."""
+    """Group so many items, and check that each is emitted."""
 
     async def work(items: int) -> float:
         made = taps(items, apart=apart, keys=keys)

@@ -71,7 +71,7 @@ async def by_silence(source: AsyncIterable[int], n: int, key: Callable[[int], in
 
 
 async def with_reactivex(source: AsyncIterable[int], n: int, key: Callable[[int], int]) -> int:
-    """Give each key a subject and a timer of its own."""
+    """Have a subject and a timer for each key."""
     read = 0
 
     def count(chunk: list[int]) -> None:
@@ -95,7 +95,7 @@ async def with_reactivex(source: AsyncIterable[int], n: int, key: Callable[[int]
 def over(
     source: Callable[[int], AsyncIterable[int]], group: Group, n: int, keys: int
 ) -> Callable[[int], Awaitable[None]]:
-    """Group so many items of a source, and see that each came out."""
+    """Group so many items of a source, and check that each is emitted."""
 
     async def work(items: int) -> None:
         assert await group(source(items), n, lambda item: item % keys) == items

@@ -54,7 +54,7 @@ async def child_scope_entered(items: int) -> None:
 
 
 async def numbers(items: int) -> AsyncIterator[int]:
-    """Give all there are without ever suspending."""
+    """Yield all items without ever suspending."""
     for item in range(items):
         yield item
 

@@ -20,7 +20,7 @@ _LIMIT = 64
 
 
 async def source(count: int) -> AsyncIterator[int]:
-    """Give numbers, without a turn of the loop between them."""
+    """Yield numbers, without a turn of the loop between them."""
     for number in range(count):
         yield number
 
@@ -36,7 +36,7 @@ def odd_or_even(number: int) -> bool:
 
 
 def checked(number: int) -> Result[int, str]:
-    """Give a Result."""
+    """Return a Result."""
     return Success(number)
 
 

@@ -40,7 +40,7 @@ class CronWait:
         for match in CronSim(self.expression, now):
             seconds = (match.astimezone(UTC) - now_in_utc).total_seconds()
             # Where the clocks were put back, an hour of the wall clock comes twice. In its second
-            # pass, the next time on the wall clock may be one of the first pass, which is over.
+            # pass, the next time on the wall clock may be one of the first pass, which has ended.
             if seconds > 0:
                 return seconds
         raise InvalidArgument(f"{self.expression!r} names no time to come")

@@ -109,7 +109,7 @@ class StreamEmpty(PipelineError):
     """A stream ended without the item that was asked for."""
 
     def __str__(self) -> str:
-        """Say what happened: the error has no facts."""
+        """Return what happened: the error has no facts."""
         return "the stream ended without an item"
 
 
@@ -206,7 +206,7 @@ class RetriesExhausted(PipelineError, Generic[E_co]):
         return len(self.errors)
 
     def __str__(self) -> str:
-        """Say how many attempts there were, and why the last one failed."""
+        """Return how many attempts there were, and why the last one failed."""
         return f"{self.attempts} attempt(s) failed, the last with {self.errors[-1]!r}"
 
 
@@ -348,7 +348,7 @@ class MissingExtra(PipelineError, ImportError):
         self.package = package
 
     def __str__(self) -> str:
-        """Say what to install."""
+        """Return what to install."""
         return f'{self.package} is missing: pip install "returns-pipeline[{self.extra}]"'
 
 

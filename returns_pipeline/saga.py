@@ -146,10 +146,11 @@ class Saga(Generic[A_contra, T_co, E_co]):
     """A chain of steps that is carried out as a whole, or undone.
 
     A saga is a value: `step` and `pivot` give a new one, and it can be run any number of times,
-    also at the same time. Its types say what goes in, what comes out, and how it can fail.
+    also at the same time. Its types are those of its input, its output and its failures.
 
     When a step fails, raises or is cancelled, the undo of each step before it is called with that
-    step's own output, the last one first, before the failure is given or the exception goes on.
+    step's own output, the last one first, before the failure is returned or the exception
+    propagates.
     The step itself has no output then: what it did half-way is its own to clean up.
 
     Args:
@@ -241,7 +242,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
                 that gives an awaitable; ``None`` if there is nothing to undo. It must be
                 idempotent.
             retry: How often a step that fails is tried, as `with_retry` does it; by default once,
-                and behind the pivot as `RetryPolicy` has it by default. The last failure counts,
+                and after the pivot as `RetryPolicy` has it by default. The last failure counts,
                 or the last exception, if the policy names exceptions: so the errors of a saga are
                 those of its steps.
             timeout: Seconds that one attempt may take, or a `Timeout`, as in `with_timeout`: at
@@ -250,12 +251,12 @@ class Saga(Generic[A_contra, T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if the name is taken, ``timeout`` is out of range, or
-                an ``undo`` is given behind the pivot.
+                an ``undo`` is passed after the pivot.
         """
         if any(step.name == name for step in self._steps):
             raise InvalidArgument(f"saga {self.name!r} has a step {name!r} already")
         if undo is not None and self._pivot is not None:
-            raise InvalidArgument(f"step {name!r} is behind the pivot: nothing is undone there")
+            raise InvalidArgument(f"step {name!r} is after the pivot: nothing is undone there")
         if isinstance(timeout, int | float):
             timeout = Timeout(timeout)
         if retry is None:
@@ -265,7 +266,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
     def pivot(self) -> Self:
         """Mark the point of no return: once the step before it has succeeded, nothing is undone.
 
-        What was registered until then is committed. Steps behind it are only retried; if one of
+        What was registered until then is committed. Steps after it are only retried; if one of
         them fails all the same, its failure is given and the steps before it stand.
 
         Raises:
@@ -287,7 +288,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         Returns:
             What the last step gave, or the failure that ended it.
 
-        Cancel safety: a cancellation goes on when all is undone.
+        Cancel safety: a cancellation propagates when all is undone.
         """
         if ctx is None:
             own = StepContext(self.name)

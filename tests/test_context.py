@@ -557,7 +557,7 @@ def test_now_is_the_time_of_the_loop() -> None:
 
 
 def test_the_report_has_what_failed_inside() -> None:
-    """In children of children too: whoever looks at the outermost context sees all of it."""
+    """In children of children too: the outermost context shows all of it."""
 
     async def main() -> None:
         ctx = StepContext("job")

@@ -808,7 +808,7 @@ async def each(n: int) -> AsyncIterator[Result[int, str]]:
     ids=["no step", "map", "filter", "drop all", "alt"],
 )
 def test_a_read_that_is_cancelled_loses_nothing(segment: Any, steps: Any, expected: Any) -> None:
-    """Where a part runs in tasks of its own, whatever sequential steps come behind it."""
+    """Where a part runs in tasks of its own, whatever sequential steps follow."""
 
     async def main() -> None:
         source = Source(6, delay=1.0)

@@ -163,7 +163,7 @@ SAFE: dict[str, Callable[[ResultStream[str, str]], ResultStream[Any, Any]]] = {
     "zip": lambda s: s.zip(results("(abcdef)|")),
     "prefetch": lambda s: s.prefetch(1),
     "scan behind a step with a task": lambda s: s.prefetch(1).scan("", lambda _, item: item),
-    "distinct_until_changed behind one": lambda s: s.prefetch(1).distinct_until_changed(),
+    "distinct_until_changed after one": lambda s: s.prefetch(1).distinct_until_changed(),
     "take_until": lambda s: s.take_until(script("-----------|")),
     "route": lambda s: s.route(by_letter, echo),
     "throttle": lambda s: s.throttle(0.1),

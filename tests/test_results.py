@@ -108,7 +108,7 @@ operators: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
 
 
 async def trace(s: Stream[Any]) -> tuple[list[Any], list[object], float]:
-    """What came out, what was seen on the way, and how long it took."""
+    """What was emitted, what was seen on the way, and how long it took."""
     seen.clear()
     started = asyncio.get_running_loop().time()
     out = []

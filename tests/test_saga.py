@@ -405,7 +405,7 @@ def test_a_policys_total_time_and_its_on_retry_hold_for_a_step() -> None:
 
 
 def test_the_deadline_of_the_context_around_it_holds_for_its_steps() -> None:
-    """It cuts a time limit short, and no attempt begins behind it."""
+    """It cuts a time limit short, and no attempt begins after it."""
     world = World()
 
     async def main() -> None:
@@ -474,7 +474,7 @@ def test_what_makes_no_saga_is_refused_where_it_is_written() -> None:
     saga = Saga("s").step("a", world.add)
     with pytest.raises(InvalidArgument, match="already"):
         _ = saga.step("a", world.add)
-    with pytest.raises(InvalidArgument, match="behind the pivot"):
+    with pytest.raises(InvalidArgument, match="after the pivot"):
         _ = saga.pivot().step("b", world.add, undo=world.undo)
     with pytest.raises(InvalidArgument, match="one pivot"):
         _ = saga.pivot().pivot()
@@ -523,11 +523,11 @@ def test_all_or_nothing_whenever_it_is_cancelled(
         for number in range(1, steps + 1):
             if pivot == number:
                 saga = saga.pivot()
-            behind = pivot is not None and pivot <= number
+            after = pivot is not None and pivot <= number
             saga = saga.step(
                 str(number),
                 add,
-                undo=None if behind else undo,
+                undo=None if after else undo,
                 retry=RetryPolicy(attempts=2, wait=0.0),
             )
 

@@ -18,7 +18,7 @@ class DeadlineTimer:
 
     States: idle (no handle), or armed for a time at or before `deadline`. All methods must be
     called in the loop's thread. While it is armed, the loop refers to the function, and so to
-    its owner: whoever sets a timer cancels it at the end.
+    its owner: the code that sets a timer cancels it at the end.
 
     Attributes:
         deadline: The current one, on the loop's clock; infinity if there is none. It may be set to

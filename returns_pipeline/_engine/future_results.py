@@ -30,7 +30,7 @@ AsyncResult: TypeAlias = FutureResult[T, E] | Awaitable[Result[T, E]]
 
 
 def cases(result: Result[T, E]) -> Success[T] | Failure[E]:
-    """Give the same object, typed as what it can be, for a ``match`` that is exact and exhaustive.
+    """Return the same object, typed as what it can be, for an exact, exhaustive ``match``.
 
     Type checkers do not know that a `Result` is one of two classes: in a bare ``match result``
     mypy makes every value ``Any`` and misses that all cases are there (python/mypy#17589).
@@ -61,7 +61,7 @@ async def to_result(step: AsyncResult[T, E]) -> Result[T, E]:
 def given_by(
     step: AsyncResult[T, E],
 ) -> Awaitable[IOResult[T, E] | Result[T, E]]:
-    """Give what is to be awaited for the outcome of a step, which `result_of` then takes.
+    """Return what is to be awaited for the outcome of a step, which `result_of` then takes.
 
     A `FutureResult` would wrap its Result in an ``IOResult``, only for us to unwrap it again.
     """
@@ -74,7 +74,7 @@ def given_by(
 
 
 def result_of(given: IOResult[T, E] | Result[T, E]) -> Result[T, E]:
-    """Give the `Result` that awaiting a step gave in either form.
+    """Return the `Result` that awaiting a step gave in either form.
 
     Raises:
         TypeError: It gave something else.
@@ -91,7 +91,7 @@ def result_of(given: IOResult[T, E] | Result[T, E]) -> Result[T, E]:
 
 
 def unpacked(given: object) -> object:
-    """Give the `Result` inside an ``IOResult``, and anything else as it is."""
+    """Return the `Result` inside an ``IOResult``, and anything else as it is."""
     if isinstance(given, IOResult):
         return cast("object", given._inner_value)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
     return given
@@ -109,7 +109,7 @@ def discard(step: object) -> None:
 
 
 def future_result(work: Coroutine[Any, Any, Result[T, E]], /) -> FutureResult[T, E]:
-    """Give ``FutureResult(work)``, made and awaited for half of what that costs.
+    """Return ``FutureResult(work)``, made and awaited for half of what that costs.
 
     It can be awaited again, combined by its methods and awaits to an ``IOResult``, as any other.
     """

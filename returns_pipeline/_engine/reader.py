@@ -126,7 +126,7 @@ class Pump(TaskOwner, ABC, Generic[T]):
         notify(self.ready)
 
     async def yield_to_reader(self) -> None:
-        """Give the reader a turn: it comes back for more in it, or not for a while."""
+        """Yield to the reader for a turn: it asks for more in that turn, or not for a while."""
         self.still_reading()
         self.notify_reader()
         self.yielding = True
@@ -135,7 +135,7 @@ class Pump(TaskOwner, ABC, Generic[T]):
 
 
 class Reader(Generic[T]):
-    """The reader's side. Not an async generator: one that is cancelled once is over for good.
+    """The reader's side. Not an async generator: one that is cancelled once has ended for good.
 
     States: new, started at the first read, closed at the end, by an error or by `aclose`. A reader
     that is dropped while the source runs stops the source, whose clean-up runs to its end.

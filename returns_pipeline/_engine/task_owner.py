@@ -40,7 +40,7 @@ class TaskOwner:
     1. A task is referred to from before its first step until it has ended, whatever happens to the
        reader.
     2. A task is asked to stop at most once, and never while it closes its source. So a clean-up
-       that has begun runs to its end, whoever else closes or is cancelled meanwhile.
+       that has begun runs to its end, whatever else closes it or is cancelled meanwhile.
     3. The end of each task is seen, also of one that was cancelled before its first step.
     4. `wait_ended` returns when all tasks have ended, not before, whatever is cancelled meanwhile.
 
@@ -167,7 +167,7 @@ class TaskOwner:
     # Stopping.
 
     def still_reading(self) -> None:
-        """Take note that the current task has gone on after all cancellations so far.
+        """Take note that the current task has continued after all cancellations so far.
 
         To be called when a source has given an item: a source may use a cancellation of its own, as
         a time limit written by hand, and swallow it.

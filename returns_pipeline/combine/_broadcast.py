@@ -344,7 +344,7 @@ class _Hub(TaskOwner, Generic[T]):
                 await budget.renew()
 
     async def _deliver(self, item: T) -> bool:
-        """Give an item to the branches that are to get it, and wait until there is room.
+        """Pass an item to the branches that are to get it, and wait until there is room.
 
         Return whether any branch is to get the next one.
         """
@@ -437,7 +437,7 @@ def broadcast(
     - ``"drop_oldest"``: its oldest item makes room for the next. The branch counts them in
       ``dropped``, and when it is read again, ``on_drop`` is called with its place and the number of
       items dropped; without one, a warning is logged.
-    - ``"fail"``: the branch emits what it holds and then raises `BufferOverflow`; it gets no more.
+    - ``"fail"``: the branch emits what it holds, raises `BufferOverflow`, and ends.
 
     A branch whose reader is ready is given the chance to take its items before it counts as slow,
     also if the source never suspends.

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class _Route(RouteOperator):
-    """Give the items of each key to a worker of its own, and emit what the workers emit.
+    """Pass the items of each key to a worker of its own, and emit what the workers emit.
 
     A worker is called with its key and an async iterator of the key's items, in order. It is an
     async generator, whose items are emitted as they are made; or a coroutine, whose result is
@@ -145,7 +145,7 @@ class _Route(RouteOperator):
 
 
 route: Final = _Route("returns_pipeline.combine.route")
-"""Give the items of each key to a worker of its own, and emit what the workers emit."""
+"""Pass the items of each key to a worker of its own, and emit what the workers emit."""
 
 
 def _check_willing(inbox: Inbox[Any, Any]) -> None:
@@ -299,7 +299,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
             self._worker_ended(inbox)
 
     def _worker_ended(self, inbox: Inbox[K, T]) -> None:
-        """Give the items that a worker left to a new one of the same key."""
+        """Pass the items that a worker left to a new one of the same key."""
         del self._inboxes[inbox.key]
         self._retiring.discard(inbox.key)
         _ = self._idle.pop(inbox.key, None)

@@ -75,7 +75,7 @@ class CompensationReport:
     scope: str = ""
 
     def notes(self) -> list[str]:
-        """Say in a line each what is still to be undone."""
+        """Return a line for each action that is still to be undone."""
         lines = [
             f"undo {entry} failed, attempt {entry.attempts}: {brief.repr(entry.error)}"
             for entry in self.failures

@@ -112,7 +112,7 @@ class Journal(Protocol):
         """
 
     def mark(self, action: str, /) -> ActionRecord:
-        """Give the record of an action, for the rollback."""
+        """Return the record of an action, for the rollback."""
         ...
 
 
@@ -215,7 +215,7 @@ class RecoverableJournal(Protocol):
         """Take over the newest saga whose owner is dead, with something to do; no other can."""
 
     async def release(self, saga: str) -> None:
-        """Let go of a saga: another process may claim it."""
+        """Release a saga: another process may claim it."""
 
     async def defer(self, action: str, reason: str) -> None:
         """Note that an action waits for a process that knows it."""
@@ -224,7 +224,7 @@ class RecoverableJournal(Protocol):
         """Note that an attempt failed, and when the next may begin."""
 
     def mark(self, action: str, /) -> ActionRecord:
-        """Give the record of an action."""
+        """Return the record of an action."""
         ...
 
 
@@ -236,15 +236,15 @@ class OperableJournal(RecoverableJournal, Protocol):
         ...
 
     async def retry(self, saga: str) -> int:
-        """Let actions of a saga that are stuck or deferred be tried again; give how many."""
+        """Make the stuck and deferred actions of a saga pending again; return how many."""
         ...
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Give up the actions of a saga that are stuck or deferred; give how many."""
+        """Discard the stuck and deferred actions of a saga; return how many."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
 
 class DurableJournal(Journal, RecoverableJournal, Protocol):
@@ -261,12 +261,12 @@ class DurableJournal(Journal, RecoverableJournal, Protocol):
         ...
 
     async def retry(self, saga: str) -> int:
-        """Let actions of a saga that are stuck or deferred be tried again; give how many."""
+        """Make the stuck and deferred actions of a saga pending again; return how many."""
         ...
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Give up the actions of a saga that are stuck or deferred; give how many."""
+        """Discard the stuck and deferred actions of a saga; return how many."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything: others may recover what is open."""
+        """Release everything: others may recover what is open."""

@@ -164,6 +164,6 @@ def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
     discarding = add("discard", about, _DISCARD_JSON)
     _ = discarding.add_argument("saga", metavar="SAGA")
     _ = discarding.add_argument(
-        "--reason", required=True, metavar="TEXT", help="why, for those who look later"
+        "--reason", required=True, metavar="TEXT", help="why, for people that look later"
     )
     return made

@@ -197,7 +197,7 @@ class Bulkhead(Shared):
     """
 
     # `_waiting` is as in `RateLimit`. `_running` counts the places of the calls that run, and of
-    # those that have been let go on but have not had their turn of the loop yet: a place is handed
+    # those that may continue but have not had their turn of the loop yet: a place is handed
     # from one call to the next and is never free in between.
 
     def __init__(self, limit: int, queue: float, name: str) -> None:
@@ -274,7 +274,7 @@ class Bulkhead(Shared):
             await place
         except asyncio.CancelledError:
             _ = self._waiting.pop(place, None)
-            # It may have been let go on in this very turn. If not, it may have been the first,
+            # It may have been let in during this very turn. If not, it may have been the first,
             # with a smaller one after it.
             self._release(0 if place.cancelled() else amount)
             raise

@@ -28,7 +28,7 @@ E_co = TypeVar("E_co", covariant=True)
 
 
 class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
-    """Adds links to the chain. The engine is untyped: the public signatures say what comes out."""
+    """Adds links to the chain. The engine is untyped: the public signatures have the types."""
 
     @abstractmethod
     def _from_chain(self, chain: Chain) -> ResultStream[Any, Any]:

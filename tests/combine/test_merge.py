@@ -725,7 +725,7 @@ def test_equal_priorities_take_turns() -> None:
     limit=st.none() | st.integers(1, 4),
 )
 def test_merge_prioritized_against_a_model(items: list[tuple[int, int]], limit: int | None) -> None:
-    """All items are there when the reader begins: what comes out follows from the rules alone."""
+    """All items are there when the reader begins: the output follows from the rules alone."""
     queues: list[list[tuple[int, int]]] = [[], [], []]
     for number, (priority, _) in enumerate(items):
         queues[priority].append((priority, number))

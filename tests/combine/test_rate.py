@@ -45,7 +45,7 @@ def now() -> float:
 
 
 async def after(waits: list[float]) -> AsyncIterator[int]:
-    """Give the numbers, each after its wait, paced by the clock."""
+    """Yield the numbers, each after its wait, paced by the clock."""
     due = now()
     for number, wait in enumerate(waits):
         due += wait

@@ -514,7 +514,7 @@ def test_what_the_clean_up_raises_is_the_cause() -> None:
     entry = entry_of(undo, retry=RetryPolicy(attempts=5, wait=0), timeout=3)
     assert isinstance(entry.error, StepTimeout)
     assert repr(entry.error.__cause__) == "OSError('connection lost')"
-    assert entry.attempts == 1  # its time is over: no further attempt
+    assert entry.attempts == 1  # its time has passed: no further attempt
 
 
 def test_an_undo_that_ignores_its_cancellation_is_left_behind_and_reported(

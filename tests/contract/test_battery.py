@@ -79,9 +79,9 @@ class Case:
         args: Its arguments: windows of 3 items and 2 seconds, where it knows such.
         kwargs: The same.
         prompt: Arguments for windows that are closed after 0.05 seconds, or at once.
-        items: The source's items in what came out, each once.
-        key: Items with equal keys come out in order.
-        lead: How many items may be read that have not come out, when nothing is open.
+        items: The source's items in the output, each once.
+        key: Items with equal keys are emitted in order.
+        lead: How many items may be read that were not emitted, when nothing is open.
         lossy: Whether items that others follow too soon are dropped; the last one is not.
     """
 
@@ -108,7 +108,7 @@ def later(_: object, item: Item) -> Item:
 
 
 class Silence:
-    """Never give anything, to anybody who asks."""
+    """Never yield anything."""
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         await asyncio.get_running_loop().create_future()
@@ -277,13 +277,13 @@ def only_items(steps: Iterable[object]) -> list[Item]:
 
 
 def timers() -> list[asyncio.TimerHandle]:
-    """Give those that are armed."""
+    """Return those that are armed."""
     scheduled = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
     return [handle for handle in scheduled if not handle.cancelled()]
 
 
 def check_complete(case: Case, given: list[Any], expected: list[Item]) -> None:
-    """Each item came out, exactly once, in order within its key; nothing was empty."""
+    """Each item was emitted exactly once, in order within its key; nothing was empty."""
     got = case.items(given)
     if case.lossy:
         expected = [item for item in expected if item in got or item is expected[-1]]

@@ -38,7 +38,7 @@ class Model:
     """The rules of the docstring, applied to numbers.
 
     The source begins its next wait when the pump asks for more: at once, or when there is room.
-    A window is given out when it is full, due, flushed or the last; the reader may come later.
+    A window is emitted when it is full, due, flushed or the last; the reader may come later.
     """
 
     def __init__(self, steps: Sequence[Step], n: int, timeout: float) -> None:
@@ -53,7 +53,7 @@ class Model:
         self.next_at: float | None = None  # when the source makes its next step; None: it waits
 
     def ask(self, asked: float) -> tuple[float, list[int] | int] | None:
-        """Give what a read that begins at a time gets, and when; None at the end."""
+        """Return what a read that begins at a time gets, and when; None at the end."""
         if self.next_at is None and self.closed_at is None and self.read == 0:
             self._resume(asked)  # the first read opens the source
         while True:
@@ -117,7 +117,7 @@ class Model:
 def foretell(
     steps: Sequence[Step], n: int, timeout: float, pauses: Sequence[float]
 ) -> list[tuple[float, list[int] | int]]:
-    """Say what a reader gets, and when, that pauses so long after each window."""
+    """Return what a reader gets, and when, that pauses so long after each window."""
     model = Model(steps, n, timeout)
     told: list[tuple[float, list[int] | int]] = []
     asked = 0.0

@@ -88,7 +88,7 @@ def test_binding_is_associative(
     assert one_by_one == out(stream_of(source).lash(lambda e: f(e).lash(g)))
 
 
-# A model: every step as a function of one Result to what comes out for it.
+# A model: every step as a function from one Result to its outputs.
 
 steps = st.lists(
     st.one_of(

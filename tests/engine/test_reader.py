@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Through(Pump[T]):
-    """The simplest pump: reads as fast as the source gives, gives out one by one."""
+    """The simplest pump: reads as fast as the source yields, emits one by one."""
 
     def __init__(self, source: AsyncIterable[T], *, turns: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The ends of a stream's tasks: whoever closes, drops or cancels, a clean-up runs to its end."""
+"""The ends of a stream's tasks: whatever closes or cancels it, a clean-up runs to its end."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def test_a_block_whose_commit_the_journal_refuses_is_rolled_back(
                 await block.register(world.delete, "x")
                 world.effects.add("x")
                 world.ever.add("x")
-        # Behind it, it is committed after all, and must not be undone: nobody can be told that.
+        # After it, it is committed after all, and must not be undone: no caller can know that.
         assert ("LeaseLost" in str(caught.value.__notes__)) if "after" in where else True
         assert world.effects == ({"x"} if "after" in where else set())
         await world.recovered()

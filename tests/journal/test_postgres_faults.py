@@ -188,7 +188,7 @@ def test_a_forked_child_may_not_use_the_journal_nor_keep_its_parent_alive(
         await scope.register(undo, "x")
         if os.fork() == 0:
             asyncio.run(tries(own, journal, scope))
-            own.hear()  # alive, with a copy of the socket, until the test is over
+            own.hear()  # alive, with a copy of the socket, until the test ends
             os._exit(0)
         own.say("end")
         own.hear()

@@ -529,7 +529,7 @@ def test_a_forked_process_may_not_use_it(path: Path) -> None:
         await asyncio.to_thread(forked, child)
         assert (path.parent / "child").exists()
         async with SqliteJournal(path) as other:
-            assert await recover(other, registry) == []  # it did not let go of the lock either
+            assert await recover(other, registry) == []  # it did not release the lock either
         await scope.commit()
         await journal.close()
 

@@ -96,7 +96,7 @@ def in_memory(undo: Undo, policy: RetryPolicy, timeout: float | None = None) -> 
 
 
 def recovered(undo: Undo, policy: RetryPolicy, timeout: float | None = None) -> CompensationEntry:
-    """Let it be recovered, and give what became of it."""
+    """Recover it, and return the outcome."""
     registry = CompensationRegistry()
     registry.compensation("undo", retry=policy, timeout=timeout)(undo.perform)
 

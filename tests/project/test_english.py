@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 # What to write instead, by what must not be written. Case does not matter.
 HABITS = {
-    r"\bbehind\b(?<!left behind)(?<!fall behind)(?<!falls behind)(?! an? )": "after",
+    r"\bbehind\b(?! an? )": "after",
     r"\bwho(m)?ever\b": "name the noun: any process that, the first caller that",
     r"\b(by|for|from|of|than|to|with) who\b": "name the noun: for a caller that",
     r"\b(anybody|everybody|everyone|nobody|somebody|those) who\b": "name the noun",
-    r'"""(Give|Let|Say|Tell)s? ': "Return, Yield, Raise, Emit, Check, Whether",
+    r'"""(Give|Say|Tell)s? ': "Return, Yield, Raise, Emit, Check, Whether",
     r"\b(came|comes?|coming) out\b(?! of )": "is emitted",
     r"\b(gave|given|gives?|giving|handed) out\b": "emitted",
     r"\b(goes|going|gone|went) on\b(?! (a|an|disk|record|the)\b)": "continues, propagates",
@@ -25,44 +25,11 @@ HABITS = {
     r"\bno more\b(?=[.,;]| (and|or) )": "any more, dead",
 }
 
+# What is right, and is not looked at: dead processes leave sagas behind, slow readers fall behind.
+RIGHT = r"\b(leav(e|es|ing)|left)( \w+){0,3} behind\b|\b(fall(s|en|ing)?|fell) behind\b"
+
 # Not yet rewritten: the start of a path relative to the project.
-TO_DO: tuple[str, ...] = (
-    "CHANGELOG.md",
-    "benchmarks/combine.py",
-    "benchmarks/event_windows.py",
-    "benchmarks/journal.py",
-    "benchmarks/keyed.py",
-    "benchmarks/policies.py",
-    "benchmarks/scopes.py",
-    "benchmarks/stages.py",
-    "benchmarks/windows.py",
-    "docs/draw_sagas.py",
-    "docs/sagas.md",
-    "returns_pipeline/_engine/",
-    "returns_pipeline/combine/",
-    "returns_pipeline/compensation/",
-    "returns_pipeline/context.py",
-    "returns_pipeline/cron.py",
-    "returns_pipeline/errors.py",
-    "returns_pipeline/journal/",
-    "returns_pipeline/mypy_plugin.py",
-    "returns_pipeline/pipe.py",
-    "returns_pipeline/policies/",
-    "returns_pipeline/result_stream",
-    "returns_pipeline/results.py",
-    "returns_pipeline/retry.py",
-    "returns_pipeline/saga.py",
-    "returns_pipeline/windows/",
-    "tests/combine/",
-    "tests/compensation/",
-    "tests/contract/",
-    "tests/engine/",
-    "tests/journal/",
-    "tests/policies/",
-    "tests/test_",
-    "tests/typesafety/",
-    "tests/windows/",
-)
+TO_DO = ("CHANGELOG.md", "docs/draw_sagas.py", "docs/sagas.md")
 
 KINDS = {".md", ".py", ".pyi", ".sql", ".toml", ".yaml", ".yml"}
 PLACES = ("returns_pipeline", "tests", "docs", "examples", "benchmarks", "typings")
@@ -78,7 +45,7 @@ def files() -> list[Path]:
 
 def findings(path: Path) -> list[str]:
     """Return each line that has a habit, with what to write instead."""
-    text = path.read_text(encoding="utf-8")
+    text = re.sub(RIGHT, lambda right: "." * len(right[0]), path.read_text(encoding="utf-8"))
     found: list[str] = []
     for habit, instead in HABITS.items():
         for match in re.finditer(habit, text, re.IGNORECASE):
@@ -122,4 +89,5 @@ def test_each_habit_is_found(text: str) -> None:
     ],
 )
 def test_good_english_is_left_alone(text: str) -> None:
-    assert not any(re.search(habit, text, re.IGNORECASE) for habit in HABITS)
+    rest = re.sub(RIGHT, "", text)
+    assert not any(re.search(habit, rest, re.IGNORECASE) for habit in HABITS)

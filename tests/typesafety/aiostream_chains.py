@@ -2,7 +2,7 @@
 # pyright: reportUnusedExpression=false
 """Never run. What mypy and pyright infer for aiostream's own operators, and what they refuse.
 
-Each operator is called, piped and used raw. Pyright reads a lambda behind ``|`` as of unknown type,
+Each operator is called, piped and used raw. Pyright reads a lambda after ``|`` as of unknown type,
 and mypy knows no more: functions there are named.
 """
 

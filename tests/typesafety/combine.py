@@ -185,7 +185,7 @@ async def persist(
 
 
 def routed(ints: Stream[int], failed: KeyFailed[str, int], ctx: StepContext) -> None:
-    """What comes out is what the workers make, and, if asked for, their failures."""
+    """The output is what the workers make, and, if asked for, their failures."""
     assert_type(route(ints, str, doubles), Stream[float])
     assert_type(route(ints, lambda n: str(n % 3), doubles, max_keys=3), Stream[float])
     assert_type(route(ints, str, total_of, buffer=3, idle_after=2), Stream[bytes])
@@ -223,7 +223,7 @@ def low(n: int) -> bool:
 def piped(
     ints: Stream[int], words: AsyncIterable[str], results: Stream[Result[int, KeyError]]
 ) -> None:
-    """Behind ``|``, with named functions."""
+    """After ``|``, with named functions."""
     assert_type(ints | pipe.merge(words), Stream[int | str])
     assert_type(ints | pipe.concat(words), Stream[int | str])
     assert_type(results | pipe.zip_results(results), Stream[Result[tuple[int, int], KeyError]])

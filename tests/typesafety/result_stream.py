@@ -154,7 +154,7 @@ def failures(s: ResultStream[int, NoStock]) -> None:
 
 
 def terminals(s: ResultStream[int, NoStock]) -> None:
-    """What comes out at the end."""
+    """What is returned at the end."""
     assert_type(s.collect(), FutureResult[list[int], NoStock])
     assert_type(s.collect_all(), FutureResult[list[int], FailedItems[int, NoStock]])
     assert_type(s.partition(), Future[tuple[list[int], list[NoStock]]])

@@ -153,7 +153,7 @@ def source_first(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
 
 
 def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
-    """Named functions keep every type behind ``|``."""
+    """Named functions keep every type after ``|``."""
     assert_type(s | pipe.map_result(half), ResultStream[float, ValueError])
     assert_type(s | pipe.filter_result(positive), ResultStream[int, ValueError])
     assert_type(s | pipe.bind_result(reserve), ResultStream[str, ValueError | NoStock])

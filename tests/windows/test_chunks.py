@@ -26,7 +26,7 @@ Ts = TypeVarTuple("Ts")
 
 
 async def timed(*steps: str | float) -> AsyncIterator[str]:
-    """Give the strings; sleep the numbers, in seconds."""
+    """Yield the strings; sleep the numbers, in seconds."""
     for step in steps:
         if isinstance(step, str):
             yield step
@@ -856,7 +856,7 @@ def test_a_reader_in_a_cancelled_anyio_scope_closes_cleanly() -> None:
 
 
 async def results(*steps: str | float) -> AsyncIterator[Result[int, str]]:
-    """Give the whole numbers as successes, the strings as failures; sleep the rest."""
+    """Yield the whole numbers as successes, the strings as failures; sleep the rest."""
     for step in steps:
         if isinstance(step, int):
             yield Success(step)

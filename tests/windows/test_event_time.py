@@ -176,7 +176,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
         ),
         pytest.param(
             # At 10, 0..6 fires. 5 makes it and 10..16 one, which ends at 16: not late. 20 fires
-            # that, and opens 20..26. 12 makes it 0..18, behind the watermark: at once.
+            # that, and opens 20..26. 12 makes it 0..18, below the watermark: at once.
             [0, 10, 5, 20, 12, 40],
             SessionWindows(6),
             {"allowed_lateness": 100},
@@ -231,7 +231,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
                 (8, 13, [8], 0, LATE),
                 (32, 38, [32, 33], 0, ON_TIME),
             ],
-            id="sessions that grow, merge and are forgotten behind the watermark",
+            id="sessions that grow, merge and are forgotten below the watermark",
         ),
         pytest.param(
             # As above, but nothing late comes at 32: what was put off is forgotten all the same.

@@ -164,7 +164,7 @@ def _whole(name: str, given: dict[str, str]) -> int:
 
 
 class AddressSource:
-    """Says where to connect, and with which password, for each connection anew.
+    """Where to connect, and with which password, for each connection anew.
 
     Args:
         dsn: The DSN, or a function that returns it.

@@ -270,7 +270,7 @@ class PostgresJournal(JournalFace):
         return int(await self._writer.ask("retry", [{"saga": storable(saga)}]))
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Give up the stuck and deferred actions of a saga; return how many those are.
+        """Discard the stuck and deferred actions of a saga; return how many those are.
 
         They stay listed as done, with the reason. What a living owner has pending or deferred is
         left to it.

@@ -320,7 +320,7 @@ class Writer:
             raise
 
     def _settle(self, batch: list[Request], outcomes: list[Any]) -> None:
-        """Give each request of a batch that was carried out its result."""
+        """Set the result of each request of a batch that was carried out."""
         for request, outcome in zip(batch, outcomes, strict=True):
             try:
                 if request.kind in {"record", "forget"} and not outcome:
@@ -396,7 +396,7 @@ class Writer:
             await self._carry_out([*kept, Request("nothing", [], future)])
 
     async def _renew(self) -> None:
-        """Give a sign of life in time, as long as something is open: a task of its own."""
+        """Send a sign of life in time, as long as something is open: a task of its own."""
         while self._ledger.sagas:
             await asyncio.sleep(self._lease / 3)
             # The lease runs on the server's time: a loop on virtual time would ask too often.

@@ -130,7 +130,7 @@ class Claims:
             raise SagaUnreadable(str(self._leases), f"saga {saga} cannot be read") from error
 
     def _rename(self, db: sqlite3.Connection, saga: str) -> tuple[str, tuple[StoredAction, ...]]:
-        """Give a saga, and its actions, other ids.
+        """Change the ids of a saga and its actions.
 
         A scope of this process may still have it under the old ids, from before the journal was
         closed. What belongs to the recovery from now on must not become the scope's again.
@@ -142,7 +142,7 @@ class Claims:
         return new, actions_of(db, new)
 
     def release(self, saga: str, db: sqlite3.Connection) -> None:
-        """Give a saga up: any process may claim it.
+        """Release a saga: any process may claim it.
 
         Raises:
             LeaseLost: Another process has claimed it already.
@@ -152,7 +152,7 @@ class Claims:
         self._leases.drop(saga)
 
     def release_all(self, db: sqlite3.Connection) -> None:
-        """Give up all that is open here, before the journal is closed.
+        """Release all that is open here, before the journal is closed.
 
         What is settled keeps the name of its owner: to change it would take as long as there are
         sagas that were ever rolled back.

@@ -3,7 +3,7 @@
 SQLite locks by POSIX record locks, which belong to the process: when *any* descriptor of a file
 is closed, the process loses all its locks on that file. A backup, a checksum or a tar inside the
 process is enough. Another process that closes the journal then takes itself for the last user and
-removes the write-ahead log, into which this one goes on to write; or two processes write at once.
+removes the write-ahead log, into which this one still writes; or two processes write at once.
 
 So each connection takes the same locks again, and one of its own for writing, by ``F_OFD_SETLK``:
 these belong to the open file. They stand in the same table of the kernel as SQLite's, so every

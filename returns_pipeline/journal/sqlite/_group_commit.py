@@ -3,7 +3,7 @@
 Requests of one iteration of the event loop, and those that arrive while the thread is at work, go
 into its next transaction together: they share one flush to the disk ("group commit").
 
-What is *deferred* has nobody waiting for it. It goes first in the next transaction, whoever asks
+What is *deferred* has nobody waiting for it. It goes first in the next transaction, whatever asks
 for that, and after `LAZY_DELAY` seconds in one of its own. It stays deferred until it is written,
 or never can be.
 """
@@ -218,7 +218,7 @@ class GroupCommit:
             raise self._store.explain(RuntimeError("it is being closed"))
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the thread the requests of this iteration of the loop."""
+        """Hand the requests of this iteration of the loop to the thread."""
         batch = self._batches.pop(loop, None)
         if not batch:
             return

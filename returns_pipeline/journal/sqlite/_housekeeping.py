@@ -1,4 +1,4 @@
-"""Forgets what is over: actions undone long ago, sagas without actions, owners that died.
+"""Forgets what has ended: actions undone long ago, sagas without actions, owners that died.
 
 Any process does it for all, a bounded part at a time, so that no other waits for it. Nothing that
 was asked for depends on it.
@@ -28,7 +28,7 @@ _OWNER: Final = re.compile("[0-9a-f]{32}")
 
 
 class Housekeeping:
-    """Drops a bounded part of what is over, now and then. It runs in the writer's thread.
+    """Drops a bounded part of what has ended, now and then. It runs in the writer's thread.
 
     Sagas and owners are gone through in rounds of their ids, `AT_ONCE` of them at a time. So each
     is looked at before long, and a look costs the same however many there are.
@@ -57,7 +57,7 @@ class Housekeeping:
         return False
 
     def run(self, db: sqlite3.Connection) -> None:
-        """Drop a bounded part of what is over."""
+        """Drop a bounded part of what has ended."""
         expired = db.execute(
             "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE ended < ? LIMIT ?) "
             "RETURNING saga",

@@ -238,7 +238,7 @@ class SqliteJournal(JournalFace):
                 return saga
 
     async def release(self, saga: str) -> None:
-        """Give a saga up: any process may claim it.
+        """Release a saga: any process may claim it.
 
         If that cannot be written now, it is written as soon as it can be.
         """
@@ -277,7 +277,7 @@ class SqliteJournal(JournalFace):
         return await self._do(partial(self._store.claims.retry, saga))
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Give up the actions of a saga that are stuck or deferred; return how many.
+        """Discard the stuck and deferred actions of a saga; return how many.
 
         They stay listed as done, with the reason, as long as those that were undone. What a living
         owner has pending or deferred is left alone.

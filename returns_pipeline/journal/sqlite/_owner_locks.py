@@ -106,7 +106,7 @@ def remove(path: Path) -> None:
 
 
 def share_access(path: Path, like: os.stat_result) -> None:
-    """Give a file beside the journal the journal's mode and group, as far as this user may."""
+    """Set a file's mode and group to those of the journal, as far as this user may."""
     with contextlib.suppress(OSError):
         found = path.stat()
         if found.st_gid != like.st_gid:

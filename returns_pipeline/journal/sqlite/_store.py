@@ -227,7 +227,7 @@ class SqliteStore:
         return JournalUnavailable(str(self), "its file, or its log, was removed or replaced")
 
     def leave(self, db: sqlite3.Connection) -> None:
-        """Give up what is open here, and this owner, in the last transaction."""
+        """Release what is open here, and this owner, in the last transaction."""
         self.claims.release_all(db)
         _ = db.execute("DELETE FROM owner WHERE id = ?", (self.leases.owner,))
 
