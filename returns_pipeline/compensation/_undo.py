@@ -91,7 +91,7 @@ class Action:
     mark: ActionRecord | None = None
 
     def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
-        """Say what became of it."""
+        """Record the outcome."""
         return CompensationEntry(
             self.name, self.args, self.kwargs, attempts, error, self.owner.path
         )

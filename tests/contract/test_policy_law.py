@@ -125,7 +125,7 @@ class World:
         def begun(part: Step) -> Step:
             async def checked(ctx: StepContext) -> Result[Any, Any]:
                 if one_by_one and self.not_undone(_path.get()):
-                    self.wrong.append(f"{kind} went on before all was undone")
+                    self.wrong.append(f"{kind} continued before all was undone")
                 return await to_result(self.inside("part", part)(ctx))
 
             return checked
@@ -226,7 +226,7 @@ def holds(kind: str, tree: Tree) -> bool:
 
 
 def newest_first(world: World) -> bool:
-    """Say whether it is so within each run."""
+    """Whether it is so within each run."""
     place = {number: index for index, number in enumerate(world.undone)}
     last: dict[Path, int] = {}
     for number, path in enumerate(world.done):
