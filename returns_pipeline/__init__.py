@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from returns_pipeline import combine, pipe, results
-    from returns_pipeline._engine.future_results import cases, to_result
+    from returns_pipeline._engine.future_results import cases, err, ok, to_result
     from returns_pipeline.compensation import (
         Compensation,
         CompensationRegistry,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         StepTimeout,
         StreamEmpty,
     )
-    from returns_pipeline.result_stream import FailedItems, ResultStream
+    from returns_pipeline.result_stream import Counts, FailedItems, ResultStream
     from returns_pipeline.retry import RetryPolicy
     from returns_pipeline.saga import Saga
     from returns_pipeline.windows import (
@@ -41,6 +41,7 @@ __all__ = [
     "CompensationRegistry",
     "CompensationReport",
     "CompensationScope",
+    "Counts",
     "FailedItems",
     "InvalidArgument",
     "PipelineError",
@@ -56,7 +57,9 @@ __all__ = [
     "chunks_or_timeout",
     "combine",
     "current_key",
+    "err",
     "keyed_chunks",
+    "ok",
     "pipe",
     "results",
     "sessions",
@@ -70,6 +73,8 @@ __all__ = [
 _NAMES = {
     "_engine.future_results": (
         "cases",
+        "err",
+        "ok",
         "to_result",
     ),
     "compensation": (
@@ -89,6 +94,7 @@ _NAMES = {
         "StreamEmpty",
     ),
     "result_stream": (
+        "Counts",
         "FailedItems",
         "ResultStream",
     ),

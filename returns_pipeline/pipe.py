@@ -74,6 +74,8 @@ __all__ = [
     "tap_async",
     "tap_failure",
     "tap_failure_async",
+    "tap_result",
+    "tap_result_async",
     "throttle",
     "zip_results",
 ]
@@ -174,6 +176,8 @@ tap: Final = _piped(results.tap)
 tap_async: Final = _piped(results.tap_async)
 tap_failure: Final = _piped(results.tap_failure)
 tap_failure_async: Final = _piped(results.tap_failure_async)
+tap_result: Final = _piped(results.tap_result)
+tap_result_async: Final = _piped(results.tap_result_async)
 
 
 # Spelled out, because `_piped` keeps only the first overload.

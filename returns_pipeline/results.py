@@ -51,6 +51,8 @@ __all__ = [
     "tap_async",
     "tap_failure",
     "tap_failure_async",
+    "tap_result",
+    "tap_result_async",
 ]
 
 A = TypeVar("A")
@@ -287,6 +289,27 @@ def tap_async(
 ) -> ResultStream[A, E]:
     """Await ``func`` of each value for its effect; the item is unchanged."""
     return ResultStream.from_results(source).tap_async(
+        func, concurrency=concurrency, ordered=ordered
+    )
+
+
+def tap_result(
+    source: AsyncIterable[Result[A, E]], func: Callable[[A], Result[object, F]], /
+) -> ResultStream[A, E | F]:
+    """Call ``func`` with each value for an effect; its failure replaces the value."""
+    return ResultStream.from_results(source).tap_result(func)
+
+
+def tap_result_async(
+    source: AsyncIterable[Result[A, E]],
+    func: Callable[[A], AsyncResult[object, F]],
+    /,
+    *,
+    concurrency: int = 1,
+    ordered: bool = True,
+) -> ResultStream[A, E | F]:
+    """Do as `tap_result`, awaiting ``func``."""
+    return ResultStream.from_results(source).tap_result_async(
         func, concurrency=concurrency, ordered=ordered
     )
 

@@ -16,7 +16,16 @@ from returns.future import FutureResult
 from returns.io import IO, IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import FailedItems, InvalidArgument, ResultStream, StreamEmpty
+from returns_pipeline import (
+    Counts,
+    FailedItems,
+    InvalidArgument,
+    ResultStream,
+    StreamEmpty,
+    cases,
+    err,
+    ok,
+)
 from returns_pipeline.policies import RetryPolicy, with_retry
 from returns_pipeline.testing import run
 
@@ -953,3 +962,90 @@ def test_a_stream_that_is_closed_unread_is_not_opened() -> None:
         assert source.read == source.closed == 0
 
     run(main())
+
+
+# Effects that can fail.
+
+
+async def save(n: int) -> Result[int, str]:
+    return Failure("disk full") if n == 2 else Success(n)
+
+
+def save_now(n: int) -> Result[int, str]:
+    return Failure("disk full") if n == 2 else Success(n)
+
+
+def save_later(n: int) -> FutureResult[int, str]:
+    return FutureResult(save(n))
+
+
+@pytest.mark.parametrize("func", [save, save_now, save_later])
+def test_for_each_stops_at_a_failure_of_its_function_and_closes_the_source(
+    func: Callable[[int], Any],
+) -> None:
+    source = Source(9)
+    assert run(ResultStream.of(source).for_each(func)) == IOFailure("disk full")
+    assert (source.read, source.closed) == (3, 1)
+    assert run(numbers(2).for_each(func)) == IOSuccess(2)
+
+
+def test_tap_result_leaves_the_value_and_puts_a_failure_in_its_place() -> None:
+    expected = [Success(0), Success(1), Failure("disk full"), Success(3)]
+    assert all_of(numbers().tap_result(lambda n: save_now(n).map(str))) == expected
+    for func in (save, save_later):
+        for concurrency in (1, 3):
+            s: ResultStream[int, Any] = numbers().tap_result_async(func, concurrency=concurrency)
+            assert all_of(s) == expected
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda s: s.tap(save_now),
+        lambda s: s.tap(save),
+        lambda s: s.tap(save_later),
+        lambda s: s.tap_async(save),
+        lambda s: s.tap_async(save_later),
+        lambda s: s.tap_async(save, concurrency=2),
+        lambda s: s.filter(save),
+        lambda s: s.filter(save_now),
+        lambda s: s.ensure(save_later, str),
+        lambda s: s.bind(Failure).tap_failure(save_now),
+        lambda s: s.bind(Failure).tap_failure_async(save),
+    ],
+    ids=range(11),
+)
+def test_a_function_whose_result_would_be_lost_is_refused(
+    made: Callable[[ResultStream[int, Any]], ResultStream[Any, Any]],
+) -> None:
+    with pytest.raises(TypeError, match="would be ignored here: use "):
+        run(made(numbers()).collect())
+
+
+def test_a_predicate_may_give_anything_that_is_true_or_false() -> None:
+    assert all_of(numbers().filter(lambda n: [0] * n)) == [Success(n) for n in (1, 2, 3)]
+    assert all_of(numbers(2).ensure(lambda n: n, str)) == [Failure("0"), Success(1)]
+
+
+def test_run_all_counts_past_failures() -> None:
+    assert run(numbers(5).bind(even).run_all()) == IO(Counts(successes=3, failures=2))
+
+
+def test_a_stage_of_ones_own_is_a_function_of_the_stream() -> None:
+    def pairs(s: ResultStream[int, Any]) -> ResultStream[list[int], Any]:
+        return s.chunks_or_timeout(2, 1.0)
+
+    assert all_of(numbers().through(pairs)) == [Success([0, 1]), Success([2, 3])]
+    assert all_of(numbers() | pairs) == [Success([0, 1]), Success([2, 3])]
+    assert run(numbers().through(lambda s: s.run())) == IOSuccess(4)
+
+
+def test_ok_and_err_are_plain_results() -> None:
+    assert (ok(1), err("no")) == (Success(1), Failure("no"))
+
+
+def test_cases_unpacks_what_await_gave() -> None:
+    async def main() -> list[Any]:
+        return [cases(await numbers(2).collect()), cases(await numbers(2).bind(even).collect())]
+
+    assert run(main()) == [Success([0, 1]), Failure("1 is odd")]

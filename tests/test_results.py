@@ -101,6 +101,8 @@ operators: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("lash", "lash", (recover,), {}),
     ("lash_async", "lash_async", (recover_async,), {}),
     ("lash_async", "lash_async", (recover_async,), {"concurrency": 4, "ordered": False}),
+    ("tap_result", "tap_result", (positive,), {}),
+    ("tap_result_async", "tap_result_async", (positive_async,), {"concurrency": 2}),
     ("tap_failure", "tap_failure", (seen.append,), {}),
     ("tap_failure_async", "tap_failure_async", (see,), {}),
     ("tap_failure_async", "tap_failure_async", (see,), {"concurrency": 4}),

@@ -29,7 +29,7 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.cancellation import wait_done
-from returns_pipeline._engine.future_results import unpacked
+from returns_pipeline._engine.future_results import LOST, refuse_lost, unpacked
 from returns_pipeline._engine.operator import (
     OpenIterator,
     QuickStreamer,
@@ -432,7 +432,7 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
     left = 2  # items to be dropped until it is needed: never for `OneItem`
     value: Any
     error: Any = None
-    new, set_value = _new, _set_value
+    new, set_value, lost = _new, _set_value, LOST
     first: Any = None
     for step in reversed(steps):
         first = (*step, first)
@@ -450,7 +450,8 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                         if code == MAP:
                             value = func(value)
                         elif code == FILTER:
-                            if not func(value):
+                            kept = func(value)
+                            if kept is not True and not _truth(kept):
                                 break
                         else:  # BIND
                             value = func(value)
@@ -463,9 +464,11 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                                 failed, error = True, _error_of(value)
                                 break
                     elif code == TAP:
-                        func(value)
+                        if (given := func(value)) is not None and given.__class__ in lost:
+                            refuse_lost(given, "tap_result() or tap_async()")
                     elif code == ENSURE:
-                        if not func(value):
+                        kept = func(value)
+                        if kept is not True and not _truth(kept):
                             failed, error = True, extra(value)
                             break
                     elif code == SPLIT:
@@ -496,7 +499,8 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                     elif code == MAP_ASYNC:
                         value = await func(value)
                     elif code == TAP_ASYNC:
-                        await func(value)
+                        if (given := await func(value)) is not None:
+                            refuse_lost(given, "tap_result_async()")
                     elif code == ATTEMPT_ASYNC:
                         try:
                             value = await func(value)
@@ -529,9 +533,11 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                     elif code == ALT:
                         error = func(error)
                     elif code == TAP_FAILURE:
-                        func(error)
+                        if (given := func(error)) is not None:
+                            refuse_lost(given, "lash() or tap_failure_async()")
                     elif code == TAP_FAILURE_ASYNC:
-                        await func(error)
+                        if (given := await func(error)) is not None:
+                            refuse_lost(given, "lash_async()")
                     else:  # LASH, LASH_ASYNC
                         value = func(error) if code == LASH else unpacked(await func(error))
                         if isinstance(value, Success):
@@ -541,6 +547,13 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                 else:
                     yield Failure(error) if packed else Failed(error)
                     break
+
+
+def _truth(kept: object) -> bool:
+    """Return the truth of a predicate's result; a Result or a coroutine would always be true."""
+    if kept is not False:
+        refuse_lost(kept, "bind() or bind_async()")
+    return bool(kept)
 
 
 def _error_of(result: object) -> Any:
@@ -566,7 +579,8 @@ def on_its_own(
     if code in {TAP_ASYNC, TAP_FAILURE_ASYNC}:
 
         async def tap(item: Any) -> Any:
-            await func(item if code == TAP_ASYNC else item.error)
+            given = await func(item if code == TAP_ASYNC else item.error)
+            refuse_lost(given, "tap_result_async() or lash_async()")
             return item
 
         return tap, _same

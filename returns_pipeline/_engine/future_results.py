@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, TypeAlias, TypeVar, cast
+from types import CoroutineType
+from typing import Any, Never, TypeAlias, TypeVar, cast
 
 from returns.future import FutureResult
 from returns.io import IOFailure, IOResult, IOSuccess
@@ -12,11 +13,16 @@ from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
 __all__ = [
+    "LOST",
     "AsyncResult",
     "cases",
     "discard",
+    "err",
+    "failure_in",
     "future_result",
     "given_by",
+    "ok",
+    "refuse_lost",
     "result_of",
     "to_result",
     "unpacked",
@@ -29,11 +35,12 @@ AsyncResult: TypeAlias = FutureResult[T, E] | Awaitable[Result[T, E]]
 """What an asynchronous step returns: a `FutureResult`, or a coroutine of a `Result`."""
 
 
-def cases(result: Result[T, E]) -> Success[T] | Failure[E]:
-    """Return the same object, typed as what it can be, for an exact, exhaustive ``match``.
+def cases(result: Result[T, E] | IOResult[T, E]) -> Success[T] | Failure[E]:
+    """Return the Result, typed as what it can be, for a ``match`` that is exact and exhaustive.
 
     Type checkers do not know that a `Result` is one of two classes: in a bare ``match result``
     mypy makes every value ``Any`` and misses that all cases are there (python/mypy#17589).
+    The ``IOResult`` of an awaited `FutureResult` is unpacked: ``match cases(await s.collect())``.
 
     >>> def describe(result: Result[int, str]) -> str:
     ...     match cases(result):
@@ -44,7 +51,39 @@ def cases(result: Result[T, E]) -> Success[T] | Failure[E]:
     >>> describe(Success(1)), describe(Failure("no"))
     ('got 1', 'failed: no')
     """
-    return cast("Success[T] | Failure[E]", result)
+    return cast("Success[T] | Failure[E]", unpacked(result))
+
+
+def ok(value: T) -> Result[T, Never]:
+    """Return a `Success` that cannot be a failure: in a lambda, ``Success(value)`` could be any."""
+    return Success(value)
+
+
+def err(error: E) -> Result[Never, E]:
+    """Return a `Failure` that cannot be a success: in a lambda, ``Failure(error)`` could be any."""
+    return Failure(error)
+
+
+def refuse_lost(given: object, use: str) -> None:
+    """Refuse a result that would be ignored, though it may be a failure or was never awaited.
+
+    Raises:
+        TypeError: It is a Result, a `FutureResult` or a coroutine.
+    """
+    if given.__class__ in LOST:
+        discard(given)
+        kind = type(given).__name__.removeprefix("_")
+        raise TypeError(f"a {kind} would be ignored here: use {use}")
+
+
+def failure_in(given: object) -> Failure[Any] | None:
+    """Return the failure that a step returned, plain or awaited, if it returned one."""
+    if given.__class__ in _RESULTS:
+        inner: Any = unpacked(given)
+        if inner.__class__ is Failure:
+            failure: Failure[Any] = inner
+            return failure
+    return None
 
 
 async def to_result(step: AsyncResult[T, E]) -> Result[T, E]:
@@ -179,3 +218,10 @@ _new: Callable[[type], Any] = object.__new__
 _set_work: Callable[[object, object], None] = vars(_FutureResult)["_work"].__set__
 _set_result: Callable[[object, object], None] = vars(_FutureResult)["_result"].__set__
 _set_inner: Callable[[object, object], None] = vars(BaseContainer)["_inner_value"].__set__
+
+# By class: they are final, and asking an abstract class takes a microsecond.
+_RESULTS: frozenset[type] = frozenset(
+    {Success, Failure, IOSuccess, IOFailure, FutureResult, _FutureResult}
+)
+LOST: frozenset[type] = _RESULTS | {CoroutineType}
+"""Classes whose objects `refuse_lost` refuses, for a loop that cannot afford the call."""

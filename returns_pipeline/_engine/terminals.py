@@ -13,12 +13,14 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Failed, Source
+from returns_pipeline._engine.future_results import AsyncResult, failure_in
 from returns_pipeline._engine.operator import ClosableStream, plain_iterator
 from returns_pipeline.errors import StreamEmpty
 
-__all__ = ["FailedItems", "Terminals", "chain_of"]
+__all__ = ["Counts", "FailedItems", "Terminals", "chain_of"]
 
 A = TypeVar("A")
+F = TypeVar("F")
 T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
 
@@ -34,6 +36,19 @@ class FailedItems(Generic[T_co, E_co]):
 
     successes: list[T_co]
     errors: list[E_co]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many items of each kind `ResultStream.run_all` read.
+
+    Attributes:
+        successes: The number of values.
+        failures: The number of failures.
+    """
+
+    successes: int
+    failures: int
 
 
 class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
@@ -82,25 +97,35 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
                     values.append(item)
         return values, errors
 
-    def for_each(self, func: Callable[[T_co], object], /) -> FutureResult[int, E_co]:
+    @overload
+    def for_each(
+        self, func: Callable[[T_co], Result[object, F] | AsyncResult[object, F]], /
+    ) -> FutureResult[int, E_co | F]: ...
+    @overload
+    def for_each(self, func: Callable[[T_co], object], /) -> FutureResult[int, E_co]: ...
+    def for_each(self, func: Callable[[T_co], object], /) -> FutureResult[int, Any]:
         """Call ``func`` with each value, and await its result if that is awaitable.
 
-        One value at a time; stops at the first failure, closes the source and returns the failure.
+        One value at a time. Stops at the first failure, of the stream or of ``func``, if that
+        returns Results, closes the source and returns the failure.
 
         Returns:
             How many values were handled.
         """
         return FutureResult(self._for_each(func))
 
-    async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, E_co]:
+    async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, Any]:
         handled = 0
         async with plain_iterator(fusion.read(self._chain)) as items:
             async for item in items:
                 if item.__class__ is Failed:
                     return Failure(item.error)
                 given = func(item)
-                if given is not None and inspect.isawaitable(given):
-                    await given
+                if given is not None:
+                    if inspect.isawaitable(given):
+                        given = await given
+                    if (failure := failure_in(given)) is not None:
+                        return failure
                 handled += 1
         return Success(handled)
 
@@ -155,6 +180,20 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
                 if item.__class__ is Failed:
                     break
         return Failure(item.error) if item.__class__ is Failed else Success(item)
+
+    def run_all(self) -> Future[Counts]:
+        """Read to the end for the steps' effects, past failures; keep no item."""
+        return Future(self._run_all())
+
+    async def _run_all(self) -> Counts:
+        successes = failures = 0
+        async with plain_iterator(fusion.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    failures += 1
+                else:
+                    successes += 1
+        return Counts(successes, failures)
 
     def run(self) -> FutureResult[int, E_co]:
         """Read to the end for the steps' effects; stop at the first failure and return it.

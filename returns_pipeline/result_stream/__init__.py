@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from typing import Any, Generic, Never, TypeVar, cast, overload
 
 from aiostream import Stream, stream
@@ -13,7 +13,7 @@ from returns_pipeline import combine
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Source
 from returns_pipeline._engine.operator import QuickStreamer
-from returns_pipeline._engine.terminals import FailedItems, chain_of
+from returns_pipeline._engine.terminals import Counts, FailedItems, chain_of
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.result_stream import _chained, _failures, _together, _values, _windows
 from returns_pipeline.result_stream._failures import FailureSteps
@@ -21,7 +21,7 @@ from returns_pipeline.result_stream._together import TogetherSteps
 from returns_pipeline.result_stream._values import ValueSteps, check_exceptions
 from returns_pipeline.result_stream._windows import WindowSteps
 
-__all__ = ["FailedItems", "ResultStream"]
+__all__ = ["Counts", "FailedItems", "ResultStream"]
 
 E = TypeVar("E")
 F = TypeVar("F")
@@ -81,6 +81,13 @@ class ResultStream(
 
     def _open(self) -> QuickStreamer[Result[T_co, E_co]]:
         return fusion.open_results(self._chain)
+
+    def through(self, stage: Callable[[ResultStream[T_co, E_co]], U], /) -> U:
+        """Apply a stage of one's own: any function of a stream, as ``s | stage`` does."""
+        return stage(self)
+
+    def __or__(self, stage: Callable[[ResultStream[T_co, E_co]], U]) -> U:
+        return stage(self)
 
     def __getitem__(self, value: int | slice) -> ResultStream[T_co, E_co]:
         sliced = super().__getitem__(value)  # a bad index is refused here

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from returns.future import FutureResult
-from returns.result import Result
+from returns.result import Result, Success
 
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.concurrent_map import expand_concurrently
 from returns_pipeline._engine.fusion import Failed
-from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline._engine.future_results import AsyncResult, to_result
 from returns_pipeline._engine.terminals import chain_of
 from returns_pipeline.combine._transform import differing, expand_in_turn, folding
 from returns_pipeline.context import StepContext, _steps
@@ -59,8 +59,42 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         return self._step(fusion.ENSURE, predicate, error)
 
     def tap(self, func: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]:
-        """Call ``func`` with each value for its effect; the item is unchanged."""
+        """Call ``func`` with each value for its effect; the item is unchanged.
+
+        The effect cannot fail by value: a ``func`` that returns a Result or a coroutine is refused
+        with a `TypeError` when it does, because its failure would be lost. See `tap_result`.
+        """
         return self._step(fusion.TAP, func)
+
+    def tap_result(
+        self, func: Callable[[T_co], Result[object, F]], /
+    ) -> ResultStream[T_co, E_co | F]:
+        """Call ``func`` with each value for an effect; its failure replaces the value."""
+
+        def keep(value: Any) -> Result[Any, Any]:
+            made = func(value)
+            return Success(value) if isinstance(made, Success) else made
+
+        return self.bind(keep)
+
+    def tap_result_async(
+        self,
+        func: Callable[[T_co], AsyncResult[object, F]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co | F]:
+        """Do as `tap_result`, awaiting ``func``.
+
+        For ``concurrency`` and ``ordered`` see `bind_async`.
+        """
+
+        async def keep(value: Any) -> Result[Any, Any]:
+            made = await to_result(func(value))
+            return Success(value) if isinstance(made, Success) else made
+
+        return self.bind_async(keep, concurrency=concurrency, ordered=ordered)
 
     def tap_async(
         self,

@@ -9,7 +9,16 @@ from aiostream import Stream
 from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import FailedItems, ResultStream, StreamEmpty, cases, to_result
+from returns_pipeline import (
+    Counts,
+    FailedItems,
+    ResultStream,
+    StreamEmpty,
+    cases,
+    err,
+    ok,
+    to_result,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -160,6 +169,9 @@ def terminals(s: ResultStream[int, NoStock]) -> None:
     assert_type(s.partition(), Future[tuple[list[int], list[NoStock]]])
     assert_type(s.for_each(print), FutureResult[int, NoStock])
     assert_type(s.for_each(note), FutureResult[int, NoStock])
+    assert_type(s.map(str).for_each(charge), FutureResult[int, NoStock | Refused])
+    assert_type(s.map(str).for_each(charge_future), FutureResult[int, NoStock | Refused])
+    assert_type(s.run_all(), Future[Counts])
     assert_type(s.fold("", lambda text, n: text + str(n)), FutureResult[str, NoStock])
     assert_type(s.fold("", append), FutureResult[str, NoStock])
     assert_type(s.fold("", lambda text, n: append(text, n)), FutureResult[str, NoStock])
@@ -176,6 +188,8 @@ def terminals(s: ResultStream[int, NoStock]) -> None:
     s.failures(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     s.stream(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     cases(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.run_all(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Counts(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     s.for_each(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.fold(0, append)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.fold("", lambda n, text: n + text)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnknownLambdaType, reportArgumentType]
@@ -219,3 +233,46 @@ async def to_a_value(
     assert_type(await to_result(step), Result[int, ValueError])
     assert_type(await to_result(coroutine), Result[str, KeyError])
     await to_result(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def effects_that_can_fail(s: ResultStream[int, ValueError]) -> None:
+    """A failure of the effect widens the error; the value stays as it is."""
+    assert_type(s.tap_result(reserve), ResultStream[int, ValueError | NoStock])
+    assert_type(s.map(str).tap_result_async(charge), ResultStream[str, ValueError | Refused])
+    assert_type(s.map(str).tap_result_async(charge_future), ResultStream[str, ValueError | Refused])
+    s.tap_result(str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.tap_result_async(double)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def halves(s: ResultStream[int, ValueError]) -> ResultStream[list[int], ValueError]:
+    return s.chunks_or_timeout(2, 1.0)
+
+
+def own_stages(s: ResultStream[int, ValueError], words: ResultStream[str, ValueError]) -> None:
+    """A function of a stream is a stage."""
+    assert_type(s.through(halves), ResultStream[list[int], ValueError])
+    assert_type(s | halves, ResultStream[list[int], ValueError])
+    assert_type(s.through(lambda t: t.map(str)), ResultStream[str, ValueError])
+    words.through(halves)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    _ = words | halves  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+
+
+def constructors(s: ResultStream[int, ValueError]) -> None:
+    """The other side of the Result is `Never`, also in a lambda."""
+    assert_type(ok(1), Result[int, Never])
+    assert_type(err("no"), Result[Never, str])
+    assert_type(s.bind(lambda n: ok(str(n))), ResultStream[str, ValueError])
+    assert_type(s.bind(lambda _: err(NoStock())), ResultStream[Never, ValueError | NoStock])
+    ok()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    err()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def what_await_gave(s: ResultStream[int, NoStock]) -> str:
+    """The outcome of a terminal is matched exactly, and exhaustively."""
+    match cases(await s.collect()):
+        case Success(values):
+            assert_type(values, list[int])
+            return "a"
+        case Failure(error):
+            assert_type(error, NoStock)
+            return "b"

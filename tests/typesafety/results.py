@@ -56,6 +56,10 @@ def many(n: int) -> AsyncIterator[Result[bytes, KeyError]]:
     raise KeyError(n)
 
 
+async def count(n: int) -> Result[bool, Refused]:
+    return Success(bool(n))
+
+
 def recover(error: ValueError) -> Result[bool, Refused]:
     return Success(True) if error.args else Failure(Refused())
 
@@ -110,6 +114,8 @@ def source_first(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     )
     assert_type(results.tap(s, print), ResultStream[int, ValueError])
     assert_type(results.tap_async(s, note), ResultStream[int, ValueError])
+    assert_type(results.tap_result(s, reserve), ResultStream[int, ValueError | NoStock])
+    assert_type(results.tap_result_async(s, count), ResultStream[int, ValueError | Refused])
     assert_type(results.alt(s, lambda error: str(error)), ResultStream[int, str])
     assert_type(results.alt(s, say), ResultStream[int, str])
     assert_type(results.bimap(s, half, say), ResultStream[float, str])
@@ -140,6 +146,8 @@ def source_first(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     results.flat_map(s, reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.ensure(s, positive, str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.tap(s, str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    results.tap_result(s, half)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    results.tap_result_async(s, half)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.tap_async(s, look)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.alt(s, str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.bimap(s, say, half)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -175,6 +183,8 @@ def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(s | pipe.ensure(positive, negative), ResultStream[int, ValueError | KeyError])
     assert_type(s | pipe.tap(look), ResultStream[int, ValueError])
     assert_type(s | pipe.tap_async(note), ResultStream[int, ValueError])
+    assert_type(s | pipe.tap_result(reserve), ResultStream[int, ValueError | NoStock])
+    assert_type(s | pipe.tap_result_async(count), ResultStream[int, ValueError | Refused])
     assert_type(s | pipe.alt(say), ResultStream[int, str])
     assert_type(s | pipe.bimap(half, say), ResultStream[float, str])
     assert_type(s | pipe.lash(recover), ResultStream[int | bool, Refused])
@@ -204,6 +214,8 @@ def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     _ = s | pipe.flat_map(reserve)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.ensure(positive, str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.tap(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
+    pipe.tap_result(half)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pipe.tap_result_async(half)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     _ = s | pipe.tap_async(note_error)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.alt(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.bimap(say, half)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]

@@ -741,3 +741,32 @@ def test_script_paced_by_the_clock() -> None:
         ]  # fmt: skip
 
     run(main())
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_quiet_clock_goes_to_the_end_a_session_has_not_to_the_one_it_had(merged: bool) -> None:
+    async def source() -> AsyncIterator[tuple[str, float]]:
+        yield "a", 0.0
+        if merged:
+            yield "a", 6.0
+        yield "a", 3.0  # the session is [0, 8) now, or [0, 11); the watermark is 3, or 4
+        await asyncio.sleep(3)
+        yield "b", -0.5  # [-0.5, 4.5): in time
+
+    async def main() -> None:
+        late: list[object] = []
+        windows = event_windows(
+            source(),
+            SessionWindows(5),
+            timestamp=lambda item: item[1],
+            key=lambda item: item[0],
+            max_out_of_orderness=2.0 if merged else 0.0,
+            idle_after=1.0,
+            late=late.append,
+        )
+        async with windows.stream() as items:
+            found = [(w.key, w.start, w.end) async for w in items]
+        assert late == []
+        assert sorted(found) == [("a", 0.0, 11.0 if merged else 8.0), ("b", -0.5, 4.5)]
+
+    run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from operator import itemgetter
@@ -13,6 +14,7 @@ import pytest
 from returns.result import Failure, Result, Success
 
 from returns_pipeline import InvalidArgument, ResultStream, pipe
+from returns_pipeline import windows as family
 from returns_pipeline.testing import VirtualTimeLoop, Wait, run, script, timed, timeline
 from returns_pipeline.windows import (
     TumblingWindows,
@@ -551,3 +553,24 @@ def test_the_windows_agree_where_they_can_do_the_same() -> None:
     keyed = run(timeline(keyed_chunks(source(), 4, 3.25, key=lambda _: None)))
     assert [(at, window) for at, (_, window) in keyed] == expected
     assert run(timeline(sessions(source(), math.inf, max_duration=3.25, n=4))) == expected
+
+
+@pytest.mark.parametrize("two", [Decimal(2), Fraction(2), timedelta(seconds=2)], ids=repr)
+def test_a_time_may_be_given_exactly_or_as_a_timedelta(two: Any) -> None:
+    def source() -> Any:
+        return timed(1, Wait(1.0), 2, Wait(9.0), 3)
+
+    expected = [(2.0, [1, 2]), (10.0, [3])]
+    assert run(timeline(chunks_by_weight(source(), 9, two, weight=lambda _: 1))) == expected
+    keyed = run(timeline(keyed_chunks(source(), 9, two, key=bool)))
+    assert [(at, items) for at, (_, items) in keyed] == expected
+    assert run(timeline(sessions(source(), two, max_duration=two))) == expected
+    windows = family.event_windows(
+        source(),
+        family.TumblingWindows(two, offset=two),
+        timestamp=float,
+        max_out_of_orderness=two,
+    )
+    assert [window.items for _, window in run(timeline(windows))] == [[1], [2, 3]]
+    methods = ResultStream.of(source()).sessions(two).map(list)
+    assert [at for at, _ in run(timeline(methods))] == [3.0, 10.0]
