@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, final, overload
+from typing import Any, Final, Generic, Never, Self, TypeVar, final, overload
 
 from returns.future import FutureResult
 from returns.result import Result, Success
@@ -14,14 +15,15 @@ from returns_pipeline._engine.future_results import to_result
 from returns_pipeline._engine.retry_loop import run_with_retry
 from returns_pipeline.compensation import CompensationScope, Journal, _internals
 from returns_pipeline.context import StepContext, _steps
-from returns_pipeline.errors import InvalidArgument, JournalError, PipelineError, ScopeClosed
+from returns_pipeline.errors import (
+    InvalidArgument,
+    JournalError,
+    PipelineError,
+    ScopeClosed,
+    StepTimeout,
+)
 from returns_pipeline.policies._attempts import Call, run_with_timeout
 from returns_pipeline.retry import RetryPolicy, Timeout
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from returns_pipeline.errors import StepTimeout
 
 __all__ = ["Saga"]
 

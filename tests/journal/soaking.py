@@ -95,7 +95,7 @@ def lives(pid: int) -> bool:
 
 @registry.compensation("take-back", retry=RetryPolicy(attempts=20, wait=0.005))
 async def take_back(name: str) -> None:
-    """Take an effect back. One attempt in ten fails, before it has worked or behind that."""
+    """Take an effect back. One attempt in ten fails, before or after it has worked."""
     with sink() as db:
         row = db.execute("SELECT pid, asked FROM running WHERE name = ?", (name,)).fetchone()
         if row is not None and row[0] != os.getpid() and lives(row[0]):
@@ -170,7 +170,7 @@ def list_of(result: Result[list[str], FailedItems[str, str]]) -> Sequence[str]:
 
 
 async def all_together(ctx: StepContext, names: list[str]) -> None:
-    """Write windows; if one fails, or something behind them, all are undone."""
+    """Write windows; if one fails, or something after them, all are undone."""
 
     async def all_or_none() -> Result[list[str], str]:
         result = await to_result(steps(ctx, names, hold=True).collect())

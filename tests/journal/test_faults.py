@@ -684,7 +684,7 @@ def test_a_forked_child_does_not_keep_its_parents_sagas(path: Path) -> None:
         await CompensationScope("a", journal=journal).register(note, "x")
         if os.fork() == 0:
             os.close(write)
-            os.read(read, 1)  # until the test is over
+            os.read(read, 1)  # until the test ends
             os._exit(0)
 
     async def main() -> None:

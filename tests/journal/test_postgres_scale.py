@@ -139,7 +139,7 @@ def test_expired_rows_are_deleted_by_a_process_that_never_recovers(place: Place)
 
 
 async def claim_in_advance(journal: PostgresJournal) -> list[str]:
-    """Claim four sagas, of which one is handed out; return the ids of the others."""
+    """Claim four sagas, of which the caller gets one; return the ids of the others."""
     claims: Any = journal._claims
     claims._size, claims._claimed_at = 2, math.inf  # as when two were used up just now
     first = await journal.claim(besides=frozenset())

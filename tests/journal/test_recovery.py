@@ -74,7 +74,7 @@ def test_no_jump_of_the_clock_makes_a_wait_longer_than_the_policys(path: Path, j
         async with SqliteJournal(path) as journal:
             (report,) = await recover(journal, patient(60.0))
             assert [entry.attempts for entry in report.done] == [2]
-        # Back: it is as if the wait began anew. Forward: it is over.
+        # Back: it is as if the wait began anew. Forward: it has ended.
         assert loop.time() - began == pytest.approx(60.0 if jump < 0 else 0.0, abs=0.1)
 
     run(main())
@@ -203,7 +203,7 @@ def test_an_error_of_the_journal_in_one_saga_stands_in_its_report_and_others_go_
             assert b.done == b.stuck == ()
             assert len(a.done) == 1
             poison.clear()
-            (b,) = await recover(journal, registry)  # it was let go of
+            (b,) = await recover(journal, registry)  # it was released
             assert len(b.done) == 1
 
     asyncio.run(main())
@@ -317,7 +317,7 @@ def test_what_a_living_owner_gave_up_may_be_retried_or_discarded(path: Path) -> 
 
 
 def test_what_a_living_owner_has_pending_is_left_to_it(path: Path) -> None:
-    """A child that could not be undone, inside of a scope that goes on."""
+    """A child that could not be undone, inside of a scope that continues."""
 
     async def main() -> None:
         async with SqliteJournal(path) as mine, SqliteJournal(path) as other:
@@ -418,7 +418,7 @@ def test_an_undo_that_cannot_be_marked_as_done_is_not_taken_for_failed(path: Pat
 
 
 @pytest.mark.parametrize("way", ["recover", "compensate"])
-@pytest.mark.parametrize("what", ["its time is over", "all tasks are cancelled"])
+@pytest.mark.parametrize("what", ["its time has passed", "all tasks are cancelled"])
 def test_what_is_undone_is_marked_whatever_happens_meanwhile(
     path: Path, monkeypatch: pytest.MonkeyPatch, what: str, way: str
 ) -> None:
@@ -474,7 +474,7 @@ def test_what_is_undone_is_marked_whatever_happens_meanwhile(
 def test_a_release_is_finished_and_not_asked_for_twice(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Asked for again, it would let go of what another recovery has claimed in between."""
+    """Asked for again, it would release what another recovery has claimed in between."""
     leave_open(path, a="x")
     others: list[asyncio.Task[object]] = []
 

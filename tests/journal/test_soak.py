@@ -115,7 +115,7 @@ def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
         db.executescript(_schema())
     everybody = [f"work {n}" for n in range(3)] + [f"recover {n}" for n in range(4)]
     try:
-        for who in everybody:
+        for each in everybody:
             soak.start(who)
         begun = time.monotonic()
         restarted = False
@@ -127,11 +127,11 @@ def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
                 restarted = True
         soak.wake()
         (place / "stop").touch()
-        assert [soak.wait(who) for who in everybody[:3]] == [0, 0, 0]
+        assert [soak.wait(each) for each in everybody[:3]] == [0, 0, 0]
         (place / "last").touch()
-        assert [soak.wait(who) for who in everybody[3:]] == [0, 0, 0, 0]
+        assert [soak.wait(each) for each in everybody[3:]] == [0, 0, 0, 0]
     finally:
-        for who in list(soak.running):
+        for each in list(soak.running):
             soak.kill(who)
 
 
@@ -161,7 +161,7 @@ def check(place: Path, sagas: list[StoredSaga], *, kills: int, until: float = 0.
     assert effects == {f"{window}{part}" for window in windows for part in "ab"}
     assert effects | set(undone) == written
     assert not effects & set(undone)
-    # In the journal, all is over; what was committed is not there.
+    # In the journal, all has ended; what was committed is not there.
     states = [action.state for saga in sagas for action in saga.actions]
     assert set(states) <= {"done"}
     listed = {action.arguments for saga in sagas for action in saga.actions}

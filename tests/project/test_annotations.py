@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# Not yet: their imports are for the checkers alone.
-TO_DO = {"CompensationScope", "Saga", "StepContext", "encode_arguments"}
-
-
 def public_modules() -> Iterator[str]:
     """Yield the names without an underscore, except for plugins of other tools."""
     yield "returns_pipeline"
@@ -35,7 +31,7 @@ def public_things(module: str) -> Iterator[tuple[str, Any]]:
     """Yield the functions and classes of a module, and the methods of the classes."""
     with suppress(MissingExtra):
         found = importlib.import_module(module)
-        for name in set(found.__all__) - TO_DO:
+        for name in found.__all__:
             thing = getattr(found, name)
             if inspect.isclass(thing):
                 yield name, thing
