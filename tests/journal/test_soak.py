@@ -116,7 +116,7 @@ def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
     everybody = [f"work {n}" for n in range(3)] + [f"recover {n}" for n in range(4)]
     try:
         for each in everybody:
-            soak.start(who)
+            soak.start(each)
         begun = time.monotonic()
         restarted = False
         while (gone := time.monotonic() - begun) < SECONDS:
@@ -132,7 +132,7 @@ def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
         assert [soak.wait(each) for each in everybody[3:]] == [0, 0, 0, 0]
     finally:
         for each in list(soak.running):
-            soak.kill(who)
+            soak.kill(each)
 
 
 def say(line: str) -> None:
