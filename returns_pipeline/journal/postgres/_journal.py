@@ -15,10 +15,12 @@ session; there a row with an end in the server's time (a lease) does the same.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from uuid import uuid4
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import ShieldedFuture
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Liveness", "PostgresJournal"]
 
 Liveness: TypeAlias = Literal["session", "lease"]
+
+_log = logging.getLogger("returns_pipeline")
 
 # Seconds, a hundred years: the longest that the server can subtract from a time.
 _LONGEST: Final = 100 * 365.25 * 86_400.0
@@ -151,7 +155,8 @@ class PostgresJournal(JournalFace):
     async def flush(self) -> None:
         """Wait until every commit that has returned is durable, and every move on its way made.
 
-        In this journal a commit is durable when it returns.
+        In this journal a commit is durable when it returns. What cannot be moved or abandoned now
+        is kept, and not waited for.
         """
         await self._writer.flush()
 
@@ -218,13 +223,22 @@ class PostgresJournal(JournalFace):
         positions = self._ledger.move(ids, saga, prefix)
         if positions:
             rows = [{"id": action, "position": place} for action, place in positions.items()]
-            self._writer.send_move({"to": saga, "name": storable(name), "rows": rows}, saga)
+            self._writer.post("move", {"to": saga, "name": storable(name), "rows": rows}, saga)
 
     def abandon(self, ids: Sequence[str], /) -> None:
         """Leave actions to `recover`: see `Journal`.
 
-        They are released when this journal is closed, or its process ends.
+        While the server is away the request is kept. It is made before everything that is asked for
+        later, or by itself as soon as it can be.
         """
+        try:
+            _ = self._writer.check_loop()
+        except JournalError as error:  # the caller's rollback has to end all the same
+            _log.error("actions stay with their owner until it ends: %s", error)
+            return
+        for key, actions in self._ledger.abandon(ids).items():
+            row: Row = {"saga": key.saga, "epoch": key.epoch, "to": uuid4().hex, "ids": actions}
+            self._writer.post("abandon", row, key.saga)
 
     # For recovery.
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from returns_pipeline.compensation.protocol import StoredSaga
 
-__all__ = ["ActionKey", "ActionState", "Duties", "HeldAction", "HeldSaga", "Ledger"]
+__all__ = ["ActionKey", "ActionState", "Duties", "HeldAction", "HeldSaga", "Ledger", "SagaKey"]
 
 
 class ActionState(enum.Enum):
@@ -78,6 +78,13 @@ class ActionKey(NamedTuple):
     """What a write about an action is checked by."""
 
     id: str
+    saga: str
+    epoch: int
+
+
+class SagaKey(NamedTuple):
+    """What a write about a saga is checked by."""
+
     saga: str
     epoch: int
 
@@ -166,7 +173,7 @@ class Ledger:
     def settled(self, action: str, *, stuck: bool = False) -> None:
         """Note that this process has nothing more to do with an action.
 
-        It was undone, committed, or taken over; or it is ``stuck``, and waits for a person.
+        It was undone, committed, abandoned or taken over; or it is ``stuck``: a person decides.
         """
         held = self.actions.pop(action, None)
         if held is not None:
@@ -190,6 +197,16 @@ class Ledger:
                 self.sagas.setdefault(saga, HeldSaga(1)).actions.add(action)
                 positions[action] = held.position
         return positions
+
+    def abandon(self, ids: Iterable[str]) -> dict[SagaKey, list[str]]:
+        """Have nothing more to do with actions; return those that are known, by their sagas."""
+        abandoned: dict[SagaKey, list[str]] = {}
+        for action in ids:
+            key = self.key(action)
+            if key is not None:
+                abandoned.setdefault(SagaKey(key.saga, key.epoch), []).append(action)
+                self.settled(action)
+        return abandoned
 
     # Sagas.
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 __all__ = [
     "ALONE",
+    "FREEING",
     "JOINED",
     "KEPT",
     "MOST_REQUESTS",
@@ -42,6 +43,7 @@ Kind: TypeAlias = Literal[
     "change",
     "forget",
     "move",
+    "abandon",
     "claim",
     "release",
     "retry",
@@ -58,14 +60,16 @@ MOST_REQUESTS: Final = 256
 # caller changes or forgets an action before its record was answered, and one that is forgotten is
 # not changed any more.
 JOINED: Final = ("record", "change", "forget")
-# Each of these has a transaction of its own: a claim must not keep others waiting for the sagas it
-# locks, and after "leave" this owner is gone.
+# Each of these has a transaction of its own, but for what is kept: a claim must not keep others
+# waiting for the sagas it locks, and after "leave" this owner is gone.
 ALONE: Final = ("claim", "leave")
 # These are carried out even if their caller was cancelled meanwhile.
 WITHOUT_CALLER: Final = ("leave", "release")
+# These free what nobody here has any more: whatever they fail for, they are tried again.
+FREEING: Final = ("abandon", "release")
 # If these fail because the server is away, they are carried out before everything that is asked for
 # later: others must find a scope's actions in one saga, and what nobody here has any more free.
-KEPT: Final = ("move", "release")
+KEPT: Final = ("move", *FREEING)
 _EMPTY: Final = ("nothing", "reconnect")
 
 

@@ -13,7 +13,7 @@ import contextlib
 import contextvars
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from returns_pipeline.errors import JournalError, JournalUnavailable
 from returns_pipeline.journal._face import fenced
@@ -24,6 +24,7 @@ from returns_pipeline.journal.postgres._driver import FAILURES, explain, spares_
 from returns_pipeline.journal.postgres._ledger import Ledger
 from returns_pipeline.journal.postgres._requests import (
     ALONE,
+    FREEING,
     KEPT,
     MOST_REQUESTS,
     WITHOUT_CALLER,
@@ -42,6 +43,8 @@ __all__ = ["Writer"]
 # Batches of which one deletes a few rows that nobody needs any more: a process that never recovers
 # anything must not leave them all to others.
 _TIDY_EVERY: Final = 64
+# Seconds until what was abandoned, and could not be written, is tried again by itself.
+_PAUSE: Final = 1.0
 
 
 class Writer:
@@ -102,7 +105,8 @@ class Writer:
         self._renewal: asyncio.Task[None] | None = None
         self._requests: collections.deque[Request] = collections.deque()
         self._kept: list[Request] = []  # they begin the next batch: see `KEPT`
-        self._moves: set[asyncio.Future[Any]] = set()  # those that `flush` waits for
+        self._again: asyncio.TimerHandle | None = None  # when that is, if nothing is asked for
+        self._posted: set[asyncio.Future[Any]] = set()  # what `flush` waits for
 
     # For callers.
 
@@ -183,21 +187,24 @@ class Writer:
         self._start()
         return request
 
-    def send_move(self, row: Row, saga: str) -> None:
-        """Request a move. If the server is away it is made with the next batch that succeeds."""
-        future = self.send("move", [row], saga=saga).future
+    def post(self, kind: Literal["move", "abandon"], row: Row, saga: str) -> None:
+        """Make a request that no caller waits for.
+
+        If the server is away it is carried out with the next batch that succeeds: see `KEPT`.
+        """
+        future = self.send(kind, [row], saga=saga).future
         future.add_done_callback(log_failure)
-        future.add_done_callback(self._moves.discard)
-        self._moves.add(future)
+        future.add_done_callback(self._posted.discard)
+        self._posted.add(future)
 
     async def flush(self) -> None:
-        """Wait until each move on its way was made, or is kept for the next batch."""
+        """Wait until each request on its way that was posted is carried out, or is kept."""
         _ = self.check_loop()
-        if self._moves:
-            _ = await asyncio.wait(set(self._moves))
+        if self._posted:
+            _ = await asyncio.wait(set(self._posted))
 
     async def look(self, statement: str) -> list[Any]:
-        """Read what is on record, after the moves on their way, by a connection of its own."""
+        """Read what is on record, after what was posted, by a connection of its own."""
         await self.flush()
         try:
             return await self.delivery.persist(lambda: self.delivery.connection.look(statement))
@@ -250,7 +257,7 @@ class Writer:
         self._task = None
 
     def _next_batch(self) -> list[Request]:
-        """Take as many requests as one transaction may have, in order."""
+        """Take as many requests as one transaction may have, in order, after what is kept."""
         batch: list[Request] = []
         while self._requests and len(batch) < MOST_REQUESTS:
             first = self._requests[0]
@@ -258,12 +265,12 @@ class Writer:
                 self._requests.popleft().on_failed()
             elif first.kind not in ALONE:
                 batch.append(self._requests.popleft())
-            elif batch:
-                break
             else:
-                return [self._requests.popleft()]
-        if not batch:
-            return []  # what is kept waits until there is something else to do
+                if not batch:
+                    batch.append(self._requests.popleft())
+                break
+        if not batch or batch[0].kind == "leave":
+            return batch  # what is kept waits until there is something else to do
         kept, self._kept = self._kept, []
         return kept + batch
 
@@ -292,7 +299,7 @@ class Writer:
         deadline = self.delivery.deadline()
         while True:
             outcomes = await self._carry_out_with_duties(batch)
-            if batch[0].kind != "claim":
+            if batch[-1].kind != "claim":
                 await self.delivery.confirm(batch, outcomes)
                 return outcomes
             if not self.delivery.is_stale:
@@ -343,9 +350,9 @@ class Writer:
         for request in batch:
             request.on_failed()
             refuse(request, error)
-            is_release = request.kind == "release"
-            if is_release or (request.kind in KEPT and isinstance(error, JournalUnavailable)):
-                has_new_duties |= is_release and not request.kept
+            frees = request.kind in FREEING
+            if frees or (request.kind in KEPT and isinstance(error, JournalUnavailable)):
+                has_new_duties |= frees and not request.kept
                 request.future = request.future.get_loop().create_future()
                 request.future.add_done_callback(log_failure)
                 request.kept = True
@@ -358,6 +365,14 @@ class Writer:
                 has_new_duties = True
         if has_new_duties:  # only then: a batch that can never succeed must not call for the next
             self.compensate_soon()
+        if self._again is None and any(request.kind == "abandon" for request in self._kept):
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(_PAUSE, self._try_kept_again)
+
+    def _try_kept_again(self) -> None:
+        # A connection that has ended needs no more: its owner is dead to others, or soon will be.
+        self._again = None
+        self.reconnect()
 
     def compensate_soon(self) -> None:
         """Have a batch soon that puts right what is in doubt, if the server is there.
@@ -385,7 +400,10 @@ class Writer:
         self.delivery.be_new_owner()
         self._ledger.reset()
         self._kept.clear()
-        self._moves.clear()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        self._posted.clear()
 
     async def _compensate_in_doubt(self) -> None:
         """Do what the next batch would have begun with: no other comes before this owner leaves."""

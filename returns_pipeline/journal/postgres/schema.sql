@@ -280,6 +280,30 @@ BEGIN
 END
 $$;
 
+-- Put open actions of a saga into one of their own that nobody owns: the next recovery takes it, also
+-- while their former owner lives. Doing it again finds them moved, and changes nothing.
+CREATE FUNCTION {schema}.abandon(me text, request jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    ids text[] := ARRAY(SELECT jsonb_array_elements_text(request -> 'ids'));
+    source text := request ->> 'saga';
+    target text := request ->> 'to';
+BEGIN
+    PERFORM FROM {schema}.saga WHERE id = source
+        AND (owner = me AND epoch = (request ->> 'epoch')::bigint) IS TRUE FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE {schema}.action SET saga = target WHERE id = ANY(ids)
+        AND (saga = source AND state IN ('pending', 'deferred')) IS TRUE;
+    IF FOUND THEN
+        INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
+            SELECT target, name, began, nextval('{schema}.saga_number'), '', 1
+            FROM {schema}.saga WHERE id = source;
+        PERFORM {schema}.settle(ARRAY[source]);
+    END IF;
+END
+$$;
+
 -- Sagas as a claim and a list return them, with their actions, the last registered first.
 CREATE VIEW {schema}.stored AS
     SELECT s.id, s.number, s.owner, jsonb_build_object(
@@ -427,6 +451,8 @@ BEGIN
         RETURN {schema}.change(me, request -> 'rows');
     WHEN 'move' THEN
         PERFORM {schema}.move(me, request);
+    WHEN 'abandon' THEN
+        PERFORM {schema}.abandon(me, request);
     WHEN 'claim' THEN
         RETURN {schema}.claim(me, request);
     WHEN 'release' THEN
