@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -28,7 +27,7 @@ from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.budget import Budget
-from returns_pipeline._engine.cancellation import wait_done
+from returns_pipeline._engine.draining import until
 from returns_pipeline._engine.future_results import LOST, refuse_lost, unpacked
 from returns_pipeline._engine.operator import (
     OpenIterator,
@@ -46,7 +45,6 @@ __all__ = [
     "Source",
     "Stateful",
     "Step",
-    "on_its_own",
     "open_half",
     "open_results",
     "read",
@@ -195,12 +193,6 @@ def split(result: Result[Any, Any]) -> Any:
     return Failed(_error_of(result))
 
 
-def _split_awaited(given: object) -> Any:
-    """Do the same with an awaited coroutine or `FutureResult`."""
-    result: Any = unpacked(given)
-    return split(result)
-
-
 def read(chain: Chain) -> AsyncGenerator[Any, None]:
     """Run a chain: emit bare values, and a `Failed` for each failure."""
     return _fuse(lambda: _assemble(chain), packed=False)
@@ -315,7 +307,7 @@ def _open_source(link: Source, stops: list[asyncio.Event]) -> tuple[AsyncIterabl
     """Return the items as they are to be read, and the step that they need first."""
     source = link.items
     for stop in stops:
-        source = _until(source, stop)
+        source = until(source, stop)
     if link.folded:
         return _fold_in(source, link.folded, packed=link.packed), [_SPLIT_STEP]
     return source, [_UNPACK_STEP] if link.packed else []
@@ -563,37 +555,6 @@ def _error_of(result: object) -> Any:
     raise TypeError(f"expected a Success or a Failure, not {result!r}")
 
 
-def on_its_own(
-    code: int, func: Callable[[Any], Awaitable[Any]], extra: Any
-) -> tuple[Callable[[Any], Awaitable[Any]], Callable[[Any], Any]]:
-    """Return an asynchronous step in two parts: what is awaited, and what its result becomes.
-
-    The first takes a bare value, or, in a step about failures, a `Failed`.
-    """
-    if code == MAP_ASYNC:
-        return func, _same
-    if code == BIND_ASYNC:
-        return func, _split_awaited
-    if code == LASH_ASYNC:
-        return (lambda failed: func(failed.error)), _split_awaited
-    if code in {TAP_ASYNC, TAP_FAILURE_ASYNC}:
-
-        async def tap(item: Any) -> Any:
-            given = await func(item if code == TAP_ASYNC else item.error)
-            refuse_lost(given, "tap_result_async() or lash_async()")
-            return item
-
-        return tap, _same
-
-    async def attempt(value: Any) -> Any:
-        try:
-            return await func(value)
-        except extra as error:
-            return Failed(error)
-
-    return attempt, _same
-
-
 def _same(value: Any) -> Any:
     return value
 
@@ -615,76 +576,6 @@ async def _fold_in(
                 yield Failed(error)
                 return
             yield split(item) if packed else item
-
-
-async def _until(  # noqa: C901  # one flat loop, for its speed
-    source: AsyncIterable[Any], stop: asyncio.Event
-) -> AsyncGenerator[Any, None]:
-    """End the stream when ``stop`` is set, also while the source is silent.
-
-    The pending read is then cancelled the way `asyncio.timeout` does it: cancellations are
-    counted, so one that came from elsewhere at the same time still propagates.
-
-    An error that the source is raising, or handling, at that moment is raised: the cancellation has
-    taken its place, and it must not look like an end.
-    """
-    reader: asyncio.Task[Any] | None = None  # while it waits for the source
-    interrupted = False
-    loop = asyncio.get_running_loop()
-    budget = Budget(loop)
-
-    async def watch() -> None:
-        nonlocal interrupted
-        _ = await stop.wait()
-        if reader is not None:
-            interrupted = True
-            _ = reader.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        async with plain_iterator(source) as items:
-            while not stop.is_set():
-                reader = asyncio.current_task(loop)  # to look the loop up would double the cost
-                assert reader is not None
-                cancelled_before = reader.cancelling()
-                cancelled: asyncio.CancelledError | None = None
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    return
-                except asyncio.CancelledError as error:
-                    if not interrupted:
-                        raise
-                    item, cancelled = None, error
-                finally:
-                    # Also if the source has swallowed the cancellation, or raised something else:
-                    # the count of the task must be what it was.
-                    if interrupted:
-                        interrupted = False
-                        left = reader.uncancel()
-                        if cancelled is not None and left > cancelled_before:
-                            raise cancelled  # it came from elsewhere, too
-                    reader = None
-                if cancelled is not None:
-                    _raise_hidden(cancelled)
-                    return
-                yield item
-                if budget.spend():
-                    await budget.renew()
-    finally:
-        _ = watcher.cancel()
-        await wait_done(watcher)
-
-
-def _raise_hidden(cancelled: asyncio.CancelledError) -> None:
-    """Raise the error of the source that a cancellation has replaced, if there is one."""
-    hidden = cancelled.__context__
-    # Code that reads the stream while it handles an exception of its own is no part of the source.
-    if isinstance(hidden, Exception) and hidden is not sys.exception():
-        try:
-            raise hidden
-        finally:
-            del cancelled, hidden  # its traceback holds this frame
 
 
 def tuple_or_failed(items: list[Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from returns.result import Result
 
 from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine.async_steps import on_its_own
 from returns_pipeline._engine.concurrent_map import map_concurrently, map_only_concurrently
 from returns_pipeline._engine.fusion import Chain, Failed, FanInLink, Link, Segment, Stateful, Step
 from returns_pipeline._engine.operator import NO_SOURCE
@@ -67,7 +68,7 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
     ) -> ResultStream[Any, Any]:
         if checks.count("concurrency", concurrency) == 1:
             return self._step(code, func, extra)
-        work, after = fusion.on_its_own(code, func, extra)
+        work, after = on_its_own(code, func, extra)
         if code in {fusion.LASH_ASYNC, fusion.TAP_FAILURE_ASYNC}:
             return self._segment(
                 lambda part: map_only_concurrently(

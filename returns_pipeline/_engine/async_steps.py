@@ -1,0 +1,60 @@
+"""Asynchronous steps in the form in which a concurrent map runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from returns_pipeline._engine.fusion import (
+    BIND_ASYNC,
+    LASH_ASYNC,
+    MAP_ASYNC,
+    TAP_ASYNC,
+    TAP_FAILURE_ASYNC,
+    Failed,
+    split,
+)
+from returns_pipeline._engine.future_results import refuse_lost, unpacked
+
+__all__ = ["on_its_own"]
+
+
+def on_its_own(
+    code: int, func: Callable[[Any], Awaitable[Any]], extra: Any
+) -> tuple[Callable[[Any], Awaitable[Any]], Callable[[Any], Any]]:
+    """Return an asynchronous step in two parts: what is awaited, and what its result becomes.
+
+    The first takes a bare value, or, in a step about failures, a `Failed`.
+    """
+    if code == MAP_ASYNC:
+        return func, _same
+    if code == BIND_ASYNC:
+        return func, _split_awaited
+    if code == LASH_ASYNC:
+        return (lambda failed: func(failed.error)), _split_awaited
+    if code in {TAP_ASYNC, TAP_FAILURE_ASYNC}:
+
+        async def tap(item: Any) -> Any:
+            given = await func(item if code == TAP_ASYNC else item.error)
+            refuse_lost(given, "tap_result_async() or lash_async()")
+            return item
+
+        return tap, _same
+
+    async def attempt(value: Any) -> Any:
+        try:
+            return await func(value)
+        except extra as error:
+            return Failed(error)
+
+    return attempt, _same
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _split_awaited(given: object) -> Any:
+    """Do the same with an awaited coroutine or `FutureResult`."""
+    result: Any = unpacked(given)
+    return split(result)
