@@ -11,7 +11,7 @@ asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
 
 from scoping import detached  # noqa: E402
-from undoing import note, registry, undone  # noqa: E402
+from undoing import note, poison, registry, undone  # noqa: E402
 
 from returns_pipeline.compensation import CompensationScope  # noqa: E402
 from returns_pipeline.errors import JournalUnavailable, LeaseLost  # noqa: E402
@@ -194,5 +194,36 @@ def test_abandoning_in_another_loop_is_logged_and_changes_nothing(
             assert "another event loop" in caplog.text
             await scope.commit()
             assert await journal.sagas() == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("then", ["dies", "moves", "abandons", "retries"])
+def test_a_saga_whose_scope_stops_at_a_failure_is_left_from_there_on_after_a_crash(
+    make: Place, then: str
+) -> None:
+    async def main() -> None:
+        async with make() as other:
+            async with make() as journal:
+                scope = CompensationScope("a", journal=journal, on_failure="stop")
+                for name in "123":
+                    await scope.register(note, name)
+                ids = await ids_by_name(journal)
+                if then == "moves":
+                    journal.move(list(ids.values()), saga="another", name="a", prefix="")
+                elif then == "abandons":
+                    journal.abandon(list(ids.values()))
+                elif then == "retries":  # while its owner lives
+                    await make.execute("UPDATE {schema}.action SET state = 'stuck'")
+                    (saga,) = await journal.sagas()
+                    assert await journal.retry(saga.id) == 3
+                assert [saga.on_failure for saga in await journal.sagas()] == ["stop"]
+                forget_quietly(scope)
+            poison.add("2")
+            (report,) = await recover(other, registry)
+            assert [entry.args for entry in report.done] == [("3",)]
+            assert [entry.error for entry in report.stuck][1] == "not run"
+            assert undone == ["3", "2", "2"]
+            assert await recover(other, registry) == []
 
     asyncio.run(main())

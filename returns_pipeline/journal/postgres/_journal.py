@@ -174,6 +174,7 @@ class PostgresJournal(JournalFace):
             "id": intent.id,
             "saga": intent.saga,
             "saga_name": storable(intent.saga_name),
+            "on_failure": intent.on_failure,
             "position": intent.position,
             "path": storable(intent.path),
             "key": intent.key,

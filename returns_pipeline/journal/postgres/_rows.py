@@ -26,5 +26,11 @@ def saga_of(found: dict[str, Any], *, alive: bool) -> StoredSaga:
     """Return a saga as it stands in the view ``stored``."""
     actions = (StoredAction(*columns) for columns in found["actions"])
     return StoredSaga(
-        found["id"], found["name"], found["began"], found["owner"], alive, tuple(actions)
+        found["id"],
+        found["name"],
+        found["began"],
+        found["owner"],
+        alive,
+        tuple(actions),
+        found["on_failure"],
     )

@@ -47,7 +47,8 @@ CREATE TABLE {schema}.saga (
     number bigint NOT NULL,
     owner text NOT NULL,
     epoch bigint NOT NULL,
-    is_open boolean NOT NULL DEFAULT true
+    is_open boolean NOT NULL DEFAULT true,
+    on_failure text NOT NULL DEFAULT 'continue' CHECK (on_failure IN ('continue', 'stop'))
 );
 CREATE SEQUENCE {schema}.saga_number OWNED BY {schema}.saga.number;
 CREATE INDEX saga_open ON {schema}.saga (number) WHERE is_open;
@@ -147,11 +148,12 @@ DECLARE
 BEGIN
     -- If the owner counts on other actions of a saga that is not there, it was taken over and
     -- settled: it is not made anew.
-    INSERT INTO {schema}.saga (id, name, number, owner, epoch)
-        SELECT id, name, nextval('{schema}.saga_number'), me, 1 FROM (
-            SELECT DISTINCT ON (x.saga) x.saga AS id, x.saga_name AS name, x.n
-            FROM jsonb_to_recordset(rows) AS x(n int, saga text, saga_name text, known boolean)
-            WHERE NOT x.known ORDER BY x.saga, x.n
+    INSERT INTO {schema}.saga (id, name, number, owner, epoch, on_failure)
+        SELECT id, name, nextval('{schema}.saga_number'), me, 1, on_failure FROM (
+            SELECT DISTINCT ON (x.saga) x.saga AS id, x.saga_name AS name, x.on_failure, x.n
+            FROM jsonb_to_recordset(rows) AS x(
+                n int, saga text, saga_name text, on_failure text, known boolean
+            ) WHERE NOT x.known ORDER BY x.saga, x.n
         ) AS made ORDER BY n
         ON CONFLICT (id) DO NOTHING;
     mine := {schema}.held(me, rows);
@@ -265,8 +267,8 @@ BEGIN
             SELECT DISTINCT saga FROM {schema}.action WHERE id = ANY(moving)
         )) AND owner = me AND epoch = 1 FOR NO KEY UPDATE
     );
-    INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
-        SELECT target, request ->> 'name', began, number, me, 1 FROM {schema}.saga
+    INSERT INTO {schema}.saga (id, name, began, number, owner, epoch, on_failure)
+        SELECT target, request ->> 'name', began, number, me, 1, on_failure FROM {schema}.saga
         WHERE id = ANY(sources) ORDER BY number LIMIT 1
         ON CONFLICT (id) DO NOTHING;
     PERFORM FROM {schema}.saga WHERE id = target AND owner = me AND epoch = 1 FOR NO KEY UPDATE;
@@ -296,8 +298,8 @@ BEGIN
     UPDATE {schema}.action SET saga = target WHERE id = ANY(ids)
         AND (saga = source AND state IN ('pending', 'deferred')) IS TRUE;
     IF FOUND THEN
-        INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
-            SELECT target, name, began, nextval('{schema}.saga_number'), '', 1
+        INSERT INTO {schema}.saga (id, name, began, number, owner, epoch, on_failure)
+            SELECT target, name, began, nextval('{schema}.saga_number'), '', 1, on_failure
             FROM {schema}.saga WHERE id = source;
         PERFORM {schema}.settle(ARRAY[source]);
     END IF;
@@ -308,7 +310,7 @@ $$;
 CREATE VIEW {schema}.stored AS
     SELECT s.id, s.number, s.owner, jsonb_build_object(
         'id', s.id, 'name', s.name, 'began', extract(epoch FROM s.began)::float8,
-        'owner', s.owner, 'epoch', s.epoch, 'actions', (
+        'owner', s.owner, 'epoch', s.epoch, 'on_failure', s.on_failure, 'actions', (
             SELECT coalesce(jsonb_agg(jsonb_build_array(
                 a.id, a.position, a.path, a.key, a.name, a.version, a.arguments, a.state,
                 a.attempts, a.next_attempt, a.error
@@ -427,9 +429,9 @@ BEGIN
         GET DIAGNOSTICS changed = ROW_COUNT;
     END IF;
     IF changed > 0 AND target <> request ->> 'saga' THEN
-        INSERT INTO {schema}.saga (id, name, began, number, owner, epoch)
-            SELECT target, name, began, nextval('{schema}.saga_number'), '', 1 FROM {schema}.saga
-            WHERE id = request ->> 'saga';
+        INSERT INTO {schema}.saga (id, name, began, number, owner, epoch, on_failure)
+            SELECT target, name, began, nextval('{schema}.saga_number'), '', 1, on_failure
+            FROM {schema}.saga WHERE id = request ->> 'saga';
     END IF;
     PERFORM {schema}.settle(ARRAY[request ->> 'saga']);
     RETURN changed;
