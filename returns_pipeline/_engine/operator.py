@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar
@@ -27,7 +28,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Operator:
+class Operator(ABC):
     """An aiostream operator, in its three forms.
 
     - ``op(source, ...)`` returns an `aiostream.Stream`: repeatable when its source is.
@@ -53,15 +54,15 @@ class Operator:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Apply the operator to a source."""
-        raise NotImplementedError
+        return self._stream(*args, **kwargs)
 
     def pipe(self, *args: Any, **kwargs: Any) -> Any:
         """Take the operator's own arguments; the source comes through ``|``."""
-        raise NotImplementedError
+        return self._piped(*args, **kwargs)
 
+    @abstractmethod
     def raw(self, *args: Any, **kwargs: Any) -> Any:
         """Do as a call, but return the bare iterator, to be read once and closed by the reader."""
-        raise NotImplementedError
 
     def _stream(self, *args: Any, **kwargs: Any) -> Stream[Any]:
         return Repeatable(functools.partial(self.raw, *args, **kwargs))
@@ -87,9 +88,9 @@ class ClosableStream(Stream[T_co]):
 
     _reading: QuickStreamer[T_co] | None = None
 
+    @abstractmethod
     def _open(self) -> QuickStreamer[T_co]:
         """Make an iterator."""
-        raise NotImplementedError
 
     def __aiter__(self) -> Streamer[T_co]:
         self._reading = self._open()

@@ -80,8 +80,10 @@ class Pump(TaskOwner, ABC, Generic[T]):
         self.start_task(self.pump)
 
     async def pump(self) -> None:
-        """Read the source to its end, and clean it up. Runs in the task."""
-        raise NotImplementedError
+        """Read the source to its end, and clean it up. Runs in the task.
+
+        It does nothing here: a class with other tasks starts them in `start_tasks`.
+        """
 
     def finish(self, error: BaseException | None = None) -> None:
         """Read no further; what is held may still be taken, and then the error is raised."""

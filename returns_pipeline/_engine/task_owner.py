@@ -10,6 +10,7 @@ cancellation cuts off the clean-up that the first one has begun.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
@@ -30,6 +31,7 @@ _inside: ContextVar[weakref.ref[TaskOwner] | None] = ContextVar("_inside", defau
 # What an owner knows of each task: how many requests to cancel it has survived, or one of these.
 _STOPPING: Final = -1  # it was asked to stop, or leaves by itself: it is never asked (again)
 _CLEANING: Final = -2  # it cleans up a part, and may read on: a request waits until that is done
+_CANCELLED: Final = -3  # it has left, cancelled: its done-callback releases it
 
 
 class TaskOwner:
@@ -125,9 +127,12 @@ class TaskOwner:
         except BaseException as error:
             self._tasks[task] = _STOPPING
             self.on_failure(error)
-            self._release(task)
             if not isinstance(error, Exception):
-                raise  # a task that was cancelled is seen to be, and the program can be ended
+                # A task that was cancelled is seen to be, and the program can be ended. The task is
+                # released when it no longer keeps the exception, and with it what was held.
+                self._tasks[task] = _CANCELLED
+                raise
+            self._release(task)
         else:
             self._release(task)
 
@@ -139,14 +144,15 @@ class TaskOwner:
                 _forget_closed_loops()
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
-        if task in self._tasks:  # it never began: what runs in `_own` leaves by `_release`
-            self.on_failure(asyncio.CancelledError())
-            self._release(task)
         # Until it is asked for it, a task keeps its exception, whose frames refer to all they held.
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             _ = task.exception()
-        except asyncio.CancelledError:
-            return
+        state = self._tasks.get(task)
+        if state is None:
+            return  # `_own` has released it
+        if state != _CANCELLED:
+            self.on_failure(asyncio.CancelledError())  # it never began
+        self._release(task)
 
     def _release(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]

@@ -306,9 +306,11 @@ def test_steps_about_failures_work_on_them_alone_and_keep_every_item(ordered: bo
         for name, made in ("tap_failure_async", Failure), ("lash_async", Success):
             work = Work(5, 3, 1)
 
-            async def recover(n: int, work: Work = work) -> Result[int, int]:
+            async def recover(
+                n: int, work: Work = work, made: type = made
+            ) -> Result[int, int] | None:
                 await work(n // 2)
-                return Success(n)
+                return Success(n) if made is Success else None
 
             step = getattr(ResultStream.of(count_up(6)).bind(odd_fails), name)
             async with step(recover, concurrency=6, ordered=ordered).stream() as items:
