@@ -37,7 +37,7 @@ def own(ints: Stream[int], words: AsyncIterable[str]) -> None:
     pairs(ints)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     pairs([1], 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     _ = ints | pairs.pipe()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    Operator(pairs)  # type: ignore[abstract, arg-type]  # pyright: ignore
+    Operator(pairs)  # type: ignore[abstract, arg-type]  # pyright: ignore[reportAbstractUsage, reportArgumentType]
 
 
 def windows(ints: Stream[int], words: AsyncIterable[str]) -> None:
