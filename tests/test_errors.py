@@ -75,7 +75,7 @@ SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
     ),
     (
         ScopeClosed("job/part", "committed"),
-        {"scope": "job/part", "how": "committed"},
+        {"scope": "job/part", "state": "committed"},
         "scope 'job/part' has been committed",
     ),
     (
