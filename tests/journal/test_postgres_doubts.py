@@ -653,7 +653,7 @@ def test_a_refusal_in_another_loop_changes_nothing(place: Place) -> None:
 
     async def first() -> None:
         await outer.register(undo, "1")
-        inner.append(detached(outer, "inner"))
+        inner.append(CompensationScope("inner", journal=journal))
         await inner[0].register(undo, "2")
 
     async def other() -> None:
