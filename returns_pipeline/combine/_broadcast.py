@@ -110,7 +110,7 @@ class _BranchPump(Pump[T]):
 
     def start(self) -> None:
         """Start the hub, if this is the first branch that is read."""
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.hub.start_once()
 
     def lost(self) -> int:
@@ -166,7 +166,7 @@ class _BranchPump(Pump[T]):
         self.dropped += len(self.items)
         self.items.clear()
         self.gap = 0
-        self.ended = True
+        self.ended: bool = True
         self.notify_reader()
         self.hub.on_left(self)
 
@@ -265,8 +265,8 @@ class _Hub(TaskOwner, Generic[T]):
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
         self.not_full: asyncio.Future[None] | None = None
-        self.is_started = False
-        self.count = 0
+        self.is_started: bool = False
+        self.count: int = 0
 
     def start_once(self) -> None:
         """Start the task that reads the source, for the first branch that is read."""
