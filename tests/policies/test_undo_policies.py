@@ -45,12 +45,16 @@ class Journal:
 
     def __init__(self, attempts: int = 0, begin: float = 0.0) -> None:
         self.told: list[tuple[str, object]] = []
+        self.is_claimed = False
         self.action = StoredAction(
             "1", "1", "s", "key", "undo", 1, "{}", "pending", attempts, begin, ""
         )
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
-        return None if besides else StoredSaga("s", "s", 0.0, "", False, (self.action,))
+        if self.is_claimed:
+            return None  # what is claimed or settled cannot be claimed
+        self.is_claimed = True
+        return StoredSaga("s", "s", 0.0, "", False, (self.action,))
 
     async def release(self, saga: str) -> None:
         assert self.told[-1][0] == "gave up"  # only what is stuck may be wanted by others
