@@ -42,11 +42,11 @@ class Point:
     """A place where a process can die."""
 
     name: str
-    fails: bool = False  # whether the step gives a failure and so is rolled back
-    recovers: bool = False  # whether it dies in a recovery, of a window that was left open
+    fails: bool = False  # whether the step returns a failure and so is rolled back
+    recovers: bool = False  # whether it dies in the recovery of a window that was left open
 
 
-# After which event the process dies, in the order of time.
+# The event after which the process dies, in the order of time.
 FORWARD = [
     Point("it is read"),
     Point("intent recorded"),
@@ -65,13 +65,13 @@ BACKWARD = [
 
 @dataclass(frozen=True)
 class Seen:
-    """What was there after a recovery.
+    """What was found after a recovery.
 
     Attributes:
-        undos: How often the undo was called, by the dead process and by the recovery.
+        undos: How often the undo was called: by the dead process, and by the recovery.
         effect: Whether the effect is there.
-        acknowledged: Whether the source was told that the window is done.
-        open: Whether anything is left on record to be undone.
+        acknowledged: Whether the source got an acknowledgement of the window.
+        open: Whether an action on record still has to be undone.
     """
 
     undos: tuple[int, int]
@@ -81,17 +81,17 @@ class Seen:
 
 
 class Window:
-    """One window, in a directory: its files are its effects, and what was seen of it."""
+    """One window, in a directory: its files are the effect, the calls of the undo, the journal."""
 
-    def __init__(self, place: Path, die_behind: str) -> None:
+    def __init__(self, place: Path, die_after: str) -> None:
         self.place = place
-        self.die_behind = die_behind
+        self.die_after = die_after
         self.registry = CompensationRegistry()
         self.undo = self.registry.compensation("undo")(self._undo)
 
     def reached(self, point: str) -> None:
-        """Die here, if it is the place."""
-        if point == self.die_behind:
+        """Kill this process if it is to die after this event."""
+        if point == self.die_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def _undo(self) -> None:
@@ -123,7 +123,7 @@ class Window:
         return Success(None)
 
     async def recover(self) -> bool:
-        """Undo what a dead process left open; say whether anything still is."""
+        """Undo what a dead process left open; return whether anything is still open."""
         async with SqliteJournal(self.place / "journal.db") as journal:
             _ = await recover(journal, self.registry)
             self.reached("undo recorded")
@@ -131,13 +131,13 @@ class Window:
         return any(action.state != "done" for saga in sagas for action in saga.actions)
 
     def undos(self) -> int:
-        """Return how often the undo was called so far."""
+        """Return how often the undo has been called."""
         path = self.place / "undone"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def killed(work: Callable[[], object]) -> None:
-    """Do work in a process of its own, which has to be killed by it."""
+    """Run the work in a process of its own; raise AssertionError unless it is killed."""
     process = os.fork()
     if process == 0:
         try:
@@ -150,7 +150,7 @@ def killed(work: Callable[[], object]) -> None:
 
 
 def see(point: Point) -> Seen:
-    """Kill a process at a point, and recover in another one."""
+    """Kill a process at a point, and recover in another process."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         if point.recovers:
@@ -172,18 +172,18 @@ def see(point: Point) -> Seen:
 
 
 def facts(seen: Seen) -> list[tuple[str, str]]:
-    """Return what was seen, line by line, each with its colour."""
+    """Return the lines of text below a point, each with its colour."""
     before, after = seen.undos
     calls = ("calls the undo", RED) if after else ("has nothing to do", GREY)
     if before and after:
         calls = ("calls it again", RED)
     effect = ("there, for good", GREEN) if seen.effect else ("none", BLUE)
-    source = ("let go of it", GREEN) if seen.acknowledged else ("gives it again", BLUE)
+    source = ("is acknowledged", GREEN) if seen.acknowledged else ("delivers again", BLUE)
     return [calls, effect, source]
 
 
 def cross(x: float, y: float) -> str:
-    """Draw where the process dies."""
+    """Return the cross at which the process dies."""
     return (
         f'<path d="M{x - 6:g} {y - 6:g}l12 12m0 -12l-12 12" stroke="{RED}" stroke-width="3" '
         'fill="none"/>'
@@ -191,7 +191,7 @@ def cross(x: float, y: float) -> str:
 
 
 def box(x: float, y: float, text: str, colour: str) -> str:
-    """Draw a stretch of the window's life."""
+    """Return the box of one step in the window's life."""
     return (
         f'<rect x="{x:g}" y="{y - 15:g}" width="{COLUMN - 22}" height="30" rx="6" '
         f'fill="{colour}"/>'
@@ -202,9 +202,9 @@ def box(x: float, y: float, text: str, colour: str) -> str:
 def lane(
     top: float, title: str, steps: list[tuple[str, str]], points: list[Point], *runs: int
 ) -> list[str]:
-    """Draw a row of steps, the points after them, and what was seen of each.
+    """Return a row of steps, with the point after each step and what was found there.
 
-    Runs say how many steps in a row are those of one process.
+    Each number in `runs` is the count of neighbouring steps that belong to one process.
     """
     y = top + 44
     parts = [
@@ -229,8 +229,8 @@ def lane(
             f'<path d="M{at:g} {y + 10:g}V{y + 22:g}H{middle:g}V{y + 28:g}" fill="none" '
             f'stroke="{RED}" stroke-dasharray="3 3"/>'
         )
-        said = [(point.name, "#1f2328"), *facts(see(point))]
-        for row, (line, tone) in enumerate(said):
+        lines = [(point.name, "#1f2328"), *facts(see(point))]
+        for row, (line, tone) in enumerate(lines):
             parts.append(
                 f'<text x="{middle:g}" y="{y + 44 + row * 22:g}" class="middle" '
                 f'style="font-size:12px;fill:{tone}">{escape(line)}</text>'
@@ -239,7 +239,7 @@ def lane(
 
 
 def picture() -> str:
-    """Draw it."""
+    """Return the picture, as SVG."""
     forward = [
         ("read a window", GREY),
         ("record intent", BLUE),
@@ -281,7 +281,7 @@ def picture() -> str:
 
 
 def main() -> None:
-    """Write it."""
+    """Write the picture."""
     _ = (HERE / "window.svg").write_text(picture())
 
 
