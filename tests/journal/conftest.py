@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from servers import absent
 from undoing import poison, undone
 
 from returns_pipeline.compensation import Compensation, CompensationScope
@@ -90,9 +91,7 @@ def _cluster() -> Iterator[PostgresCluster]:
     on_path = shutil.which("initdb")
     binaries = found[-1].parent if found else Path(on_path).parent if on_path else None
     if binaries is None:
-        if os.environ.get("CI"):
-            pytest.fail("no initdb: PostgreSQL's server programs are not installed")
-        pytest.skip("needs initdb and pg_ctl of PostgreSQL")
+        absent("initdb and pg_ctl of PostgreSQL")
     # Not in pytest's own place, which the server's user may not enter.
     place = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from servers import absent
 
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
@@ -252,12 +253,13 @@ def test_a_pooler_that_changes_sessions_is_refused_at_open(
     asyncio.run(main())
 
 
-@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer")
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_pgbouncer_is_noticed_if_it_pools_transactions(
     place: Place, tmp_path: Path, mode: str
 ) -> None:
     """Alone with it, a client meets the same session each time: that proves nothing."""
+    if shutil.which("pgbouncer") is None:
+        absent("pgbouncer")
     parts = urlsplit(place.dsn)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
