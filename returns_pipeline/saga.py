@@ -11,10 +11,12 @@ from returns.future import FutureResult
 from returns.result import Result, Success
 
 from returns_pipeline._engine.cancellation import shielded
+from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import to_result
 from returns_pipeline._engine.retry_loop import run_with_retry
 from returns_pipeline.compensation import CompensationScope, Journal, _internals
 from returns_pipeline.context import StepContext, _steps
+from returns_pipeline.context._runs import Call, run_with_timeout
 from returns_pipeline.errors import (
     InvalidArgument,
     JournalError,
@@ -22,7 +24,6 @@ from returns_pipeline.errors import (
     ScopeClosed,
     StepTimeout,
 )
-from returns_pipeline.policies._attempts import Call, run_with_timeout
 from returns_pipeline.retry import RetryPolicy, Timeout
 
 __all__ = ["Saga"]
@@ -201,7 +202,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float | Timeout,
+        timeout: Seconds | Timeout,
     ) -> Saga[A, U, F | StepTimeout]: ...
     @overload
     def step(
@@ -223,7 +224,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float | Timeout,
+        timeout: Seconds | Timeout,
     ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
     def step(
         self,
@@ -233,7 +234,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         *,
         undo: Callable[[Any], Awaitable[object]] | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float | Timeout | None = None,
+        timeout: Seconds | Timeout | None = None,
     ) -> Saga[Any, Any, Any]:
         """Add a step, which takes what the one before it gave.
 
@@ -259,7 +260,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
             raise InvalidArgument(f"saga {self.name!r} has a step {name!r} already")
         if undo is not None and self._pivot is not None:
             raise InvalidArgument(f"step {name!r} is after the pivot: nothing is undone there")
-        if isinstance(timeout, int | float):
+        if timeout is not None and not isinstance(timeout, Timeout):
             timeout = Timeout(timeout)
         if retry is None:
             retry = _ONCE if self._pivot is None else RetryPolicy()

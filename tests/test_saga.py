@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -239,6 +240,16 @@ def test_a_timeout_counts_for_each_attempt() -> None:
         saga = Saga("s").step("a", slow_once, timeout=2.0, retry=RetryPolicy(attempts=2, wait=0.0))
         assert await saga.run(1) == IOSuccess(1)
         assert now() == 3.0
+
+    run(main())
+
+
+def test_a_timeout_may_be_a_timedelta() -> None:
+    world = World()
+
+    async def main() -> None:
+        saga = Saga("s").step("b", world.add, timeout=timedelta(seconds=0.5))
+        assert await to_result(saga.run(1)) == Failure(StepTimeout("b", 0.5))
 
     run(main())
 
@@ -480,7 +491,7 @@ def test_what_makes_no_saga_is_refused_where_it_is_written() -> None:
         _ = saga.pivot().pivot()
     with pytest.raises(InvalidArgument, match="one pivot"):
         _ = Saga("s").pivot()
-    for timeout in (0.0, -1.0, float("nan")):
+    for timeout in (0.0, -1.0, float("nan"), True, timedelta(0)):
         with pytest.raises(InvalidArgument, match="timeout"):
             _ = saga.step("b", world.add, timeout=timeout)
 

@@ -44,7 +44,7 @@ class Compensation(Generic[P]):
         name: str,
         func: Callable[P, Awaitable[object]],
         retry: RetryPolicy,
-        timeout: float | None,
+        timeout: checks.Seconds | None,
         version: int = 1,
         upcast: Mapping[int, Upcast] | None = None,
     ) -> None:
@@ -52,8 +52,8 @@ class Compensation(Generic[P]):
         _ = functools.update_wrapper(self, func)
         self.name = name
         self.retry = retry
-        self.timeout = timeout
-        self.version = version
+        self.timeout = None if timeout is None else checks.seconds("timeout", timeout)
+        self.version = checks.count("version", version)
         self.upcast: Mapping[int, Upcast] = upcast or {}
         self.func = func
 
@@ -83,7 +83,7 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
         name: str,
         *,
         retry: RetryPolicy | None = None,
-        timeout: float | None = None,
+        timeout: checks.Seconds | None = None,
         version: int = 1,
         upcast: Mapping[int, Upcast] | None = None,
     ) -> Callable[[Callable[P, Awaitable[object]]], Compensation[P]]:
@@ -106,13 +106,12 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
         version = checks.count("version", version)
         if not name:
             raise InvalidArgument("a compensation needs a name")
-        if timeout is not None:
-            checks.seconds("timeout", timeout)
+        limit = None if timeout is None else checks.seconds("timeout", timeout)
 
         def register(func: Callable[P, Awaitable[object]]) -> Compensation[P]:
             if name in self._known:
                 raise InvalidArgument(f"a compensation {name!r} is registered already")
-            made = Compensation(name, func, retry or ONCE, timeout, version, upcast)
+            made = Compensation(name, func, retry or ONCE, limit, version, upcast)
             self._known[name] = made
             return made
 

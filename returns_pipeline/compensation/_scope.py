@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import warnings
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
@@ -15,18 +13,17 @@ from typing_extensions import ParamSpec
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline.compensation._binding import JournalBinding, NoJournal, Settings, position
+from returns_pipeline.compensation._node import EMPTY, ScopeNode
 from returns_pipeline.compensation._records import (
     NOTHING,
     Block,
-    Held,
     Record,
     Registered,
-    newest_first,
     next_order,
 )
 from returns_pipeline.compensation._report import CompensationReport
 from returns_pipeline.compensation._rollback import Rollback
-from returns_pipeline.compensation._state import CHANGES, Commit, ScopeState
+from returns_pipeline.compensation._state import Commit, ScopeState
 from returns_pipeline.compensation._undo import OnFailure, Order
 from returns_pipeline.compensation.protocol import Journal
 from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost, ScopeClosed
@@ -37,7 +34,6 @@ P = ParamSpec("P")
 
 _log = logging.getLogger("returns_pipeline")
 
-_EMPTY: Final = CompensationReport()
 _IN_MEMORY: Final = NoJournal()
 _OPEN: Final = ScopeState.OPEN
 _COMMITTING: Final = ScopeState.COMMITTING
@@ -46,7 +42,7 @@ _ROLLING_BACK: Final = ScopeState.ROLLING_BACK
 _ROLLED_BACK: Final = ScopeState.ROLLED_BACK
 
 
-class CompensationScope:
+class CompensationScope(ScopeNode["CompensationScope"]):
     """What has to be undone, unless it is committed.
 
     ``async with scope:`` commits on a normal exit. An exception or a cancellation rolls back, and
@@ -86,25 +82,7 @@ class CompensationScope:
         InvalidArgument: At the call, if an argument is out of range.
     """
 
-    # Invariants. `_state` is changed by `_change` alone. Its data is `_pending`: the `Commit` while
-    # it is committing; the `Rollback` while it is rolling back and afterwards; else None. Only an
-    # open or a committing scope has records. `_children` are those that are open or in between; a
-    # scope leaves it with its final state. What a method does between two awaits, no other task
-    # sees half of: everything here runs in the thread of one event loop.
-
-    __slots__ = (
-        "__weakref__",
-        "_children",
-        "_key",
-        "_pending",
-        "_records",
-        "_settings",
-        "_started",
-        "_state",
-        "name",
-        "parent",
-        "report",
-    )
+    __slots__ = ()
 
     def __init__(
         self,
@@ -115,7 +93,7 @@ class CompensationScope:
         on_failure: OnFailure = "continue",
         journal: Journal | None = None,
     ) -> None:
-        self._records: list[Record] = NOTHING  # for `__del__`, if an argument is refused
+        self._records = NOTHING  # for `__del__`, if an argument is refused
         if order not in {"reverse", "parallel"}:
             raise InvalidArgument(f"order must be 'reverse' or 'parallel', not {order!r}")
         if on_failure not in {"continue", "stop"}:
@@ -125,84 +103,6 @@ class CompensationScope:
         binding = _IN_MEMORY if journal is None else JournalBinding(journal, name, on_failure)
         limit = checks.seconds("timeout", timeout)
         self._begin(name, None, Settings(order, limit, on_failure, binding))
-
-    def _begin(self, name: str, parent: CompensationScope | None, settings: Settings) -> None:
-        self.name: str = name
-        self.parent: CompensationScope | None = parent
-        self.report: CompensationReport = _EMPTY
-        self._settings = settings
-        self._started = next_order()
-        self._state = _OPEN
-        self._pending: Commit | Rollback[CompensationScope] | None = None
-        self._records = []
-        self._children: dict[CompensationScope, None] | None = None  # the oldest first
-        self._key: str | None = None
-
-    @property
-    def journal(self) -> Journal | None:
-        """What keeps its actions, if a crash must not forget them."""
-        return self._settings.binding.journal
-
-    @property
-    def order(self) -> Order:
-        """The order in which its actions are undone."""
-        return self._settings.order
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that an undo may take, unless it has a time of its own."""
-        return self._settings.timeout
-
-    @property
-    def on_failure(self) -> OnFailure:
-        """What a failed undo means for the rest."""
-        return self._settings.on_failure
-
-    @property
-    def path(self) -> str:
-        """The names from the outermost scope to this one, with slashes between."""
-        names: list[str] = []
-        at: CompensationScope | None = self
-        while at is not None:
-            names.append(at.name)
-            at = at.parent
-        return "/".join(reversed(names))
-
-    @property
-    def key(self) -> str:
-        """The idempotency key: unique to this scope, the same while its actions are undone."""
-        if self._key is None:
-            self._key = os.urandom(16).hex()
-        return self._key
-
-    def _renew_key(self, key: str | None = None) -> None:
-        """Begin another step, with this key, or with a new one."""
-        self._key = key
-
-    @property
-    def state(self) -> ScopeState:
-        """What has become of it, as one of the members of `ScopeState`."""
-        return self._state
-
-    @property
-    def closed(self) -> bool:
-        """Whether it is rolling back, or has a final state, and so takes no more actions."""
-        return self._state is not _OPEN and self._state is not _COMMITTING
-
-    def _change(
-        self, state: ScopeState, pending: Commit | Rollback[CompensationScope] | None = None
-    ) -> None:
-        """Enter another state, with its data. Nothing else changes the state."""
-        assert state in CHANGES[self._state], f"{self.path!r} is {self._state}, not to be {state}"
-        self._state = state
-        self._pending = pending
-        if state is _OPEN or state is _COMMITTING or state is _ROLLING_BACK:
-            return  # the others are final
-        self._records = NOTHING
-        self._children = None
-        parent = self.parent
-        if parent is not None and parent._children is not None:
-            parent._children.pop(self, None)
 
     async def _until_open(self) -> None:
         """Wait while it is committing.
@@ -272,12 +172,6 @@ class CompensationScope:
         made = self._detached(name)
         self._adopt(made)
         return made
-
-    def _adopt(self, child: CompensationScope) -> None:
-        if self._children is None:
-            self._children = {child: None}
-        else:
-            self._children[child] = None
 
     def _detached(self, name: str = "") -> CompensationScope:
         """Open a scope whose actions belong to this one only when they are absorbed.
@@ -468,7 +362,7 @@ class CompensationScope:
         if not keep_open:
             self._change(_COMMITTED)
             return
-        self.report = _EMPTY
+        self.report = EMPTY
         if isinstance(self._pending, Commit):
             self._open_again(self._pending)
 
@@ -503,14 +397,6 @@ class CompensationScope:
         if cancelled is not None:
             raise cancelled
         return report
-
-    def __len__(self) -> int:
-        """Count the actions on record: neither committed, nor undone or about to be."""
-        return sum(1 for _ in newest_first(self._held(self._family())))
-
-    def __bool__(self) -> bool:
-        """Be true also when empty: a scope is not a container."""
-        return True
 
     async def __aenter__(self) -> Self:
         return self
@@ -558,7 +444,7 @@ class CompensationScope:
             cancelled = cancelled or late
         rollback = self._begin_rollback(close=close)
         if rollback is None:
-            return _EMPTY, cancelled
+            return EMPTY, cancelled
         late = await rollback.wait()
         return rollback.report, cancelled or late
 
@@ -582,7 +468,7 @@ class CompensationScope:
                 if scope is not self or close:
                     scope._change(_ROLLED_BACK)
             if not close:
-                self.report = _EMPTY
+                self.report = EMPTY
             return None
         rollback = Rollback[CompensationScope](
             self.path,
@@ -617,32 +503,3 @@ class CompensationScope:
                 scope._change(_OPEN)
             else:
                 scope._change(ScopeState.LOST if lost else _ROLLED_BACK, rollback)
-
-    def _family(self) -> list[CompensationScope]:
-        """Return this scope and all that are open, or in between, inside it."""
-        family: list[CompensationScope] = [self]
-        for scope in family:  # which grows: a loop, so that any depth will do
-            if scope._children:
-                family.extend(scope._children)
-        return family
-
-    @staticmethod
-    def _held(scopes: list[CompensationScope]) -> list[Held]:
-        return [(record, scope) for scope in scopes for record in scope._records]
-
-    def __repr__(self) -> str:
-        state = f"{len(self)} to undo" if self._state is _OPEN else self._state
-        return f"<CompensationScope {self.path!r}: {state}>"
-
-    def __del__(self) -> None:
-        if self._records:
-            waiting = [
-                str(record.action(self).entry()) for record, _ in newest_first(self._held([self]))
-            ]
-            warnings.warn(
-                f"scope {self.path!r} was dropped with {len(waiting)} action(s) neither "
-                f"committed nor undone: {', '.join(waiting)}",
-                ResourceWarning,
-                source=self,
-                stacklevel=1,
-            )

@@ -1,10 +1,4 @@
-"""Runs of a step: repeated in the caller's task, or in tasks that can be stopped.
-
-A policy wraps a step function. If there is a `StepContext` among the arguments of a call, each run
-of the step gets a context of its own in its place. What the run registers there is handed to the
-call's own context if the run succeeds. It is undone if the run fails, raises, is cancelled or is
-not wanted any more.
-"""
+"""Several runs of steps at once: the first success, or all of them."""
 
 from __future__ import annotations
 
@@ -12,250 +6,21 @@ import asyncio
 import functools
 import logging
 import math
-import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
-from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
-from returns_pipeline._engine.names import name_of
-from returns_pipeline.context import StepContext, _steps
-from returns_pipeline.errors import AllFailed, StepTimeout
-from returns_pipeline.retry import Timeout
+from returns_pipeline.context._runs import Call, Run, stop_all, wait_for_one
+from returns_pipeline.errors import AllFailed
 
-__all__ = ["Call", "first_success", "run_all", "run_with_timeout"]
+__all__ = ["first_success", "run_all"]
 
 T = TypeVar("T")
 E = TypeVar("E")
 
 _log = logging.getLogger("returns_pipeline")
-
-
-class Call(Generic[T, E]):
-    """A step and its arguments, to be run any number of times.
-
-    Attributes:
-        context: The `StepContext` among the arguments, if there is one.
-    """
-
-    __slots__ = ("_args", "_kwargs", "_name", "_position", "_step", "context")
-
-    def __init__(
-        self,
-        step: Callable[..., AsyncResult[T, E]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        name: str | None = None,
-    ) -> None:
-        self._name = name
-        self._step = step
-        self._args = args
-        self._kwargs = kwargs
-        self.context: StepContext | None = None
-        self._position: int | str = 0  # of the context: an index of `args`, or a key of `kwargs`
-        for index, value in enumerate(args):
-            if isinstance(value, StepContext):
-                self._set_context(value, index)
-        if kwargs:
-            for key, value in kwargs.items():
-                if isinstance(value, StepContext):
-                    self._set_context(value, key)
-
-    def _set_context(self, context: StepContext, position: int | str) -> None:
-        if self.context is not None:
-            raise TypeError(f"{self.name}() was given two contexts: which is its own?")
-        self.context = context
-        self._position = position
-
-    @property
-    def name(self) -> str:
-        """The step's name, for paths and reports."""
-        return self._name or name_of(self._step)
-
-    @property
-    def deadline(self) -> float:
-        """The deadline of its context, on the loop's clock; infinity if there is none."""
-        return math.inf if self.context is None else self.context.deadline
-
-    def within(self, context: StepContext | None) -> Call[T, E]:
-        """Return the same call in another context."""
-        made = cast("Call[T, E]", Call.__new__(Call))  # pyright does not know the class's own type
-        made._name, made._step, made._position = self._name, self._step, self._position
-        made._args, made._kwargs = self._args, self._kwargs
-        made.context = context
-        return made
-
-    def begin(self, own: StepContext | None) -> AsyncResult[T, E]:
-        """Call the step, with its own context in place of the call's."""
-        if own is None:
-            return self._step(*self._args, **self._kwargs)
-        if isinstance(self._position, int):
-            before, after = self._args[: self._position], self._args[self._position + 1 :]
-            return self._step(*before, own, *after, **self._kwargs)
-        return self._step(*self._args, **{**self._kwargs, self._position: own})
-
-    async def run(self, deadline: float = math.inf) -> Result[T, E]:
-        """Run the step in the caller's task."""
-        if self.context is None:
-            return result_of(await given_by(self.begin(None)))
-        own = _steps.open_attempt(self.context, self.name, deadline=deadline)
-        return await _steps.run_and_settle(own, lambda: self.begin(own), hold=True)
-
-
-async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | StepTimeout]:
-    """Run a step in a task; at the limit, or the deadline of its context, stop and undo it."""
-    began = asyncio.get_running_loop().time()
-    seconds = min(limit.seconds, max(0.0, call.deadline - began))
-    due = began + seconds
-    run = _Run(call, deadline=due)
-    try:
-        if not run.task.done():
-            await _wait_for_one([run.task], due)
-        if not run.task.done():
-            await run.commits_ended()  # it may have ended well and in time
-    except asyncio.CancelledError:
-        _ = await _stop_all([run], limit.grace)
-        raise
-    if run.task.done():
-        return run.task.result()
-    cancelled = await _stop_all([run], limit.grace)
-    if cancelled is not None:
-        raise cancelled
-    error = StepTimeout(call.name, seconds)
-    if run.abandoned:
-        error.add_note(f"it ignored its cancellation for {limit.grace:g} s: left running")
-    return Failure(error)
-
-
-class _Run(Generic[T, E]):
-    """One run of a step, in a task of its own that can be stopped.
-
-    The task runs the step, then settles its context. Until it has done both the run is under way.
-    A run that is stopped succeeds for nobody: `_is_wanted` is asked in the task, between the
-    step's success and the handing over of its actions, and nothing is awaited in between.
-
-    Args:
-        call: The step.
-        deadline: Is put into its context.
-        wanted: Whether a success is still of use; asked once, when the step has succeeded.
-
-    Attributes:
-        task: Returns what the step returned.
-        abandoned: Whether the step ignored its cancellation and is left running.
-    """
-
-    __slots__ = ("_call", "_context", "_step_ended", "_stopping", "_wanted", "abandoned", "task")
-
-    def __init__(
-        self,
-        call: Call[T, E],
-        *,
-        deadline: float = math.inf,
-        wanted: Callable[[], bool] | None = None,
-    ) -> None:
-        self._call = call
-        self._context: StepContext | None = None
-        if call.context is not None:
-            self._context = _steps.open_attempt(call.context, call.name, deadline=deadline)
-        self._wanted = wanted
-        self._stopping = False
-        self._step_ended = False  # its rollback may still be under way
-        self.abandoned = False
-        # Last: where the task begins at once, it uses all of the above before this returns.
-        self.task: asyncio.Task[Result[T, E]] = _start(self._run(), call.name)
-
-    async def _run(self) -> Result[T, E]:
-        if self._context is None:
-            return await self._run_step()
-        return await _steps.run_and_settle(
-            self._context, self._run_step, hold=True, wanted=self._is_wanted
-        )
-
-    def _is_wanted(self) -> bool:
-        return not self._stopping and (self._wanted is None or self._wanted())
-
-    async def _run_step(self) -> Result[T, E]:
-        try:
-            return result_of(await given_by(self._call.begin(self._context)))
-        finally:
-            self._step_ended = True
-
-    @property
-    def raised(self) -> bool:
-        """Whether it has ended without a Result."""
-        return self.task.cancelled() or self.task.exception() is not None
-
-    def stop(self, grace: float) -> asyncio.Future[bool]:
-        """Cancel the step; the future is true when the run has ended, false if it is abandoned.
-
-        A rollback is not cut short: undo actions have time limits of their own.
-        """
-        self._stopping = True
-        return stop_within(self.task, grace, spared=lambda: self._step_ended)
-
-    async def commits_ended(self) -> None:
-        """Wait until the journal has answered a commit that the step is waiting for."""
-        if self._context is not None:
-            await _steps.commits_ended(self._context)
-
-    async def give_up(self) -> None:
-        """Undo a step that was abandoned; it can register nothing more."""
-        self.abandoned = True
-        if self._context is not None:
-            await _steps.abandon(self._context)
-
-
-def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """Run in a task that begins at once, where Python can: a step that does not wait ends here."""
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
-    return loop.create_task(work, name=name)
-
-
-async def _stop_all(runs: list[_Run[Any, Any]], grace: float) -> asyncio.CancelledError | None:
-    """Stop runs, all at the same time; return the caller's first cancellation meanwhile, if any.
-
-    What a stopped run raises instead of its cancellation has no reader, so it is logged.
-    """
-    # All are stopped before anything is awaited: one of them might succeed meanwhile.
-    stopping = [(run, run.stop(grace)) for run in runs if not run.task.done()]
-    cancelled: asyncio.CancelledError | None = None
-    for run, ended in stopping:
-        later = await wait_uncancelled(ended)
-        cancelled = cancelled or later
-        if not ended.result():
-            _, later = await shielded(run.give_up())  # before anything else is started
-            cancelled = cancelled or later
-    for task in [run.task for run in runs]:
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("%s raised while it was being stopped", task.get_name(), exc_info=error)
-    return cancelled
-
-
-async def _wait_for_one(tasks: list[asyncio.Task[Any]], due: float) -> None:
-    """Wait until one of the tasks is done, or until a time on the loop's clock."""
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
-
-    def notify(_: object = None) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    timer = None if due == math.inf else loop.call_at(due, notify)
-    for task in tasks:
-        task.add_done_callback(notify)
-    try:
-        await waiter
-    finally:
-        if timer is not None:
-            timer.cancel()
-        for task in tasks:
-            _ = task.remove_done_callback(notify)
 
 
 async def first_success(
@@ -268,7 +33,7 @@ async def first_success(
     """
     loop = asyncio.get_running_loop()
     waiting = deque(enumerate(calls))
-    running: dict[int, _Run[T, E]] = {}
+    running: dict[int, Run[T, E]] = {}
     errors: dict[int, E] = {}
     winner: int | None = None
     next_start = loop.time()
@@ -286,7 +51,7 @@ async def first_success(
         while waiting or running:
             while waiting and winner is None and (not running or loop.time() >= next_start):
                 index, call = waiting.popleft()
-                running[index] = _Run(call, wanted=functools.partial(wanted, index))
+                running[index] = Run(call, wanted=functools.partial(wanted, index))
                 next_start = loop.time() + delay
             ended = await _next_ended(running, next_start if waiting else math.inf, winner)
             # Of those that end in one turn of the loop, a success counts before an exception.
@@ -303,7 +68,7 @@ async def first_success(
 
 
 async def _next_ended(
-    running: dict[int, _Run[T, E]], due: float, winner: int | None = None
+    running: dict[int, Run[T, E]], due: float, winner: int | None = None
 ) -> list[int]:
     """Wait until a run has ended, or until ``due``; return those that have.
 
@@ -314,11 +79,11 @@ async def _next_ended(
         ended = [index for index in awaited if running[index].task.done()]
         if ended or asyncio.get_running_loop().time() >= due:
             return ended
-        await _wait_for_one([running[index].task for index in awaited], due)
+        await wait_for_one([running[index].task for index in awaited], due)
 
 
 async def _stop_rest(
-    running: dict[int, _Run[T, E]], grace: float, error: BaseException | None = None
+    running: dict[int, Run[T, E]], grace: float, error: BaseException | None = None
 ) -> None:
     """Stop what is still running. A cancellation of the caller meanwhile propagates.
 
@@ -327,7 +92,7 @@ async def _stop_rest(
     """
     runs = list(running.values())
     running.clear()
-    cancelled = await _stop_all(runs, grace)
+    cancelled = await stop_all(runs, grace)
     if cancelled is not None and not isinstance(error, asyncio.CancelledError):
         raise cancelled
 
@@ -337,14 +102,14 @@ async def run_all(
 ) -> Result[list[Any], Any]:
     """Run calls, ``limit`` at a time; return their values, the first failure, or all of them."""
     waiting = deque(enumerate(calls))
-    running: dict[int, _Run[Any, Any]] = {}
+    running: dict[int, Run[Any, Any]] = {}
     values: dict[int, Any] = {}
     errors: dict[int, Any] = {}
     try:
         while waiting or running:
             while waiting and len(running) < limit:
                 index, call = waiting.popleft()
-                running[index] = _Run(call)
+                running[index] = Run(call)
             for index in await _next_ended(running, math.inf):
                 result = running.pop(index).task.result()
                 if isinstance(result, Success):

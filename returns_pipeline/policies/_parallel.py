@@ -14,8 +14,9 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult
 from returns_pipeline.context import _steps
+from returns_pipeline.context._runs import Call
 from returns_pipeline.errors import AllFailed, InvalidArgument
-from returns_pipeline.policies._attempts import Call, first_success, run_all
+from returns_pipeline.policies._attempts import first_success, run_all
 from returns_pipeline.policies._decorated import DecoratedStep
 
 __all__ = ["all_of", "grace_argument", "hedge", "race", "run_race"]

@@ -16,6 +16,7 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult
 from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline._engine.retry_loop import run_with_retry
+from returns_pipeline.context._runs import Call, run_with_timeout
 from returns_pipeline.errors import (
     AllFailed,
     BulkheadFull,
@@ -24,7 +25,6 @@ from returns_pipeline.errors import (
     RetriesExhausted,
     StepTimeout,
 )
-from returns_pipeline.policies._attempts import Call, run_with_timeout
 from returns_pipeline.policies._breaker import CircuitBreaker
 from returns_pipeline.policies._decorated import DecoratedStep, check_step
 from returns_pipeline.policies._limits import Bulkhead, RateLimit

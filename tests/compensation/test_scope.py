@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import math
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -923,8 +925,13 @@ def test_names_and_times_are_checked_at_the_call() -> None:
 
     with pytest.raises(InvalidArgument, match="needs a name"):
         registry.compensation("")
-    with pytest.raises(InvalidArgument, match="timeout"):
-        registry.compensation("a", timeout=0)
+    for timeout in (0, math.nan, True, timedelta(0)):
+        with pytest.raises(InvalidArgument, match="timeout"):
+            registry.compensation("a", timeout=timeout)
+        with pytest.raises(InvalidArgument, match="timeout"):
+            Compensation("a", undo, RetryPolicy(), timeout)
+    made = CompensationRegistry().compensation("a", timeout=timedelta(seconds=2))(undo)
+    assert made.timeout == 2.0
     registry.compensation("a")(undo)
     with pytest.raises(InvalidArgument, match="'a' is registered already"):
         registry.compensation("a")(undo)

@@ -1,0 +1,174 @@
+"""`ScopeNode`: a scope as a place in a tree, with its records and its state."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final, Generic, TypeVar, cast
+
+from returns_pipeline.compensation._binding import Settings
+from returns_pipeline.compensation._records import NOTHING, Held, Record, newest_first, next_order
+from returns_pipeline.compensation._report import CompensationReport
+from returns_pipeline.compensation._rollback import Rollback
+from returns_pipeline.compensation._state import CHANGES, Commit, ScopeState
+from returns_pipeline.compensation._undo import OnFailure, Order
+from returns_pipeline.compensation.protocol import Journal
+
+__all__ = ["EMPTY", "ScopeNode"]
+
+S = TypeVar("S", bound="ScopeNode[Any]")  # the derived class
+
+EMPTY: Final = CompensationReport()
+_OPEN: Final = ScopeState.OPEN
+_COMMITTING: Final = ScopeState.COMMITTING
+_ROLLING_BACK: Final = ScopeState.ROLLING_BACK
+
+
+class ScopeNode(Generic[S]):
+    """A scope's place in the tree, what it has on record, and its state.
+
+    It waits for nothing and asks nobody. What a scope does with all that (register, commit, roll
+    back) is in `CompensationScope`, the only class that is derived from this one.
+    """
+
+    # Invariants. `_state` is changed by `_change` alone. Its data is `_pending`: the `Commit` while
+    # it is committing; the `Rollback` while it is rolling back and afterwards; else None. Only an
+    # open or a committing scope has records. `_children` are those that are open or in between; a
+    # scope leaves it with its final state. What a method does between two awaits, no other task
+    # sees half of: everything here runs in the thread of one event loop.
+
+    __slots__ = (
+        "__weakref__",
+        "_children",
+        "_key",
+        "_pending",
+        "_records",
+        "_settings",
+        "_started",
+        "_state",
+        "name",
+        "parent",
+        "report",
+    )
+
+    _records: list[Record]
+
+    def _begin(self, name: str, parent: S | None, settings: Settings) -> None:
+        self.name: str = name
+        self.parent: S | None = parent
+        self.report: CompensationReport = EMPTY
+        self._settings = settings
+        self._started = next_order()
+        self._state = _OPEN
+        self._pending: Commit | Rollback[S] | None = None
+        self._records = []
+        self._children: dict[S, None] | None = None  # the oldest first
+        self._key: str | None = None
+
+    @property
+    def journal(self) -> Journal | None:
+        """What keeps its actions, if a crash must not forget them."""
+        return self._settings.binding.journal
+
+    @property
+    def order(self) -> Order:
+        """The order in which its actions are undone."""
+        return self._settings.order
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an undo may take, unless it has a time of its own."""
+        return self._settings.timeout
+
+    @property
+    def on_failure(self) -> OnFailure:
+        """What a failed undo means for the rest."""
+        return self._settings.on_failure
+
+    @property
+    def path(self) -> str:
+        """The names from the outermost scope to this one, with slashes between."""
+        names: list[str] = [self.name]
+        at: ScopeNode[Any] | None = self.parent
+        while at is not None:
+            names.append(at.name)
+            at = at.parent
+        return "/".join(reversed(names))
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: unique to this scope, the same while its actions are undone."""
+        if self._key is None:
+            self._key = os.urandom(16).hex()
+        return self._key
+
+    def _renew_key(self, key: str | None = None) -> None:
+        """Begin another step, with this key, or with a new one."""
+        self._key = key
+
+    @property
+    def state(self) -> ScopeState:
+        """What has become of it, as one of the members of `ScopeState`."""
+        return self._state
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is rolling back, or has a final state, and so takes no more actions."""
+        return self._state is not _OPEN and self._state is not _COMMITTING
+
+    def _change(self, state: ScopeState, pending: Commit | Rollback[S] | None = None) -> None:
+        """Enter another state, with its data. Nothing else changes the state."""
+        assert state in CHANGES[self._state], f"{self.path!r} is {self._state}, not to be {state}"
+        self._state = state
+        self._pending = pending
+        if state is _OPEN or state is _COMMITTING or state is _ROLLING_BACK:
+            return  # the others are final
+        self._records = NOTHING
+        self._children = None
+        parent = self.parent
+        if parent is not None and parent._children is not None:
+            parent._children.pop(self, None)
+
+    def _adopt(self, child: S) -> None:
+        if self._children is None:
+            self._children = {child: None}
+        else:
+            self._children[child] = None
+
+    def _family(self) -> list[S]:
+        """Return this scope and all that are open, or in between, inside it."""
+        family = [cast("S", self)]
+        for scope in family:  # which grows: a loop, so that any depth will do
+            if scope._children:
+                family.extend(scope._children)
+        return family
+
+    @staticmethod
+    def _held(scopes: Sequence[ScopeNode[Any]]) -> list[Held]:
+        return [(record, scope) for scope in scopes for record in scope._records]
+
+    def __len__(self) -> int:
+        """Count the actions on record: neither committed, nor undone or about to be."""
+        return sum(1 for _ in newest_first(self._held(self._family())))
+
+    def __bool__(self) -> bool:
+        """Be true also when empty: a scope is not a container."""
+        return True
+
+    def __repr__(self) -> str:
+        state = f"{len(self)} to undo" if self._state is _OPEN else self._state
+        return f"<CompensationScope {self.path!r}: {state}>"
+
+    def __del__(self) -> None:
+        if self._records:
+            waiting = [
+                str(record.action(self).entry()) for record, _ in newest_first(self._held([self]))
+            ]
+            warnings.warn(
+                f"scope {self.path!r} was dropped with {len(waiting)} action(s) neither "
+                f"committed nor undone: {', '.join(waiting)}",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
