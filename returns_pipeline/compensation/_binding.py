@@ -19,9 +19,9 @@ __all__ = ["JournalBinding", "NoJournal", "Settings", "position"]
 
 
 class NoJournal:
-    """The binding of scopes that live in memory alone.
+    """The binding of scopes that exist in memory only.
 
-    A request returns ``None``: there is nothing to wait for.
+    Each request returns ``None``: nothing has to be waited for.
     """
 
     __slots__ = ()
@@ -42,7 +42,7 @@ class NoJournal:
         return None
 
     def take_over(self, records: list[Record], before: NoJournal, /, *, prefix: str) -> None:
-        """Have the actions of another binding from now on, or one's own in other positions."""
+        """Take the actions of another binding, or move this one's own to other positions."""
 
     def action_record(self, _: Registered, /) -> ActionRecord | None:
         """Return the durable record of an action, for its undo."""
@@ -52,22 +52,24 @@ class NoJournal:
         """Leave actions to `recover`."""
 
     def ended(self, count: int, /) -> None:
-        """So many actions are open no longer."""
+        """Take note that this number of actions is no longer open."""
 
 
 class JournalBinding(NoJournal):
     """The binding of a tree of scopes to a journal. All scopes of the tree share it.
 
-    What a tree has open at one time is one *saga* of the journal: after a crash it is undone
-    together, the last registered action first. That includes the actions of steps in flight,
-    which no scope around them has yet. When nothing is open any more, the next action begins a
-    new saga: it needs no order with what was undone before it, and another process that has
-    taken over the old one does not concern it. Until then nothing can be added to a saga that was
-    taken over, so a process that was taken for dead begins no further effect in it.
+    All actions of the tree that are open at the same time are one *saga* of the journal: after a
+    crash they are undone together, the last registered one first. That includes the actions of
+    steps in flight, which no enclosing scope has absorbed yet.
+
+    When no action is open any more, the next one begins a new saga. It needs no order relative to
+    what was undone before, and a process that took over the old saga has no claim to it. Until
+    then, the journal refuses to add to a saga that was taken over. So a process that was taken for
+    dead begins no further effect in it.
 
     Args:
-        journal: Where actions are kept.
-        name: The path of the outermost scope, by which people know the saga.
+        journal: Where the actions are kept.
+        name: The path of the outermost scope, which names the saga for people.
         on_failure: What a failed undo means for the rest, also after a crash.
     """
 
@@ -93,10 +95,10 @@ class JournalBinding(NoJournal):
         return self._saga
 
     async def record(self, record: Registered, scope: Holder, /) -> asyncio.CancelledError | None:
-        """Put an action on record. It is there when this returns, whatever was cancelled.
+        """Put an action on record. It is durable when this returns, even if it was cancelled.
 
         Returns:
-            The cancellation that came meanwhile; the caller raises it.
+            A cancellation that came meanwhile; the caller must raise it.
 
         Raises:
             UnregisteredCompensation: No other process could find its undo.
@@ -129,10 +131,10 @@ class JournalBinding(NoJournal):
         return cancelled
 
     async def forget(self, records: Iterable[Record], /) -> asyncio.CancelledError | None:
-        """Commit actions; return the cancellation that came meanwhile.
+        """Commit actions; return a cancellation that came meanwhile.
 
         Raises:
-            JournalError: They are on record as before.
+            JournalError: Nothing was committed.
         """
         ids = [record.id for record in single(records)]
         _, cancelled = await shielded(self._journal.forget(ids))
@@ -140,16 +142,16 @@ class JournalBinding(NoJournal):
         return cancelled
 
     async def flush(self) -> asyncio.CancelledError | None:
-        """Wait until all commits are durable; return the cancellation that came meanwhile.
+        """Wait until all commits are durable; return a cancellation that came meanwhile.
 
         Raises:
-            JournalError: They are not.
+            JournalError: A commit is not durable.
         """
         _, cancelled = await shielded(self._journal.flush())
         return cancelled
 
     def take_over(self, records: list[Record], before: NoJournal, /, *, prefix: str) -> None:
-        """Have the actions of another binding from now on, or one's own in other positions.
+        """Take the actions of another binding, or move this one's own to other positions.
 
         Raises:
             JournalError: The journal refuses; nothing has changed.
@@ -158,7 +160,7 @@ class JournalBinding(NoJournal):
             return
         ids = [record.id for record in single(records)]
         self._journal.move(ids, saga=self.saga, name=self._name, prefix=prefix)
-        self._open += len(ids)  # first: the saga lasts as long as something of it is open
+        self._open += len(ids)  # before `ended`, which begins a new saga when nothing is open
         before.ended(len(ids))
 
     def action_record(self, record: Registered, /) -> ActionRecord:
@@ -166,18 +168,18 @@ class JournalBinding(NoJournal):
         return self._journal.mark(record.id)
 
     def abandon(self, records: Iterable[Registered], /) -> None:
-        """Leave actions to `recover`, of this process or another: nobody owns them any more."""
+        """Leave actions to `recover`, of this process or another: they have no owner any more."""
         self._journal.abandon([record.id for record in records])
 
     def ended(self, count: int, /) -> None:
-        """So many actions are open no longer."""
+        """Take note that this number of actions is no longer open."""
         self._open -= count
         if not self._open:
             self._saga = ""
 
 
 class Settings(NamedTuple):
-    """What a scope shares with those inside it."""
+    """The settings that a scope shares with all scopes inside it."""
 
     order: Order
     timeout: float
@@ -186,15 +188,16 @@ class Settings(NamedTuple):
 
 
 def position(order: int) -> str:
-    """Return a number as text that sorts as the numbers do."""
+    """Return a number as text that sorts in the order of the numbers."""
     return f"{order:016d}"
 
 
 def _action_id() -> str:
     """Return an id that no other action has.
 
-    It begins with the time, as a UUID of version 7 does (RFC 9562): what is recorded together
-    stands together in an index, and a transaction writes a few pages of it, not one for each. The
-    ids of sagas do not: people tell them apart by how they begin.
+    It begins with the time, as a UUID of version 7 does (RFC 9562). So actions that are recorded
+    together are neighbours in an index, and a transaction writes a few pages of the index, not one
+    page for each action. The ids of sagas are random, because people tell sagas apart by the first
+    characters.
     """
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

@@ -1,6 +1,6 @@
-"""What other rooms ask of this one, and users do not. No other file here is theirs to import."""
+"""The private functions of this room that other rooms call. They import no other file here."""
 # pyright: reportPrivateUsage=false
-# One place reaches into the class, and names all that is reached for.
+# This file alone uses private methods of the class, and lists every one that is used.
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scope has on record: single actions, and blocks of them that keep together."""
+"""The records of a scope: single actions, and blocks of actions that stay together."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
     "single",
 ]
 
-# Registrations and openings of all scopes, numbered as they come.
+# One sequence for the registrations and openings of all scopes.
 next_order: Final = itertools.count().__next__
 
 
 class Holder(Protocol):
-    """A scope, as far as its records are concerned."""
+    """What records need to know of the scope that has them."""
 
     @property
     def path(self) -> str: ...
@@ -56,12 +56,13 @@ class Registered:
         self.undo = undo
         self.args = args
         self.kwargs = kwargs
-        # The scope it was registered in, once another scope has it. Until then None: a reference to
-        # the scope that has this record would be a cycle, and a dropped scope would warn late.
+        # The scope it was registered in, once another scope has absorbed it. Until then None: a
+        # reference to the scope that has this record would be a cycle, and a dropped scope would
+        # emit its warning late.
         self.owner: Holder | None = None
 
     def action(self, holder: Holder, record: ActionRecord | None = None) -> Action:
-        """Return it as an action to be run."""
+        """Return the action to be run."""
         owner = self.owner or holder
         name, retry, timeout = "", ONCE, owner.timeout
         known, _, _ = self.whole_call()
@@ -75,7 +76,7 @@ class Registered:
         return Action(name, owner, self.undo, self.args, self.kwargs, retry, timeout, record)
 
     def whole_call(self) -> tuple[object, tuple[object, ...], dict[str, object]]:
-        """Return the function inside all partials, and all arguments it is called with."""
+        """Return the function inside all partials, and all its arguments."""
         undo: object = self.undo
         args, kwargs = self.args, self.kwargs
         while isinstance(undo, functools.partial):
@@ -85,25 +86,25 @@ class Registered:
 
 
 class Block:
-    """The records of a scope that was absorbed as one: they keep together, in its position."""
+    """The records of a scope that was absorbed as one: they stay together, in its position."""
 
     __slots__ = ("order", "owner", "records")
 
     def __init__(self, order: int, records: list[Record]) -> None:
         self.order = order
         self.records = records
-        self.owner: Holder | None = None  # set and not read: each record inside has its own
+        self.owner: Holder | None = None  # set, but never read: each record inside has its own
 
 
 Record: TypeAlias = Registered | Block
 Held: TypeAlias = tuple[Record, Holder]  # and the scope that has it
-NOTHING: Final[list[Record]] = []  # shared by all closed scopes, and never added to
+NOTHING: Final[list[Record]] = []  # shared by all closed scopes: never append to it
 
 
 def newest_first(held: Iterable[Held]) -> Iterator[tuple[Registered, Holder]]:
     """Iterate over single actions in the order in which they are undone."""
     todo = sorted(held, key=_by_order)
-    while todo:  # a loop, so that blocks may be nested to any depth
+    while todo:  # not recursive: blocks may be nested to any depth
         record, holder = todo.pop()
         if isinstance(record, Block):
             todo.extend(sorted(((inner, holder) for inner in record.records), key=_by_order))

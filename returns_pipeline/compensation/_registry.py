@@ -1,4 +1,4 @@
-"""`CompensationRegistry`: undo actions under names that other processes know too."""
+"""`CompensationRegistry`: undo actions under names that other processes know, too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Compensation", "CompensationRegistry", "Upcast"]
 P = ParamSpec("P")
 
 
-# Turns the arguments of one version, by name, into those of the next.
+# Turns the arguments of one version, by name, into those of the next version.
 Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -25,17 +25,18 @@ ONCE: Final = RetryPolicy(attempts=1)
 
 
 class Compensation(Generic[P]):
-    """An undo action under a name that another process knows too.
+    """An undo action under a name that another process knows, too.
 
-    It is made by `CompensationRegistry.compensation`. It can be called like the function it is
-    made of.
+    `CompensationRegistry.compensation` makes it from a function, and it can be called like that
+    function.
 
     Attributes:
         name: The name it is registered under.
         retry: How often it is tried.
-        timeout: Seconds it may take, retries included; ``None`` if the scope says.
-        version: Of its parameters, as a journal keeps them.
-        upcast: Functions that turn the recorded arguments of an older version into the next.
+        timeout: Seconds that it may take, retries included; ``None`` to use the scope's.
+        version: The version of its parameters, which a journal records.
+        upcast: Functions that turn the recorded arguments of an older version into those of the
+            next version.
         func: The function itself.
     """
 
@@ -48,7 +49,7 @@ class Compensation(Generic[P]):
         version: int = 1,
         upcast: Mapping[int, Upcast] | None = None,
     ) -> None:
-        # First: it brings the function's own attributes along, and tenacity sets a `retry` there.
+        # First, because it copies the function's attributes, and tenacity sets a `retry` there.
         _ = functools.update_wrapper(self, func)
         self.name = name
         self.retry = retry
@@ -89,15 +90,15 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
     ) -> Callable[[Callable[P, Awaitable[object]]], Compensation[P]]:
         """Register a function as the undo action of this name; to be used as a decorator.
 
-        The function succeeds when it returns, and fails when it raises or gives a `Failure`.
+        The function fails when it raises or returns a `Failure`. Otherwise it succeeds.
 
         Args:
             name: Unique in this registry.
             retry: How often it is tried; by default once.
-            timeout: Seconds it may take, retries included, above 0; by default the scope's.
-            version: Raise it when the parameters change, so that a journal can tell what it has.
-            upcast: For each older version that a journal may hold, a function that gives the
-                arguments, by name, of the version after it.
+            timeout: Seconds that it may take, retries included, above 0; by default the scope's.
+            version: Raise it when the parameters change. A journal records it with the arguments.
+            upcast: For each older version that a journal may hold, a function that takes its
+                arguments, by name, and returns those of the next version.
 
         Raises:
             InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` or

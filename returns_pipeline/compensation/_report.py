@@ -14,8 +14,8 @@ __all__ = ["CompensationEntry", "CompensationReport"]
 class _Brief(reprlib.Repr):
     """Shows values in logs and notes: one may be a whole batch, and its ``repr()`` may raise.
 
-    `reprlib` guards the ``repr()`` of unknown types only, and that of an int of more than 4,300
-    digits raises, too. What is shown here must never take the place of the user's exception.
+    `reprlib` guards only the ``repr()`` of unknown types, but that of an int of more than 4,300
+    digits raises, too. An error here must never replace the user's exception.
     """
 
     def repr1(self, x: object, level: int) -> str:
@@ -32,15 +32,15 @@ brief.maxstring = brief.maxother = 200
 
 @dataclass(frozen=True, slots=True)
 class CompensationEntry:
-    """What became of one undo action.
+    """The outcome of one undo action.
 
     Attributes:
         name: The compensation's registered name, or the function's.
         args: The positional arguments it was registered with.
         kwargs: The keyword arguments it was registered with.
         attempts: How often it was tried.
-        error: Why it failed: the exception it raised, the error of the `Failure` it gave, or
-            `StepTimeout`; ``None`` if it succeeded or was not run.
+        error: Why it failed: the exception that it raised, the error of the `Failure` that it
+            returned, or `StepTimeout`; ``None`` if it succeeded or was not run.
         scope: The path of the scope it was registered in.
     """
 
@@ -52,7 +52,7 @@ class CompensationEntry:
     scope: str = ""
 
     def __str__(self) -> str:
-        """Show it as the call it was."""
+        """Show it as a call."""
         arguments = [brief.repr(value) for value in self.args]
         arguments += [f"{name}={brief.repr(value)}" for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(arguments)})"
@@ -60,7 +60,7 @@ class CompensationEntry:
 
 @dataclass(frozen=True, slots=True)
 class CompensationReport:
-    """What a rollback did: each action is in exactly one of the three, newest first.
+    """What a rollback did: each action is in exactly one of the three tuples, newest first.
 
     Attributes:
         done: Actions that were undone.
@@ -75,7 +75,7 @@ class CompensationReport:
     scope: str = ""
 
     def notes(self) -> list[str]:
-        """Return a line for each action that is still to be undone."""
+        """Return a line for each action that was not undone."""
         lines = [
             f"undo {entry} failed, attempt {entry.attempts}: {brief.repr(entry.error)}"
             for entry in self.failures
@@ -83,7 +83,7 @@ class CompensationReport:
         return lines + [f"undo {entry} was not run" for entry in self.not_run]
 
     def check(self) -> None:
-        """Do nothing if all was undone.
+        """Raise an error unless everything was undone.
 
         Raises:
             CompensationFailed: An action failed or was not run.

@@ -25,36 +25,49 @@ class UnderWay(Protocol):
     """A commit or a rollback that has not ended."""
 
     async def wait(self) -> asyncio.CancelledError | None:
-        """Wait for its end, and return the cancellation that came meanwhile."""
+        """Wait for the end, and return a cancellation that came meanwhile."""
 
     def supersede(self, rollback: Rollback[Any], /) -> None:
-        """Learn that a scope around is being rolled back, by this."""
+        """Take note that this rollback has begun in an enclosing scope."""
 
 
 class Rollback(Generic[S]):
     """One rollback, of a scope and those inside it: the data of the state ROLLING_BACK.
 
-    It runs in a task of its own, so that it ends whatever becomes of the tasks that wait for it.
+    It runs in a task of its own, so it ends even if every task that waits for it is cancelled.
 
-    1. Until the commits and rollbacks that are under way inside have ended it only waits, and
-       scopes may still be added.
-    2. Then it undoes all actions, in order or all at once.
-    3. It notes on record what could not be undone.
-    4. ``when_done`` changes the states of the scopes, before any task that waits resumes.
+    1. It waits until the commits and rollbacks that are under way inside have ended. Until then
+       more scopes may be added.
+    2. It undoes all actions, one after the other or all at once.
+    3. It records which actions could not be undone.
+    4. ``when_done`` changes the states of the scopes, before any waiting task resumes.
 
     Attributes:
-        scopes: Those that are rolled back, until it has ended.
-        reopens: Whether the scope that it began with is open afterwards.
+        scopes: The scopes that are rolled back; empty once the rollback has ended.
+        reopens: Whether the scope that was asked to roll back is open afterwards.
 
     Args:
-        path: Of the scope that it began with.
-        order: Of undoing.
-        on_failure: Whether a failed undo ends it.
+        path: The path of the scope that was asked to roll back.
+        order: The order in which the actions are undone.
+        on_failure: Whether a failed undo ends the rollback.
         binding: Has the durable records of the actions.
-        before: What is under way inside.
+        before: The commits and rollbacks that are under way inside.
         reopens: See above.
-        when_done: Called at its end, with this object and its report.
+        when_done: Called at the end, with this object and the report.
     """
+
+    # Who calls what. `CompensationScope._begin_rollback` makes the object, then calls `add` for
+    # each scope of the family and `start`, without an await between them. After that
+    #
+    #   - `add` is called by the task of a refused `Commit`, which `_run` waits for: so before the
+    #     records are sorted, never after;
+    #   - `supersede` and `reopens = False` may come at any time before `when_done`;
+    #   - `wait` may be called by any number of tasks, also after the end.
+    #
+    # Invariants. `_held` has every record of the scopes in `scopes`, and those scopes have none, so
+    # an action is in one rollback only. `_finished` is resolved exactly once, after all states have
+    # changed: a task that resumes never sees ROLLING_BACK. `_when_done` refers to a scope, which
+    # refers to this object; it is dropped when it is called, so no cycle outlives the rollback.
 
     __slots__ = (
         "_before",
@@ -96,34 +109,38 @@ class Rollback(Generic[S]):
         self._finished: asyncio.Future[CompensationReport] = loop.create_future()
 
     def add(self, scope: S, held: list[Held]) -> None:
-        """Roll another scope back as well. Only until the undoing begins."""
+        """Roll another scope back as well. To be called before the undoing begins."""
         self.scopes.append(scope)
         self._held += held
 
     def start(self) -> None:
-        """Begin. An eager task factory makes it run up to its first wait at once."""
+        """Start the task. Under an eager task factory it runs up to its first wait at once."""
         self._task = asyncio.create_task(self._run(), name=f"roll back {self._path}")
         self._task.add_done_callback(self._ended)
 
     @property
     def report(self) -> CompensationReport:
-        """What it did, once it has ended."""
+        """The report. To be read only after the end."""
         return self._finished.result()
 
     def supersede(self, _: Rollback[Any], /) -> None:
-        """Leave no scope open: one around it is being rolled back."""
+        """Leave no scope open at the end: an enclosing scope is being rolled back."""
         self.reopens = False
 
     async def wait(self) -> asyncio.CancelledError | None:
-        """Wait for its end; return the cancellation of the caller that came meanwhile.
+        """Wait for the end; return a cancellation of the caller that came meanwhile.
 
-        The caller raises it, or it is lost.
+        The caller must raise it, or it is lost.
         """
         return await wait_uncancelled(self._finished)
 
     async def _run(self) -> None:
+        # Cancelling this task has no effect after its first step: `wait` and `entry` ignore it, and
+        # `_note_failures` continues after it. For a cancellation before that step, see `_ended`.
         for other in self._before:
             _ = await other.wait()
+        # From here on nothing is added. A refused commit has added its records by now, because it
+        # changes the states of its scopes before it resumes the tasks that wait for it.
         records = list(newest_first(self._held))
         self._held.clear()
         actions = [
@@ -132,15 +149,17 @@ class Rollback(Generic[S]):
         undos: list[Undo] = []
         entries: list[CompensationEntry] = []
         if self._order == "parallel":
-            undos = [Undo(action) for action in actions]
+            undos = [Undo(action) for action in actions]  # each starts its own task
             entries = [await undo.entry() for undo in undos]
         else:
+            # The next undo starts when the attempts before it have ended, or were abandoned.
             for action in actions:
                 undos.append(Undo(action))
                 entries.append(await undos[-1].entry())
                 if entries[-1].error is not None and self._on_failure == "stop":
                     break
         await self._note_failures([record for record, _ in records], actions, undos, entries)
+        # Also actions that failed: they are no longer this tree's, but a person's or `recover`'s.
         self._binding.ended(len(actions))
         report = CompensationReport(
             done=tuple(entry for entry in entries if entry.error is None),
@@ -151,7 +170,8 @@ class Rollback(Generic[S]):
         when_done, self._when_done = self._when_done, None
         assert when_done is not None
         when_done(self, report)
-        self.scopes, self._before = [], ()  # it outlives them, as the data of their last state
+        # This object outlives the scopes, as the data of their final state: drop all references.
+        self.scopes, self._before = [], ()
         self._finished.set_result(report)
         for note in report.notes():
             _log.error("scope %r: %s", self._path, note)
@@ -163,26 +183,40 @@ class Rollback(Generic[S]):
         undos: list[Undo],
         entries: list[CompensationEntry],
     ) -> None:
-        """Keep on record what was not undone: for a person, or for `recover`.
+        """Record which actions were not undone: they wait for a person, or for `recover`.
 
-        What was tried as often as its policy says is given up: a person decides. What was not, for
-        the journal failed or the time had passed, is left to `recover`. If one of these has stopped
-        the rollback, what was not run is, too: after the retry it may be undone in its order.
+        An action that was tried as often as its policy says is given up: a person decides. One that
+        was not, because the journal failed or its time passed, is left to `recover`. If such an
+        action stopped the rollback, those that were not run are left to `recover` as well: once it
+        is undone, they may follow in their order.
+
+        Args:
+            records: All actions, newest first.
+            actions: The same, as they were run.
+            undos: Those of them that were started, from the first on.
+            entries: Their outcomes, one for each of ``undos``.
         """
         left: list[Registered] = []
         for index, action in enumerate(actions):
             error: object = entries[index].error if index < len(entries) else "not run"
+            # After `LeaseLost` another process has the action: it must not be changed here.
             if action.mark is None or error is None or isinstance(error, LeaseLost):
                 continue
+            # An action that was not run shares the fate of the one that stopped the rollback, which
+            # is the last that was started.
             again = undos[min(index, len(undos) - 1)].may_be_tried_again
             if not again:
                 try:
                     await action.mark.give_up(error)
                 except LeaseLost as failed:
-                    _log.error("undo %s is another process's now: %s", action.name, failed)
+                    _log.error("undo %s now belongs to another process: %s", action.name, failed)
                 except PipelineError as failed:
-                    _log.error("undo %s cannot be marked: %s", action.name, failed)
-                    again = True  # it is on record as open
+                    _log.error("undo %s cannot be marked as failed: %s", action.name, failed)
+                    again = True  # the journal still has it as pending
+                except asyncio.CancelledError:
+                    # The tasks of the loop are being cancelled, and whether the note was written is
+                    # unknown. `abandon` passes over an action that is given up.
+                    again = True
             if again:
                 left.append(records[index])
         if left:
@@ -190,8 +224,8 @@ class Rollback(Generic[S]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
-            # It swallows cancellations from its first step on. This one came before: somebody
-            # cancels all tasks of the loop. Nothing is lost by beginning anew.
+            # The task ignores cancellations from its first step on. This one came before that step,
+            # as when all tasks of the loop are cancelled. No undo has begun, so start again.
             self.start()
         elif not self._finished.done():
             self._finished.set_exception(task.exception() or AssertionError("no report"))

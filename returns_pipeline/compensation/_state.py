@@ -5,15 +5,15 @@
     OPEN ------------> COMMITTING ------------------------> COMMITTED
      | ^                   |     \
      | |  refused, or      |      the journal refuses, and a scope
-     | +-- it stays open --+      around it is rolling back
+     | +-- it stays open --+      that encloses it is rolling back
      |                             v
      +----------------------> ROLLING_BACK ---> ROLLED_BACK, LOST, or OPEN again
      +-> ABSORBED
 ```
 
-In memory a commit takes no time: COMMITTING is the state of a scope whose journal has not answered
-yet. Neither COMMITTING nor ROLLING_BACK says how it will end, so a task that meets one of them
-waits for its outcome and then looks again.
+In memory a commit takes no time: only a scope whose journal has not answered yet is COMMITTING. The
+outcome of COMMITTING and ROLLING_BACK is unknown, so a task that finds a scope in one of them waits
+for the outcome and then checks the state again.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["CHANGES", "Commit", "ScopeState"]
 
 
 class ScopeState(StrEnum):
-    """What has become of a scope and the actions in it. Each member equals its text.
+    """The state of a scope and the actions in it. Each member equals its text.
 
     >>> ScopeState.ROLLED_BACK == "rolled back"
     True
     """
 
-    # That of `Enum` is written in Python, and looking one up here is a tenth of a scope's cost.
+    # `Enum.__hash__` is written in Python: it would be a tenth of the cost of a scope.
     __hash__ = str.__hash__
 
     OPEN = "open"
-    """It takes actions."""
+    """It accepts actions."""
     COMMITTING = "committing"
     """The journal was asked to commit its actions, and has not answered."""
     COMMITTED = "committed"
@@ -47,14 +47,14 @@ class ScopeState(StrEnum):
     ROLLING_BACK = "rolling back"
     """Its actions are being undone."""
     ROLLED_BACK = "rolled back"
-    """Its actions were undone, or given up: see `CompensationScope.report`."""
+    """Its actions were undone or given up: see `CompensationScope.report`."""
     ABSORBED = "absorbed"
-    """Another scope has its actions."""
+    """Its actions belong to another scope now."""
     LOST = "lost"
-    """Another process has taken its actions over, and undoes them."""
+    """Another process has taken its actions over and undoes them."""
 
 
-# From each state, those that may follow. The others are final.
+# For each state, the states that may follow. A state without any is final.
 CHANGES: Final[dict[ScopeState, frozenset[ScopeState]]] = {
     state: frozenset() for state in ScopeState
 }
@@ -70,12 +70,13 @@ CHANGES[ScopeState.ROLLING_BACK] = frozenset(
 class Commit:
     """A commit that the journal has not answered: the data of the state COMMITTING.
 
-    All scopes that are committed together share one. Its task alone ends it, and changes the
-    states of these scopes in the same step, so that no other task sees one without the other.
+    All scopes that are committed together share one object. Only the task that commits ends it, and
+    it changes the states of these scopes in the same step of the loop: no other task sees one
+    change without the others.
 
     Attributes:
-        keeps_open: The scope that will be open after it, or ``None`` if it closes all.
-        rollback: Of a scope around them, which waits for this commit, if there is one.
+        keeps_open: The scope that will be open after the commit, or ``None`` if all are closed.
+        rollback: The rollback of an enclosing scope that waits for this commit, if there is one.
     """
 
     __slots__ = ("_answered", "keeps_open", "rollback")
@@ -86,18 +87,21 @@ class Commit:
         self.rollback: Rollback[Any] | None = None
 
     def supersede(self, rollback: Rollback[Any]) -> None:
-        """Have the scopes that are open afterwards join the rollback of a scope around them."""
+        """Have the scopes that are open afterwards join the rollback of an enclosing scope."""
         self.rollback = rollback
 
     def end(self) -> None:
-        """Resume all that wait. The scopes have their next state already."""
+        """Resume all waiting tasks. The scopes must have their next state already."""
         self._answered.set_result(None)
 
     async def outcome(self) -> None:
         """Wait until the scopes have their next state; a cancellation propagates at once."""
-        # Not the future itself: cancelled with one that waits, it would be lost to the others.
+        # Not the future itself: a cancelled task would cancel it for all the others.
         _ = await asyncio.wait({self._answered})
 
     async def wait(self) -> asyncio.CancelledError | None:
-        """Do so through cancellations; return the first, which the caller raises."""
+        """Wait for the outcome, whatever is cancelled; return the first cancellation.
+
+        The caller must raise it, or it is lost.
+        """
         return await wait_uncancelled(self._answered)

@@ -26,7 +26,7 @@ __all__ = ["Action", "OnFailure", "Order", "Undo", "current_key", "undo_once"]
 Order: TypeAlias = Literal["reverse", "parallel"]
 OnFailure: TypeAlias = Literal["continue", "stop"]
 
-# Seconds that an undo which was cut off has for its clean-up, before it is abandoned.
+# Seconds that an undo has for its clean-up after its time limit; then it is abandoned.
 _GRACE = 5.0
 
 _log = logging.getLogger("returns_pipeline")
@@ -36,8 +36,8 @@ _key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
 def current_key() -> str:
     """Return the idempotency key of the step that is being undone.
 
-    It is the ``key`` that the step's own `StepContext` had, so that an undo can name the same
-    request to the same service. For use inside an undo.
+    To be called inside an undo. The key is that of the step's own `StepContext`, so that the undo
+    can name the same request to the same service.
 
     Raises:
         LookupError: No undo is running here.
@@ -46,7 +46,7 @@ def current_key() -> str:
 
 
 class _NoError:
-    """Stands for the error of a ``Failure(None)``, which is a failure all the same."""
+    """Stands for the error of a ``Failure(None)``: ``None`` would mean success."""
 
     def __repr__(self) -> str:
         return "Failure(None)"
@@ -71,13 +71,13 @@ class Action:
     """An undo action, ready to be run.
 
     Attributes:
-        name: What it is called in reports.
+        name: The name in reports.
         owner: The scope it was registered in.
-        undo: What is called.
-        args: With these.
-        kwargs: And with these.
+        undo: The function that is called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
         retry: How often it is tried.
-        timeout: Seconds it may take, all attempts and the waits between them included.
+        timeout: Seconds that it may take, all attempts and the waits between them included.
         mark: Its durable record, if there is one.
     """
 
@@ -91,7 +91,7 @@ class Action:
     mark: ActionRecord | None = None
 
     def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
-        """Record the outcome."""
+        """Return the report's entry for it."""
         return CompensationEntry(
             self.name, self.args, self.kwargs, attempts, error, self.owner.path
         )
@@ -100,15 +100,15 @@ class Action:
 class Undo:
     """One action being run: its attempts, in a task of their own, and its time limit.
 
-    1. The journal notes that an attempt begins.
-    2. The undo runs. Only now its time passes: a journal that answers late takes none of it, and
-       nothing is given up that was never tried.
-    3. The journal notes that it is undone. From here on nothing cuts it off.
+    1. The journal records that an attempt begins.
+    2. The undo runs. Its time passes only now: a journal that answers late uses none of it, and an
+       undo that was never tried is not given up.
+    3. The journal records that the action is undone. From here on no time limit applies.
 
-    A timer keeps the limit, not a task that waits: nothing here can be cancelled but the undo.
+    A timer keeps the limit, not a waiting task: only the undo itself can be cancelled.
 
     Attributes:
-        abandoned: Whether an attempt ignored its cancellation and is left running.
+        abandoned: Whether an attempt ignored its cancellation and is still running.
     """
 
     __slots__ = (
@@ -135,11 +135,11 @@ class Undo:
         self._action = action
         self._attempts = 0
         self._succeeded = False
-        self._unmarked = False  # undone, and to be noted
+        self._unmarked = False  # it is undone, and the journal has not recorded that yet
         self._journal_failed = False  # at the last attempt
-        self._late = False  # its time has passed: an attempt that fails now is the last
+        self._late = False  # the time has passed: an attempt that fails now is the last one
         self._error: object = None
-        self._before: object = None  # the error before its time had passed
+        self._before: object = None  # the error of the attempt before the time passed
         self._context = copy_context()
         _ = self._context.run(_key.set, action.owner.key)
         loop = asyncio.get_running_loop()
@@ -152,10 +152,10 @@ class Undo:
 
     @property
     def may_be_tried_again(self) -> bool:
-        """Whether `recover` may go on with an action that has failed here.
+        """Whether `recover` may try again an action that has failed here.
 
-        The journal failed, and not the undo; or its time had passed before its attempts were used
-        up. An attempt that is left running rules that out: two of one action never overlap.
+        It may if the journal failed and not the undo, or if the time passed before all attempts
+        were used. It may not if an attempt is still running: two attempts never overlap.
         """
         if self._succeeded or self.abandoned or isinstance(self._error, LeaseLost):
             return False
@@ -167,8 +167,8 @@ class Undo:
         )
 
     async def entry(self) -> CompensationEntry:
-        """Wait for the end of the last attempt, and return what became of the action."""
-        _ = await wait_uncancelled(self._finished)  # a cancelled rollback continues all the same
+        """Wait for the end of the last attempt, and return the outcome of the action."""
+        _ = await wait_uncancelled(self._finished)  # a cancelled rollback continues
         return self._finished.result()
 
     def _start(self) -> None:
@@ -181,11 +181,11 @@ class Undo:
         """Make attempts until one succeeds or the policy allows no other."""
         try:
             _ = await run_with_retry(self._attempt, self._action.retry, final=self._is_final)
-        except Exception as error:  # noqa: BLE001  # what the policy calls has failed
+        except Exception as error:  # noqa: BLE001  # a function of the policy has failed
             self._error = error
 
     def _is_final(self, error: object) -> bool:
-        # After `_unmarked` the effect is undone, and after `LeaseLost` it is another process's.
+        # `_unmarked`: the effect is undone. `LeaseLost`: another process has the action.
         return self._late or self._unmarked or isinstance(error, LeaseLost)
 
     async def _attempt(self, _due: float) -> Result[None, object]:
@@ -198,7 +198,7 @@ class Undo:
             except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
                 self._error = error
                 raise
-            except BaseException as error:  # noqa: BLE001  # also a cancellation: it was not tried
+            except BaseException as error:  # noqa: BLE001  # also a cancellation: no attempt began
                 self._error, self._journal_failed = error, True
                 return Failure(error)
             self._journal_failed = False
@@ -209,15 +209,15 @@ class Undo:
             while inspect.isawaitable(given):  # a coroutine may return a FutureResult in turn
                 given = unpacked(await given)
             if action.mark is not None and not isinstance(given, Failure):
-                self._unmarked = True  # it is undone: whatever comes, it is not undone again here
-                self._journal_failed = True  # unless this returns
-                _ = await shielded(action.mark.done())  # it has kept its time: see `_cut_off`
+                self._unmarked = True  # from here on the undo must not run again
+                self._journal_failed = True  # unless the next line returns
+                _ = await shielded(action.mark.done())  # without a time limit: see `_cut_off`
                 self._journal_failed = False
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self._error = error
-            raise  # to the loop, which ends on it; the other actions are run all the same
+            raise  # to the loop, which ends; the other actions of the rollback still run
         except BaseException as error:  # noqa: BLE001
-            # An undo that was cancelled, by us or by what it awaited, has failed like any other.
+            # A cancelled undo, by the timer or by its own code, has failed like any other.
             self._error = error
             return Failure(error)
         if isinstance(given, Failure):
@@ -229,10 +229,10 @@ class Undo:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() and not self._attempts:
-            self._start()  # before its first step, as with a rollback
+            self._start()  # cancelled before its first step: see `Rollback._ended`
             return
         if not task.cancelled():
-            _ = task.exception()  # kept already; this marks it as seen
+            _ = task.exception()  # `_error` has it; asyncio must not log it as never retrieved
         if self._finished.done():
             return  # it was abandoned
         self._stop_timer()
@@ -245,14 +245,14 @@ class Undo:
             self._timer = loop.call_later(self._seconds_left, self._cut_off)
 
     def _stop_timer(self) -> None:
-        """Let no time pass: the journal is waited for, or the undo has ended."""
+        """Stop the clock: the journal is being waited for, or the undo has ended."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             self._seconds_left -= asyncio.get_running_loop().time() - self._began
 
     def _cut_off(self) -> None:
-        """Cancel what is running at the limit, unless it is undone and only to be noted."""
+        """Cancel the attempt at the limit, unless only the record of the undo is missing."""
         if self._task.done() or self._unmarked:
             return
         self._late = True
@@ -261,7 +261,7 @@ class Undo:
         ended.add_done_callback(self._on_stopped)
 
     def _on_stopped(self, ended: asyncio.Future[bool]) -> None:
-        """Continue without an undo that was abandoned; one that has ended calls `_ended`."""
+        """Finish without an attempt that was abandoned; one that has ended calls `_ended`."""
         if ended.result() or self._finished.done():
             return
         self.abandoned = True
@@ -275,7 +275,7 @@ class Undo:
 
     def _timeout(self) -> StepTimeout:
         made = StepTimeout(self._action.name, self._action.timeout)
-        # What its clean-up raised, or why the attempt before had failed.
+        # The error of the clean-up, or of the attempt before.
         why = self._error if isinstance(self._error, Exception) else self._before
         if isinstance(why, Exception):
             made.__cause__ = why
@@ -285,10 +285,10 @@ class Undo:
 
 
 async def undo_once(action: Action) -> tuple[CompensationEntry, bool]:
-    """Run one undo action by itself, and log its failure. For a task that nobody cancels.
+    """Run one undo action by itself, and log its failure. For a task that is never cancelled.
 
     Returns:
-        What became of it, and whether an attempt was abandoned and is left running.
+        The outcome, and whether an attempt was abandoned and is still running.
     """
     undo = Undo(action)
     entry = await undo.entry()

@@ -107,8 +107,8 @@ class Journal(Protocol):
 
         For a rollback that the journal kept from running them. It returns at once, and is written
         as soon as the journal can be, also if that is away, locked or full now. The actions stay
-        pending, in their order, in a saga of their own. Those that are undone, or another
-        process's, are passed over.
+        pending, in their order, in a saga of their own. Those that are undone, given up or
+        another process's are passed over.
         """
 
     def mark(self, action: str, /) -> ActionRecord:

@@ -273,3 +273,31 @@ def test_an_argument_that_cannot_be_shown_does_not_replace_the_exception() -> No
         assert "repr() raised" in error.__notes__[0]
 
     run(main())
+
+
+def test_a_rollback_cancelled_while_it_gives_an_action_up_still_reports_the_failure() -> None:
+    class Slow(LateJournal):
+        async def give_up(self, error: object) -> None:
+            self.given_up.append(error)
+            await asyncio.sleep(1)
+
+    @registry.compensation("breaks")
+    async def breaks(_: int) -> None:
+        raise OSError("the store is down")
+
+    async def main() -> None:
+        journal = Slow()
+        scope = CompensationScope("s", journal=journal)
+        await scope.register(undo, 1)
+        await scope.register(breaks, 2)
+        compensating = asyncio.create_task(scope.compensate())
+        await asyncio.sleep(0.5)
+        assert journal.given_up
+        (rollback,) = (t for t in asyncio.all_tasks() if t.get_name() == "roll back s")
+        rollback.cancel()
+        report = await compensating
+        assert [entry.name for entry in report.done] == ["undo"]
+        assert [entry.name for entry in report.failures] == ["breaks"]
+        assert len(journal.left) == 1  # nobody knows whether it was given up: recover() finds out
+
+    run(main())
