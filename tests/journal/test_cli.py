@@ -476,8 +476,8 @@ def test_a_living_owner_is_shown_as_alive_and_left_alone(
             refused = await say("retry", str(path), saga.id)
             assert refused.returncode == 1
             assert refused.stdout == (
-                f"Nothing in saga {saga.id} is stuck or deferred, or its owner is alive and has "
-                "it in hand.\n"
+                f"Nothing in saga {saga.id} is stuck or deferred, or its owner is alive and "
+                "works on it.\n"
             )
             await scope.compensate()  # which does not succeed
             retried = await say("retry", str(path), saga.id)
@@ -736,9 +736,9 @@ def test_a_database_is_asked_with_the_address_as_it_is(
         assert json.loads(capsys.readouterr().out)["journal"] == f"{scheme}://u:***@h/d?x=1"
     assert main(["list", "postgres://h/d", "--schema", "mine", "--liveness", "lease"]) == 0
     assert asked == [
-        ("postgres://u:secret@h/d?x=1", {}),
-        ("postgresql://u:secret@h/d?x=1", {}),
-        ("postgres://h/d", {"schema": "mine", "liveness": "lease"}),
+        ("postgres://u:secret@h/d?x=1", {"create": False}),
+        ("postgresql://u:secret@h/d?x=1", {"create": False}),
+        ("postgres://h/d", {"create": False, "schema": "mine", "liveness": "lease"}),
     ]
     capsys.readouterr()
     assert main(["list", "j.db", "--schema", "mine"]) == 2
