@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from uuid import uuid4
@@ -196,12 +196,21 @@ class PostgresJournal(JournalFace):
 
         await self._writer.ask("record", [row], recorded, on_orphaned=orphaned, saga=intent.saga)
 
-    async def forget(self, ids: Sequence[str], /) -> None:
-        """Commit: take actions off the record. It is durable when this returns: see `Journal`."""
-        _ = self._writer.check_loop()  # a refusal must leave the ledger as it is
-        keys = [_key_of(self._name, self._ledger, action) for action in ids]
+    def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
+        """Commit: take actions off the record. It is durable when this returns: see `Journal`.
+
+        A caller that is cancelled before the commit was sent has not committed.
+        """
+        outcome: ShieldedFuture[None] = ShieldedFuture(lambda: self._writer.withdraw(request))
+        try:
+            _ = self._writer.check_loop()  # a refusal must leave the ledger as it is
+            keys = [_key_of(self._name, self._ledger, action) for action in ids]
+        except JournalError as error:
+            outcome.future.set_exception(error)
+            return outcome
         if not keys:
-            return
+            outcome.future.set_result(None)
+            return outcome
 
         def forgotten(_: object) -> None:
             for action in ids:
@@ -211,8 +220,10 @@ class PostgresJournal(JournalFace):
             self._ledger.abort_commit(ids)
 
         self._ledger.begin_commit(ids)
-        rows = [_row(key) for key in keys]
-        await self._writer.ask("forget", rows, forgotten, failed, saga=keys[0].saga)
+        rows, saga = [_row(key) for key in keys], keys[0].saga
+        future = outcome.future
+        request = self._writer.send("forget", rows, forgotten, failed, saga=saga, future=future)
+        return outcome
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Put actions into another saga, with ``prefix`` before their positions: see `Journal`.

@@ -187,6 +187,14 @@ class Writer:
         self._start()
         return request
 
+    def withdraw(self, request: Request) -> bool:
+        """Take a request back, as if it had failed; return whether it was not sent yet."""
+        if request not in self._requests:
+            return False
+        self._requests.remove(request)
+        request.on_failed()
+        return True
+
     def post(self, kind: Literal["move", "abandon"], row: Row, saga: str) -> None:
         """Make a request that no caller waits for.
 
