@@ -270,6 +270,10 @@ class Settings:
     limit: Timeout = field(default_factory=lambda: Timeout(5.0))
 
 
+# Before 0.21, msgspec's error is no ValueError.
+REFUSED = (ValueError, msgspec.ValidationError)
+
+
 def read_with_msgspec(text: str) -> Settings:
     return msgspec.json.decode(text, type=Settings)
 
@@ -303,9 +307,9 @@ def test_policies_are_fields_of_a_model(read: Callable[[str], Settings]) -> None
         '{"total_timeout": 0}',
         '{"retry_on": "OSError"}',
     ):
-        with pytest.raises(ValueError, match=r"attempts|wait|total_timeout|retry_on"):
+        with pytest.raises(REFUSED, match=r"attempts|wait|total_timeout|retry_on"):
             read('{"retry": ' + wrong + "}")
-    with pytest.raises(ValueError, match="timeout"):
+    with pytest.raises(REFUSED, match="timeout"):
         read('{"retry": {}, "limit": {"seconds": 0}}')
 
 
