@@ -1,13 +1,13 @@
-"""What scopes, `recover` and people ask of a journal, and what a journal keeps.
+"""The protocols of journals, and the records that they keep.
 
 ```
-Journal             what a `CompensationScope` needs: record, commit, mark
-RecoverableJournal  what `recover` needs: claim and release, and notes on attempts
-OperableJournal     what the command line needs: that, and a list, retry, discard
-DurableJournal      all of it: `returns_pipeline.testing.check_journal` checks that one holds
+Journal             for a `CompensationScope`: record, commit, mark
+RecoverableJournal  for `recover`: claim, release, and the outcome of attempts
+OperableJournal     for the command line: the same, and list, retry, discard
+DurableJournal      all of it: `returns_pipeline.testing.check_journal` tests an implementation
 ```
 
-`returns_pipeline.journal.SqliteJournal` and `PostgresJournal` are such journals.
+`returns_pipeline.journal.SqliteJournal` and `PostgresJournal` implement all four.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a `Journal` keeps of an undo action, before its effect.
+    """An undo action, as a `Journal` records it before its effect.
 
     Attributes:
         id: Unique.
-        saga: What it is undone together with: unique to the outermost scope it is in.
-        saga_name: The path of that scope.
-        position: Sorts the actions of a saga by text in the order of registration.
-        path: The path of its scope.
-        key: The idempotency key of its scope.
-        undo: What undoes it.
-        args: With these.
-        kwargs: And with these.
-        on_failure: What a failed undo means for those registered before it, as
-            `CompensationScope` has it: "continue" with them, or "stop". It holds for the saga.
+        saga: The id of its saga: all actions that are undone together. It is unique to the
+            outermost scope.
+        saga_name: The path of the outermost scope.
+        position: A text that sorts the actions of a saga in the order of registration.
+        path: The path of the scope it was registered in.
+        key: The idempotency key of that scope.
+        undo: The compensation that is called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        on_failure: What a failed undo means for the actions registered before it: "continue" with
+            them, or "stop". It is the same for the whole saga: see `CompensationScope`.
     """
 
     id: str
@@ -65,50 +66,51 @@ class Intent:
 
 
 class Journal(Protocol):
-    """Keeps undo actions where a crash cannot reach them.
+    """Keeps undo actions where a crash cannot destroy them.
 
-    What is on record and not forgotten is undone. All of it raises `JournalError`.
+    An action that is recorded and not forgotten is undone. Every method raises `JournalError`, and
+    nothing else.
 
-    What its methods give may be a coroutine or any other awaitable. Scopes await it to its end,
-    also when they are cancelled.
+    Methods may be coroutine functions, or return any other awaitable. A scope awaits it to its end,
+    also when the scope's caller is cancelled.
     """
 
     def record(self, intent: Intent, /) -> Awaitable[None]:
-        """Put an action on record. It is durable when this returns, or not there if it raises.
+        """Record an action. It is durable when this returns, and absent when this raises.
 
-        Its arguments are kept as `returns_pipeline.journal.encode_arguments` gives them.
+        Its arguments are stored as `returns_pipeline.journal.encode_arguments` returns them.
         """
         ...
 
     def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
-        """Commit: the actions need not be undone.
+        """Commit: the actions will not be undone.
 
-        It is durable when this returns; or, if the journal was told that commits may be lazy, when
-        a later `flush` returns. Order is kept: it is never durable later than what is recorded
-        after it.
+        The commit is durable when this returns; or, in a journal with lazy commits, when a later
+        `flush` returns. Order is kept: a commit is never durable later than an action that was
+        recorded after it.
         """
         ...
 
     def flush(self) -> Awaitable[None]:
         """Return when all commits that have returned are durable.
 
-        It raises what has kept one of them from it, also when that was a while ago.
+        If one of them failed, also a while ago, its error is raised.
         """
         ...
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
-        """Put actions into another saga, of this name, with ``prefix`` before their positions.
+        """Move actions into another saga, of this name, with ``prefix`` before their positions.
 
-        It takes its turn among the other requests, and is durable when a later one is.
+        The move is carried out in the order of requests, and is durable when a later request is.
         """
 
     def abandon(self, ids: Sequence[str], /) -> None:
-        """Leave actions to `recover`, of this process or another: nobody owns them any more.
+        """Leave actions to `recover`, of this process or another: they have no owner any more.
 
-        For a rollback that the journal kept from running them. It returns at once, and is written
-        as soon as the journal can be, also if that is away, locked or full now. The actions stay
-        pending, in their order, in a saga of their own. Those that are undone, given up or
-        another process's are passed over.
+        For a rollback that could not run them, because the journal failed. This returns at once.
+        It is written as soon as possible, also if the journal is away, locked or full now. The
+        actions stay pending, in their order, in a saga of their own. Actions that were undone or
+        given up, or that another process owns, are skipped.
         """
 
     def mark(self, action: str, /) -> ActionRecord:
@@ -120,32 +122,32 @@ class ActionRecord(Protocol):
     """The durable record of an action."""
 
     async def begin(self) -> None:
-        """Note that an attempt begins. If this fails, it does not."""
+        """Record that an attempt begins. If this raises, no attempt is made."""
 
     def done(self) -> Awaitable[None]:
-        """Note that it is undone. This is awaited to its end: see `shielded`."""
+        """Record that the action is undone. The caller awaits this to its end."""
         ...
 
     async def give_up(self, error: object) -> None:
-        """Note that it is not, and not tried again without being told to."""
+        """Record that the action is stuck: no attempt is made until a person retries it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAction:
-    """An undo action as a journal has it.
+    """An undo action, as a journal stores it.
 
     Attributes:
         id: Unique.
-        position: Sorts the actions of a saga in the order of registration.
+        position: A text that sorts the actions of a saga in the order of registration.
         path: The path of its scope.
         key: The idempotency key of its scope.
         name: The name of the compensation.
         version: The version of its parameters.
-        arguments: As JSON text.
+        arguments: Its arguments, as JSON.
         state: "pending", "done", "stuck" or "deferred".
-        attempts: How often it was begun.
+        attempts: How many attempts have begun.
         next_attempt: When it may be tried again, in seconds since 1970; 0 for at once.
-        error: Why it failed last.
+        error: The last error, as text.
     """
 
     id: str
@@ -168,12 +170,12 @@ class StoredSaga:
     Attributes:
         id: Unique.
         name: The path of the scope that opened it.
-        began: When, in seconds since 1970.
-        owner: Who has it open; empty if nobody.
-        alive: Whether that one is still there.
-        actions: The last registered first.
-        on_failure: What a failed undo means for those registered before it: "continue" with them,
-            or "stop".
+        began: When it was opened, in seconds since 1970.
+        owner: The id of the open journal that owns it; empty if it has no owner.
+        alive: Whether that owner is alive.
+        actions: Its actions, the last registered first.
+        on_failure: What a failed undo means for the actions registered before it: "continue" with
+            them, or "stop".
     """
 
     id: str
@@ -187,17 +189,17 @@ class StoredSaga:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """What became of one saga that was left open.
+    """The outcome of one saga that a dead process left open.
 
     Attributes:
         saga: Its id.
         name: The path of the scope that opened it.
         done: Actions that were undone.
-        stuck: Actions that were given up, until somebody says otherwise.
-        deferred: Actions left for a process that knows their name and version, with those
+        stuck: Actions that were given up, until a person retries or discards them.
+        deferred: Actions left for a process that knows their name and version, and the actions
             registered before them.
-        error: Why the journal did not let this process go on with the saga; what is not in the
-            other three is left as it was.
+        error: The error of the journal that stopped this process. Actions that are in none of the
+            three tuples are as they were.
     """
 
     saga: str
@@ -209,19 +211,25 @@ class RecoveryReport:
 
 
 class RecoverableJournal(Protocol):
-    """What `recover` needs of a journal."""
+    """The part of a journal that `recover` uses."""
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
-        """Take over the newest saga whose owner is dead, with something to do; no other can."""
+        """Take over the newest saga that has pending actions and no living owner.
+
+        No other process can claim it at the same time.
+
+        Args:
+            besides: Ids of sagas that are not claimed.
+        """
 
     async def release(self, saga: str) -> None:
         """Release a saga: another process may claim it."""
 
     async def defer(self, action: str, reason: str) -> None:
-        """Note that an action waits for a process that knows it."""
+        """Record that an action waits for a process that knows its name and version."""
 
     async def postpone(self, action: str, error: object, until: float) -> None:
-        """Note that an attempt failed, and when the next may begin."""
+        """Record that an attempt failed, and when the next one may begin, in seconds since 1970."""
 
     def mark(self, action: str, /) -> ActionRecord:
         """Return the record of an action."""
@@ -229,10 +237,10 @@ class RecoverableJournal(Protocol):
 
 
 class OperableJournal(RecoverableJournal, Protocol):
-    """What the command needs of a journal."""
+    """The part of a journal that the command line uses."""
 
     async def sagas(self) -> list[StoredSaga]:
-        """List what is on record, the newest first."""
+        """Return everything on record, the newest saga first."""
         ...
 
     async def retry(self, saga: str) -> int:
@@ -244,20 +252,20 @@ class OperableJournal(RecoverableJournal, Protocol):
         ...
 
     async def close(self) -> None:
-        """Release everything."""
+        """Close the journal: other processes may recover what it has open."""
 
 
 class DurableJournal(Journal, RecoverableJournal, Protocol):
-    """All that a journal is asked for: by scopes, by `recover`, and by people.
+    """A complete journal: for scopes, for `recover`, and for people.
 
-    Each object is an owner: what was recorded through it is its own until it is closed, or until
-    its process ends. All of it raises `JournalError` and nothing else; `LeaseLost` where another
-    owner has taken over. Arguments are kept as `returns_pipeline.journal.encode_arguments` gives
+    Each object is an *owner*: it owns what was recorded through it until it is closed or its
+    process ends. Every method raises `JournalError` and nothing else; if another owner has taken
+    over, `LeaseLost`. Arguments are stored as `returns_pipeline.journal.encode_arguments` returns
     them.
     """
 
     async def sagas(self) -> list[StoredSaga]:
-        """List what is on record, the newest saga first; in each the last registered action."""
+        """Return everything on record: the newest saga first, in it the last registered action."""
         ...
 
     async def retry(self, saga: str) -> int:
@@ -269,4 +277,4 @@ class DurableJournal(Journal, RecoverableJournal, Protocol):
         ...
 
     async def close(self) -> None:
-        """Release everything: others may recover what is open."""
+        """Close the journal: other owners may recover what it has open."""

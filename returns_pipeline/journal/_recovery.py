@@ -1,8 +1,8 @@
 """`recover` and `recovering`: undo the actions that dead processes left behind.
 
-A recovery claims saga by saga. Each claimed saga has a task, which makes attempts until the saga is
-finished or has to wait; one that waits has no task, only a time. The tasks share nothing but the
-journal, so a saga that fails does not disturb the others.
+A recovery claims sagas, and works on each in a task of its own. The task makes attempts until the
+saga is finished or has to wait. A saga that waits has no task, only a time. The tasks share nothing
+but the journal, so a saga that fails does not disturb the others.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ __all__ = ["recover", "recovering"]
 
 _log = logging.getLogger("returns_pipeline")
 
-# Between two attempts their number and the wait go on record, so each call of an undo is one.
+# Each run of an undo is one attempt: between two, their number and the wait are recorded.
 _ONCE: Final = RetryPolicy(attempts=1)
-# Attempts that may end with their process, beside those that the policy allows.
+# How many attempts may end with their process, in addition to those that the policy allows.
 _DEATHS: Final = 20
-# Seconds: a timer may fire a little early, and what is due by then is due.
+# Seconds. A timer may fire a little early; a case that is this close to its time counts as due.
 _EARLY: Final = 0.001
 
 
@@ -59,41 +59,47 @@ async def recover(
 ) -> list[RecoveryReport]:
     """Undo the actions that dead processes left behind, and report on each saga.
 
-    1. The newest saga comes first, and in a saga strictly the action that was registered last.
-    2. What a process that lives, or is stopped, has open is not touched. Several recoverers share
-       the work; no two run one action at the same time.
-    3. An action whose name, or a version newer than this process has, is not in the registry is
-       deferred: the action, and those registered before it, are left for a process that knows it.
-    4. An undo is tried as its `RetryPolicy` says. Attempts and waits count on over restarts; no
-       wait is longer than the policy's own, whatever the clock of the machine says. The policy's
-       ``total_timeout`` counts from the first attempt in this process, and the undo's own
-       ``timeout`` holds for each attempt. Waiting for the journal does not count. A saga that waits
-       does not hold up others. An undo whose attempts are used up, or whose arguments make no
-       sense, is *stuck*: it stays on record until a person retries or discards it. The actions
-       registered before it are undone all the same, unless its scope had ``on_failure="stop"``:
-       then they are stuck as well.
-    5. An undo may be called again only if its process died between the undo and the record of it;
-       then with the same key. If twenty more attempts than its policy allows have ended with their
-       process, it is stuck.
+    Undo actions run *at least once*; with undos that are idempotent by their key, each takes effect
+    once.
 
-    Cancel safety: an attempt that is under way is finished and put on record; then what this
-    process took over is released, and the cancellation propagates. `JournalError` does the same.
+    1. **Order.** The newest saga comes first. Within a saga the action that was registered last
+       comes first, strictly.
+    2. **Living owners.** Actions of a process that is alive, or stopped, are not touched. Several
+       recoverers share the work, and no two run one action at the same time.
+    3. **Unknown actions.** An action is deferred if its name is not in the registry, or if its
+       version is newer than the registry's. It is left for a process that knows it, and so are the
+       actions registered before it.
+    4. **Retries.** An undo is tried as its `RetryPolicy` says. Attempts and waits continue over
+       restarts. No wait is longer than the policy's own, whatever the clock of the machine says.
+       The policy's ``total_timeout`` counts from the first attempt in this process; the undo's own
+       ``timeout`` applies to each attempt. Waiting for the journal does not count. A saga that
+       waits does not hold up others.
+    5. **Stuck actions.** An undo whose attempts are used up, or whose arguments cannot be read, is
+       *stuck*: it stays on record until a person retries or discards it. The actions registered
+       before it still run, unless its scope had ``on_failure="stop"``: then they are stuck as well.
+    6. **Repeated calls.** An undo that succeeded is called again only if its process died before
+       that was recorded; then with the same key. It is stuck once twenty more attempts than its
+       policy allows have ended with their process.
+
+    Cancel safety: an attempt that is under way is finished and recorded. Then the sagas that this
+    process took over are released, and the cancellation propagates. The same happens at a
+    `JournalError`.
 
     Args:
-        journal: Where dead processes left something.
+        journal: The journal to recover from.
         registry: The undo actions that this process knows.
-        timeout: Seconds that an attempt of an undo without a time of its own may take, above 0.
-        concurrency: Sagas that are worked on at the same time, at least 1. With more than one, a
-            newer saga begins no later than an older one, but need not end before it.
+        timeout: Seconds that an attempt may take, above 0, if its undo has no timeout of its own.
+        concurrency: How many sagas are worked on at the same time, at least 1. With more than one,
+            a newer saga begins no later than an older one, but may end after it.
 
     Returns:
-        A report for each saga that this process took over, in order. Where a `JournalError` ended
-        the work on one saga, its report says so, and the work on the others continues.
+        A report for each saga that this process took over, in order. If a `JournalError` ended the
+        work on one saga, its report has it, and the work on the others continues.
 
     Raises:
         InvalidArgument: ``timeout`` or ``concurrency`` is out of range.
-        JournalError: The journal cannot be read, or nothing more can be taken over. What was not
-            undone is still there.
+        JournalError: The journal cannot be read, or no more sagas can be taken over. Actions that
+            were not undone are still on record.
     """
     recovery = _Recovery(
         journal,
@@ -116,26 +122,26 @@ def recovering(
     concurrency: int = 8,
     on_report: Callable[[RecoveryReport], object] | None = None,
 ) -> AbstractAsyncContextManager[None]:
-    """Recover in the background, at once and then again and again, as long as the block runs.
+    """Recover in the background, at once and then periodically, while the block runs.
 
-    A service need not wait for `recover` before it starts, and undoes what others leave behind
-    while it runs. Memory does not grow with what is recovered.
+    A service then need not wait for `recover` before it starts, and undoes what other processes
+    leave behind while it runs. Memory does not grow with the number of sagas recovered.
 
     >>> async def main(journal: RecoverableJournal, registry: CompensationRegistry) -> None:
     ...     async with recovering(journal, registry):
     ...         await serve()
 
-    Each round does what `recover` does. If the journal fails, that is logged, and the next round
-    tries again. Leaving the block ends the round as a cancelled `recover` ends: attempts that are
-    under way are finished.
+    Each round does what `recover` does. If the journal fails, the error is logged, and the next
+    round tries again. Leaving the block ends the round as a cancellation ends `recover`: attempts
+    that are under way are finished.
 
     Args:
-        journal: Where dead processes left something.
+        journal: The journal to recover from.
         registry: The undo actions that this process knows.
         every: Seconds from the end of one round to the beginning of the next, above 0.
-        timeout: As with `recover`.
-        concurrency: As with `recover`.
-        on_report: Called with the report of each saga, when its work has ended.
+        timeout: As for `recover`.
+        concurrency: As for `recover`.
+        on_report: Called with the report of each saga when the work on it has ended.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -170,9 +176,9 @@ async def _recovering(
             try:
                 await recovery.run()
             except JournalError as error:
-                _log.warning("recovery is tried again in %g s: %s", every, error)
-            except Exception:  # noqa: BLE001  # of an observer, or of a journal that is not ours
-                _log.exception("recovery has failed, and is tried again in %g s", every)
+                _log.warning("recovery failed, and is tried again in %g s: %s", every, error)
+            except Exception:  # noqa: BLE001  # from `on_report`, or from a user's own journal
+                _log.exception("recovery failed, and is tried again in %g s", every)
             await asyncio.sleep(every)
 
     task = asyncio.create_task(rounds(), name=f"recover {journal}")
@@ -186,30 +192,35 @@ async def _recovering(
 
 
 class _Case:
-    """A saga that was claimed, and what has become of its actions so far."""
+    """A saga that was claimed, and the outcome of its actions so far.
+
+    An action is in exactly one of ``left``, ``done``, ``stuck`` and ``deferred``. The fields below
+    them belong to the next action, the last of ``left``; `finish` resets them. Only the task that
+    works on the case changes it while it is running, and only `_Recovery.run` while it waits.
+    """
 
     __slots__ = ("attempts", "deferred", "done", "due", "error", "left", "saga", "stuck", "until")
 
     def __init__(self, saga: StoredSaga) -> None:
         self.saga = saga
         states = {"pending", "deferred"}
-        # The next one is the last of the list.
+        # The next action is the last of the list.
         self.left = [action for action in reversed(saga.actions) if action.state in states]
         self.done: list[CompensationEntry] = []
         self.stuck: list[CompensationEntry] = []
         self.deferred: list[CompensationEntry] = []
         self.error: JournalError | None = None
-        self.attempts: int | None = None  # of the next action; None before this process looked
-        self.due = 0.0  # when the next action may be tried, on the loop's clock
-        self.until: float | None = None  # when no attempt begins any more; None before the first
+        self.attempts: int | None = None  # None until this process has read how many were made
+        self.due = 0.0  # the time on the loop's clock at which an attempt may begin
+        self.until: float | None = None  # the time after which none may; None before the first
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing of it is open any more, so that nobody can claim it again."""
+        """Whether no action is open any more: then no process can claim the saga again."""
         return not self.left and not self.deferred and self.error is None
 
     def finish(self, entries: list[CompensationEntry], entry: CompensationEntry) -> None:
-        """Put the next action among these, and turn to the one before it."""
+        """Move the next action to ``entries``, and turn to the one registered before it."""
         entries.append(entry)
         _ = self.left.pop()
         self.attempts, self.due, self.until = None, 0.0, None
@@ -226,14 +237,14 @@ class _Case:
 
 
 class _Recovery:
-    """One round: it claims until there is nothing to claim and all that was claimed has ended.
+    """One round: it ends when no saga can be claimed and all claimed sagas have ended.
 
-    A claimed case is in one place: ``_running``, as long as a task works on it, or ``_waiting``,
-    until its next attempt is due. `run` alone moves cases from one to the other, and stops the
-    tasks: `_advance`, which they run, ends between two attempts when ``_stopping`` is set.
+    A claimed case is either in ``_running``, while a task works on it, or in ``_waiting``, until
+    its next attempt is due. Only `run` moves cases between the two, and only `run` stops the tasks:
+    they run `_advance`, which ends between two attempts once ``_stopping`` is set.
 
     Attributes:
-        on_claim: Called with each case when it was claimed.
+        on_claim: Called with each case when it is claimed.
         on_end: Called with each case when it has ended.
     """
 
@@ -251,23 +262,24 @@ class _Recovery:
         self._running: dict[asyncio.Task[None], _Case] = {}
         self._waiting: list[tuple[float, int, _Case]] = []  # a heap, by when they are due
         self._claimed = 0
-        # Sagas that must not be claimed again by this round. Not all that were claimed: those that
-        # are settled cannot be, and each claim would cost as much as there were before.
+        # Sagas that this round must not claim again. Settled ones are removed: they cannot be
+        # claimed, and the cost of each claim would grow with the number of sagas before it.
         self._besides: set[str] = set()
         self._stopping = False
         self.on_claim: Callable[[_Case], object] | None = None
         self.on_end: Callable[[_Case], object] | None = None
 
     async def run(self) -> None:
-        """Work on as many cases at a time as may be, until there are none left."""
+        """Work on cases, as many at a time as allowed, until none are left."""
         try:
             while await self._fill():
                 await self._wait()
         finally:
-            self._stopping = True  # by a cancellation or an error; else nothing runs any more
+            # Tasks are still running here only after a cancellation or an error.
+            self._stopping = True
             _, cancelled = await shielded(self._release_all())
             if cancelled is not None:
-                raise cancelled  # also in place of an error: see `shielded`
+                raise cancelled  # also instead of an error: see `shielded`
 
     async def _fill(self) -> bool:
         """Start tasks for cases that are due, then for new ones; return whether any are left."""
@@ -293,7 +305,7 @@ class _Recovery:
         return None
 
     async def _claim(self, most: int) -> list[_Case]:
-        """Claim so many sagas, or as many as there are: a journal does it in one transaction."""
+        """Claim up to ``most`` sagas. The requests are made together, for one transaction."""
         claims = (self._journal.claim(besides=self._besides) for _ in range(most))
         found, cancelled = await shielded(asyncio.gather(*claims, return_exceptions=True))
         failed: BaseException | None = cancelled
@@ -308,12 +320,12 @@ class _Recovery:
                     _ = self.on_claim(case)
         if failed is not None:
             for case in cases:
-                self._push(case)  # for `_release_all`
+                self._push(case)  # so that `_release_all` releases it
             raise failed
         return cases
 
     def _push(self, case: _Case) -> None:
-        self._claimed += 1  # of two that are due at the same time, the one that came first
+        self._claimed += 1  # of two cases with the same time, the first one pushed comes first
         heapq.heappush(self._waiting, (case.due, self._claimed, case))
 
     async def _wait(self) -> None:
@@ -338,12 +350,12 @@ class _Recovery:
             _ = self.on_end(case)
         if case.is_settled:
             self._besides.discard(case.saga.id)
-        task.result()  # its error, if it has failed, ends the recovery
+        task.result()  # raises the error of a task that failed, which ends the recovery
 
     async def _advance(self, case: _Case) -> None:
-        """Make attempts until the saga is finished, has to wait, or this process has to stop.
+        """Make attempts until the saga is finished, has to wait, or the recovery has to stop.
 
-        In a task of its own. A cancellation of the task ends it after the attempt.
+        This runs in a task of its own. If the task is cancelled, it ends after the attempt.
         """
         loop = asyncio.get_running_loop()
         cancelled: asyncio.CancelledError | None = None
@@ -353,24 +365,26 @@ class _Recovery:
                 if cancelled is not None:
                     raise cancelled
             if not case.left and (case.stuck or case.deferred):
-                # To its end: asked for again, it would take the saga from a process that has
-                # claimed it since.
+                # Shielded, because a release must not be asked for twice: the second request would
+                # take the saga from a process that has claimed it since the first.
                 _, cancelled = await shielded(self._journal.release(case.saga.id))
         except JournalError as error:
             case.error = error
             saga = case.saga
             _log.error("saga %s (%s) is left as it is: %s", saga.id, saga.name, error)
-            with contextlib.suppress(JournalError):  # it is another's already, or is free later
+            # If this fails, too, the saga belongs to another process, or is released later.
+            with contextlib.suppress(JournalError):
                 _, cancelled = await shielded(self._journal.release(saga.id))
         if cancelled is not None:
             raise cancelled
 
     async def _release_all(self) -> None:
-        """Wait for attempts that are under way, then release what is not finished."""
+        """Wait for attempts that are under way, then release the sagas that are not finished."""
         if self._running:
             _ = await asyncio.wait(self._running)
         for task in list(self._running):
-            with contextlib.suppress(asyncio.CancelledError, Exception):  # `run` has its reason
+            # `run` is raising an error already.
+            with contextlib.suppress(asyncio.CancelledError, Exception):
                 self._ended(task)
         for _, _, case in self._waiting:
             try:
@@ -381,7 +395,7 @@ class _Recovery:
     # One action.
 
     async def _step(self, case: _Case) -> None:
-        """Make an attempt of the next action, or find out that there is none to be made."""
+        """Make an attempt of the next action, or settle an action that cannot be tried."""
         stored = case.left[-1]
         undo = self._registry.get(stored.name)
         if undo is None or undo.version < stored.version:
@@ -414,7 +428,7 @@ class _Recovery:
         kwargs: dict[str, object],
         record: ActionRecord,
     ) -> None:
-        """Call the undo once. The journal is written before and after, outside of its time."""
+        """Call the undo once. Writing to the journal before and after takes none of its time."""
         stored = case.left[-1]
         loop = asyncio.get_running_loop()
         if case.until is None:
@@ -429,18 +443,18 @@ class _Recovery:
         case.attempts = (case.attempts or 0) + 1
         entry = dataclasses.replace(entry, attempts=case.attempts)
         if entry.error is None:
-            _ = await shielded(record.done())  # a cancellation does not make it less done
+            _ = await shielded(record.done())  # it is done, even if this task is cancelled
             case.finish(case.done, entry)
             return
         delay, error = await _next_delay(undo.retry, case.attempts, entry.error, until)
-        if delay is None or is_running:  # two attempts of one undo never overlap
+        if delay is None or is_running:  # an abandoned attempt: a second one must not overlap it
             await self._give_up(case, record, dataclasses.replace(entry, error=error))
         else:
             case.due = loop.time() + delay
             await self._journal.postpone(stored.id, error, time.time() + delay)
 
     async def _give_up(self, case: _Case, record: ActionRecord, entry: CompensationEntry) -> None:
-        """Park the next action, and after it all others if its scope stops at a failure."""
+        """Make the next action stuck, and all others too if its scope stops at a failure."""
         await record.give_up(entry.error)
         case.finish(case.stuck, entry)
         while case.left and case.saga.on_failure == "stop":
@@ -459,24 +473,24 @@ async def _next_delay(
     """Return the seconds until the next attempt, if there is one, and why the last one failed."""
     try:
         return await next_delay(policy, attempts, error, due), error
-    except Exception as broken:  # noqa: BLE001  # what the policy calls has failed
+    except Exception as broken:  # noqa: BLE001  # a function of the policy has failed
         return None, broken
 
 
 def _wait_left(policy: RetryPolicy, stored: StoredAction) -> float:
-    """Return the seconds that are left of a wait which began in another process.
+    """Return the seconds that are left of a wait that began in another process.
 
-    The wall clock may have jumped since: the wait is never longer than the policy says now.
+    The wall clock may have jumped since: the wait is never longer than the policy's own.
     """
     most = 0.0
-    with contextlib.suppress(Exception):  # what the policy calls has failed: do not wait then
+    with contextlib.suppress(Exception):  # a function of the policy has failed: do not wait
         most = policy.delay(max(1, stored.attempts), stored.error)
     return min(max(0.0, stored.next_attempt - time.time()), most)
 
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """The scope in which an action was registered, as far as it is on record."""
+    """The scope in which an action was registered, as recorded."""
 
     path: str
     key: str

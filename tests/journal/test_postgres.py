@@ -604,7 +604,7 @@ def test_newer_tables_are_left_alone(make: Place) -> None:
             with pytest.raises(JournalError, match="version 99 is newer"):
                 await call
         await make.execute("DELETE FROM {schema}.version")
-        with pytest.raises(JournalCorrupt, match="version is not there"):
+        with pytest.raises(JournalCorrupt, match="version is missing"):
             await scope.register(undo, "x")
         assert len(scope) == 0
 

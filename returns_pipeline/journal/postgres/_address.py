@@ -1,7 +1,7 @@
 """`Address`: a DSN, read so that libpq's usual parameters work and no secret is shown.
 
-asyncpg sends each parameter that it does not know to the server as a setting, which refuses the
-connection. Those that concern the client alone are taken here.
+asyncpg sends each parameter that it does not know to the server, as a setting, and the server then
+refuses the connection. So the parameters that concern only the client are handled here.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from returns_pipeline.errors import InvalidArgument
 
 __all__ = ["Address", "AddressSource", "Text", "read_address"]
 
-# A text, or a function that returns it each time it is needed: for tokens that expire.
+# A text, or a function that is called for it each time: for tokens that expire.
 Text: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
-# By parameter of libpq: options of the socket. Not all systems have all.
+# Parameters of libpq, and the socket options that they set. Not all systems have all of these.
 _KEEPALIVES: Final = {
     "keepalives_idle": "TCP_KEEPIDLE",
     "keepalives_interval": "TCP_KEEPINTVL",
     "keepalives_count": "TCP_KEEPCNT",
     "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
-# Parameters that ask for what is done anyway, or make no difference to asyncpg; by the values that
-# do so. Another value asks for what asyncpg cannot do, and is refused.
+# Parameters with their values that need nothing: asyncpg behaves like this anyway. Any other value
+# asks for something that asyncpg cannot do, and is refused.
 _MET: Final = {
     "channel_binding": {"disable", "prefer"},
     "client_encoding": {"auto", "utf8", "utf-8", "unicode"},
@@ -38,7 +38,7 @@ _MET: Final = {
     "sslcompression": {"0", "1"},
     "sslsni": {"1"},
 }
-# Parameters in which "@" is nothing unusual.
+# Parameters whose values may contain "@".
 _ANY_TEXT: Final = {
     *("user", "password", "passfile", "sslpassword", "sslcert", "sslkey", "sslrootcert", "sslcrl"),
     *("application_name", "fallback_application_name", "options", "host", "service"),
@@ -55,13 +55,13 @@ class Address:
     """Where a server is, and how to connect to it.
 
     Attributes:
-        dsn: For asyncpg.
-        name: The address alone: no password, and no parameters, which may hold one too.
+        dsn: The DSN for asyncpg.
+        name: The address alone, without the password and the parameters, which may hold one, too.
         connect_timeout: Seconds for an attempt to connect; None for the journal's patience.
-        target: Which servers of several will do; None if the DSN does not say.
+        target: Which of several servers to use, as in libpq; None if the DSN does not say.
         keepalive: Whether the client checks that the server's machine is still there.
-        socket_options: More options of the socket: the option, and its value.
-        secrets: What must not be shown.
+        socket_options: Further socket options and their values.
+        secrets: Texts that must not be shown.
     """
 
     dsn: str = field(repr=False)
@@ -73,7 +73,7 @@ class Address:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def dsn_for(self, target: str) -> str:
-        """Return the DSN of a server of a kind, if the address does not ask for another."""
+        """Return the DSN of a server that matches ``target``, or what the address says instead."""
         separator = "&" if "?" in self.dsn else "?"
         return f"{self.dsn}{separator}target_session_attrs={self.target or target}"
 
@@ -88,8 +88,8 @@ def read_address(dsn: str) -> Address:
     """Read a DSN.
 
     Raises:
-        InvalidArgument: It makes no sense, or asks for what cannot be done. The text holds nothing
-            of it but the names and values of parameters that are no secret.
+        InvalidArgument: The DSN cannot be read, or asks for something that cannot be done. The
+            message has nothing of it but names and values of parameters that are not secret.
     """
     if not dsn.startswith(("postgresql://", "postgres://")):
         raise InvalidArgument("dsn must begin with postgresql://")
@@ -99,7 +99,7 @@ def read_address(dsn: str) -> Address:
     except ValueError:
         raise InvalidArgument(_ENCODE) from None
     user, _, hosts = parts.netloc.rpartition("@")
-    # An unencoded character in a password ends the part of the address in which it stands.
+    # In a password, a character that is not percent-encoded may end a part of the address early.
     ports = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host.rpartition("]")[2]]
     if (
         parts.fragment
@@ -125,7 +125,7 @@ def read_address(dsn: str) -> Address:
 
 
 def _for_asyncpg(given: dict[str, str]) -> dict[str, str]:
-    """Return the parameters that asyncpg or the server is to see."""
+    """Return the parameters that are passed on to asyncpg and the server."""
     for name, values in _MET.items():
         if name in given and given[name].lower() not in values:
             raise InvalidArgument(f"dsn: asyncpg cannot do {name}={given[name]}")
@@ -140,9 +140,9 @@ def _for_asyncpg(given: dict[str, str]) -> dict[str, str]:
 def _target(given: dict[str, str]) -> str | None:
     target = given.get("target_session_attrs")
     if target is not None and target not in _WRITABLE:
-        # A text that is no value of it may be a part of anything.
+        # The value is not shown: a wrong one may be a part of a password.
         raise InvalidArgument(
-            "dsn: a journal writes: target_session_attrs must be 'read-write', 'primary' or 'any'"
+            "dsn: target_session_attrs must be 'read-write', 'primary' or 'any': a journal writes"
         )
     return target
 
@@ -164,17 +164,17 @@ def _whole(name: str, given: dict[str, str]) -> int:
 
 
 class AddressSource:
-    """Where to connect, and with which password, for each connection anew.
+    """Returns the address and the password for each connection.
 
     Args:
         dsn: The DSN, or a function that returns it.
-        password: Instead of the one in the DSN: the password, or a function that returns it.
+        password: The password, in place of the one in the DSN; or a function that returns it.
 
     Attributes:
-        name: Of the address, for people; of a function's only that there is one.
+        name: The address as people may see it; a fixed text if a function returns it.
 
     Raises:
-        InvalidArgument: At the call, if ``dsn`` is a text and makes no sense.
+        InvalidArgument: At the call, if ``dsn`` is a text that cannot be read.
     """
 
     def __init__(self, dsn: Text, password: Text | None) -> None:
@@ -184,11 +184,11 @@ class AddressSource:
         self.name = self._dsn.name if isinstance(self._dsn, Address) else by_function
 
     async def resolve(self) -> tuple[Address, str | None]:
-        """Return the address, and the password if it is not in there.
+        """Return the address, and the password unless the address has it.
 
         Raises:
-            InvalidArgument: A function returned what makes no sense.
-            Exception: What a function raised.
+            InvalidArgument: The DSN that a function returned cannot be read.
+            Exception: An exception of a function.
         """
         address = (
             self._dsn if isinstance(self._dsn, Address) else read_address(await _of(self._dsn))

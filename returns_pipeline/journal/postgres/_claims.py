@@ -1,9 +1,9 @@
-"""`Claims`: takes over the sagas of dead owners, a few at a time, and hands them out one by one.
+"""`Claims`: takes over the sagas of dead owners, a few at a time, and returns them one by one.
 
 A recovery asks for one saga after the other. A transaction for each would cost more than most
-undos, so a claim takes over some in advance: one at first, then twice as many whenever they were
-used up quickly. What nobody asks for within a second is released: while one undo takes long, other
-recoverers must not wait for sagas that nobody works on.
+undos, so a claim takes over some in advance: one at first, then twice as many each time they were
+used up quickly. A saga that is not asked for within a second is released: while one undo takes
+long, other recoverers must not wait for sagas that are not being worked on.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from returns_pipeline.journal.postgres._writer import Writer
 
 __all__ = ["Claims"]
 
-# Sagas that one claim takes over at most.
+# The most sagas that one claim takes over.
 _MOST: Final = 64
-# Seconds in which the sagas of one claim are used up quickly.
+# If the sagas of one claim are used up within so many seconds, the next claim takes twice as many.
 _QUICK: Final = 0.5
-# Seconds after which those that were not asked for are released.
+# Seconds after which sagas that were not asked for are released.
 _IDLE: Final = 1.0
 
 
 class Claims:
     """Claims and releases sagas for one journal.
 
-    A saga that waits here to be asked for is in the ledger as any other that was claimed: its lease
-    is renewed, and closing the journal releases it.
+    A saga that was claimed in advance is in the ledger like any other claimed saga: its lease is
+    renewed, and closing the journal releases it.
 
     Args:
         name: The journal's name, for errors.
-        ledger: Of the journal.
-        writer: Of the journal.
-        retention: Seconds that an action which was undone stays listed.
+        ledger: The journal's ledger.
+        writer: The journal's writer.
+        retention: Seconds that an undone action stays listed.
     """
 
     def __init__(self, name: str, ledger: Ledger, writer: Writer, retention: float) -> None:
@@ -55,13 +55,13 @@ class Claims:
         self._timer: asyncio.TimerHandle | None = None
 
     def reset(self) -> None:
-        """Forget what was claimed in advance: the journal is closed, and has released it."""
+        """Forget the sagas claimed in advance: the journal is closed, and has released them."""
         self._ahead.clear()
         self._size, self._claimed_at = 1, -math.inf
         self._stop_timer()
 
     async def next(self, besides: AbstractSet[str]) -> StoredSaga | None:
-        """Return the newest saga of a dead owner that is not in ``besides``; it is claimed."""
+        """Claim and return the newest saga of a dead owner that is not in ``besides``."""
         self._stop_timer()
         while self._ahead:
             stored = self._ahead.popleft()
@@ -81,8 +81,8 @@ class Claims:
         now = asyncio.get_running_loop().time()
         self._size = min(2 * self._size, _MOST) if now - self._claimed_at < _QUICK else 1
         self._claimed_at = now
-        # A saga that was taken from this process is not taken back while the ledger has it: a scope
-        # here may still count on it, and has to be fenced first.
+        # Not a saga that is still in the ledger although another process took it over: a scope here
+        # may rely on it, and must get `LeaseLost` first.
         others = dict.fromkeys(besides | self._ledger.sagas.keys(), 1)
         row: Row = {"besides": others, "retention": self.retention, "limit": self._size}
         found: list[StoredSaga] = await self._writer.ask(
@@ -101,7 +101,7 @@ class Claims:
         return claimed
 
     def _orphaned(self, claimed: list[StoredSaga]) -> None:
-        """Release what was claimed for a caller that was cancelled."""
+        """Release sagas that were claimed for a caller that was cancelled."""
         ours = [stored.id for stored in claimed if stored.id in self._ledger.sagas]
         for saga in ours:
             self._ledger.dismiss(saga)
@@ -110,21 +110,21 @@ class Claims:
             self._writer.reconnect()
 
     async def release(self, saga: str) -> None:
-        """Let other processes claim a saga; raise `LeaseLost` if another one has it."""
+        """Allow other processes to claim a saga; raise `LeaseLost` if one has done so."""
         await self._writer.wait(self.send_release(saga))
 
     def send_release(self, saga: str) -> Request:
-        """Request that other processes may claim a saga.
+        """Request that other processes may claim a saga. This does not wait.
 
-        It is not this owner's any more from the moment at which that is written, or fails: then it
-        is written with the next batch that can be.
+        The saga stops being this owner's when the request is carried out, and also when it fails:
+        then the next batch that succeeds carries it out.
         """
         held = self._ledger.sagas.get(saga)
         if held is None:
             raise fenced(self._name, saga)
 
         def released(found: object) -> None:
-            was_ours = self._ledger.sagas.get(saga) is held  # or the release was asked for twice
+            was_ours = self._ledger.sagas.get(saga) is held  # else it was requested twice
             self._ledger.dismiss(saga)
             if was_ours and not found:
                 raise fenced(self._name, saga)
@@ -134,7 +134,7 @@ class Claims:
             "release", [row], released, lambda: self._ledger.dismiss(saga), saga=saga
         )
 
-    # What is claimed in advance, and not asked for.
+    # Sagas that were claimed in advance and not asked for.
 
     def _start_timer(self) -> None:
         if self._ahead:

@@ -1,7 +1,7 @@
-"""`ServerConnection`: the one connection of a `PostgresJournal`, made anew when it was lost.
+"""`ServerConnection`: the one connection of a `PostgresJournal`, replaced when it is lost.
 
-While it is open it holds the lock of the journal's owner, unless a transaction pooler may stand
-between: the session of the server is what other processes recognise a living owner by.
+While it is open, its session holds the lock of the journal's owner: the lock shows other processes
+that the owner is alive. Behind a transaction pooler there is no such lock.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerConnection"]
 
-# Seconds in which a connection that nobody wants any more may still be made: see `_connect`.
+# Seconds that a cancelled attempt to connect may still take: see `_connect`.
 _MOMENT: Final = 1.0
 
-# A child made by fork has a copy of each socket. As long as it is open there, the server takes the
-# parent for alive, whatever became of it.
+# A child made by fork has a copy of each socket. While that is open, the server takes the parent
+# for alive, even after its end.
 _connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
 
 
@@ -49,19 +49,24 @@ os.register_at_fork(after_in_child=_cut_off_child)
 class ServerConnection:
     """One connection, which holds the lock of an owner.
 
-    All methods but `look` are called by the task of the journal's writer alone, one at a time, save
-    `drop` and `cut_off`, which may be called at any moment.
+    States: *closed*; *opening*, in `open`; *open*. Any task may call `look`, and any code `drop`
+    and `cut_off`, in every state. The other methods are called by the writer's task only, one at a
+    time.
 
     Args:
-        source: Says where to connect.
+        source: Returns the address to connect to.
         name: The journal's name, for errors.
-        schema: Where the tables are: a name that needs no escaping.
-        create: Whether tables are made if there are none.
-        pooled: Whether a transaction pooler may stand before the server. Then nothing is kept in
-            the session, and there is no lock.
-        patience: Seconds for a connection to be made, and for a lock.
-        on_lost: Called when the connection ended and nobody had asked for that.
+        schema: The schema of the tables, a name that needs no escaping.
+        create: Whether missing tables are created.
+        pooled: Whether a transaction pooler may be used. Then the session keeps nothing, and there
+            is no lock.
+        patience: Seconds to wait for a connection, and for a lock.
+        on_lost: Called when the connection ended without a call of `drop` or `close`.
     """
+
+    # `_connection` is set only when the session is set up completely, lock included, so a batch
+    # never goes over a session that other processes take for dead. It is replaced by None before a
+    # deliberate end, so `_ended` calls `on_lost` only for an end that nothing here asked for.
 
     def __init__(
         self,
@@ -83,16 +88,16 @@ class ServerConnection:
         self._lock_timeout = f"{max(1, round(patience * 1000))}ms"
         self._on_lost = on_lost
         self._connection: Connection[Record] | None = None
-        self._making: Connection[Record] | None = None  # it is not set up completely yet
+        self._making: Connection[Record] | None = None  # the one that `open` is setting up
         _connections.add(self)
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """Whether there is a connection, as far as this process knows."""
         return self._connection is not None and not self._connection.is_closed()
 
     async def open(self, owner: str) -> None:
-        """Have a connection, the tables, and the lock of the owner."""
+        """Connect, create or update the tables, and take the lock of the owner; once."""
         if self.is_open:
             return
         self.drop()
@@ -128,7 +133,7 @@ class ServerConnection:
         connection.add_termination_listener(self._ended)
 
     async def apply(self, owner: str, batch: int, lease: float, steps: list[object]) -> list[Any]:
-        """Carry out a batch, and return the answer to each step: see ``schema.sql``."""
+        """Send a batch, and return the answer to each step: see ``schema.sql``."""
         if self._connection is None:
             raise connection_lost()
         codec = codec_of(self._connection.get_settings().server_encoding)
@@ -141,12 +146,12 @@ class ServerConnection:
         return answers
 
     async def look(self, statement: str) -> list[Record]:
-        """Read with a connection of its own, which takes no lock and makes nothing.
+        """Read over a connection of its own, which takes no lock and creates nothing.
 
         Any task may call this.
 
         Raises:
-            JournalUnavailable: There are no tables to look at.
+            JournalUnavailable: There are no tables.
         """
         connection = await self._connect("any")
         try:
@@ -157,11 +162,11 @@ class ServerConnection:
             connection.terminate()
 
     async def _connect(self, target: str = "read-write") -> Connection[Record]:
-        """Make a connection to a server of a kind, if the address does not ask for another.
+        """Connect to a server that matches ``target``, or what the address says instead.
 
-        Cancel safety: the driver learns of a cancellation a moment later. If it is cancelled while
-        it gets hold of a server that answers, it leaves a future whose error asyncio reports as
-        never retrieved.
+        Cancel safety: the driver is cancelled only if it has not connected a moment later. It must
+        not be cancelled while it is being connected: it would leave a future behind whose error
+        asyncio reports as never retrieved.
         """
         task = asyncio.create_task(self._connected(target), name=f"connect to {self._name}")
         try:
@@ -187,8 +192,8 @@ class ServerConnection:
                 cached_statements=0 if self._pooled else 100,
             )
         except (ValueError, OverflowError) as error:
-            # What asyncpg cannot read in an address is not always an error of its own. Its text,
-            # and so the error itself, may hold a part of the address.
+            # asyncpg cannot read the address. The text of the error, and so the error itself, may
+            # contain a part of the address: a secret.
             raise JournalUnavailable(self._name, secrets.scrub(str(error))) from None
         with contextlib.suppress(OSError, AttributeError):
             _set_options(_socket_of(connection), address)
@@ -198,7 +203,7 @@ class ServerConnection:
         try:
             return await self._source.resolve()
         except FAILURES:
-            raise  # it is tried again
+            raise  # these are tried again
         except Exception as error:
             reason = f"the function for the address or the password failed: {error_text(error)}"
             raise JournalUnavailable(self._name, reason) from error
@@ -206,16 +211,16 @@ class ServerConnection:
     async def bounded(
         self, connection: Connection[Record], statement: str, *args: object
     ) -> list[Record]:
-        """Run a statement. One that gets no answer in time ends with its connection.
+        """Run a statement. If no answer comes in time, the connection is ended.
 
-        It is not ended by a request to cancel it, which needs a server that answers.
+        A request to cancel the statement would need a server that answers.
         """
         with self._limited(connection):
             return await connection.fetch(statement, *args)
 
     @contextlib.contextmanager
     def _limited(self, connection: Connection[Record]) -> Generator[None, None, None]:
-        # The server itself gives up waiting for a lock after `patience`.
+        # Twice, because the server itself may wait for a lock for `patience`.
         loop = asyncio.get_running_loop()
         timer = loop.call_later(2 * self._patience, connection.terminate)
         try:
@@ -232,28 +237,30 @@ class ServerConnection:
 
     def drop(self) -> None:
         """End the connection at once, whatever it is doing."""
+        # Before `terminate`, which calls `_ended`.
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
 
     async def close(self) -> None:
-        """End the connection, and tell the server so."""
+        """End the connection properly: the server learns of it at once."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(*FAILURES):
                 await connection.close(timeout=self._patience)
 
     def forsake(self) -> None:
-        """End the connection without its loop, which is closed."""
+        """End the connection without its event loop, which is closed."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(OSError, AttributeError):
                 _socket_of(connection).shutdown(socket.SHUT_RDWR)
 
     def cut_off(self) -> None:
-        """In a child made by fork: close the copy of the socket, and touch nothing of its loop.
+        """Close the copy of the socket in a child made by fork, without touching its event loop.
 
-        The number of the socket stays taken, by something that may be closed without harm.
+        The descriptor is replaced by one of the null device, so that nothing else gets its number
+        and is closed by mistake.
         """
         connection = self._connection or self._making
         if connection is not None:
@@ -264,7 +271,7 @@ class ServerConnection:
 
 
 def _socket_of(connection: Connection[Record]) -> socket.socket:
-    # There is no public way to it.
+    # asyncpg has no public name for it.
     transport: asyncio.Transport = getattr(connection, "_transport")  # noqa: B009
     found: socket.socket = transport.get_extra_info("socket")
     return found

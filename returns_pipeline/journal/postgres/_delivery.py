@@ -1,11 +1,12 @@
-"""`Delivery`: has the server carry out batches of one owner, each once and in order.
+"""`Delivery`: sends the batches of one owner, so that each is carried out once and in order.
 
-A connection may be lost between a batch and its answer. Then nobody knows whether the batch was
-carried out, and it is sent again, with its number, by another connection: the server carries it out
-or repeats its answer. `Sending` keeps what is known at each moment.
+A connection may be lost between a batch and its answer. Then it is unknown whether the batch was
+carried out. It is sent again over another connection, with the same number: the server carries it
+out, or repeats its answer (*exactly-once* delivery, by a sequence number). `Sending` holds what is
+known at each moment.
 
-An answer may also be true no longer. While the connection was lost, or the answer late, another
-process may have taken over what the batch was about: see `Delivery.is_stale`.
+An answer may also be out of date. While the connection was lost, or the answer was late, another
+process may have taken over the sagas of the batch: see `Delivery.is_stale`.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class Sending(enum.Enum):
     ```
 
     Attributes:
-        UNSENT: The server did nothing: it has not got the batch, or has refused it.
-        SENT: The batch was sent once, and there is no answer: it is *in doubt*.
-        REPEATED: It was sent more than once, and there is no answer. It is in doubt even if the
-            server refuses it now: an earlier sending may have been carried out.
-        ANSWERED: It was carried out, and the answer is new.
-        ANSWERED_AGAIN: It was carried out; perhaps long ago, and by a connection that was lost.
+        UNSENT: The server did nothing: it never received the batch, or refused it.
+        SENT: The batch was sent once and not answered: it is *in doubt*.
+        REPEATED: It was sent more than once and not answered. It is in doubt even if the server
+            refuses it now: an earlier sending may have been carried out.
+        ANSWERED: It was carried out, and the answer is fresh.
+        ANSWERED_AGAIN: It was carried out, perhaps long ago and over a connection that was lost.
     """
 
     UNSENT = enum.auto()
@@ -64,11 +65,11 @@ class Sending(enum.Enum):
         return self in {Sending.SENT, Sending.REPEATED}
 
     def sent(self) -> Sending:
-        """Return the state once the batch was sent, for the first time or again."""
+        """Return the state after a sending, the first one or another."""
         return Sending.REPEATED if self.in_doubt else Sending.SENT
 
     def refused(self) -> Sending:
-        """Return the state after an error that is the server's answer to the last sending."""
+        """Return the state after the server answered the last sending with an error."""
         return Sending.REPEATED if self is Sending.REPEATED else Sending.UNSENT
 
     def answered(self) -> Sending:
@@ -77,21 +78,27 @@ class Sending(enum.Enum):
 
 
 class Delivery:
-    """Delivers the batches of one owner.
+    """Sends the batches of one owner.
 
-    All of it is called by the task of the `Writer`, one call at a time, save `persist`.
+    All methods but `persist` are called by the task of the `Writer`, one at a time.
 
     Args:
-        connection: The way to the server.
+        connection: The connection to the server.
         name: The journal's name, for errors.
-        lease: Seconds that a sign of life is good for; 0 if the session itself is the sign.
-        patience: Seconds to try for, before a request fails.
+        lease: Seconds that a lease lasts; 0 if the session itself shows that the owner is alive.
+        patience: Seconds to try for before a request fails.
 
     Attributes:
-        connection: The way to the server.
+        connection: The connection to the server.
         owner: The id under which this journal owns sagas.
         patience: Seconds to try for.
     """
+
+    # Why a batch is carried out once. The server keeps, in the row of the owner, the number of the
+    # last batch and its answer, written in the same transaction as the batch itself. It locks that
+    # row first, so a second sending waits for a first one that is still running. A batch with the
+    # last number gets the kept answer; one with a smaller number is refused. `_batch` only grows,
+    # and a new owner has another row: no two batches share a number.
 
     def __init__(
         self, connection: ServerConnection, name: str, *, lease: float, patience: float
@@ -103,7 +110,7 @@ class Delivery:
         self.be_new_owner()
 
     def be_new_owner(self) -> None:
-        """Have another id from now on, and nothing to do with what was sent before."""
+        """Take another id: what was sent before belongs to the old one."""
         self.owner = uuid4().hex
         self._batch = 0
         self._sending = Sending.UNSENT
@@ -118,22 +125,22 @@ class Delivery:
     def is_stale(self) -> bool:
         """Whether another process may have taken over since the last batch was carried out.
 
-        That is so if the answer came by another connection than the batch went by; or later than
-        the lease that the batch renewed.
+        That is possible if the batch was sent more than once, or if its answer came later than the
+        end of the lease that it renewed.
         """
         late = self._lease > 0 and self.since_renewal() >= self._lease
         return late or self._sending is Sending.ANSWERED_AGAIN
 
     def since_renewal(self) -> float:
-        """Return for how many seconds there was no sign of life; infinity if there was none yet."""
+        """Return the seconds since the last batch that was answered; infinity if there was none."""
         return _clock() - self._renewed_at
 
     # Batches.
 
     async def carry_out(self, steps: list[Step], requests: int) -> list[Any]:
-        """Have steps carried out, and return the answer to each of so many requests.
+        """Send steps, and return the answer to each of the ``requests`` requests.
 
-        For the joined kinds it is whether the request was granted.
+        For the joined kinds the answer is whether the request was granted.
         """
         self._batch += 1
         number, self._sending = self._batch, Sending.UNSENT
@@ -141,7 +148,7 @@ class Delivery:
 
         async def attempt() -> list[Any]:
             await self.connection.open(self.owner)
-            begun = _clock()  # before: the server counts the lease from when it has the batch
+            begun = _clock()  # before sending, so that this lease ends before the server's
             self._sending = self._sending.sent()
             try:
                 answers = await self.connection.apply(self.owner, number, self._lease, bodies)
@@ -161,14 +168,15 @@ class Delivery:
         return outcomes
 
     async def confirm(self, batch: list[Request], outcomes: list[Any]) -> None:
-        """Withdraw from ``outcomes`` what was granted and is not so any more.
+        """Replace in ``outcomes`` each grant that another process has made untrue.
 
-        It matters where the caller does something next: an effect after a record, an undo after the
-        note that an attempt begins. A change that changes nothing asks whether the saga is still
-        this owner's, until the answer comes in time.
+        This matters where the caller acts on the grant: an effect follows a record, an undo follows
+        the record of its attempt. The question is a change without any columns, which the server
+        grants if the saga still belongs to this owner. It is repeated until an answer comes in
+        time.
 
         Raises:
-            JournalError: It cannot be known; what was carried out is in doubt.
+            JournalError: No answer came in time; the batch is in doubt.
         """
         places = [
             place
@@ -197,7 +205,7 @@ class Delivery:
                 outcomes[place] = again[first]
 
     def deadline(self) -> float:
-        """Return when the patience ends that begins now, on the loop's clock."""
+        """Return the time on the loop's clock at which the patience ends that begins now."""
         return asyncio.get_running_loop().time() + self.patience
 
     def check_in_time(self, deadline: float) -> None:
@@ -207,11 +215,11 @@ class Delivery:
             raise JournalUnavailable(self._name, reason)
 
     async def leave(self) -> None:
-        """Release everything of this owner, if the server can be told, and end the connection."""
+        """Release all sagas of this owner, if the server can be reached; end the connection."""
         self._batch += 1
 
         async def leave() -> None:
-            if self._lease:  # without a word the others would have to wait for its end
+            if self._lease:  # otherwise other processes would have to wait for the lease to end
                 await self.connection.open(self.owner)
             if self.connection.is_open:
                 steps: list[object] = [{"do": "leave"}]
@@ -227,10 +235,10 @@ class Delivery:
     # Attempts.
 
     async def _until_answered(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Try until there is an answer, also through cancellations of the task.
+        """Try until there is an answer, even if the task is cancelled.
 
-        The task works for many callers: only a loop that ends cancels it, and a rollback still
-        needs the journal then.
+        The task works for many callers. Only a loop that is being shut down cancels it, and
+        rollbacks still need the journal then.
         """
 
         async def once() -> T:
@@ -238,14 +246,14 @@ class Delivery:
                 return await attempt()
             except FAILURES as error:
                 if ends(error):
-                    self.connection.drop()  # it may be broken without knowing it
+                    self.connection.drop()  # it may be broken without having noticed
                 raise
 
         while True:
             try:
                 return await self.persist(once)
             except asyncio.CancelledError:
-                # In the middle of a statement: what it did is found out by another connection.
+                # In the middle of a statement. The next attempt finds out what the statement did.
                 self.connection.drop()
 
     async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -263,9 +271,9 @@ class Delivery:
 
 
 def _clock() -> float:
-    """Return real seconds, those included in which the machine was suspended.
+    """Return real seconds, including those in which the machine was suspended.
 
-    Leases run on the server's time: neither the loop's clock, which may be virtual, nor one that
-    stops with the machine will do.
+    Leases run on the server's time. The loop's clock may be virtual, and most clocks stop while the
+    machine sleeps.
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

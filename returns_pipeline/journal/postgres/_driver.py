@@ -1,4 +1,4 @@
-"""What `PostgresJournal` needs to know of asyncpg: how to connect, and what its errors mean.
+"""Everything `PostgresJournal` knows about asyncpg: how to connect, and what its errors mean.
 
 No other module imports asyncpg while the program runs. Without the package, importing this module
 raises `MissingExtra`.
@@ -37,8 +37,8 @@ __all__ = [
     "swapped",
 ]
 
-# What a call of asyncpg may raise when it is not the caller's mistake.
-# The last is not one of the bug it is named for: it is raised when the server said farewell.
+# What a call of asyncpg may raise that is not the caller's mistake. The last one, in spite of its
+# name, is raised when the server closed the connection properly.
 FAILURES: Final = (
     OSError,
     asyncpg.PostgresError,
@@ -46,28 +46,27 @@ FAILURES: Final = (
     asyncpg.InternalClientError,
 )
 
-# Errors by SQLSTATE, or the beginning of one.
-# The connection is at its end: connections (08), the server's end and start (57P).
+# Errors by SQLSTATE, or by the first characters of one.
+# The connection has ended: a broken connection (08), a server that stops or starts (57P).
 _LOST: Final = ("08", "57P")
-# Another connection may succeed: also none was free, or the server is read-only. That is a standby
-# by now, or was one when the connection was made; a name may lead to another server soon.
+# Another connection may succeed. Besides the above: no connection was free (53300), or the server
+# is read-only (25006), because it has become a standby; the name may soon lead to another server.
 _ENDS: Final = (*_LOST, "53300", "25006")
-# Transactions that were in each other's way: another attempt may succeed.
+# A conflict of two transactions: another attempt may succeed.
 _CONFLICTS: Final = ("40001", "40P01")
-# The data's own, not those of the server or the whole table.
+# Errors in the data of one request, not of the server or of a whole table.
 _OF_ONE_REQUEST: Final = ("0A", "21", "22", "23", "54", "P0", "XX")
-# Damaged pages, and tables or functions that are not there.
+# Damaged pages; missing tables or functions.
 _CORRUPT: Final = ("XX001", "XX002", "42P01", "42703", "42883", "3F000")
-# The text cannot be stored: the encoding of the database has no such character, or no characters
-# at all beyond ASCII.
+# The encoding of the database has no such character, or none at all beyond ASCII.
 _NOT_ENCODABLE: Final = ("22P05", "22021", "0A000")
-# Another session answers than was set up: "RP001" is raised by ``apply``, and the others mean that
-# it has other prepared statements.
+# A session answered that was not set up by this connection. ``apply`` raises RP001; the other two
+# mean that the session has other prepared statements.
 _SWAPPED: Final = ("RP001", "26000", "42P05")
 
 
 class ReadOnlyServer(OSError):
-    """No server of the address takes writes: each is a standby, or set to read-only."""
+    """No server of the address accepts writes: each is a standby, or set to read-only."""
 
 
 async def connect(
@@ -80,7 +79,8 @@ async def connect(
     """Make a connection.
 
     Raises:
-        ValueError: The address makes no sense. (So may an `OverflowError`.)
+        ValueError: The address cannot be read.
+        OverflowError: The address cannot be read, either.
         Exception: Any of `FAILURES`.
     """
     try:
@@ -97,7 +97,7 @@ async def connect(
 
 
 def connection_lost() -> Exception:
-    """Return the error of a request whose connection is not there any more."""
+    """Return the error of a request whose connection has ended."""
     return asyncpg.InterfaceError("the connection was lost")
 
 
@@ -116,8 +116,7 @@ def passes(error: Exception) -> bool:
 def ends(error: Exception) -> bool:
     """Return whether an error means that another connection is needed.
 
-    Otherwise the session stays, with the lock in it by which other processes know that its owner
-    lives.
+    If not, the session is kept, and with it the lock that shows that the owner is alive.
     """
     return passes(error) and not _state(error).startswith(_CONFLICTS)
 
@@ -128,18 +127,18 @@ def is_answer(error: Exception) -> bool:
 
 
 def spares_others(error: Exception) -> bool:
-    """Return whether an error may be of one request of a batch alone."""
+    """Return whether an error may concern only one request of a batch."""
     return _state(error).startswith(_OF_ONE_REQUEST)
 
 
 def swapped(name: str) -> JournalUnavailable:
     """Return the error of a journal that cannot rely on its session."""
-    reason = "a pooler between here and the server changes sessions: use liveness='lease'"
+    reason = "a pooler before the server changes sessions: use liveness='lease'"
     return JournalUnavailable(name, reason)
 
 
 def explain(error: Exception, name: str) -> JournalError:
-    """Return what an error of the driver or the server means for the caller of a journal."""
+    """Return the `JournalError` for an error of the driver or the server."""
     if isinstance(error, JournalError):
         return error
     state = _state(error)

@@ -1,4 +1,4 @@
-"""How texts are written to a database whose encoding does not have all characters."""
+"""How texts are written to a database whose encoding lacks some characters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, cast
 
 __all__ = ["codec_of", "fitted"]
 
-# PostgreSQL's names for encodings that Python calls otherwise, or has under several names.
+# PostgreSQL's names of encodings that have another name in Python, or several.
 _CODECS: Final = {"SQL_ASCII": "ascii", "KOI8R": "koi8_r", "KOI8U": "koi8_u", "UTF8": "utf_8"}
 
 
@@ -24,9 +24,9 @@ def codec_of(encoding: str) -> str:
 def fitted(value: object, codec: str) -> object:
     """Return JSON data with each character that ``codec`` lacks written as an escape.
 
-    The arguments of an action are JSON themselves, in which an escape means the same. The name of
-    an undo stays as it is: another process finds it only by the same name, so the server's refusal
-    is right.
+    The arguments of an action are JSON themselves, in which an escape has the same meaning. The
+    name of an undo is not changed: another process finds the undo only by exactly that name. If the
+    server refuses it, that is correct.
     """
     if isinstance(value, str):
         return value.encode(codec, "backslashreplace").decode(codec)

@@ -2,15 +2,16 @@
 
 The journal has three parts:
 
-- the face, here: what a request asks for, and what it means for the ledger once it is answered;
-- `Ledger`: what this process has on record, and what it has to put right;
-- `Writer`: the task that has requests carried out, over one connection, in one transaction for all
-  that come together. The server's side of a transaction is in ``schema.sql``.
+- the face, in this file: what each request asks for, and what its answer means for the ledger;
+- `Ledger`: what this process has on record, and which repairs it has to make;
+- `Writer`: the task that sends requests over one connection, in one transaction for all that come
+  together. The server's side of a transaction is in ``schema.sql``.
 
-An owner of open sagas holds an advisory lock in the session that writes. The server releases it
-when the session ends, and only then may another process take the sagas over: no clock is involved,
-and nothing that a former owner sent can arrive after that. Behind a transaction pooler there is no
-session; there a row with an end in the server's time (a lease) does the same.
+An owner of open sagas holds an advisory lock in the session that writes. The server releases the
+lock when the session ends, and only then may another process take the sagas over. No clock is
+involved, and no request of the former owner can arrive after that. Behind a transaction pooler
+there is no session: a row with an expiry in the server's time (a lease) takes the place of the
+lock.
 """
 
 from __future__ import annotations
@@ -48,52 +49,54 @@ Liveness: TypeAlias = Literal["session", "lease"]
 
 _log = logging.getLogger("returns_pipeline")
 
-# Seconds, a hundred years: the longest that the server can subtract from a time.
+# Seconds, a hundred years: the server can subtract no more from a time.
 _LONGEST: Final = 100 * 365.25 * 86_400.0
 
 
 class PostgresJournal(JournalFace):
     """Keeps undo actions in a PostgreSQL database, for any number of processes and machines.
 
-    What `CompensationScope.register` has put on record survives the end of the process and of the
+    Actions recorded by `CompensationScope.register` survive the end of the process and of the
     server: ``synchronous_commit`` is on for the journal's transactions, whatever the default.
 
-    The tables are made by the first process that needs them, in a schema of their own.
+    The first process that needs the tables creates them, in a schema of their own.
 
-    - ``liveness="session"``: an owner lives as long as its connection. When the process ends, in
-      whatever way, or the connection does, others may take over at once; a stopped process keeps
-      what it has; a machine that is gone is noticed after half a minute. A connection that is lost
-      is made anew at once. If no other process has taken over meanwhile, work continues as if
-      nothing had happened.
-    - ``liveness="lease"``: for connections through a transaction pooler. An owner lives until
-      ``lease`` seconds after its last sign of life, by the server's clock; a task of the journal's
-      gives one every third of that while something is open. A process that is stopped for longer is
-      taken for dead.
+    - ``liveness="session"``: an owner is alive as long as its connection. When the process or the
+      connection ends, in any way, other processes may take over at once. A stopped process keeps
+      its sagas. A machine that disappears is noticed after half a minute. A lost connection is
+      replaced at once; if no other process has taken over meanwhile, work continues as if nothing
+      had happened.
+    - ``liveness="lease"``: for connections through a transaction pooler. An owner is alive until
+      its lease expires by the server's clock. While anything is open, a task of the journal renews
+      the lease every ``lease / 3`` seconds. A process that is stopped for longer than ``lease``
+      seconds is taken for dead.
 
-    In both ways an owner whose saga was taken over is *fenced*: it gets `LeaseLost` for whatever it
-    does about that saga.
+    With both, an owner whose saga was taken over is *fenced*: every later request about that saga
+    raises `LeaseLost`.
 
-    A request whose connection is lost is carried out exactly once, by a later connection. What
-    cannot be done within ``patience`` seconds raises `JournalUnavailable`, and is not on record.
+    A request whose connection is lost is carried out exactly once, over a later connection. A
+    request that takes longer than ``patience`` seconds raises `JournalUnavailable`, and changes
+    nothing.
 
-    ``async with PostgresJournal(dsn) as journal`` opens it at once and closes it; without, it is
-    opened by the first request and closed with the process. It belongs to the event loop that
-    opened it, until it is closed or that loop is; a process made by fork may not use it.
+    ``async with PostgresJournal(dsn) as journal`` opens the journal at once and closes it at the
+    end. Otherwise the first request opens it, and the end of the process closes it. It belongs to
+    the event loop that opened it, until it is closed or that loop is. A process made by fork must
+    not use it.
 
     Args:
-        dsn: As "postgresql://user@host/database", with the parameters of libpq; or a function that
-            returns it, also a coroutine function, which is called for each connection. Of several
-            servers the first that takes writes is used, unless ``target_session_attrs`` says
-            otherwise.
-        password: Instead of the one in ``dsn``: the password, or a function as above, for tokens
+        dsn: The address, "postgresql://user@host/database", with the parameters of libpq; or a
+            function that returns it, also a coroutine function, which is called for each
+            connection. Of several servers the first that accepts writes is used, unless
+            ``target_session_attrs`` says otherwise.
+        password: The password, in place of the one in ``dsn``; or a function as above, for tokens
             that expire.
-        schema: Where the tables are: letters, digits and underscores.
-        create: Whether the tables are made if there are none. If not, every request raises
-            `JournalUnavailable` then: an address with a mistake in it is noticed.
-        liveness: How others tell whether an owner lives, "session" or "lease".
-        lease: Seconds, above 0, that a lease is good for.
-        retention: Seconds that an action which was undone stays listed.
-        patience: Seconds, above 0, to wait for a connection or for another process that writes.
+        schema: The schema of the tables: letters, digits and underscores.
+        create: Whether missing tables are created. If not, every request raises
+            `JournalUnavailable` when there are none, so a wrong address is noticed.
+        liveness: How other processes recognise a living owner, "session" or "lease".
+        lease: Seconds that a lease lasts, above 0.
+        retention: Seconds that an undone action stays listed.
+        patience: Seconds to wait for a connection, or for another process that writes, above 0.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -144,29 +147,29 @@ class PostgresJournal(JournalFace):
         await self._writer.ask("nothing")
 
     async def close(self) -> None:
-        """Write what is waiting, release everything and end the connection.
+        """Carry out the waiting requests, release all sagas and end the connection.
 
-        What this journal has open may then be recovered by other processes. The journal can be used
-        again, as another owner.
+        Other processes may then recover what this journal had open. The journal can be used again,
+        as another owner.
         """
         await self._writer.close()
         self._claims.reset()
 
     async def flush(self) -> None:
-        """Wait until every commit that has returned is durable, and every move on its way made.
+        """Wait until every commit that has returned is durable, and every move is carried out.
 
-        In this journal a commit is durable when it returns. What cannot be moved or abandoned now
-        is kept, and not waited for.
+        In this journal a commit is durable when it returns. A move that cannot be carried out now
+        is kept for later, and not waited for.
         """
         await self._writer.flush()
 
     # For scopes.
 
     async def record(self, intent: Intent, /) -> None:
-        """Put an action on record. It is durable when this returns: see `Journal`.
+        """Record an action. It is durable when this returns: see `Journal`.
 
-        Cancel safety: the caller of a cancelled ``record`` takes it for refused, and its effect
-        does not begin. So the action is removed again if it is on record.
+        Cancel safety: a cancelled ``record`` counts as refused, and the effect must not begin. If
+        the action is on record nevertheless, it is removed.
         """
         if storable(intent.undo.name) != intent.undo.name:
             raise ArgumentsNotRecordable(str(self), f"{intent.undo.name!r} cannot be stored")
@@ -181,7 +184,7 @@ class PostgresJournal(JournalFace):
             "name": intent.undo.name,
             "version": intent.undo.version,
             "arguments": encode_arguments(intent),
-            # As of now: a commit that is asked for later may be in the same batch, but comes after.
+            # Determined now: a commit that is requested later may be part of the same batch.
             "known": self._ledger.counts_on(intent.saga),
         }
 
@@ -197,13 +200,13 @@ class PostgresJournal(JournalFace):
         await self._writer.ask("record", [row], recorded, on_orphaned=orphaned, saga=intent.saga)
 
     def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
-        """Commit: take actions off the record. It is durable when this returns: see `Journal`.
+        """Commit: remove actions. It is durable when this returns: see `Journal`.
 
         A caller that is cancelled before the commit was sent has not committed.
         """
         outcome: ShieldedFuture[None] = ShieldedFuture(lambda: self._writer.withdraw(request))
         try:
-            _ = self._writer.check_loop()  # a refusal must leave the ledger as it is
+            _ = self._writer.check_loop()  # first, because a refusal must not change the ledger
             keys = [_key_of(self._name, self._ledger, action) for action in ids]
         except JournalError as error:
             outcome.future.set_exception(error)
@@ -226,12 +229,12 @@ class PostgresJournal(JournalFace):
         return outcome
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
-        """Put actions into another saga, with ``prefix`` before their positions: see `Journal`.
+        """Move actions into another saga, with ``prefix`` before their positions: see `Journal`.
 
-        It is durable when a later request is, or `flush` returns. While the server is away the move
-        is kept, and made before everything that is asked for later.
+        It is durable when a later request is, or when `flush` returns. While the server is away the
+        move is kept, and carried out before all later requests.
         """
-        _ = self._writer.check_loop()  # a refusal must leave the ledger as it is
+        _ = self._writer.check_loop()  # first, because a refusal must not change the ledger
         positions = self._ledger.move(ids, saga, prefix)
         if positions:
             rows = [{"id": action, "position": place} for action, place in positions.items()]
@@ -240,13 +243,13 @@ class PostgresJournal(JournalFace):
     def abandon(self, ids: Sequence[str], /) -> None:
         """Leave actions to `recover`: see `Journal`.
 
-        While the server is away the request is kept. It is made before everything that is asked for
-        later, or by itself as soon as it can be.
+        While the server is away the request is kept. It is carried out before all later requests,
+        or by itself once the server is back.
         """
         try:
             _ = self._writer.check_loop()
-        except JournalError as error:  # the caller's rollback has to end all the same
-            _log.error("actions stay with their owner until it ends: %s", error)
+        except JournalError as error:  # the caller's rollback must end in any case
+            _log.error("actions cannot be recovered until this process ends: %s", error)
             return
         for key, actions in self._ledger.abandon(ids).items():
             row: Row = {"saga": key.saga, "epoch": key.epoch, "to": uuid4().hex, "ids": actions}
@@ -257,26 +260,26 @@ class PostgresJournal(JournalFace):
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
         """Take over the newest saga of a dead owner that is not in ``besides``: see `recover`.
 
-        Sagas are taken over a few at a time. Those that nobody asks for within a second are
+        Sagas are taken over a few at a time. Those that are not asked for within a second are
         released.
 
-        Cancel safety: what was claimed for a caller that was cancelled is released.
+        Cancel safety: sagas that were claimed for a cancelled caller are released.
         """
         return await self._claims.next(besides)
 
     async def release(self, saga: str) -> None:
-        """Let other processes claim a saga.
+        """Allow other processes to claim a saga.
 
-        If that cannot be written, it is written with the next request that can be.
+        If this fails, the next request that succeeds carries it out.
         """
         await self._claims.release(saga)
 
     # For people.
 
     async def sagas(self) -> list[StoredSaga]:
-        """List what is on record, the newest saga first. This takes no lock and changes nothing.
+        """Return everything on record, the newest saga first. It takes no lock, changes nothing.
 
-        It has a connection of its own, and waits for no other process.
+        It uses a connection of its own, and waits for no other process.
 
         Raises:
             JournalUnavailable: The server cannot be reached or refuses the connection, or there are
@@ -287,19 +290,19 @@ class PostgresJournal(JournalFace):
         )
 
     async def retry(self, saga: str) -> int:
-        """Have the stuck and deferred actions of a saga tried again; return how many those are.
+        """Make the stuck and deferred actions of a saga pending again; return how many.
 
-        The next `recover` takes them. If their owner lives, only stuck ones are taken, which it has
-        given up: they become a saga of their own. What a living owner has pending or deferred is
-        left to it.
+        The next `recover` tries them. If their owner is alive, only stuck actions are taken, which
+        the owner has given up: they become a saga of their own. The owner keeps its pending and
+        deferred actions.
         """
         return int(await self._writer.ask("retry", [{"saga": storable(saga)}]))
 
     async def discard(self, saga: str, reason: str) -> int:
-        """Discard the stuck and deferred actions of a saga; return how many those are.
+        """Discard the stuck and deferred actions of a saga; return how many.
 
-        They stay listed as done, with the reason. What a living owner has pending or deferred is
-        left to it.
+        They stay listed as done, with the reason. A living owner keeps its pending and deferred
+        actions.
         """
         row: Row = {"saga": storable(saga), "error": discard_reason(reason)}
         return int(await self._writer.ask("discard", [row]))
@@ -320,7 +323,7 @@ class _Changes:
         await self._writer.ask("change", [row], changed, saga=key.saga)
 
     def change_shielded(self, action: str, change: ActionChange, /) -> ShieldedFuture[None]:
-        """Write a change; a caller that is cancelled hears of that when it is written."""
+        """Write a change; the cancellation of the caller is raised once it is written."""
         shielded: ShieldedFuture[None] = ShieldedFuture()
         try:
             key = _key_of(self._name, self._ledger, action)
@@ -335,7 +338,7 @@ class _Changes:
 
 
 class _Changed:
-    """What an answered change means for the ledger."""
+    """Updates the ledger when a change is answered."""
 
     def __init__(self, name: str, ledger: Ledger, key: ActionKey, change: ActionChange) -> None:
         self._name = name
@@ -345,8 +348,8 @@ class _Changed:
         self._held = ledger.actions[key.id]
 
     def __call__(self, granted: object) -> None:
-        """Take the answer."""
-        is_current = self._ledger.actions.get(self._key.id) is self._held  # or settled meanwhile
+        """Take the answer; raise `LeaseLost` if the change was refused."""
+        is_current = self._ledger.actions.get(self._key.id) is self._held  # else it was settled
         if is_current and (not granted or self._state in {"done", "stuck"}):
             self._ledger.settled(self._key.id, stuck=bool(granted) and self._state == "stuck")
         if not granted:
@@ -365,7 +368,7 @@ def _row(key: ActionKey) -> Row:
 
 
 def _changed_row(key: ActionKey, change: ActionChange) -> Row:
-    """Return the columns that change, and none that does not."""
+    """Return the row of a request that changes some columns."""
     columns: Row = {"state": change.state, "error": change.error}
     columns |= {"next_attempt": change.next_attempt, "begins": change.begins_attempt or None}
     return _row(key) | {name: value for name, value in columns.items() if value is not None}

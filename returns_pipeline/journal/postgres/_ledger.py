@@ -1,9 +1,9 @@
-"""`Ledger`: what one `PostgresJournal` has on record, and what it still has to put right.
+"""`Ledger`: what one `PostgresJournal` has on record, and which repairs it still has to make.
 
-It is state without any I/O: the face writes to it when a request is made, the writer when the
-request is answered. The server is always right; the ledger is what this process may rely on.
+It is state without any I/O. The face writes to it when a request is made, the writer when the
+request is answered. The server has the truth; the ledger has what this process may rely on.
 
-The life of an action here:
+The life of an action in the ledger:
 
 ```
             recorded, claimed                    begin_commit
@@ -32,9 +32,9 @@ class ActionState(enum.Enum):
     """What this process may rely on about an action on record.
 
     Attributes:
-        OPEN: It is to be undone, and stays on record until this process asks for something else.
-        LEAVING: A commit of it was asked for and not answered. It may vanish at any moment, and is
-            open again if the commit fails.
+        OPEN: It is to be undone, and stays on record until this process makes another request.
+        LEAVING: Its commit was requested and not answered. The server may have deleted it already;
+            if the commit fails, it is open again.
     """
 
     OPEN = enum.auto()
@@ -60,11 +60,11 @@ class HeldAction:
 class HeldSaga:
     """A saga that this process has open.
 
-    It is in the ledger as long as it has actions here, or one that is stuck.
+    It is in the ledger as long as it has actions there, or a stuck action on the server.
 
     Attributes:
-        epoch: With the owner, what every write is checked by. It is 1 until a saga is taken over
-            for the first time; each change of the owner counts it up.
+        epoch: Counts the changes of the owner, from 1. The server checks every write by owner and
+            epoch.
         actions: The ids of its actions that are in the ledger.
         stuck: Whether it has an action that was given up, which keeps the saga on record.
     """
@@ -75,7 +75,7 @@ class HeldSaga:
 
 
 class ActionKey(NamedTuple):
-    """What a write about an action is checked by."""
+    """The key by which the server checks a write about an action: a *fencing token*."""
 
     id: str
     saga: str
@@ -83,20 +83,20 @@ class ActionKey(NamedTuple):
 
 
 class SagaKey(NamedTuple):
-    """What a write about a saga is checked by."""
+    """The key by which the server checks a write about a saga."""
 
     saga: str
     epoch: int
 
 
 class Duties(NamedTuple):
-    """What the next batch has to put right before it does anything else.
+    """The repairs that the next batch makes before it does anything else.
 
     Attributes:
-        in_doubt: Actions of which it is not known whether they are on record. Their effects will
-            not begin: the record is removed, if there is one.
-        orphaned: Whether sagas may have been claimed by this owner that nobody here knows of. They
-            are released.
+        in_doubt: Actions that may or may not be on record. Their effects will not begin, so the
+            record is removed if there is one.
+        orphaned: Whether this owner may have claimed sagas that are not in the ledger. They are
+            released.
     """
 
     in_doubt: list[str]
@@ -107,9 +107,9 @@ class Duties(NamedTuple):
 
 
 class Ledger:
-    """What a journal has on record, and what it has to put right.
+    """What a journal has on record, and which repairs it has to make.
 
-    Invariants:
+    All methods are called between two steps of the loop. Invariants:
 
     - the ids of ``sagas[s].actions`` are exactly those of the actions whose ``saga`` is ``s``;
     - an action is in the ledger only after the server has confirmed it;
@@ -127,7 +127,7 @@ class Ledger:
         self._orphaned = False
 
     def reset(self) -> None:
-        """Forget everything: this journal is a new owner from now on."""
+        """Forget everything: the journal becomes a new owner."""
         self.sagas.clear()
         self.actions.clear()
         self._in_doubt.clear()
@@ -136,21 +136,22 @@ class Ledger:
     # Actions.
 
     def recorded(self, action: str, saga: str, position: str) -> None:
-        """Note that an action is on record."""
+        """Add an action that the server has recorded."""
         self.actions[action] = HeldAction(saga, position)
         self.sagas.setdefault(saga, HeldSaga(1)).actions.add(action)
 
     def key(self, action: str) -> ActionKey | None:
-        """Return what a write about an action is checked by; None if another process has it."""
+        """Return the key of an action for a write; None if it is not this owner's any more."""
         held = self.actions.get(action)
         if held is None:
             return None
         return ActionKey(action, held.saga, self.sagas[held.saga].epoch)
 
     def counts_on(self, saga: str) -> bool:
-        """Return whether a saga has an action that no request made so far removes.
+        """Return whether a saga has an action that no request so far removes.
 
-        If it is not on record then, it was taken over, and must not be made anew.
+        If the server does not have such a saga, another process took it over and settled it. Then
+        it must not be created again: an effect would begin in a saga that was undone.
         """
         held = self.sagas.get(saga)
         return held is not None and any(
@@ -158,11 +159,11 @@ class Ledger:
         )
 
     def begin_commit(self, ids: Iterable[str]) -> None:
-        """Stop relying on actions whose commit is being asked for."""
+        """Stop relying on actions whose commit is being requested."""
         self._put(ids, ActionState.LEAVING)
 
     def abort_commit(self, ids: Iterable[str]) -> None:
-        """Rely on actions again whose commit failed."""
+        """Rely again on actions whose commit failed."""
         self._put(ids, ActionState.OPEN)
 
     def _put(self, ids: Iterable[str], state: ActionState) -> None:
@@ -171,7 +172,7 @@ class Ledger:
                 self.actions[action].state = state
 
     def settled(self, action: str, *, stuck: bool = False) -> None:
-        """Note that this process has nothing more to do with an action.
+        """Remove an action that this process has finished with.
 
         It was undone, committed, abandoned or taken over; or it is ``stuck``: a person decides.
         """
@@ -183,9 +184,9 @@ class Ledger:
             self._drop_if_empty(held.saga)
 
     def move(self, ids: Sequence[str], saga: str, prefix: str) -> dict[str, str]:
-        """Put actions into another saga; return the new positions of those that are known.
+        """Move actions into another saga; return the new positions of those in the ledger.
 
-        One that is not known was taken over, and its commit will say so.
+        An action that is not in the ledger was taken over: its commit will raise `LeaseLost`.
         """
         positions: dict[str, str] = {}
         for action in ids:
@@ -199,7 +200,7 @@ class Ledger:
         return positions
 
     def abandon(self, ids: Iterable[str]) -> dict[SagaKey, list[str]]:
-        """Have nothing more to do with actions; return those that are known, by their sagas."""
+        """Remove actions that are left to `recover`; return those that were here, by saga."""
         abandoned: dict[SagaKey, list[str]] = {}
         for action in ids:
             key = self.key(action)
@@ -211,7 +212,7 @@ class Ledger:
     # Sagas.
 
     def claimed(self, stored: StoredSaga, epoch: int) -> None:
-        """Note that a saga was taken over."""
+        """Add a saga that this owner has taken over."""
         saga = self.sagas[stored.id] = HeldSaga(epoch)
         for action in stored.actions:
             saga.stuck |= action.state == "stuck"
@@ -220,7 +221,7 @@ class Ledger:
                 self.actions[action.id] = HeldAction(stored.id, action.position)
 
     def dismiss(self, saga: str) -> None:
-        """Forget a saga with all its actions: it was released, or taken over."""
+        """Remove a saga with all its actions: it was released, or another process has it."""
         held = self.sagas.pop(saga, None)
         for action in held.actions if held is not None else ():
             del self.actions[action]
@@ -230,28 +231,28 @@ class Ledger:
         if not held.actions and not held.stuck:
             del self.sagas[saga]
 
-    # What has to be put right.
+    # Repairs.
 
     def doubt(self, ids: Iterable[str]) -> None:
-        """Note that it is not known whether actions are on record."""
+        """Take note that these actions may or may not be on record."""
         self._in_doubt += ids
 
     def orphan(self) -> None:
-        """Note that this owner may have sagas on the server that are not in the ledger."""
+        """Take note that this owner may have sagas on the server that are not in the ledger."""
         self._orphaned = True
 
     @property
     def has_duties(self) -> bool:
-        """Whether there is anything to put right."""
+        """Whether there are repairs to make."""
         return bool(self._in_doubt) or self._orphaned
 
     def take_duties(self) -> Duties:
-        """Return what has to be put right. The caller does it, or calls `restore`."""
+        """Return the repairs to make. The caller makes them, or calls `restore`."""
         duties = Duties(self._in_doubt, self._orphaned)
         self._in_doubt, self._orphaned = [], False
         return duties
 
     def restore(self, duties: Duties) -> None:
-        """Put back what could not be done; more may have come meanwhile."""
+        """Put back repairs that could not be made; others may have been added meanwhile."""
         self._in_doubt = duties.in_doubt + self._in_doubt
         self._orphaned |= duties.orphaned

@@ -1,8 +1,8 @@
-"""What a session needs so that it shows, by a lock, that the owner of a journal lives.
+"""The session whose lock shows other processes that the owner of a journal is alive.
 
-A session with such a lock must not be ended by the server for being idle: the owner may be busy
-with an effect for hours. And it must be a session: a transaction pooler lets each transaction meet
-another one, in which there is no lock, while the one that has it may be ended or used by others.
+The server must not end such a session for being idle: the owner may be busy with an effect for
+hours. And it must be one session. Behind a transaction pooler each transaction may run in another
+session, which has no lock, while the session that has the lock may be ended or used by others.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ _Fetch: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
 
 # Settings of the session, and the version of the server that brought each.
 _SETTINGS: Final = (
-    # Whatever the role's or the database's defaults are, the server must not end an idle session,
-    # nor a request that waits for a lock: how long requests take is limited here.
+    # Whatever the defaults of the role or the database, the server must not end an idle session or
+    # a request that waits for a lock. This process limits the time of its requests itself.
     (14, "idle_session_timeout = 0"),
     (10, "idle_in_transaction_session_timeout = 0"),
     (10, "statement_timeout = 0"),
     (17, "transaction_timeout = 0"),
-    # Seconds after which the server checks whether the machine of a silent session is still there,
-    # and between checks: it is given up after half a minute. A stopped process still answers.
+    # Seconds of silence before the server checks that the client's machine is still there, seconds
+    # between checks, and their number: after half a minute the session ends. The kernel answers the
+    # checks, so a stopped process passes them.
     (10, "tcp_keepalives_idle = 15"),
     (10, "tcp_keepalives_interval = 5"),
     (10, "tcp_keepalives_count = 3"),
 )
-# Seconds for another connection to get hold of the session, if it can.
+# Seconds in which another connection would get the session, if a pooler allows that.
 _PROBE: Final = 2.0
 
 
@@ -56,10 +57,10 @@ async def hold_lock(
     name: str,
     lock_timeout: str,
 ) -> None:
-    """Take the lock of an owner, and check that the session which has it stays this connection's.
+    """Take the lock of an owner, and check that its session stays with this connection.
 
     Raises:
-        JournalUnavailable: It does not: a pooler is in between.
+        JournalUnavailable: It does not, because of a pooler.
     """
     take = f'SELECT "{schema}".take($1, $2)'
     ((process,),) = await fetch(connection, take, owner, lock_timeout)
@@ -70,11 +71,11 @@ async def hold_lock(
             raise swapped(name)
 
     if connection.get_server_pid() == process:
-        return  # the server itself has answered; if not, the first batch is refused by `apply`
+        return  # the server itself answered; if it did not, `apply` refuses the first batch
     await check()
-    # A pooler. If it is one of transactions, a transaction of another connection may get the
-    # session that has the lock, which is free now; and another one answers here. With a pool of
-    # one session none answers.
+    # A pooler. If it pools transactions, a transaction of another connection may get the session
+    # that has the lock, which is free now. Then another session answers here; or, if the pool has
+    # only one session, none does.
     other = await connect()
     try:
         try:
@@ -82,7 +83,7 @@ async def hold_lock(
                 await other.execute("BEGIN")
                 _ = await other.fetch(which)
         except TimeoutError:
-            return  # the session is not to be had: it is kept for this connection
+            return  # the other connection cannot get the session: it is reserved for this one
         try:
             async with asyncio.timeout(_PROBE):
                 await check()

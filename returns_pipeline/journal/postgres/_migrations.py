@@ -1,7 +1,7 @@
-"""The versions of a `PostgresJournal`'s tables, and how a program brings them up to its own.
+"""The versions of a `PostgresJournal`'s tables, and how a program updates them to its own version.
 
-The statements are in ``schema.sql``. What was released is never changed, only added to: a later
-version is one more script.
+The statements are in ``schema.sql``. A released script is never changed: a later version is one
+more script.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "migrate", "no_tables", "version_of"]
 
-# Each script brings a schema up by one version.
+# Each script raises the version of a schema by one.
 _SCRIPTS: Final = ("schema.sql",)
 VERSION: Final = len(_SCRIPTS)
 
@@ -31,7 +31,7 @@ async def version_of(connection: Connection[Record], fetch: _Fetch, schema: str,
     Raises:
         JournalError: They are newer than this program.
     """
-    # Not to_regclass(): after waiting for another process that may answer from before.
+    # Not to_regclass(): after a wait for another process it may still return the old answer.
     exists = (
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
         "ON n.oid = c.relnamespace WHERE nspname = $1 AND relname = 'version')"
@@ -41,7 +41,7 @@ async def version_of(connection: Connection[Record], fetch: _Fetch, schema: str,
         return 0
     ((version,),) = await fetch(connection, f'SELECT max(number) FROM "{schema}".version')
     if not isinstance(version, int):
-        raise JournalCorrupt(name, "its version is not there")
+        raise JournalCorrupt(name, "its version is missing")
     if version > VERSION:
         raise JournalError(name, f"version {version} is newer than this program knows ({VERSION})")
     return version
@@ -61,10 +61,10 @@ async def migrate(
     lock_timeout: str,
     create: bool,
 ) -> None:
-    """Bring the tables up to this program's version, one process at a time.
+    """Update the tables to this program's version, one process at a time.
 
     Raises:
-        JournalUnavailable: There are none, and ``create`` is false.
+        JournalUnavailable: There are no tables, and ``create`` is false.
     """
     version = await version_of(connection, fetch, schema, name)
     if version == VERSION:
@@ -77,9 +77,10 @@ async def migrate(
         )
         lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
         _ = await fetch(connection, lock, f'returns_pipeline "{schema}" migration')
-        version = await version_of(connection, fetch, schema, name)  # another may have been first
+        # Again, now that the lock is held: another process may have been first.
+        version = await version_of(connection, fetch, schema, name)
         if version == 0:
-            # Asked for, because IF NOT EXISTS needs a right that a role need not have.
+            # Not CREATE SCHEMA IF NOT EXISTS: that needs a right which the role may lack.
             exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)"
             ((found,),) = await fetch(connection, exists, schema)
             if not found:

@@ -1,9 +1,9 @@
-"""Requests to a `PostgresJournal`, and how they are put together for one transaction.
+"""Requests to a `PostgresJournal`, and how they are combined into one transaction.
 
 A batch is a list of requests in the order in which they were made. The server reads it as a list of
-*steps* (``carry_out`` in ``schema.sql``): requests of one kind that touch single actions make one
-step together, so that a hundred registrations are one statement. Their order among themselves may
-change then, and only then: see `JOINED`.
+*steps* (``carry_out`` in ``schema.sql``). Requests about single actions are joined: all of one kind
+make one step, so a hundred registrations are one statement. Joining is the only thing that changes
+the order of requests: see `JOINED`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = [
     "unchanged",
 ]
 
-# What a request says, as the server reads it: JSON.
+# The contents of a request, which the server reads as JSON.
 Row: TypeAlias = dict[str, object]
 
-# "nothing" and "reconnect" ask the server for nothing. A caller of the first wants an open
-# connection and a renewed lease; the second is made by the journal itself when a connection ended.
+# "nothing" and "reconnect" change nothing on the server. The first opens the connection and renews
+# the lease. The second is made by the journal itself when a connection ended.
 Kind: TypeAlias = Literal[
     "nothing",
     "reconnect",
@@ -53,22 +53,22 @@ Kind: TypeAlias = Literal[
 
 _log = logging.getLogger("returns_pipeline")
 
-# Requests in a transaction: with the longest arguments, 16 MiB.
+# The most requests in a transaction. With the longest arguments they are 16 MiB.
 MOST_REQUESTS: Final = 256
-# Requests of these kinds that follow one another make one step for each kind, and the steps are
-# carried out in this order. That is safe because of what can be asked for at the same time: no
-# caller changes or forgets an action before its record was answered, and one that is forgotten is
-# not changed any more.
+# Consecutive requests of these kinds are joined into one step for each kind, and the steps are
+# carried out in this order. This is safe because a caller changes or forgets an action only after
+# its record was answered, and does not change it after it was forgotten. So two requests about the
+# same action that depend on each other are never joined in the wrong order.
 JOINED: Final = ("record", "change", "forget")
-# Each of these has a transaction of its own, but for what is kept: a claim must not keep others
-# waiting for the sagas it locks, and after "leave" this owner is gone.
+# Each of these has a transaction of its own, apart from kept requests. A claim locks sagas, and
+# other requests must not hold these locks longer. After "leave" this owner no longer exists.
 ALONE: Final = ("claim", "leave")
-# These are carried out even if their caller was cancelled meanwhile.
+# These are carried out even if their caller was cancelled before they were sent.
 WITHOUT_CALLER: Final = ("leave", "release")
-# These free what nobody here has any more: whatever they fail for, they are tried again.
+# These free sagas that no task here uses any more. They are tried again, whatever error they get.
 FREEING: Final = ("abandon", "release")
-# If these fail because the server is away, they are carried out before everything that is asked for
-# later: others must find a scope's actions in one saga, and what nobody here has any more free.
+# If these fail because the server is away, they are carried out before all later requests: other
+# processes must find a scope's actions in one saga, and must find free what this process has freed.
 KEPT: Final = ("move", *FREEING)
 _EMPTY: Final = ("nothing", "reconnect")
 
@@ -77,7 +77,7 @@ class Step(NamedTuple):
     """One step of a batch.
 
     Attributes:
-        body: As the server reads it.
+        body: The step, as the server reads it.
         places: The indexes in the batch of the requests that it carries out.
     """
 
@@ -92,18 +92,20 @@ def unchanged(answer: Any) -> Any:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Something to be done by the server, and what it means in this process once it is done.
+    """A request to the server, and what its answer means in this process.
 
-    Exactly one of the three callbacks is called, in the writer's task, before the caller continues.
+    The callbacks are called in the writer's task, before the caller continues: ``on_done`` if the
+    request was carried out, then ``on_orphaned`` if the caller was cancelled meanwhile;
+    ``on_failed`` otherwise, and also if ``on_done`` raised.
 
     Attributes:
         kind: What is to be done.
-        rows: With what; of the joined kinds, one row for each action.
-        future: What the caller waits for.
-        on_done: Makes the caller's result of the server's answer. It may raise a `JournalError`.
-        on_failed: Called when the request was not carried out, or it is not known whether it was.
-        on_orphaned: Called after ``on_done`` with its result if the caller was cancelled meanwhile.
-        saga: Which saga it is about, for errors.
+        rows: Its contents; for the joined kinds, one row for each action.
+        future: The caller waits for this.
+        on_done: Turns the server's answer into the caller's result. It may raise a `JournalError`.
+        on_failed: The request was not carried out, or it is unknown whether it was.
+        on_orphaned: Takes the result that the cancelled caller will not see.
+        saga: The id of the saga that it is about, for errors.
         kept: Whether it failed before, and is tried again without a caller.
     """
 
@@ -118,15 +120,16 @@ class Request:
 
 
 def steps_of(batch: list[Request], counts_on: Callable[[str], bool]) -> list[Step]:
-    """Put the requests of a batch together into steps.
+    """Combine the requests of a batch into steps.
 
-    ``counts_on`` says whether a saga has actions that nothing asked for so far removes.
+    ``counts_on`` returns whether a saga has actions that no request so far removes.
     """
     steps: list[Step] = []
     joined: dict[str, Step] = {}
     changed: set[object] = set()
     for n, request in enumerate(batch):
         if request.kind not in JOINED:
+            # It is a barrier: requests before it are never joined with requests after it.
             steps += _in_order(joined)
             joined, changed = {}, set()
             if request.kind not in _EMPTY:
@@ -142,7 +145,8 @@ def steps_of(batch: list[Request], counts_on: Callable[[str], bool]) -> list[Ste
         for row in request.rows:
             rows.append(row | {"n": n})
             if request.kind == "record":
-                # Both then and now: what was asked for in between may empty the saga.
+                # True both when the request was made and now: a request in between may have
+                # removed the last action of the saga.
                 rows[-1]["known"] = row["known"] and counts_on(request.saga)
         places.append(n)
     return steps + _in_order(joined)
@@ -153,12 +157,12 @@ def _in_order(joined: dict[str, Step]) -> list[Step]:
 
 
 def refuse(request: Request, error: Exception) -> None:
-    """Raise an error at the caller of a request, if it still waits."""
+    """Raise an error in the caller of a request, if it still waits."""
     if not request.future.done():
         request.future.set_exception(error)
 
 
 def log_failure(future: asyncio.Future[Any]) -> None:
-    """Log why a request failed that no caller waits for."""
+    """Log the error of a request that no caller waits for."""
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.error("%s", error)

@@ -18,12 +18,12 @@ ORDER BY s.number DESC, s.id
 
 
 def sagas_listed(rows: list[Any]) -> list[StoredSaga]:
-    """Return the sagas that the statement `LISTED` gave."""
+    """Return the sagas in the rows of the statement `LISTED`."""
     return [saga_of(json.loads(saga), alive=alive) for saga, alive in rows]
 
 
 def saga_of(found: dict[str, Any], *, alive: bool) -> StoredSaga:
-    """Return a saga as it stands in the view ``stored``."""
+    """Return a saga from a row of the view ``stored``."""
     actions = (StoredAction(*columns) for columns in found["actions"])
     return StoredSaga(
         found["id"],

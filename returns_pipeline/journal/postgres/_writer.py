@@ -1,8 +1,9 @@
-"""`Writer`: one task that has requests carried out, many in a transaction.
+"""`Writer`: one task that sends requests to the server, many in one transaction.
 
-Requests made while a batch is on its way make up the next batch: many scopes share one flush to the
-server's disk. The task exists only while there is something to do. It works for all callers, so no
-caller's cancellation reaches it, and it survives its own.
+Requests that are made while a batch is on its way become the next batch: many scopes share one
+flush of the server's disk. (Databases call this *group commit*.) The task exists only while there
+is something to do. It works for all callers, so the cancellation of a caller does not reach it, and
+it ignores its own.
 """
 
 from __future__ import annotations
@@ -40,37 +41,51 @@ from returns_pipeline.journal.postgres._requests import (
 
 __all__ = ["Writer"]
 
-# Batches of which one deletes a few rows that nobody needs any more: a process that never recovers
-# anything must not leave them all to others.
+# One in so many batches deletes a few expired rows, so that a process that never recovers anything
+# does not leave them all to others.
 _TIDY_EVERY: Final = 64
-# Seconds until what was abandoned, and could not be written, is tried again by itself.
+# Seconds until an "abandon" that failed is tried again without another request.
 _PAUSE: Final = 1.0
 
 
 class Writer:
     """Carries out the requests of one journal.
 
-    ``ask`` and ``send`` are called by any task of the loop. Everything private runs in the writer's
-    own task, save the few methods that say otherwise.
+    Any task of the loop may call the public methods. The private ones run in the writer's own task,
+    except where they say otherwise.
 
-    Between two batches, the ledger holds what the server confirmed. A request whose outcome is not
-    known leaves a duty in the ledger (`Ledger.doubt`, `Ledger.orphan`), and the next batch begins
-    with that. So what a caller was refused is not left on record, and what it never heard of is
-    released.
+    Between two batches, the ledger has what the server confirmed. A request with an unknown outcome
+    leaves a duty in the ledger (`Ledger.doubt`, `Ledger.orphan`), and the next batch begins with
+    that duty. So an action that was refused to its caller does not stay on record, and a saga that
+    was claimed for a caller that is gone is released.
 
     Args:
-        source: Says where to connect.
+        source: Returns the address to connect to.
         name: The journal's name, for errors and tasks.
-        ledger: Of the journal.
-        schema: Where the tables are.
-        create: Whether tables are made if there are none.
-        lease: Seconds of a lease; 0 if the session shows that the owner lives.
-        retention: Seconds that an action which was undone stays listed.
-        patience: Seconds to try for.
+        ledger: The journal's ledger.
+        schema: The schema of the tables.
+        create: Whether missing tables are created.
+        lease: Seconds of a lease; 0 if the session shows that the owner is alive.
+        retention: Seconds that an undone action stays listed.
+        patience: Seconds to try for before a request fails.
 
     Attributes:
-        delivery: Has batches carried out.
+        delivery: Sends the batches.
     """
+
+    # The life of a request: `send` puts it into `_requests`; `_next_batch` takes it from there;
+    # `_carry_out` sends it; `_settle` or `_fail` resolves its future. A request of a kind in `KEPT`
+    # that fails goes from `_fail` to `_kept`, with a new future, and begins the next batch.
+    #
+    # Invariants. There is one task at a time, and it sends one batch at a time: so requests reach
+    # the server in the order in which they were made, and the ledger changes in the same order.
+    # `_run` sets `_task` to None without an await after it found no request: so `_start` either
+    # finds the task, which will see the request, or makes another.
+    #
+    # Why a batch is not sent again after a failure: it may be on record ("in doubt"). Its requests
+    # fail, their records go to `Ledger.doubt`, and the next batch removes them ("drop"). A claim in
+    # doubt is undone by "disown". Only if the server surely refused the batch are its requests sent
+    # one by one, so that one bad request does not fail the others.
 
     def __init__(
         self,
@@ -100,21 +115,23 @@ class Writer:
         self._retention = retention
         self._batches = 0
         self._process = os.getpid()
-        self._loop: asyncio.AbstractEventLoop | None = None  # that the connection belongs to
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one the connection belongs to
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._requests: collections.deque[Request] = collections.deque()
-        self._kept: list[Request] = []  # they begin the next batch: see `KEPT`
-        self._again: asyncio.TimerHandle | None = None  # when that is, if nothing is asked for
-        self._posted: set[asyncio.Future[Any]] = set()  # what `flush` waits for
+        self._kept: list[Request] = []  # these begin the next batch: see `KEPT`
+        self._again: asyncio.TimerHandle | None = None  # begins it, if no other request does
+        self._posted: set[asyncio.Future[Any]] = set()  # `flush` waits for these
 
     # For callers.
 
     def check_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, if this journal may be used in it and in this process.
 
+        If the loop of the connection was closed, the journal becomes a new owner in this loop.
+
         Raises:
-            JournalError: It may not. Nothing was changed.
+            JournalError: It may not be used here. Nothing was changed.
         """
         if os.getpid() != self._process:
             reason = "it belongs to the process that this one was forked from"
@@ -127,17 +144,17 @@ class Writer:
         return loop
 
     def _forsake_loop(self) -> None:
-        """Be a new owner: the loop of the connection is closed, and nothing in it ends any more.
+        """Become a new owner: the loop of the connection is closed, and its tasks will never run.
 
-        The server ends the session with its socket. What was open is recovered as that of any dead
-        owner.
+        The server ends the session when the socket is shut down. Then `recover` treats what was
+        open as that of any dead owner.
         """
         self._loop = self._task = self._renewal = None
         self._requests.clear()
         self.delivery.connection.forsake()
         self._be_new_owner()
 
-    # Any: which result a request has is known to the one who makes it.
+    # The results are `Any`: their type depends on the kind of request, which the caller knows.
 
     async def ask(
         self,
@@ -149,10 +166,10 @@ class Writer:
         on_orphaned: Callable[[Any], None] = lambda _: None,
         saga: str = "",
     ) -> Any:
-        """Have a request carried out, and return its result: see `Request`.
+        """Make a request, wait for it, and return its result: see `Request`.
 
         Cancel safety: a request that was not sent yet is dropped. One that was sent is carried out,
-        and ``on_orphaned`` called with the result.
+        and then ``on_orphaned`` is called with its result.
         """
         request = self.send(kind, rows, on_done, on_failed, on_orphaned=on_orphaned, saga=saga)
         return await self.wait(request)
@@ -179,7 +196,7 @@ class Writer:
         saga: str = "",
         future: asyncio.Future[Any] | None = None,
     ) -> Request:
-        """Make a request, in order with all others, and return it without waiting."""
+        """Make a request, in order with all others. This does not wait."""
         self._loop = self.check_loop()
         future = self._loop.create_future() if future is None else future
         request = Request(kind, list(rows), future, on_done, on_failed, on_orphaned, saga)
@@ -198,7 +215,7 @@ class Writer:
     def post(self, kind: Literal["move", "abandon"], row: Row, saga: str) -> None:
         """Make a request that no caller waits for.
 
-        If the server is away it is carried out with the next batch that succeeds: see `KEPT`.
+        If the server is away, the next batch that succeeds carries it out: see `KEPT`.
         """
         future = self.send(kind, [row], saga=saga).future
         future.add_done_callback(log_failure)
@@ -206,13 +223,13 @@ class Writer:
         self._posted.add(future)
 
     async def flush(self) -> None:
-        """Wait until each request on its way that was posted is carried out, or is kept."""
+        """Wait until each posted request is carried out, or kept for the next batch."""
         _ = self.check_loop()
         if self._posted:
             _ = await asyncio.wait(set(self._posted))
 
     async def look(self, statement: str) -> list[Any]:
-        """Read what is on record, after what was posted, by a connection of its own."""
+        """Run a reading statement over a connection of its own, after all posted requests."""
         await self.flush()
         try:
             return await self.delivery.persist(lambda: self.delivery.connection.look(statement))
@@ -220,17 +237,17 @@ class Writer:
             raise explain(error, self._name) from error
 
     async def close(self) -> None:
-        """Carry out what is waiting, release everything and end the connection."""
+        """Carry out the waiting requests, release all sagas and end the connection."""
         if self._loop is not None and self._loop.is_closed():
-            _ = self.check_loop()  # nothing is left to be closed
+            _ = self.check_loop()  # it forsakes that loop: nothing is left to close
         if self._loop is not None or self._kept or self._ledger.has_duties:
             await self.ask("leave")
 
     def reconnect(self) -> None:
-        """Have a batch soon that makes the connection anew, if anything depends on it.
+        """Send a batch soon, which reconnects if necessary, if anything depends on it.
 
-        Called when the connection ended, before another process takes over what is open; and for
-        callers that were cancelled. Any task may call this.
+        Called when the connection ended: another process may take over what is open if this one
+        does not come back. Also called when a cancelled caller left a duty.
         """
         has_duties = self._ledger.has_duties or self._kept
         if self._loop is not None and (self._ledger.sagas or has_duties):
@@ -240,32 +257,33 @@ class Writer:
 
     def _start(self) -> None:
         if self._task is None and self._requests:
-            # In a context of its own: it works for all callers, not for the one that came first.
+            # In an empty context: it works for all callers, not only for the first one.
             self._task = asyncio.create_task(
                 self._run(), name=f"journal {self._name}", context=contextvars.Context()
             )
             self._task.add_done_callback(self._stopped)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
-        # From its first step on it survives cancellations. One may have come before that.
+        # The task ignores cancellations from its first step on (see `Delivery._until_answered`). If
+        # one came before that step, no request was taken, and another task is started.
         if self._task is task:
             self._task = None
         if task.cancelled() or task.exception() is None:
             self._start()
 
     async def _run(self) -> None:
-        """Carry out requests until there are none."""
+        """Carry out requests until none are left."""
         while batch := self._next_batch():
             if batch[0].kind == "leave":
                 await self._leave(batch[0])
             else:
                 await self._carry_out(batch)
         if not self.delivery.connection.is_open and not self._ledger.sagas:
-            self._loop = None  # nothing binds the journal to this loop
+            self._loop = None  # the journal may be used in another loop now
         self._task = None
 
     def _next_batch(self) -> list[Request]:
-        """Take as many requests as one transaction may have, in order, after what is kept."""
+        """Return the requests of the next transaction, in order, the kept ones first."""
         batch: list[Request] = []
         while self._requests and len(batch) < MOST_REQUESTS:
             first = self._requests[0]
@@ -278,18 +296,18 @@ class Writer:
                     batch.append(self._requests.popleft())
                 break
         if not batch or batch[0].kind == "leave":
-            return batch  # what is kept waits until there is something else to do
+            return batch  # kept requests wait for another one, or for the timer
         kept, self._kept = self._kept, []
         return kept + batch
 
     async def _carry_out(self, batch: list[Request]) -> None:
-        """Have a batch carried out, and give its requests their outcome, whatever it is."""
+        """Send a batch, and resolve the future of each of its requests, whatever happens."""
         try:
             outcomes = await self._commit(batch)
-        except Exception as error:  # noqa: BLE001  # the callers are told, whatever it is
+        except Exception as error:  # noqa: BLE001  # the callers get any error
             if not isinstance(error, FAILURES):
-                self.delivery.connection.drop()
-            # A batch in doubt may be on record. It is not carried out a second time.
+                self.delivery.connection.drop()  # a bug: its state is unknown
+            # A batch in doubt may be on record: it must not be carried out a second time.
             if len(batch) > 1 and not self.delivery.in_doubt and spares_others(error):
                 for request in batch:
                     await self._carry_out([request])
@@ -303,7 +321,11 @@ class Writer:
             )
 
     async def _commit(self, batch: list[Request]) -> list[Any]:
-        """Have a batch carried out after what is to be put right; return what holds of it now."""
+        """Send a batch, preceded by the duties of the ledger; return outcomes that are still true.
+
+        An answer may have come so late that another process took the sagas over meanwhile: see
+        `Delivery.is_stale`. Grants are then confirmed, and a claim is released and made again.
+        """
         deadline = self.delivery.deadline()
         while True:
             outcomes = await self._carry_out_with_duties(batch)
@@ -312,7 +334,7 @@ class Writer:
                 return outcomes
             if not self.delivery.is_stale:
                 return outcomes
-            # Another process may have claimed the same meanwhile: release it, and claim anew.
+            # Another process may have claimed the same sagas meanwhile: release them, claim again.
             self._ledger.orphan()
             self.delivery.check_in_time(deadline)
 
@@ -335,7 +357,7 @@ class Writer:
             raise
 
     def _settle(self, batch: list[Request], outcomes: list[Any]) -> None:
-        """Set the result of each request of a batch that was carried out."""
+        """Resolve the requests of a batch that was carried out."""
         for request, outcome in zip(batch, outcomes, strict=True):
             try:
                 if request.kind in {"record", "forget"} and not outcome:
@@ -351,7 +373,7 @@ class Writer:
                     request.on_orphaned(result)
 
     def _fail(self, batch: list[Request], error: Exception) -> None:
-        """Fail each request of a batch that was not carried out, or is in doubt."""
+        """Fail the requests of a batch that was not carried out, or is in doubt."""
         if isinstance(error, (*FAILURES, JournalError)):
             error = explain(error, self._name)
         has_new_duties = False
@@ -371,35 +393,34 @@ class Writer:
             if request.kind == "claim" and (self.delivery.in_doubt or self.delivery.is_stale):
                 self._ledger.orphan()
                 has_new_duties = True
-        if has_new_duties:  # only then: a batch that can never succeed must not call for the next
+        if has_new_duties:  # only then, or a batch that can never succeed would be sent for ever
             self.compensate_soon()
         if self._again is None and any(request.kind == "abandon" for request in self._kept):
             loop = asyncio.get_running_loop()
             self._again = loop.call_later(_PAUSE, self._try_kept_again)
 
     def _try_kept_again(self) -> None:
-        # A connection that has ended needs no more: its owner is dead to others, or soon will be.
         self._again = None
         self.reconnect()
 
     def compensate_soon(self) -> None:
-        """Have a batch soon that puts right what is in doubt, if the server is there.
+        """Send a batch soon that carries out the duties of the ledger, if there is a connection.
 
-        Where it is not, the next request does it: other processes may take over meanwhile, which is
-        right, too.
+        Without one, the next request does that. Other processes may take the sagas over until then,
+        which is correct, too.
         """
         if self.delivery.connection.is_open:
             self.reconnect()
 
     async def _leave(self, request: Request) -> None:
-        """Release everything, as far as the server can be told, and be a new owner."""
+        """Release all sagas, if the server can be reached, and become a new owner."""
         await self._compensate_in_doubt()
         if self._renewal is not None:
             _ = self._renewal.cancel()
         await self.delivery.leave()
         self._be_new_owner()
         for waiting in self._requests:
-            if waiting.kind == "reconnect":  # there is nothing to be kept any more
+            if waiting.kind == "reconnect":  # nothing depends on the connection any more
                 _ = waiting.future.cancel()
         if not request.future.done():
             request.future.set_result(None)
@@ -414,7 +435,7 @@ class Writer:
         self._posted.clear()
 
     async def _compensate_in_doubt(self) -> None:
-        """Do what the next batch would have begun with: no other comes before this owner leaves."""
+        """Carry out the kept requests and the duties: no other batch comes before the leave."""
         if self._kept or self._ledger.has_duties:
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             future.add_done_callback(log_failure)
@@ -422,10 +443,10 @@ class Writer:
             await self._carry_out([*kept, Request("nothing", [], future)])
 
     async def _renew(self) -> None:
-        """Send a sign of life in time, as long as something is open: a task of its own."""
+        """Renew the lease while anything is open. This runs in a task of its own."""
         while self._ledger.sagas:
             await asyncio.sleep(self._lease / 3)
-            # The lease runs on the server's time: a loop on virtual time would ask too often.
+            # In real time, like the lease: a loop on virtual time would renew it too often.
             if self.delivery.since_renewal() >= self._lease / 4:
                 with contextlib.suppress(JournalError):
                     await self.ask("nothing")

@@ -3,27 +3,31 @@
 -- A batch of requests is one call of apply(): one statement, one transaction, one round trip. It
 --
 -- 1. makes the commit durable, whatever the session's synchronous_commit is;
--- 2. locks the row of its owner. So a batch of the same owner whose connection was lost has ended
---    before, whichever way;
--- 3. knows by its number whether it has been carried out already, and then only repeats the answer:
---    it can be sent again until an answer comes. One that arrives after a later one does nothing;
--- 4. carries the steps out in order. Each checks that its sagas are this owner's, under a lock on
---    the sagas; claim() skips what is locked. A request that is refused does not harm the others.
+-- 2. locks the row of its owner. So an earlier batch of the same owner has ended, committed or not,
+--    even if its connection was lost;
+-- 3. compares its number with that of the last batch that was carried out. If they are equal, it
+--    only repeats the answer: a batch can be sent again until an answer comes. If its own number is
+--    lower, it does nothing;
+-- 4. carries the steps out in order. Each checks, under a lock on its sagas, that they belong to
+--    this owner; claim() skips locked sagas. A refused request does not affect the others.
 --
 -- An owner with open sagas is alive as long as a session holds the advisory lock lock_key(owner),
--- or until its lease ends by the clock of the server.
+-- or until its lease expires by the clock of the server.
 --
--- The row of a saga carries its owner and its epoch, which counts the changes of the owner. A write
--- names both; a process whose saga was taken over is refused, however late its write arrives.
+-- The row of a saga has its owner and its epoch, which counts the changes of the owner. A write
+-- names both (a fencing token). If the saga was taken over, the write is refused, however late it
+-- arrives.
 --
--- What a claim costs must not depend on what was done before: rolled back sagas stay listed for
--- weeks. So a saga knows whether it is open (has actions that are pending or deferred), and what
--- claims read is in partial indexes. Rows that nobody needs any more are deleted a few at a time.
+-- The cost of a claim must not depend on the number of settled sagas, which stay listed for weeks.
+-- So a saga has a flag that says whether it is open (has pending or deferred actions), and claims
+-- read partial indexes. Expired rows are deleted a few at a time.
 --
 -- The statements leave the planner no choice. Statistics of tables that are filled and emptied all
 -- the time are never right, and a plan that is good for ten rows reads all of a million. So rows are
--- found by "= ANY" of an array and not by joins; and a condition that is not meant to be searched by
--- its index is written so that it cannot be.
+-- found by "= ANY" of an array, not by joins; and a condition that must not be searched by an index
+-- is written so that it cannot be ("IS TRUE").
+--
+-- Lock order: the row of the own owner, then sagas. Advisory locks of other owners are only tried.
 
 CREATE TABLE {schema}.version (number integer NOT NULL);
 
@@ -88,14 +92,14 @@ CREATE VIEW {schema}.locks AS
             SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()
         );
 
--- Whether an owner is dead. It cannot come back before the end of the transaction.
+-- Return whether an owner is dead. If it is, it stays dead until the end of the transaction.
 CREATE FUNCTION {schema}.is_gone(other text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF other = '' THEN
         RETURN true;
     END IF;
     IF EXISTS (SELECT FROM {schema}.owner WHERE id = other AND expires IS NOT NULL) THEN
-        -- An owner whose row is locked is at work, or another process has just found it dead.
+        -- If its row is locked, the owner is at work, or another process is claiming its sagas.
         PERFORM FROM {schema}.owner WHERE id = other AND expires <= clock_timestamp()
             FOR SHARE SKIP LOCKED;
         RETURN FOUND;
@@ -105,10 +109,10 @@ BEGIN
 END
 $$;
 
--- Have the session that calls this hold the lock of an owner, and return its process. If another
--- session holds it, that is one of the same owner whose connection was lost, which the server may not
--- have noticed yet. The setting tells batches of this session from those that a pooler sends through
--- another one: see apply().
+-- Take the lock of an owner for the calling session, and return the process of that session. If
+-- another session has the lock, it is an earlier one of the same owner, whose connection was lost
+-- without the server noticing yet: it is ended. By the setting, apply() recognises batches that a
+-- pooler sends through another session.
 CREATE FUNCTION {schema}.take(me text, wait text) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('returns_pipeline.owner', me, false);
@@ -122,14 +126,14 @@ BEGIN
 END
 $$;
 
--- The same as is_gone() for a list: it takes no lock, and may be wrong a moment later.
+-- The owners that are alive, for lists. Unlike is_gone() it takes no lock, so it may be outdated.
 CREATE VIEW {schema}.living AS
     WITH held AS MATERIALIZED (SELECT key FROM {schema}.locks)
     SELECT id FROM {schema}.owner WHERE CASE WHEN expires IS NULL
         THEN EXISTS (SELECT FROM held WHERE key = {schema}.lock_key(owner.id))
         ELSE expires > clock_timestamp() END;
 
--- Lock the sagas of some rows; return those that are an owner's, each as "id epoch".
+-- Lock the sagas of some rows; return those that belong to an owner, each as "id epoch".
 CREATE FUNCTION {schema}.held(me text, requests jsonb) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -146,8 +150,8 @@ CREATE FUNCTION {schema}.record(me text, rows jsonb) RETURNS jsonb LANGUAGE plpg
 DECLARE
     mine text[];
 BEGIN
-    -- If the owner counts on other actions of a saga that is not there, it was taken over and
-    -- settled: it is not made anew.
+    -- "known": the owner relies on other actions of the saga. If such a saga is missing, another
+    -- process took it over and settled it, so it must not be created again.
     INSERT INTO {schema}.saga (id, name, number, owner, epoch, on_failure)
         SELECT id, name, nextval('{schema}.saga_number'), me, 1, on_failure FROM (
             SELECT DISTINCT ON (x.saga) x.saga AS id, x.saga_name AS name, x.on_failure, x.n
@@ -157,7 +161,7 @@ BEGIN
         ) AS made ORDER BY n
         ON CONFLICT (id) DO NOTHING;
     mine := {schema}.held(me, rows);
-    -- One that was rolled back, and is registered in again.
+    -- A saga that was rolled back, and gets new actions.
     UPDATE {schema}.saga SET is_open = true WHERE NOT is_open AND id = ANY(ARRAY(
         SELECT x.saga FROM jsonb_to_recordset(rows) AS x(saga text)
         WHERE x.saga || ' 1' = ANY(mine)
@@ -199,8 +203,8 @@ BEGIN
 END
 $$;
 
--- Delete those of some sagas that have no actions any more, and return their ids; close those that
--- have no open ones. The caller has locked them.
+-- Of some sagas, delete those without any actions and return their ids; mark those without open
+-- actions as closed. The caller has locked them.
 CREATE FUNCTION {schema}.settle(sagas text[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     one text;
@@ -255,7 +259,7 @@ BEGIN
 END
 $$;
 
--- Put actions into another saga. Positions are absolute: doing it again changes nothing.
+-- Move actions into another saga. Positions are absolute, so a repetition changes nothing.
 CREATE FUNCTION {schema}.move(me text, request jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     moving text[] := ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(request -> 'rows') AS x);
@@ -282,8 +286,8 @@ BEGIN
 END
 $$;
 
--- Put open actions of a saga into one of their own that nobody owns: the next recovery takes it, also
--- while their former owner lives. Doing it again finds them moved, and changes nothing.
+-- Move open actions of a saga into a saga of their own, without an owner: the next recovery takes
+-- it, even while the former owner is alive. A repetition finds them moved, and changes nothing.
 CREATE FUNCTION {schema}.abandon(me text, request jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     ids text[] := ARRAY(SELECT jsonb_array_elements_text(request -> 'ids'));
@@ -318,12 +322,12 @@ CREATE VIEW {schema}.stored AS
         )
     ) AS saga FROM {schema}.saga AS s;
 
--- Delete a few actions that were undone long ago, with the sagas that are empty then, and a few
--- owners that are dead and have nothing open. Return the sagas that were deleted.
+-- Delete a few actions that were undone long ago, with the sagas that become empty, and a few dead
+-- owners that have nothing open. Return the sagas that were deleted.
 CREATE FUNCTION {schema}.expire(me text, retention double precision) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
-    -- In variables: an index is searched for what is known before the search.
+    -- Variables, because an index can be searched only for a value that is known beforehand.
     old timestamptz := clock_timestamp() - make_interval(secs => retention);
     yesterday timestamptz := clock_timestamp() - interval '1 day';
     touched text[];
@@ -335,7 +339,8 @@ BEGIN
             ORDER BY ended LIMIT 200 FOR UPDATE SKIP LOCKED
         ) RETURNING saga
     ) SELECT array_agg(DISTINCT saga) FROM expired INTO touched;
-    -- A saga that is locked by another is being written to: it is not empty, or deleted there.
+    -- A saga that is locked by another transaction is skipped: that transaction writes to it, or
+    -- deletes it.
     touched := {schema}.settle(ARRAY(
         SELECT id FROM {schema}.saga WHERE id = ANY(touched) FOR UPDATE SKIP LOCKED
     ));
@@ -344,7 +349,7 @@ BEGIN
             AND (SELECT true FROM {schema}.saga WHERE owner = o.id AND is_open LIMIT 1) IS NULL
         ORDER BY since LIMIT 50 FOR UPDATE SKIP LOCKED
     LOOP
-        -- For each that is dead a lock is held until the commit: that is why they are so few.
+        -- A lock is held until the commit for each dead owner: that is why they are so few.
         IF {schema}.is_gone(other) THEN
             DELETE FROM {schema}.owner WHERE id = other;
         ELSE
@@ -355,7 +360,7 @@ BEGIN
 END
 $$;
 
--- Take over the newest open sagas of dead owners, as many as are asked for.
+-- Take over the newest open sagas of dead owners, as many as requested.
 CREATE FUNCTION {schema}.claim(me text, request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     besides jsonb := request -> 'besides';  -- as keys, which are found fast
@@ -371,7 +376,7 @@ BEGIN
         WHERE is_open AND owner <> me ORDER BY number DESC
     LOOP
         CONTINUE WHEN candidate.owner = ANY(living) OR besides ? candidate.id;
-        -- A lock for each dead owner is held until the commit. They are no more than sagas.
+        -- A lock is held until the commit for each dead owner: no more than one for each saga.
         IF NOT {schema}.is_gone(candidate.owner) THEN
             living := living || candidate.owner;
             CONTINUE;
@@ -396,9 +401,9 @@ CREATE FUNCTION {schema}.leave(me text) RETURNS void LANGUAGE sql AS $$
     DELETE FROM {schema}.owner WHERE id = me;
 $$;
 
--- Have what was given up tried again, or never again. If its owner lives, that is only what is
--- stuck, which the owner does not touch again: what is retried becomes a saga of its own then, and
--- the next recovery takes it.
+-- Retry or discard the actions that were given up. If their owner is alive, only stuck actions are
+-- taken, which the owner does not touch again. If they are retried, they become a saga of their own,
+-- and the next recovery takes it.
 CREATE FUNCTION {schema}.resume(me text, kind text, request jsonb) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -419,7 +424,7 @@ BEGIN
             SET state = 'pending', attempts = 0, next_attempt = 0, saga = target
             WHERE saga = request ->> 'saga' AND state = ANY(given_up);
         GET DIAGNOSTICS changed = ROW_COUNT;
-        -- Its owner, should it come back, would not try it again: let the next recovery have it.
+        -- The owner, should it come back, would not try it again: free it for the next recovery.
         UPDATE {schema}.saga SET owner = '', epoch = epoch + 1, is_open = true
             WHERE changed > 0 AND id = target;
     ELSE
@@ -463,7 +468,7 @@ BEGIN
         RETURN to_jsonb(FOUND);
     WHEN 'retry', 'discard' THEN
         RETURN to_jsonb({schema}.resume(me, kind, request));
-    WHEN 'drop' THEN  -- actions in doubt: on record or not, their effects did not begin
+    WHEN 'drop' THEN  -- actions in doubt, on record or not: their effects did not begin
         ids := ARRAY(SELECT jsonb_array_elements_text(request -> 'ids'));
         mine := ARRAY(
             SELECT id FROM {schema}.saga WHERE id = ANY(ARRAY(
@@ -472,7 +477,7 @@ BEGIN
         );
         DELETE FROM {schema}.action WHERE id = ANY(ids) AND (saga = ANY(mine)) IS TRUE;
         PERFORM {schema}.settle(mine);
-    WHEN 'disown' THEN  -- orphaned sagas: claimed, but the caller never learned of it
+    WHEN 'disown' THEN  -- orphaned sagas: they were claimed, and their caller is gone
         UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
             WHERE owner = me AND is_open AND epoch > 1
                 AND id NOT IN (SELECT jsonb_array_elements_text(request -> 'held'));
@@ -488,7 +493,7 @@ $$;
 CREATE FUNCTION {schema}.apply(
     me text, this bigint, lease double precision, wait text, requests jsonb
 ) RETURNS jsonb LANGUAGE plpgsql
--- Planned once, and by index: see above.
+-- Planned once, and with indexes: see above.
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_sort = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off
@@ -525,7 +530,7 @@ BEGIN
         FOR request IN SELECT jsonb_array_elements(requests) LOOP
             result := {schema}.carry_out(me, request ->> 'do', request);
             answers := answers || jsonb_build_array(result);
-            -- What was claimed is not kept: another owner may have it when it is asked for again.
+            -- Claims are not repeated: another owner may have the sagas by then.
             kept := kept || CASE request ->> 'do'
                 WHEN 'claim' THEN '[null]' ELSE jsonb_build_array(result) END;
         END LOOP;
