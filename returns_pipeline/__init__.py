@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from returns_pipeline import combine, pipe, results
+    from returns_pipeline import combine, pipe, results, sources
     from returns_pipeline._engine.future_results import cases, err, ok, to_result
     from returns_pipeline.compensation import (
         Compensation,
@@ -64,6 +64,7 @@ __all__ = [
     "results",
     "sessions",
     "sliding",
+    "sources",
     "to_result",
 ]
 

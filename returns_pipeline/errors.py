@@ -5,6 +5,7 @@ PipelineError
 ├── InvalidArgument (also ValueError)   an argument is out of range; raised at the call
 ├── StreamEmpty                         first() or last() of a stream without items
 ├── BufferOverflow                      a branch was not read for so long that its buffer overflowed
+├── ChannelClosed                       a channel takes no more items
 ├── ItemsRefused                        a worker ended without taking the items of its key
 ├── UnevenSources                       streams to be zipped are not equally long
 ├── StepTimeout                         a step or an undo was cancelled at its time limit
@@ -39,6 +40,7 @@ __all__ = [
     "ArgumentsNotRecordable",
     "BufferOverflow",
     "BulkheadFull",
+    "ChannelClosed",
     "CircuitOpen",
     "CompensationFailed",
     "InvalidArgument",
@@ -130,6 +132,23 @@ class BufferOverflow(PipelineError):
     def __str__(self) -> str:
         """Name the branch and the size of its buffer."""
         return f"branch {self.branch} was not read while {self.limit} items waited for it"
+
+
+class ChannelClosed(PipelineError):
+    """A channel takes no more items: it was closed, or its reader has left.
+
+    Attributes:
+        item: What was not accepted.
+    """
+
+    def __init__(self, item: object) -> None:
+        """Keep the fact as data."""
+        super().__init__(item)
+        self.item: object = item
+
+    def __str__(self) -> str:
+        """Return what happened, without the item: it may be large."""
+        return "the channel is closed: the item was not accepted"
 
 
 class ItemsRefused(PipelineError):

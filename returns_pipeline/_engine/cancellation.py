@@ -47,7 +47,7 @@ async def wait_uncancelled(future: asyncio.Future[Any]) -> asyncio.CancelledErro
     return cancelled
 
 
-async def wait_done(task: asyncio.Task[Any]) -> None:
+async def wait_done(task: asyncio.Future[Any]) -> None:
     """Wait until a task that was asked to stop has ended; raise the caller's cancellation then.
 
     It is asked once, before this: a cancellation of the caller is not passed on to its clean-up.
@@ -140,7 +140,7 @@ def shielded_from_anyio() -> AbstractContextManager[object]:
     return contextlib.nullcontext() if shield is None else shield(shield=True)
 
 
-async def done_within(task: asyncio.Task[Any], seconds: float) -> bool:
+async def done_within(task: asyncio.Future[Any], seconds: float) -> bool:
     """Wait at most so long until a task is done, and return whether it is.
 
     A cancellation of the caller is ignored: for callers that nobody cancels.

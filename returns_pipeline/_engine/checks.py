@@ -65,10 +65,16 @@ def source(value: S) -> S:
     """Return an async iterable as it is.
 
     Raises:
-        TypeError: It cannot be iterated by ``async for``.
+        TypeError: It cannot be iterated by ``async for``. For a list, a queue and the like, the
+            message names the function that makes a stream of it.
     """
     if not hasattr(value, "__aiter__"):
-        raise TypeError(f"expected an async iterable, not {type(value).__name__!r}")
+        message = f"expected an async iterable, not {type(value).__name__!r}"
+        if hasattr(value, "__iter__"):
+            message += ": use sources.from_iterable() or, if reading it blocks, from_thread()"
+        elif hasattr(value, "get_nowait"):
+            message += ": use sources.from_queue()"
+        raise TypeError(message)
     return value
 
 

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import Any
 
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.cancellation import wait_done
 from returns_pipeline._engine.operator import plain_iterator
 
-__all__ = ["until"]
+__all__ = ["Drainable", "until"]
+
+
+class Drainable(ABC):
+    """An iterator over items that are there before they are asked for, as in a queue."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Accept no more items: those that are there are still emitted, then the stream ends.
+
+        No read waits after this, except for an item that is on its way already.
+        """
 
 
 async def until(  # noqa: C901  # one flat loop, for its speed
-    source: AsyncIterable[Any], stop: asyncio.Event
+    source: AsyncIterable[Any], stops: Sequence[asyncio.Event]
 ) -> AsyncGenerator[Any, None]:
-    """End the stream when ``stop`` is set, also while the source is silent.
+    """End the stream when one of ``stops`` is set, also while the source is silent.
+
+    A source that is `Drainable` emits what it has before the end.
 
     The pending read is then cancelled the way `asyncio.timeout` does it: cancellations are
     counted, so one that came from elsewhere at the same time still propagates.
@@ -30,17 +46,18 @@ async def until(  # noqa: C901  # one flat loop, for its speed
     loop = asyncio.get_running_loop()
     budget = Budget(loop)
 
-    async def watch() -> None:
+    async def watch(stop: asyncio.Event) -> None:
         nonlocal interrupted
         _ = await stop.wait()
-        if reader is not None:
+        if reader is not None and not interrupted:
             interrupted = True
             _ = reader.cancel()
 
-    watcher = asyncio.create_task(watch())
+    first, *more = stops
+    watchers = [asyncio.create_task(watch(stop)) for stop in stops]
     try:
         async with plain_iterator(source) as items:
-            while not stop.is_set():
+            while not (first.is_set() or (more and any(stop.is_set() for stop in more))):
                 reader = asyncio.current_task(loop)  # to look the loop up would double the cost
                 assert reader is not None
                 cancelled_before = reader.cancelling()
@@ -64,13 +81,18 @@ async def until(  # noqa: C901  # one flat loop, for its speed
                     reader = None
                 if cancelled is not None:
                     _raise_hidden(cancelled)
-                    return
+                    break
                 yield item
                 if budget.spend():
                     await budget.renew()
+            if isinstance(items, Drainable):
+                items.drain()
+                async for item in items:
+                    yield item
     finally:
-        _ = watcher.cancel()
-        await wait_done(watcher)
+        for watcher in watchers:
+            _ = watcher.cancel()
+        await wait_done(asyncio.gather(*watchers, return_exceptions=True))
 
 
 def _raise_hidden(cancelled: asyncio.CancelledError) -> None:

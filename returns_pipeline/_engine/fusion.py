@@ -306,8 +306,8 @@ def _assemble(chain: Chain) -> tuple[AsyncIterable[Any], list[Step]]:
 def _open_source(link: Source, stops: list[asyncio.Event]) -> tuple[AsyncIterable[Any], list[Step]]:
     """Return the items as they are to be read, and the step that they need first."""
     source = link.items
-    for stop in stops:
-        source = until(source, stop)
+    if stops:
+        source = until(source, stops)
     if link.folded:
         return _fold_in(source, link.folded, packed=link.packed), [_SPLIT_STEP]
     return source, [_UNPACK_STEP] if link.packed else []

@@ -111,8 +111,13 @@ class ResultStream(
     def of(source: AsyncIterable[T]) -> ResultStream[T, Never]:
         """Lift plain values: each is a success.
 
+        What is no async iterable needs `returns_pipeline.sources`: ``[1, 2]`` is
+        ``ResultStream.of(sources.from_iterable([1, 2]))``; a queue, a callback and a blocking
+        iterator are ``from_queue()``, ``Channel`` and ``from_thread()``.
+
         Raises:
-            TypeError: At the call, if ``source`` is not an async iterable.
+            TypeError: At the call, if ``source`` is not an async iterable. The message names the
+                function that makes one of it.
         """
         return ResultStream(Chain(None, Source(checks.source(source), packed=False)))
 
