@@ -1,7 +1,7 @@
-"""What the two journals' faces share: entering and leaving, notes on single actions, and texts.
+"""The common part of the two journal classes: entering, leaving, changes of actions, and texts.
 
-`SqliteJournal` and `PostgresJournal` differ in how they write. A note on one action means the same
-in both, so it is put together here (`ActionChange`) and written there (`ActionChanges`).
+`SqliteJournal` and `PostgresJournal` differ in how they write. A change of one action means the
+same in both, so it is composed here (`ActionChange`) and written there (`ActionChanges`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _MOST_CHARACTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class ActionChange:
-    """A change to the row of one action. What is ``None`` stays as it is.
+    """A change to the row of one action. A column that is ``None`` does not change.
 
     Attributes:
         state: The new state.
-        error: Why the last attempt failed, or why there was none.
+        error: Why the last attempt failed, or why none was made.
         next_attempt: When the action may be tried again, in seconds since 1970.
         begins_attempt: Whether one more attempt is counted.
     """
@@ -53,7 +53,7 @@ class ActionChanges(Protocol):
         """Write a change. A cancelled caller does not know whether it was written."""
 
     def change_shielded(self, action: str, change: ActionChange, /) -> Awaitable[None]:
-        """Ask for a change at once; the awaitable waits for it to the end: see `ShieldedFuture`."""
+        """Request a change at once; the awaitable waits to the end: see `ShieldedFuture`."""
         ...
 
 
@@ -61,7 +61,7 @@ class JournalFace(ABC):
     """The common part of both journals.
 
     Args:
-        changes: Writes the notes on actions.
+        changes: Writes the changes to actions.
     """
 
     def __init__(self, changes: ActionChanges) -> None:
@@ -73,13 +73,13 @@ class JournalFace(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Write what is waiting, and let other processes recover what is open."""
+        """Carry out the waiting requests; other processes may then recover what is open."""
 
     async def __aenter__(self) -> Self:
         try:
             await self._open()
         except BaseException:
-            await self.close()  # `__aexit__` is not called for what was not entered
+            await self.close()  # `__aexit__` is not called if `__aenter__` raises
             raise
         return self
 
@@ -96,17 +96,17 @@ class JournalFace(ABC):
         return _Record(self._changes, action)
 
     async def defer(self, action: str, reason: str) -> None:
-        """Note that an action waits for a process that knows its name and version."""
+        """Record that an action waits for a process that knows its name and version."""
         await self._changes.change(action, ActionChange("deferred", error=storable(reason)))
 
     async def postpone(self, action: str, error: object, until: float) -> None:
-        """Note that an attempt failed, and when the next one may begin, in seconds since 1970."""
+        """Record that an attempt failed, and when the next one may begin, in seconds since 1970."""
         change = ActionChange(error=error_text(error), next_attempt=until)
         await self._changes.change(action, change)
 
 
 class _Record:
-    """The record of one action: what `CompensationScope` and `recover` write during a rollback."""
+    """The record of one action, which a rollback or `recover` writes to."""
 
     __slots__ = ("_action", "_changes")
 
@@ -119,25 +119,25 @@ class _Record:
         await self._changes.change(self._action, ActionChange(begins_attempt=True))
 
     def done(self) -> Awaitable[None]:
-        """Note that the action is undone.
+        """Record that the action is undone.
 
-        This is asked for at once and shielded: a cancellation must not lose the note, or the action
-        would be undone a second time.
+        The request is made at once, and shielded: if a cancellation lost it, the action would be
+        undone a second time.
         """
         return self._changes.change_shielded(self._action, ActionChange("done"))
 
     async def give_up(self, error: object) -> None:
-        """Park the action until a person retries or discards it."""
+        """Make the action stuck, until a person retries or discards it."""
         await self._changes.change(self._action, ActionChange("stuck", error=error_text(error)))
 
 
 def storable(text: str) -> str:
-    """Return text that every database stores: no NUL, and no half of a surrogate pair."""
+    """Return text that every database can store: without NUL, or half of a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def error_text(error: object) -> str:
-    """Return the beginning of an error's ``repr()``, whatever that function does."""
+    """Return the beginning of an error's ``repr()``, also if that raises."""
     try:
         text = repr(error)
     except Exception:  # noqa: BLE001  # the record of a failure must not fail
@@ -146,11 +146,11 @@ def error_text(error: object) -> str:
 
 
 def discard_reason(reason: str) -> str:
-    """Return what is listed as the error of an action that a person discarded."""
+    """Return the text that is listed as the error of a discarded action."""
     return storable(f"discarded: {reason}")
 
 
 def fenced(journal: object, saga: str = "") -> LeaseLost:
-    """Return the error of a process whose saga was taken over, if it is known which one it was."""
+    """Return the error of a process whose saga, if known, was taken over."""
     what = f"saga {saga} was" if saga else "actions were"
     return LeaseLost(str(journal), f"{what} taken over by another process")

@@ -654,7 +654,7 @@ def test_a_file_that_another_process_is_making_is_not_taken_for_another_program_
 
 
 def test_a_journal_in_memory_is_none(path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="give a file"):
+    with pytest.raises(InvalidArgument, match="pass a file"):
         SqliteJournal(":memory:")
     assert not (path.parent / ":memory:").exists()
 

@@ -15,19 +15,21 @@ __all__ = ["patiently"]
 
 T = TypeVar("T")
 
-# Seconds between two attempts; of random lengths, or those of two processes meet each time.
+# Seconds between two attempts. The length is random, so that two processes do not collide again.
 _PAUSE: Final = (0.0005, 0.0015)
 
 
 def patiently(attempt: Callable[[], T], patience: float) -> T:
-    """Repeat an attempt until SQLite is not busy any more, or the patience is at an end.
+    """Repeat an attempt until SQLite is not busy any more, or the patience has ended.
 
-    SQLite's own timeout is not used, for three reasons. In the end it asks ten times a second only:
-    beside a process that writes without a pause, when the lock is free for a moment at a time, it
-    never meets one. It does not hold for the first change of the journal mode, which reads before
-    it writes and is refused at once while another process makes the same file. And no fork could
-    happen meanwhile: between two attempts one can, so an attempt must leave no transaction open
-    when it fails.
+    SQLite's own timeout is not used, for three reasons.
+
+    1. After a while it tries only ten times a second. If another process writes without a pause,
+       the lock is free for a moment at a time, and SQLite misses every one.
+    2. It does not apply to the first change of the journal mode. That reads before it writes, and
+       fails at once while another process is creating the same file.
+    3. No fork could happen during the wait. Between two attempts one can, so an attempt that fails
+       must leave no transaction open.
 
     Args:
         attempt: Called inside `_forks.inside`.

@@ -1,4 +1,4 @@
-"""The statements of recovery and of people: who takes over what, inside a transaction."""
+"""The statements for recovery and for people. They run inside a transaction of the thread."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from returns_pipeline.journal.sqlite._schema import OPEN, actions_of, explained
 
 __all__ = ["Claims", "SagaUnreadable"]
 
-# Seconds for which a list of candidates is used, and how long it is at most. To make it costs time
-# in proportion to all that is open, so it must not be made for each claim.
+# Seconds for which a list of candidates is used, and its greatest length. The cost of making it
+# grows with everything that is open, so it must not be made for each claim.
 _FRESH = 1.0
 _MOST_CANDIDATES = 10_000
 
 
 class SagaUnreadable(JournalCorrupt):
-    """A saga lies on a damaged page. Nothing more can be written in the same transaction."""
+    """A saga is on a damaged page. Nothing more can be written in the same transaction."""
 
 
 class Claims:
-    """Takes sagas over from the dead, and gives them back.
+    """Takes sagas over from dead owners, and releases them.
 
-    A claim has two halves. `look` lists candidates without a transaction that writes, so that other
-    processes may write meanwhile however much is open. `claim` takes the first of them that is
-    still to be had, which costs the same however many there are.
+    A claim has two halves. `look` lists candidates. It only reads, so other processes may write
+    meanwhile, however long it takes. `claim` takes the first candidate that is still available, at
+    a cost that does not depend on their number.
 
     Args:
-        leases: What this process owns.
+        leases: The sagas that this process owns.
     """
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._candidates: list[str] = []  # ids of sagas, the newest last
         self._looked = -math.inf
-        self._unreadable: set[str] = set()  # found to be so by the claims of this round
+        self._unreadable: set[str] = set()  # sagas that the claims of this round could not read
 
     def must_look(self) -> bool:
         """Return whether there is no list of candidates, or only an old one."""
         return not self._candidates or time.monotonic() - self._looked > _FRESH
 
     def look(self, besides: frozenset[str], db: sqlite3.Connection) -> int:
-        """List the newest sagas of the dead that have something to do; return how many.
+        """List the newest sagas of dead owners that have open actions; return how many.
 
-        The query begins at what is open, by a partial index: what is done costs nothing, however
-        much of it is kept. Of several callers that found the list too old, the first makes it.
+        The query begins with open actions, in a partial index: settled ones cost nothing, however
+        many are kept. If several callers found the list too old, only the first makes a new one.
         """
         if not self.must_look():
             return len(self._candidates)
@@ -76,10 +76,10 @@ class Claims:
         return len(found)
 
     def claim(self, besides: frozenset[str], db: sqlite3.Connection) -> StoredSaga | None:
-        """Take over the newest candidate that is still to be had.
+        """Take over the newest candidate that is still available.
 
         Raises:
-            SagaUnreadable: One was in the way. Asking again passes it over.
+            SagaUnreadable: The next candidate cannot be read. The next call skips it.
         """
         while self._candidates:
             saga = self._candidates.pop()
@@ -110,10 +110,10 @@ class Claims:
         return None
 
     def end_round(self) -> None:
-        """Note that there is nothing more to claim.
+        """End a round of claims: nothing more can be claimed.
 
         Raises:
-            JournalCorrupt: Sagas were passed over, because they cannot be read.
+            JournalCorrupt: Sagas were skipped because they cannot be read.
         """
         if self._unreadable:
             names = ", ".join(sorted(self._unreadable))
@@ -132,8 +132,8 @@ class Claims:
     def _rename(self, db: sqlite3.Connection, saga: str) -> tuple[str, tuple[StoredAction, ...]]:
         """Change the ids of a saga and its actions.
 
-        A scope of this process may still have it under the old ids, from before the journal was
-        closed. What belongs to the recovery from now on must not become the scope's again.
+        A scope of this process may still know the saga by the old ids, from before the journal was
+        closed. It must get `LeaseLost`, because the saga belongs to the recovery now.
         """
         new = uuid4().hex
         _ = db.execute("UPDATE saga SET id = ? WHERE id = ?", (new, saga))
@@ -152,9 +152,9 @@ class Claims:
         self._leases.drop(saga)
 
     def release_all(self, db: sqlite3.Connection) -> None:
-        """Release all that is open here, before the journal is closed.
+        """Release all sagas that are open here, before the journal is closed.
 
-        What is settled keeps the name of its owner: to change it would take as long as there are
+        Settled sagas keep the id of their owner: to change it would take time in proportion to all
         sagas that were ever rolled back.
         """
         _ = db.execute(
@@ -166,7 +166,7 @@ class Claims:
     # For people.
 
     def retry(self, saga: str, db: sqlite3.Connection) -> int:
-        """Have actions that were given up tried again: see `SqliteJournal.retry`."""
+        """Make actions that were given up pending again: see `SqliteJournal.retry`."""
         alive, states = self._given_up(db, saga)
         into = uuid4().hex if alive else saga
         count = db.execute(
@@ -183,7 +183,7 @@ class Claims:
         return count
 
     def discard(self, saga: str, reason: str, db: sqlite3.Connection) -> int:
-        """Never try actions that were given up again: see `SqliteJournal.discard`."""
+        """Discard actions that were given up: see `SqliteJournal.discard`."""
         _, states = self._given_up(db, saga)
         return db.execute(
             "UPDATE action SET state = 'done', error = ?, ended = ? "
@@ -192,10 +192,10 @@ class Claims:
         ).rowcount
 
     def _given_up(self, db: sqlite3.Connection, saga: str) -> tuple[bool, str]:
-        """Return whether a living owner has the saga, and the states of actions nobody works on.
+        """Return whether the saga has a living owner, and the states that a person may change.
 
-        A recoverer that lives may be about to go on with a deferred action, or with those before
-        it. It never touches a stuck one again.
+        A living recoverer may be about to continue with a deferred action, or with those registered
+        before it. It never touches a stuck action again.
         """
         row = db.execute("SELECT owner FROM saga WHERE id = ?", (saga,)).fetchone()
         alive = row is not None and self._leases.is_alive(row[0])

@@ -1,21 +1,21 @@
-"""Locks that a connection holds beside SQLite's own, and that a copy of the file does not release.
+"""Locks that a connection holds in addition to SQLite's, and that closing a file does not release.
 
-SQLite locks by POSIX record locks, which belong to the process: when *any* descriptor of a file
-is closed, the process loses all its locks on that file. A backup, a checksum or a tar inside the
-process is enough. Another process that closes the journal then takes itself for the last user and
-removes the write-ahead log, into which this one still writes; or two processes write at once.
+SQLite uses POSIX record locks, which belong to the process: when *any* descriptor of a file is
+closed, the process loses all its locks on that file. A backup, a checksum or a tar inside the
+process is enough. Another process that closes the journal then takes itself for the last user, and
+removes the write-ahead log into which this one still writes; or two processes write at once.
 
-So each connection takes the same locks again, and one of its own for writing, by ``F_OFD_SETLK``:
-these belong to the open file. They stand in the same table of the kernel as SQLite's, so every
-SQLite respects them, whatever its version.
+So each connection takes the same locks again, and one more for writing, by ``F_OFD_SETLK``: these
+belong to the open file. They are in the same table of the kernel as SQLite's, so every version of
+SQLite respects them.
 
-Their descriptors obey one rule: **none is closed while this process has the file open in another
-way**, because closing it would do what this module is there to prevent, to a connection that a
-user has made, say. They are kept for the next connection instead, so there are no more of them
-than there were connections at once.
+One rule holds for their descriptors: **none is closed while this process has the file open in
+another way.** Closing it would release the record locks of that other use, a connection of the
+user's for example, which is what this module prevents. Descriptors are kept for the next connection
+instead, so there are no more of them than there were connections at the same time.
 
-Where the platform has no such locks (macOS, the BSDs) this module does nothing, and no code of the
-process may open the journal or the files beside it: `SqliteJournal` says so.
+On platforms without such locks (macOS, the BSDs) this module does nothing. There, no code of the
+process may open the journal or the files beside it: the documentation of `SqliteJournal` says so.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ __all__ = ["ConnectionLocks"]
 # ``None`` where the platform has no locks of the open file.
 _SET: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
 
-# First byte and number of bytes. Those of SQLite are fixed by its file format, and all its versions
-# rely on them: the lock on the file that is shared by all connections in WAL mode (os.h,
-# SHARED_FIRST), by which the last connection knows that it is the last; and the lock on the index
-# of the log that is shared by all (os_unix.c, UNIX_SHM_DMS), by which the first knows that.
+# Each is the first byte and the number of bytes. SQLite's are fixed by its file format, and all its
+# versions rely on them. All connections in WAL mode share a lock on the file (os.h, SHARED_FIRST),
+# by which the last connection knows that it is the last, and a lock on the index of the log
+# (os_unix.c, UNIX_SHM_DMS), by which the first connection knows that it is the first.
 _CONNECTED: Final = (0x40000000 + 2, 510)
 _INDEXED: Final = (128, 1)
-# Ours, after all those of SQLite: held by the one connection that is in a transaction.
+# Our own, after all bytes that SQLite locks: held by the one connection that is in a transaction.
 _WRITING: Final = (0x40000000 + 1024, 1)
 
 _guard = threading.Lock()
-_idle: dict[forks.FileId, list[int]] = {}  # descriptors in no connection's use
+_idle: dict[forks.FileId, list[int]] = {}  # descriptors that no connection uses now
 _known: set[int] = set()  # all descriptors, for a forked child to close
 
 
 class ConnectionLocks:
-    """The locks of one connection. All methods are called in the one thread that has it."""
+    """The locks of one connection. Only the thread of that connection calls the methods."""
 
     def __init__(self) -> None:
         self._file: int | None = None
         self._index: int | None = None
 
     def hold(self, path: Path) -> None:
-        """Take part among the connections. SQLite must be connected already, in WAL mode.
+        """Take the shared locks. SQLite must be connected already, in WAL mode.
 
         Raises:
             OSError: The kernel refuses.
@@ -92,14 +92,14 @@ class ConnectionLocks:
             _lock(self._file, fcntl.F_UNLCK, _WRITING)
 
     def release(self) -> None:
-        """Release all, just before SQLite closes the connection, or it could not tidy up."""
+        """Release all locks. Call it just before SQLite closes the connection and tidies up."""
         for descriptor in (self._file, self._index):
             if descriptor is not None:
                 with contextlib.suppress(OSError):
                     _lock(descriptor, fcntl.F_UNLCK, (0, 0))  # to the end of the file
 
     def put_back(self) -> None:
-        """Keep the descriptors for the next connection; SQLite has closed this one."""
+        """Keep the descriptors for the next connection, after SQLite has closed this one."""
         for descriptor in (self._file, self._index):
             if descriptor is not None:
                 _keep(descriptor)
@@ -143,19 +143,19 @@ def _files_open_besides(idle: set[int]) -> set[forks.FileId]:
     try:
         names = [entry.name for entry in Path("/proc/self/fd").iterdir()]
     except OSError:
-        return set(_idle)  # it cannot be seen, so it may be any of them
+        return set(_idle)  # unknown, so assume that all of them are open elsewhere
     found: set[forks.FileId] = set()
     for name in names:
         if int(name) not in idle:
-            with contextlib.suppress(OSError):  # that of the listing itself, closed since
+            with contextlib.suppress(OSError):  # the descriptor of the listing, closed meanwhile
                 status = os.fstat(int(name))
                 found.add((status.st_dev, status.st_ino))
     return found
 
 
 def _close_inherited() -> None:
-    """Leave the locks to the parent. The child has none that closing could release."""
-    global _guard  # noqa: PLW0603  # another thread of the parent may have held it
+    """Leave the locks to the parent. The child has no record locks that this could release."""
+    global _guard  # noqa: PLW0603  # another thread of the parent may have held it at the fork
     _guard = threading.Lock()
     for descriptor in _known:
         with contextlib.suppress(OSError):

@@ -1,14 +1,14 @@
 """Keeps `fork` and SQLite apart: a forked child works or is refused, and never hangs.
 
-A fork copies SQLite's memory: mutexes as they are at that moment, and the locks that the process
-believes it holds, which the kernel leaves to the parent alone. Two rules make that safe:
+A fork copies SQLite's memory: its mutexes in their current state, and its notes on which locks the
+process holds, although the kernel leaves the locks to the parent. Two rules make that safe:
 
-1. A fork waits until no thread of ours is inside SQLite. Each thread says when it is, by `inside`,
-   and lets a fork pass while it only waits for another process, by `outside`.
-2. A child never opens a file that its parent had open when it forked (`is_inherited`), not even
-   under a new journal object: its SQLite would take the parent's locks for its own.
+1. A fork waits until none of our threads is inside SQLite. A thread announces that with `inside`;
+   with `outside` it allows a fork while it only waits for another process.
+2. A child never opens a file that its parent had open at the fork (`is_inherited`), not even with a
+   new journal object: SQLite in the child would take the parent's locks for its own.
 
-Here too is the count of forks, by which an object tells the process that opened it from a child.
+This module also counts forks: so an object can tell the process that opened it from a child.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = [
     "outside",
 ]
 
-# Device and inode: what a file is, whatever name it has.
+# Device and inode: they identify a file, whatever its name.
 FileId: TypeAlias = "tuple[int, int]"
 
 
 class _Gate:
-    """Counts the threads inside SQLite, and holds a fork until there are none.
+    """Counts the threads inside SQLite, and makes a fork wait until there are none.
 
-    The thread that forks holds the condition's lock from `close` to `open`, so that no other thread
-    enters meanwhile. Nothing that a thread does inside may wait for the thread that forks.
+    The thread that forks holds the condition's lock from `close` to `open`, so no other thread
+    enters meanwhile. A thread inside must not wait for the thread that forks: it would never end.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class _Gate:
 
 
 _gate = _Gate()
-_forks = 0  # between the first process and this one
+_forks = 0  # how many lie between the first process and this one
 _open: Counter[FileId] = Counter()  # connections of this process to each file
 _inherited: set[FileId] = set()  # files that were open when this process was forked
 _in_child: list[Callable[[], None]] = []
@@ -81,7 +81,7 @@ def forks() -> int:
 
 @contextlib.contextmanager
 def inside() -> Generator[None, None, None]:
-    """Hold any fork off, during calls of SQLite that do not wait for other processes."""
+    """Prevent forks during calls of SQLite that do not wait for other processes."""
     _gate.enter()
     try:
         yield
@@ -91,7 +91,7 @@ def inside() -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def outside() -> Generator[None, None, None]:
-    """Let a fork pass in the middle of `inside`: no transaction and no call may be open."""
+    """Allow forks within `inside`, at a point where no transaction and no call is open."""
     _gate.leave()
     try:
         yield
@@ -109,7 +109,7 @@ def file_at(path: Path) -> FileId | None:
 
 
 def opened(path: Path) -> FileId | None:
-    """Note a connection to the file of this name, and return which file it is."""
+    """Count a connection to the file of this name, and return which file it is."""
     file = file_at(path)
     if file is not None:
         _open[file] += 1
@@ -117,7 +117,7 @@ def opened(path: Path) -> FileId | None:
 
 
 def closed(file: FileId | None) -> None:
-    """Note the end of a connection."""
+    """Count the end of a connection."""
     if file is not None:
         _open[file] -= 1
         if _open[file] <= 0:
@@ -135,17 +135,17 @@ def is_inherited(path: Path) -> bool:
 
 
 def after_fork_in_child(callback: Callable[[], None]) -> None:
-    """Have a function called in every forked child, after this module has been reset."""
+    """Register a function that is called in every forked child, after this module's reset."""
     _in_child.append(callback)
 
 
 def _reset() -> None:
-    """Begin as a child. Its only thread is the one that forked, so no lock can be in use."""
+    """Reset this module in a child. The child has one thread, so no lock can be in use."""
     global _gate, _forks  # noqa: PLW0603  # they belong to the process
     _gate = _Gate()
     _forks += 1
-    # The inherited connections stay open in the child for ever (closing one would be a call of
-    # SQLite that its parent's state makes unsafe). So the inodes cannot be those of other files.
+    # The child never closes the inherited connections, because a call of SQLite would be unsafe in
+    # the state that it copied. They stay open, so no other file can get the same inode.
     _inherited.update(_open)
     _open.clear()
     for callback in _in_child:

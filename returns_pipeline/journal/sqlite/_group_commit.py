@@ -1,11 +1,11 @@
 """`GroupCommit`: one thread that writes for all callers, many requests to a transaction.
 
 Requests of one iteration of the event loop, and those that arrive while the thread is at work, go
-into its next transaction together: they share one flush to the disk ("group commit").
+into its next transaction together: they share one flush to the disk (*group commit*).
 
-What is *deferred* has nobody waiting for it. It goes first in the next transaction, whatever asks
-for that, and after `LAZY_DELAY` seconds in one of its own. It stays deferred until it is written,
-or never can be.
+*Deferred* work has no waiting caller. It goes first in the next transaction, whichever request
+starts that; if none comes, it gets a transaction of its own after `LAZY_DELAY` seconds. It stays
+deferred until it is written, or can never be written.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ __all__ = ["LAZY_DELAY", "GroupCommit"]
 
 T = TypeVar("T")
 
-# Seconds that what is deferred waits for a transaction to ride with.
+# Seconds that deferred work waits for a transaction that it can join.
 LAZY_DELAY = 0.05
-# Seconds until it is tried again if it could not be written.
+# Seconds until deferred work that could not be written is tried again.
 _RETRY_DELAY: Final = 1.0
 
 _log = logging.getLogger("returns_pipeline")
@@ -51,54 +51,65 @@ _log = logging.getLogger("returns_pipeline")
 class GroupCommit:
     """Writes to a store in a thread of its own, which the first request starts.
 
-    The object is idle, running or stopping. A request makes it running; `stop` makes it stopping,
-    in which every request is refused, and idle again when the thread has ended. So it can be used
-    again, by any event loop of the process that it is running in, and of a forked child if it was
-    idle at the fork.
+    States: *idle*; *running*, from the first request on; *stopping*, from `stop` on, in which every
+    request is refused; idle again when the thread has ended. So it can be used again: by any event
+    loop of the process that it is running in, and, if it was idle at a fork, by the child.
 
-    Event loops, of which there may be several in several threads, call the public methods. The
-    thread alone calls the store, and all methods after `_run`. Both sides meet in:
+    Event loops call the public methods; there may be several, in several threads. Only the thread
+    calls the store and the methods from `_run` on. The two sides share:
 
     - ``_inbox``, a queue of batches of requests, and of ``None``, which only wakes the thread;
-    - ``_deferred``, to which loops append and from which the thread removes what it has written;
-    - ``_lost``, why deferred commits were lost. The thread sets it *before* it removes the lost
-      ones from ``_deferred``, so that `flush`, which looks in the other order, cannot miss it.
+    - ``_deferred``, to which loops append, and from which the thread removes what it has written;
+    - ``_lost``, the reason why deferred commits were lost. The thread sets it *before* it removes
+      the lost ones from ``_deferred``. `flush` checks in the other order, so it cannot miss a loss.
 
     Args:
-        name: Of the thread.
-        store: What it writes to.
+        name: The name of the thread.
+        store: The store that is written to.
     """
+
+    # Why no request hangs or is lost:
+    #
+    #   - A batch enters `_inbox` only under `_guard`, while not stopping and with a thread started;
+    #     `_stopping` is set under `_guard` too. So the thread ends only after it has taken every
+    #     batch: `_run` reads `_stopping` before it finds `_inbox` empty.
+    #   - Every batch that is taken gets outcomes, also if the store raises, and they are delivered
+    #     before the thread ends.
+    #
+    # Why a commit is never durable later than a request after it: deferred work goes first in each
+    # transaction, in its order, and is removed from `_deferred` only once it is written or lost.
+    # After a loss `_check` refuses every request, so no effect begins that relies on that order.
 
     def __init__(self, name: str, store: SqliteStore) -> None:
         self._name = name
         self._store = store
-        # Guards the start and the stop of the thread, against requests of other loops.
+        # Held while the thread is started or stopped, because several loops may do that.
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._used_in: int | None = None  # the process that has it running; see `_forks.forks`
+        self._used_in: int | None = None  # the process it is running in: see `_forks.forks`
         self._inbox: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
-        # Requests of this iteration of each loop, before they are handed to the thread.
+        # For each loop, the requests of its current iteration, which the thread does not have yet.
         self._batches: dict[asyncio.AbstractEventLoop, list[Request]] = {}
         self._deferred: deque[Deferred] = deque()
-        self._due: float | None = None  # when what is deferred is written alone; the thread's
+        self._due: float | None = None  # when deferred work is written by itself; for the thread
         self._lost: JournalError | None = None
-        self._reported = False  # whether somebody was told of the loss
+        self._reported = False  # whether a caller got the loss
 
     # For event loops.
 
     async def do(self, work: Callable[[sqlite3.Connection], T], *, reads: bool = False) -> T:
-        """Carry this out in a transaction, and return its result when that is durable.
+        """Carry work out in a transaction, and return its result once that is durable.
 
-        A caller that is cancelled does not learn what comes of it: it may be done all the same.
+        If the caller is cancelled, the work may be carried out or not.
 
         Args:
             work: Called in the thread.
-            reads: Whether it only reads. It then needs no transaction of its own, but it sees what
-                is deferred.
+            reads: Whether it only reads. Then it runs outside of the transaction, and sees deferred
+                work that was written.
 
         Raises:
-            JournalError: It was not done; or a deferred commit was lost earlier.
+            JournalError: The work was not done; or a deferred commit was lost earlier.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._ask(Request(work, future, reads))
@@ -110,7 +121,7 @@ class GroupCommit:
         *,
         withdraw: Callable[[], bool] | None = None,
     ) -> ShieldedFuture[T]:
-        """Do the same; a caller that is cancelled learns the outcome before that propagates.
+        """Do as `do`, but raise a cancellation of the caller only when the outcome is known.
 
         Args:
             work: Called in the thread.
@@ -125,18 +136,18 @@ class GroupCommit:
         loop = request.future.get_loop()
         batch = self._batches.get(loop)
         if batch is None:
-            # Requests that follow in this iteration of the loop join the batch.
+            # Later requests of this iteration of the loop join the batch.
             self._batches[loop] = batch = []
             _ = loop.call_soon(self._hand_over, loop)
         batch.append(request)
 
     def defer(self, work: Work, *, is_commit: bool = True) -> None:
-        """Carry this out with the next transaction, before what is asked for there.
+        """Carry work out in the next transaction, before the requests there. This does not wait.
 
         Args:
             work: Called in the thread.
-            is_commit: Whether its loss is reported by every later request. Otherwise it is dropped
-                if it can never be written.
+            is_commit: Whether every later request raises an error if the work is lost. Otherwise
+                work that can never be written is dropped.
 
         Raises:
             JournalError: A deferred commit was lost earlier.
@@ -151,30 +162,30 @@ class GroupCommit:
                 self._inbox.put(None)
 
     async def flush(self) -> None:
-        """Return when all that was deferred is durable.
+        """Return when all deferred work is durable.
 
         Raises:
-            JournalError: It is not. It is tried again with the next transaction, unless it never
-                can be written; then this is raised each time, until the journal is used again after
-                it was closed.
+            JournalError: It is not durable. It is tried again with the next transaction. If it can
+                never be written, every call raises this, until the journal was closed and is used
+                again.
         """
         if self._deferred:
             await self.do(_nothing)
-        self._check()  # after the look at what is deferred: see the class
-        if self._lost is not None:  # of a journal that another task has closed since
+        self._check()  # after reading `_deferred`: see the class
+        if self._lost is not None:  # another task has closed the journal meanwhile
             raise again(self._lost)
 
     async def stop(self) -> None:
-        """Write what was asked for and deferred, give up the rest, and end the thread.
+        """Write all requests and deferred work, give up what cannot be written, end the thread.
 
         Cancel safety: a cancellation is raised when the thread has ended.
 
         Raises:
-            JournalError: A deferred commit was lost, and nobody was told yet.
+            JournalError: A deferred commit was lost, and no caller got that error yet.
         """
         if self._is_inherited():
             return
-        # First: what was asked for in this iteration of the loop may be what starts the thread.
+        # First, because a request of this iteration of the loop may be the one that starts it.
         self._hand_over(asyncio.get_running_loop())
         if (thread := self._thread) is None:
             return
@@ -191,7 +202,7 @@ class GroupCommit:
                 raise cancelled
 
     def _reset(self) -> None:
-        """Become idle, and raise a loss that was not reported yet."""
+        """Become idle, and raise a loss that no caller got yet."""
         with self._guard:
             lost = None if self._reported else self._lost
             self._reported, self._due = True, None
@@ -218,7 +229,7 @@ class GroupCommit:
             raise self._store.explain(RuntimeError("it is being closed"))
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand the requests of this iteration of the loop to the thread."""
+        """Pass the requests of this iteration of the loop to the thread."""
         batch = self._batches.pop(loop, None)
         if not batch:
             return
@@ -245,15 +256,15 @@ class GroupCommit:
     # The thread.
 
     def _run(self) -> None:
-        """Write until told to stop, as much in a transaction as there is.
+        """Carry out requests until `stop`, all that have arrived in one transaction.
 
-        All of it is held off from forks, save the wait for something to do.
+        No fork can happen meanwhile, except while the thread waits for requests.
         """
         db: sqlite3.Connection | None = None
         ending = False
         while not ending:
             requests = self._next()
-            ending = self._stopping and self._inbox.empty()
+            ending = self._stopping and self._inbox.empty()  # in this order: see the class
             deferred = list(self._deferred.copy())
             if not requests and not (ending and (db or deferred)) and not self._is_due():
                 continue
@@ -263,7 +274,7 @@ class GroupCommit:
                     if db is None:
                         db = self._store.open()
                     outcomes = self._transact(db, deferred, requests, ending=ending)
-                except Exception as error:  # noqa: BLE001  # it is the answer to all requests
+                except Exception as error:  # noqa: BLE001  # all requests get it
                     failed = self._store.explain(error)
                     self._fail(failed, deferred, ending=ending, reported=bool(requests))
                     outcomes = [Outcome(asked.future, None, again(failed)) for asked in requests]
@@ -277,7 +288,7 @@ class GroupCommit:
                 self._store.close(db)
 
     def _next(self) -> list[Request]:
-        """Wait for something to do, and return what is asked for."""
+        """Wait until there are requests or deferred work is due; return the requests."""
         timeout: float | None = None
         if self._deferred:
             if self._due is None:
@@ -301,7 +312,7 @@ class GroupCommit:
         *,
         ending: bool,
     ) -> list[Outcome]:
-        """Write, then read, and return the outcomes of both."""
+        """Carry out the writing requests, then the reading ones; return the outcomes."""
         writes = [request for request in requests if not request.reads]
         outcomes: list[Outcome] = []
         if deferred or writes or ending:
@@ -322,7 +333,7 @@ class GroupCommit:
     def _fail(
         self, failed: JournalError, deferred: list[Deferred], *, ending: bool, reported: bool
     ) -> None:
-        """Nothing was written: keep what is deferred for later, if there is a later."""
+        """Take note that nothing was written: deferred work is tried again, or lost."""
         self._due = time.monotonic() + _RETRY_DELAY if deferred else None
         commits = sum(1 for _, is_commit in deferred if is_commit)
         if ending and commits:
@@ -337,7 +348,7 @@ class GroupCommit:
         self._lost, self._reported = failed, reported
 
     def _tidy(self, db: sqlite3.Connection) -> None:
-        """Do the housekeeping that is due; what was asked for does not depend on it."""
+        """Do the housekeeping that is due. No request depends on it."""
         try:
             with forks.inside():
                 if self._store.is_untidy(db):
@@ -358,7 +369,7 @@ def _deliver(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         loops.setdefault(outcome.future.get_loop(), []).append(outcome)
     for loop, own in loops.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
             _ = loop.call_soon_threadsafe(_resolve, own)
 
 

@@ -1,7 +1,7 @@
-"""Forgets what has ended: actions undone long ago, sagas without actions, owners that died.
+"""Housekeeping: deletes actions undone long ago, sagas without actions, and dead owners.
 
-Any process does it for all, a bounded part at a time, so that no other waits for it. Nothing that
-was asked for depends on it.
+Every process does it for all, a bounded part at a time, so that other processes do not wait long.
+No request depends on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from returns_pipeline.journal.sqlite._schema import OPEN
 
 __all__ = ["Housekeeping"]
 
-# Seconds between two looks for what can be dropped, and how many rows of each kind are at a time.
+# Seconds between two searches for rows to delete, and the most rows of each kind at a time.
 EVERY = 60.0
 AT_ONCE = 500
 
@@ -28,25 +28,25 @@ _OWNER: Final = re.compile("[0-9a-f]{32}")
 
 
 class Housekeeping:
-    """Drops a bounded part of what has ended, now and then. It runs in the writer's thread.
+    """Deletes a bounded number of rows now and then. It runs in the writer's thread.
 
-    Sagas and owners are gone through in rounds of their ids, `AT_ONCE` of them at a time. So each
-    is looked at before long, and a look costs the same however many there are.
+    It goes through sagas and owners in rounds, in the order of their ids, `AT_ONCE` of them at a
+    time. So each is checked before long, and the cost of a search does not depend on their number.
 
     Args:
-        leases: What this process owns.
-        retention: Seconds that an action which was undone stays listed.
+        leases: The sagas that this process owns.
+        retention: Seconds that an undone action stays listed.
     """
 
     def __init__(self, leases: Leases, retention: float) -> None:
         self._leases = leases
         self._retention = retention
         self._next = -math.inf
-        self._last_saga = -1  # where the round is: a number, and an id
-        self._last_owner = ""
+        self._last_saga = -1  # the position of the round: the number of a saga
+        self._last_owner = ""  # and the id of an owner
 
     def is_due(self, db: sqlite3.Connection) -> bool:
-        """Return whether there is something to drop. This looks once in `EVERY` seconds."""
+        """Return whether there is anything to delete. This searches once in `EVERY` seconds."""
         if time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + EVERY
@@ -57,7 +57,7 @@ class Housekeeping:
         return False
 
     def run(self, db: sqlite3.Connection) -> None:
-        """Drop a bounded part of what has ended."""
+        """Delete a bounded number of rows."""
         expired = db.execute(
             "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE ended < ? LIMIT ?) "
             "RETURNING saga",
@@ -76,12 +76,12 @@ class Housekeeping:
         return time.time() - self._retention
 
     def _part(self, db: sqlite3.Connection) -> list[str]:
-        """Return the sagas that are looked at now in their round."""
+        """Return the sagas that are next in the round."""
         part = "SELECT id FROM saga WHERE number > ? ORDER BY number LIMIT ?"
         return [saga for (saga,) in db.execute(part, (self._last_saga, AT_ONCE))]
 
     def _empty(self, db: sqlite3.Connection, sagas: Iterable[str]) -> list[str]:
-        """Return those without actions, into which no other process may still put some."""
+        """Return the sagas without actions to which no other process can add any."""
         found: list[str] = []
         for saga in sagas:
             row = db.execute(
@@ -101,7 +101,7 @@ class Housekeeping:
         return [owner for (owner,) in rows if not self._leases.is_alive(owner)]
 
     def _go_on(self, db: sqlite3.Connection) -> None:
-        """Go on to the next part of each round, or begin anew."""
+        """Advance each round, or begin it again."""
         part = "SELECT number FROM saga WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?"
         row = db.execute(part, (self._last_saga, AT_ONCE - 1)).fetchone()
         self._last_saga = -1 if row is None else row[0]
@@ -110,9 +110,9 @@ class Housekeeping:
         self._last_owner = "" if row is None else row[0]
 
     def remove_strays(self, db: sqlite3.Connection) -> None:
-        """Remove the locks of owners that died before they were on record, or after they left.
+        """Remove lock files of owners that died before they were in the table, or after they left.
 
-        In a transaction: no other owner begins meanwhile.
+        This runs in a transaction, so no other owner begins meanwhile.
         """
         known = {owner for (owner,) in db.execute("SELECT id FROM owner")}
         prefix = owner_locks.lock_path(self._leases.path, "").name

@@ -1,4 +1,4 @@
-"""Looking at a journal without touching it: no lock is waited for, no file is made or changed."""
+"""Reading a journal without touching it: it waits for no lock, and creates or changes no file."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ INHERITED: Final = (
 
 
 def inspect(path: Path, patience: float) -> list[StoredSaga]:
-    """List what is on record, the newest first.
+    """Return the sagas on record, the newest first.
 
     Raises:
-        JournalUnavailable: There is no file, or it cannot be read.
-        JournalCorrupt: It is no journal, or damaged.
+        JournalUnavailable: The file does not exist or cannot be read.
+        JournalCorrupt: The file is not a journal, or is damaged.
     """
     if not path.is_file():
         raise JournalUnavailable(str(path), "there is no such file")
     if forks.is_inherited(path):
         raise JournalUnavailable(str(path), INHERITED)
-    real = path.resolve()  # its log and the locks of owners are beside that
+    real = path.resolve()  # the log and the lock files are in that directory
     try:
         with forks.inside():
             return patiently(lambda: _look(real), patience)
@@ -50,11 +50,12 @@ def inspect(path: Path, patience: float) -> list[StoredSaga]:
 
 
 def _look(path: Path) -> list[StoredSaga]:
-    """Read in the one way that leaves no file, which depends on the files that there are."""
+    """Read in a way that creates no file. Which one that is depends on the existing files."""
     log, index = (path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))
     if not log.exists():
         before = path.stat()
-        # Nobody has it open: the file is all there is. Without this SQLite would make a log.
+        # No process has it open, so the file has everything. Without this option SQLite would
+        # create a log.
         listed = _read(path, path, "immutable=1")
         after = path.stat()
         unchanged = (before.st_ino, before.st_size, before.st_mtime_ns) == (
@@ -64,22 +65,23 @@ def _look(path: Path) -> list[StoredSaga]:
         )
         if unchanged and not log.exists():
             return listed
-        # Another process has opened it meanwhile, so that there is a log now.
+        # Another process has opened it meanwhile, so now there is a log.
     try:
         if index.exists() or forks.is_open(path):
-            # Without this option SQLite would make an index where there is none.
+            # Without this option SQLite would create a missing index.
             return _read(path, path, "readonly_shm=1")
     except sqlite3.OperationalError as error:
         if primary_code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
             raise
-        # What is open here must not be copied: not everywhere do locks outlive that.
+        # A file that is open in this process must not be copied: on some platforms that would
+        # release the locks on it.
         if forks.is_open(path):
             raise
     return _read_copy(path)
 
 
 def _read_copy(path: Path) -> list[StoredSaga]:
-    """Read a copy. Nobody has the journal open, or the index of its log would be there."""
+    """Read a copy. No process has the journal open, or the index of its log would exist."""
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / path.name
         for suffix in ("", "-wal"):
@@ -90,16 +92,16 @@ def _read_copy(path: Path) -> list[StoredSaga]:
 
 
 def _read(file: Path, journal: Path, option: str) -> list[StoredSaga]:
-    """Read a file, in which the journal is, or a copy of the journal."""
+    """Read the journal from its file, or from a copy."""
     uri = f"{file.as_uri()}?mode=ro&{option}"
     with contextlib.ExitStack() as stack:
         db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
         _ = stack.callback(db.close)
         _ = stack.callback(forks.closed, forks.opened(file))
         db.text_factory = readable
-        _ = db.execute("BEGIN")  # one state of the file for all that is read
+        _ = db.execute("BEGIN")  # all statements see the same state of the file
         if not version_of(db, str(journal)):
-            return []  # its maker died before the first request
+            return []  # the process that created it died before the first request
         alive: dict[str, bool] = {"": False}
         listed: list[StoredSaga] = []
         for saga, name, began, owner, on_failure in db.execute(
@@ -109,7 +111,7 @@ def _read(file: Path, journal: Path, option: str) -> list[StoredSaga]:
                 alive[owner] = is_alive(lock_path(journal, owner))
             if actions := actions_of(db, saga):
                 is_open = any(action.state in {"pending", "deferred"} for action in actions)
-                # What is settled keeps the name of its owner: see `Claims.release_all`.
+                # A settled saga keeps the id of its owner: see `Claims.release_all`.
                 shown = owner if alive[owner] or is_open else ""
                 known = StoredSaga(saga, name, began, shown, alive[owner], actions, on_failure)
                 listed.append(known)

@@ -1,9 +1,9 @@
 """`SqliteJournal`: undo actions in a file, durable before their effects.
 
-The face of the folder. One thread writes (`_group_commit`), many requests to a transaction
-(`_transaction`), into one file (`_store`): the statements of scopes are in `_ledger`, those of
-recovery in `_claims`. A process that has the journal open holds a lock beside it for as long as it
-lives (`_owner_locks`).
+The public class of this folder. One thread writes (`_group_commit`), many requests in a transaction
+(`_transaction`), into one file (`_store`). The statements for scopes are in `_ledger`, those for
+recovery in `_claims`. A process that has the journal open holds a lock on a file beside it until
+the process ends (`_owner_locks`).
 """
 
 from __future__ import annotations
@@ -42,56 +42,56 @@ _log = logging.getLogger("returns_pipeline")
 class SqliteJournal(JournalFace):
     """Keeps undo actions in an SQLite file.
 
-    The file has a write-ahead log with ``synchronous=FULL``: what `CompensationScope.register` has
-    put on record survives the end of the process and of the machine. Requests that arrive together
-    share one flush to the disk ("group commit"). Any number of processes on one machine may share
-    the file. It must not be on a network file system, and it must hold nothing else. If it is
-    removed or replaced, the processes that have it open still undo what is on record there, and
-    accept nothing more until they open it anew.
+    The file has a write-ahead log with ``synchronous=FULL``: actions recorded by
+    `CompensationScope.register` survive the end of the process and of the machine. Requests that
+    arrive together share one flush to the disk (*group commit*). Any number of processes on one
+    machine may share the file. It must not be on a network file system, and must hold nothing else.
+    If it is removed or replaced, the processes that have it open still undo the actions on record,
+    but accept no new ones until they have closed and reopened it.
 
-    ``async with SqliteJournal(path) as journal`` opens it at once, and closes it. Otherwise the
-    first request opens it, and the end of the process closes it.
+    ``async with SqliteJournal(path) as journal`` opens it at once and closes it at the end.
+    Otherwise the first request opens it, and the end of the process closes it.
 
-    **Processes.** While a process has the journal open, no other takes over what it has open there,
-    whether it is busy, stopped or unreachable. When it ends, by ``kill -9`` too, others may at
-    once. On Linux a process may copy or read the files of its own journal, for a backup say. On
-    macOS and the BSDs it must not, as long as it has the journal open: there, closing any
-    descriptor of an SQLite file releases SQLite's locks on it. Back up from another process.
-    Windows lacks these locks altogether; use `PostgresJournal` there.
+    **Processes.** While a process has the journal open, no other process takes over its sagas,
+    whether it is busy, stopped or unreachable. When it ends, even by ``kill -9``, others may take
+    over at once. On Linux a process may copy or read the files of its own journal, for example for
+    a backup. On macOS and the BSDs it must not do so while the journal is open, because closing any
+    descriptor of an SQLite file releases SQLite's locks on it: make backups from another process
+    there. Windows lacks these locks altogether; use `PostgresJournal` there.
 
-    **Fork.** A journal that is made before a fork, and not opened, works in the child: make it in
-    the module that gunicorn preloads, or Celery imports before it forks its pool. A file that was
-    open at the fork is refused in the child, under this object and any other: open it after the
-    fork, close it before, or start children by ``multiprocessing.get_context("spawn")`` (or
+    **Fork.** A journal that was created but not opened before a fork works in the child: create it
+    in the module that gunicorn preloads, or that Celery imports before it forks its pool. A file
+    that was open at the fork is refused in the child, by this object and any other. Open it after
+    the fork, close it before, or start children with ``multiprocessing.get_context("spawn")`` (or
     ``"forkserver"``). The fork itself waits for the transaction that is under way.
 
-    **Users.** The file is readable and writable for its owner alone, unless ``mode`` says
-    otherwise. The files beside it get its mode and group, so that with ``mode=0o660`` a second user
-    of the group can recover.
+    **Users.** The file is readable and writable by its owner alone, unless ``mode`` says otherwise.
+    The files beside it get its mode and group: with ``mode=0o660`` another user of the group can
+    recover.
 
     When is a commit durable?
 
-    1. By default before `CompensationScope.commit` returns: a window by itself waits for the disk
-       twice, once for its intent and once for its commit.
-    2. With ``lazy_commits=True`` a commit returns at once. Its record rides with the next request,
-       the intent of the next window for instance, and is written by itself if none comes within
-       0.05 seconds: a window waits for the disk once. It is durable when `flush` returns, when
-       `StepContext.run` returns its result, when ``async with`` of a scope or context ends without
-       an exception, and when `close` returns. Acknowledge a source after one of these, and not
-       before. If the process dies earlier, the window is undone by `recover`, and its source
-       delivers it again.
+    1. By default, before `CompensationScope.commit` returns. A single window waits for the disk
+       twice: for its intent and for its commit.
+    2. With ``lazy_commits=True`` a commit returns at once. It is written together with the next
+       request, for instance the intent of the next window, or by itself if none follows within 0.05
+       seconds. So a window waits for the disk once. The commit is durable when `flush` returns,
+       when `StepContext.run` returns its result, when ``async with`` of a scope or context ends
+       without an exception, and when `close` returns. Acknowledge a source only after one of these.
+       If the process dies earlier, `recover` undoes the window, and its source delivers it again.
 
-    A lazy commit that cannot be written is not lost in silence. While the disk is full or the file
-    locked it is tried again, with each request and each second; requests and `flush` raise
-    `JournalUnavailable` meanwhile. If it never can be written, because another process has taken
-    the window over (`LeaseLost`) or the file is damaged (`JournalCorrupt`), every request and
-    `flush` raises that from then on, until the journal is closed and used again.
+    A lazy commit that cannot be written is not lost silently. While the disk is full or the file is
+    locked, it is tried again with each request and each second, and requests and `flush` raise
+    `JournalUnavailable`. If it can never be written, because another process has taken over the
+    window (`LeaseLost`) or the file is damaged (`JournalCorrupt`), every later request and `flush`
+    raises that error until the journal is closed and used again.
 
     Args:
-        path: The file; made if it is not there. Files beside it begin with its name.
-        mode: Permissions of a file that is made here.
-        retention: Seconds that an action which was undone stays listed, 0 or more. What is stuck
-            or deferred stays for ever.
+        path: The file, which is created if it is missing. The names of files beside it begin with
+            its name.
+        mode: Permissions of a file that is created here.
+        retention: Seconds that an undone action stays listed, 0 or more. Stuck and deferred actions
+            stay for ever.
         patience: Seconds to wait for another process that writes, 0 or more.
         lazy_commits: Whether a commit returns before it is durable.
 
@@ -110,8 +110,8 @@ class SqliteJournal(JournalFace):
         lazy_commits: bool = False,
     ) -> None:
         if os.fspath(path) == ":memory:":
-            # SQLite would take it for no file at all, and we for a file of this name.
-            raise InvalidArgument("a journal in memory would end with its process: give a file")
+            # SQLite would use no file at all, and this class a file of this name.
+            raise InvalidArgument("a journal in memory would end with its process: pass a file")
         self._path = Path(path).absolute()
         self._patience = checks.seconds("patience", patience, zero=True, finite=True)
         if checks.count("mode", mode, least=0) & ~0o777 or mode & 0o600 != 0o600:
@@ -139,15 +139,15 @@ class SqliteJournal(JournalFace):
         await self._do(_look)
 
     async def close(self) -> None:
-        """Write what is waiting, stop the thread and release the lock.
+        """Carry out the waiting requests, stop the thread and release the lock.
 
-        Others may from then on recover what this journal has open. It can be used again.
+        From then on other processes may recover what this journal had open. It can be used again.
 
-        Cancel safety: a cancellation is raised when it is closed.
+        Cancel safety: a cancellation is raised once the journal is closed.
 
         Raises:
-            JournalError: Commits that had returned could not be written, and nobody was told yet:
-                what they covered will be undone. It is closed all the same.
+            JournalError: Commits that had returned could not be written, and no request has raised
+                that yet: their actions will be undone. The journal is closed nevertheless.
         """
         await self._writer.stop()
 
@@ -155,14 +155,14 @@ class SqliteJournal(JournalFace):
         """Return when all commits that have returned are durable.
 
         Raises:
-            JournalError: They are not; see `SqliteJournal` for whether they may still be.
+            JournalError: One is not durable. `SqliteJournal` says whether it may still become so.
         """
         await self._writer.flush()
 
     # For scopes.
 
     def record(self, intent: Intent, /) -> Awaitable[None]:
-        """Put an action on record: see `Journal`."""
+        """Record an action: see `Journal`."""
         work = partial(self._store.insert, intent, encode_arguments(intent))
         return self._writer.do_shielded(work)
 
@@ -190,12 +190,12 @@ class SqliteJournal(JournalFace):
         return done
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
-        """Put actions into another saga: see `Journal`."""
+        """Move actions into another saga: see `Journal`."""
         self._writer.defer(partial(self._store.ledger.move, list(ids), saga, name, prefix))
 
     def abandon(self, ids: Sequence[str], /) -> None:
         """Leave actions to `recover`, of this process or another: see `Journal`."""
-        with contextlib.suppress(JournalError):  # it is being closed, which releases all
+        with contextlib.suppress(JournalError):  # it is being closed, which releases all sagas
             work = partial(self._store.ledger.abandon, list(ids))
             self._writer.defer(work, is_commit=False)
 
@@ -204,10 +204,10 @@ class SqliteJournal(JournalFace):
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
         """Take over the newest saga of a dead owner: see `recover`.
 
-        A saga that cannot be read is passed over as long as there are others. When there is nothing
-        to claim, a part of what is out of date is dropped.
+        A saga that cannot be read is skipped as long as there are others. When there is nothing to
+        claim, some expired rows are deleted.
 
-        Cancel safety: what was taken over meanwhile is released.
+        Cancel safety: a saga that was taken over meanwhile is released.
 
         Raises:
             JournalCorrupt: Only sagas that cannot be read are left.
@@ -219,7 +219,7 @@ class SqliteJournal(JournalFace):
                 before = candidates
                 look = partial(claims.look, skipped)
                 candidates = await self._writer.do(look, reads=True)
-                if not 0 < candidates < before:  # none, or the same ones are again not to be had
+                if not 0 < candidates < before:  # none, or the same ones, still not available
                     claims.end_round()
                     await self._do(self._store.tidy)
                     return None
@@ -227,10 +227,10 @@ class SqliteJournal(JournalFace):
                 work = partial(claims.claim, skipped)
                 saga, cancelled = await shielded(self._writer.do_shielded(work))
             except SagaUnreadable as error:
-                _log.error("%s", error)  # and those that can be read do not wait for it
+                _log.error("%s", error)  # continue with sagas that can be read
                 continue
             if saga is not None and cancelled is not None:
-                with contextlib.suppress(JournalError):  # then it is released later
+                with contextlib.suppress(JournalError):  # in that case it is released later
                     await self.release(saga.id)
             if cancelled is not None:
                 raise cancelled
@@ -240,47 +240,47 @@ class SqliteJournal(JournalFace):
     async def release(self, saga: str) -> None:
         """Release a saga: any process may claim it.
 
-        If that cannot be written now, it is written as soon as it can be.
+        If that cannot be written now, it is written as soon as possible.
         """
         work = partial(self._store.claims.release, saga)
         try:
             await self._do(work)
         except JournalUnavailable:
-            with contextlib.suppress(JournalError):  # it is being closed, which releases all
+            with contextlib.suppress(JournalError):  # it is being closed, which releases all sagas
                 self._writer.defer(work, is_commit=False)
             raise
 
     # For people.
 
     async def sagas(self) -> list[StoredSaga]:
-        """List what is on record, the newest first.
+        """Return the sagas on record, the newest first.
 
-        This only looks: it takes no lock, makes no file, needs no permission to write, does not
-        wait for other processes that write, and works on a journal that is not open. What this
-        journal itself has still to write comes first.
+        This takes no lock, creates no file, needs no permission to write, does not wait for other
+        processes that write, and works on a journal that is not open. Deferred work of this journal
+        is written first.
 
         Raises:
-            JournalUnavailable: There is no such file, or it cannot be read.
-            JournalCorrupt: What it holds makes no sense.
+            JournalUnavailable: The file does not exist, or cannot be read.
+            JournalCorrupt: The file is damaged, or is not a journal.
         """
-        with contextlib.suppress(JournalError):  # the next request raises it; here it is shown
+        with contextlib.suppress(JournalError):  # the next request raises it
             await self.flush()
         return await asyncio.to_thread(inspect, self._path, self._patience)
 
     async def retry(self, saga: str) -> int:
-        """Have actions of a saga that are stuck or deferred tried again; return how many.
+        """Make the stuck and deferred actions of a saga pending again; return how many.
 
-        The next `recover` takes them, also while their owner lives, which has given up those that
-        are stuck: they become a saga of their own then. What a living owner has pending or
-        deferred is its own business, and is left alone.
+        The next `recover` tries them. If their owner is alive, only stuck actions are taken, which
+        the owner has given up: they become a saga of their own. The owner keeps its pending and
+        deferred actions.
         """
         return await self._do(partial(self._store.claims.retry, saga))
 
     async def discard(self, saga: str, reason: str) -> int:
         """Discard the stuck and deferred actions of a saga; return how many.
 
-        They stay listed as done, with the reason, as long as those that were undone. What a living
-        owner has pending or deferred is left alone.
+        They stay listed as done, with the reason, for as long as undone actions. A living owner
+        keeps its pending and deferred actions.
         """
         return await self._do(partial(self._store.claims.discard, saga, reason))
 
@@ -289,7 +289,7 @@ class SqliteJournal(JournalFace):
 
 
 class _Changes:
-    """Writes what becomes of single actions."""
+    """Writes changes to single actions: see `ActionChanges`."""
 
     def __init__(self, writer: GroupCommit, store: SqliteStore) -> None:
         self._writer = writer

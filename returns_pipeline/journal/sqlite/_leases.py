@@ -1,13 +1,13 @@
-"""What one opening of a journal owns: its id, and the epoch of each saga that it has open.
+"""The leases of one opening of a journal: the owner's id, and the epoch of each open saga.
 
-Every saga has an owner and an epoch, which goes up with each change of the owner. A process writes
-to a saga only as its owner, in the epoch that it knows. A process that finds an owner dead removes
-that owner; so an owner that was taken for dead finds out with its next transaction, whatever that
-is about.
+Every saga has an owner and an epoch, which rises with each change of the owner. A process writes to
+a saga only as its owner, in the epoch that it knows (a *fencing token*). A process that finds an
+owner dead removes that owner from the table. So an owner that was taken for dead learns of it with
+its next transaction, whatever that is about.
 
 A `Leases` mirrors in memory what the transactions of its process have written. Each change of the
-mirror is noted, so that it can be undone together with the transaction, or the savepoint, that made
-it: a lease that was remembered but never written would fence nobody.
+mirror is recorded, so that it can be undone together with the transaction, or the savepoint, that
+made it. A lease in memory that was never written would let a fenced process continue.
 """
 
 from __future__ import annotations
@@ -26,25 +26,28 @@ __all__ = ["Leases"]
 
 
 class Leases:
-    """The sagas that are owned here. Everything is called in the writer's thread.
+    """The sagas that are owned here. Only the writer's thread calls the methods.
 
     Args:
         journal: The file, absolute.
 
     Attributes:
-        path: The file without symbolic links, once it is open: lock files are beside that.
-        owner: The id under which this process owns sagas, another one each time it opens the file.
+        path: The file without symbolic links, once it is open. Lock files are in its directory.
+        owner: The id under which this process owns sagas, a new one each time it opens the file.
     """
+
+    # A saga is in `_epochs` if it may have open actions here. It is removed when it is settled, so
+    # memory grows with what is open only. `check` puts it back if it is written to again.
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
         self.path = journal
         self.owner = ""
-        # The epoch of each saga that has something open here. Those of earlier openings stay,
-        # although their owner is no more: their scopes must learn that the lease is lost.
+        # The epoch of each saga with open actions. Sagas of earlier openings stay, although their
+        # owner is gone: their scopes must get `LeaseLost`.
         self._epochs: dict[str, int] = {}
         self._changes: list[Callable[[], object]] = []  # each undoes one change of this transaction
-        self._checked: set[str] = set()  # sagas whose lease was seen in this transaction
+        self._checked: set[str] = set()  # sagas whose lease this transaction has checked
 
     def __str__(self) -> str:
         return str(self._journal)
@@ -73,7 +76,7 @@ class Leases:
         self._checked.clear()  # some of the leases may have been written in what was rolled back
 
     def on_undo(self, change: Callable[[], object]) -> None:
-        """Have this called if the transaction, or the savepoint, is rolled back."""
+        """Register a function to be called if the transaction, or savepoint, is rolled back."""
         self._changes.append(change)
 
     def is_known(self, saga: str) -> bool:
@@ -100,7 +103,7 @@ class Leases:
     # In the file.
 
     def epoch_of(self, saga: str) -> int | None:
-        """Return the epoch in which this process has a saga, if it has."""
+        """Return the epoch in which this process owns a saga; None if it does not."""
         return self._epochs.get(saga)
 
     def check(self, db: sqlite3.Connection, saga: str) -> None:
@@ -119,17 +122,17 @@ class Leases:
         self._checked.add(saga)
 
     def drop_if_settled(self, db: sqlite3.Connection, saga: str) -> None:
-        """Forget a saga in which nothing is open, so that memory holds only what is open."""
+        """Forget a saga without open actions, so that memory holds only open sagas."""
         found = f"SELECT 1 FROM action WHERE saga = ? AND {OPEN} LIMIT 1"
         if db.execute(found, (saga,)).fetchone() is None:
             self.drop(saga)
 
     def is_alive(self, owner: str) -> bool:
-        """Return whether an owner's process lives and has the journal open; "" is nobody."""
+        """Return whether an owner is alive and has the journal open; "" means no owner."""
         return bool(owner) and owner_locks.is_alive(owner_locks.lock_path(self.path, owner))
 
     def remove_owner(self, db: sqlite3.Connection, owner: str) -> None:
-        """Delete a dead owner from the record, and its lock file."""
+        """Delete a dead owner from the table, and its lock file."""
         if owner and owner != self.owner:
             _ = db.execute("DELETE FROM owner WHERE id = ?", (owner,))
             owner_locks.remove(owner_locks.lock_path(self.path, owner))

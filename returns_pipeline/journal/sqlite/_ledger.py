@@ -1,4 +1,4 @@
-"""The statements of scopes: what `Journal` asks for, in a transaction of the writer's thread."""
+"""The statements for scopes: `Journal`, in a transaction of the writer's thread."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from returns_pipeline.journal.sqlite._schema import OPEN, placeholders, writable
 
 __all__ = ["Ledger"]
 
-# An action is inserted and its lease checked by the same statement: a second one costs half as
-# much again.
+# One statement inserts the action and checks its lease: a second one would cost half as much again.
 _INSERT = (
     "INSERT INTO action (id, saga, place, path, key, name, version, arguments, state) "
     "SELECT ?, ?, ?, ?, ?, ?, ?, ?, 'pending' "
@@ -32,14 +31,19 @@ class Ledger:
     """Writes for scopes.
 
     Args:
-        leases: What this process owns. Every method checks the lease of each saga that it touches.
+        leases: The sagas that this process owns.
     """
+
+    # Every method checks the lease of each saga that it changes, in the same transaction: before
+    # the change, or after it with an error that rolls it back. So a process that was taken for dead
+    # changes nothing. If the row of an action is missing, another process has deleted it, which
+    # counts as a lost lease as well.
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
 
     def insert(self, intent: Intent, arguments: str, db: sqlite3.Connection) -> None:
-        """Put an action on record, and its saga with the first of its actions.
+        """Record an action, and its saga if this is the saga's first action.
 
         Raises:
             LeaseLost: Another process has taken the saga over.
@@ -67,7 +71,7 @@ class Ledger:
             raise fenced(self._leases, saga)
 
     def _open(self, db: sqlite3.Connection, saga: str, name: str, on_failure: str) -> None:
-        """Open a saga, or go on with one that was settled here and so dropped from memory."""
+        """Create a saga, or continue one that was settled here and so removed from memory."""
         try:
             _ = db.execute(
                 "INSERT INTO saga (id, name, began, owner, epoch, on_failure) "
@@ -80,10 +84,10 @@ class Ledger:
             self._leases.keep(saga, 1)
 
     def delete(self, ids: list[str], db: sqlite3.Connection) -> None:
-        """Commit actions: they are gone, and so are sagas that have no others.
+        """Commit actions: delete them, and sagas that have no others.
 
         Raises:
-            LeaseLost: Another process has taken one of them over.
+            LeaseLost: Another process has taken over one of them.
         """
         for saga in self._each(db, "DELETE FROM action WHERE id IN ({})", (), ids):
             self._drop_if_empty(db, saga)
@@ -91,12 +95,12 @@ class Ledger:
     def move(
         self, ids: list[str], saga: str, name: str, prefix: str, db: sqlite3.Connection
     ) -> None:
-        """Put actions into another saga, which may be new.
+        """Move actions into another saga, which may be new.
 
         Raises:
-            LeaseLost: Another process has taken one of them, or the other saga, over.
+            LeaseLost: Another process has taken over one of them, or the other saga.
         """
-        left: dict[str, str] = {}  # the sagas that they are in now
+        left: dict[str, str] = {}  # the sagas that the actions leave, with their `on_failure`
         for part in _parts(ids):
             found = (
                 "SELECT DISTINCT saga.id, on_failure FROM action JOIN saga ON saga.id = saga "
@@ -112,10 +116,10 @@ class Ledger:
             self._drop_if_empty(db, emptied)
 
     def change(self, action: str, change: ActionChange, db: sqlite3.Connection) -> None:
-        """Write what became of an attempt.
+        """Write the outcome of an attempt.
 
         Raises:
-            LeaseLost: Another process has taken the action over.
+            LeaseLost: Another process has taken over the action.
         """
         columns: dict[str, object] = {}
         if change.state is not None:
@@ -136,10 +140,10 @@ class Ledger:
                 self._leases.drop_if_settled(db, saga)
 
     def abandon(self, ids: list[str], db: sqlite3.Connection) -> None:
-        """Leave actions to `recover`, of this process or another: nobody owns them any more.
+        """Leave actions to `recover`, of this process or another: they have no owner any more.
 
-        They become a saga of their own, in the same order; what else is in theirs stays. Actions
-        that are not open, or not this process's, are passed over: nothing is left to be done here.
+        They become a saga of their own, in the same order; the other actions of their saga stay.
+        Actions that are not open, or that another process owns, are skipped.
         """
         sagas: dict[str, list[str]] = defaultdict(list)
         for part in _parts(ids):
@@ -165,10 +169,10 @@ class Ledger:
     def _each(
         self, db: sqlite3.Connection, what: str, values: tuple[object, ...], ids: list[str]
     ) -> set[str]:
-        """Carry a statement out on actions; return the sagas that they are in afterwards.
+        """Run a statement on actions; return the sagas that they are in afterwards.
 
         Raises:
-            LeaseLost: Some of the actions are gone, by another process.
+            LeaseLost: Another process has removed some of the actions.
         """
         found: list[str] = []
         for part in _parts(ids):

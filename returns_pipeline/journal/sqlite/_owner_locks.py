@@ -1,16 +1,15 @@
-"""Who is alive: each owner holds a lock on a file of its own for as long as its process lives.
+"""Which owners are alive: each holds a lock on a file of its own until its process ends.
 
-The kernel releases the lock when the process ends, in whatever way, and at no other time. No clock
-is involved, a stopped process is not taken for a dead one, and a reused process number means
-nothing.
+The kernel releases the lock when the process ends, in any way, and at no other time. No clock is
+involved, a stopped process is not taken for dead, and a reused process id does no harm.
 
-The lock is that of ``flock``. It belongs to the *open file*, not to the process, as ``F_OFD_SETLK``
-does on Linux; ``flock`` has the same rule on macOS and the BSDs, which lack the former. A record
-lock of POSIX would belong to the process: a backup made inside the process, which opens the lock
-file, reads it and closes it, would release it, and a living owner would be taken for dead.
+The lock is made by ``flock``. It belongs to the *open file*, not to the process, as does that of
+``F_OFD_SETLK``, which macOS and the BSDs lack. A POSIX record lock would belong to the process: a
+backup inside the process, which opens the lock file, reads it and closes it, would release the
+lock, and a living owner would be taken for dead.
 
-A forked child inherits the open file, and with it a part in the lock. It closes its copy at once,
-or its parent would seem to live for as long as the child does.
+A forked child inherits the open file, and shares the lock. It closes its copy at once; otherwise
+the parent would seem alive for as long as the child is.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class OwnerLock:
 
     Args:
         journal: The file of the journal. The lock file gets its mode and group, so that every user
-            who can write to the journal can see whether this owner lives.
+            with access to the journal can check whether this owner is alive.
         owner: The id of the owner.
 
     Raises:
@@ -64,10 +63,10 @@ class OwnerLock:
         self._path = lock_path(journal, owner)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            # Locked before others may open it: they would find it free, and its owner dead.
+            # Before other users get access: they would find the file unlocked, and its owner dead.
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             share_access(self._path, journal.stat())
-        except OSError:  # the kernel is out of locks, perhaps
+        except OSError:  # for example, the kernel has no lock left
             remove(self._path)
             os.close(self._descriptor)
             raise
@@ -77,18 +76,18 @@ class OwnerLock:
     def release(self) -> None:
         """Remove the file and release its lock. In a forked child this does nothing."""
         if self._forks == forks.forks():
-            remove(self._path)  # first: from now on nobody can find it free but undeleted
+            remove(self._path)  # first, so that the file never exists without its lock
             _held.discard(self._descriptor)
             os.close(self._descriptor)
 
 
 def is_alive(path: Path) -> bool:
-    """Return whether the owner of this lock file lives; if that cannot be seen, it does."""
+    """Return whether the owner of a lock file is alive; true if that cannot be found out."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
-    except OSError:  # another user's, perhaps: what cannot be seen must not be taken over
+    except OSError:  # perhaps another user's: without certainty nothing may be taken over
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -100,7 +99,7 @@ def is_alive(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove the lock file of an owner that is dead, or about to be."""
+    """Remove the lock file of an owner that is dead or leaving."""
     with contextlib.suppress(OSError):
         path.unlink()
 
@@ -116,7 +115,7 @@ def share_access(path: Path, like: os.stat_result) -> None:
 
 
 def _close_inherited() -> None:
-    """Leave the locks to the parent: see the module."""
+    """Leave the locks to the parent: see the module's docstring."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)

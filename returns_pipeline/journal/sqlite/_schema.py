@@ -1,4 +1,4 @@
-"""The tables of a journal, how their rows are read, and what an error of SQLite means."""
+"""The tables of a journal, how their rows are read, and what the errors of SQLite mean."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = [
     "writable",
 ]
 
-# STRICT tables came with 3.37, which is of November 2021.
+# STRICT tables came with 3.37, in November 2021.
 OLDEST_SQLITE: Final = (3, 37, 0)
 _VERSION: Final = 1
 
-# What there is still to do. The same text in every statement: SQLite uses a partial index only
-# where it sees the index's own condition.
+# The condition of open actions. Every statement uses this text: SQLite uses a partial index only
+# for the condition with which the index was created.
 OPEN: Final = "state IN ('pending', 'deferred')"
 _CLOSED: Final = "state IN ('stuck', 'done')"
 
-# Each action is in one of two partial indexes, so that what is open is found without looking at
-# what was ever undone, and yet an insert writes no more than with one index. They hold the state
-# too, or SQLite would read the table for it.
+# Each action is in one of two partial indexes. So open actions are found without reading those that
+# were ever undone, and yet an insert writes to one index only. The indexes have the state as well;
+# otherwise SQLite would read the table for it.
 CREATE: Final = f"""
 CREATE TABLE owner (
     id TEXT PRIMARY KEY,
@@ -77,10 +77,10 @@ _ACTIONS: Final = (
 
 
 def version_of(db: sqlite3.Connection, journal: str) -> int:
-    """Return the version of the tables, 0 if they are not there yet.
+    """Return the version of the tables, 0 if they do not exist yet.
 
     Raises:
-        JournalError: It is newer than this program, or the file is no journal.
+        JournalError: The version is newer than this program, or the file is not a journal.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > _VERSION:
@@ -99,7 +99,7 @@ def actions_of(db: sqlite3.Connection, saga: str) -> tuple[StoredAction, ...]:
 
 
 def explained(error: Exception, journal: str) -> JournalError:
-    """Return the error of a journal that an error of SQLite or of the system amounts to."""
+    """Return the `JournalError` for an error of SQLite or of the system."""
     if isinstance(error, JournalError):
         return error
     kind = JournalError
@@ -113,18 +113,18 @@ def explained(error: Exception, journal: str) -> JournalError:
 
 
 def primary_code(error: Exception) -> int | None:
-    """Return the code of an error of SQLite without its extension, ``None`` for another error."""
+    """Return the primary code of an error of SQLite; ``None`` for another error."""
     code = getattr(error, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None
 
 
 def readable(text: bytes) -> str:
-    """Decode what is stored, also where a person or a broken disk has written it."""
+    """Decode a stored text, even one that a person or a broken disk has written."""
     return text.decode(errors="replace")
 
 
 def writable(text: str) -> str:
-    """Escape what UTF-8 cannot encode, such as half of a surrogate pair."""
+    """Escape characters that UTF-8 cannot encode, such as half of a surrogate pair."""
     return text.encode(errors="backslashreplace").decode()
 
 

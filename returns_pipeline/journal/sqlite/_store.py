@@ -1,4 +1,4 @@
-"""One process's part in the file of a journal: opening it, its transactions, and closing it."""
+"""How one process uses the file of a journal: opening it, transactions, and closing it."""
 
 from __future__ import annotations
 
@@ -30,27 +30,37 @@ from returns_pipeline.journal.sqlite._schema import (
 
 __all__ = ["SqliteStore"]
 
-# Bytes to which the log is cut when all of it is in the file: one burst must not keep a disk full.
+# Bytes to which the log is truncated once all of it is in the file: after one burst it must not
+# fill the disk for ever.
 _LOG_SIZE = 16 * 1024 * 1024
 
 
 class SqliteStore:
-    """What `GroupCommit` writes to. All of it but the constructor runs in the writer's thread.
+    """The file that `GroupCommit` writes to. Only its thread calls the methods.
 
-    It is closed, or open, or in a transaction. `open` and `lock` lead to the next state, `commit`
-    or `roll_back` and `close` back.
+    States: *closed*, *open*, *in a transaction*. `open` and `lock` lead to the next one; `commit`
+    or `roll_back`, and `close`, lead back.
 
     Args:
         path: The file, absolute.
-        mode: Permissions of the file, if it is made here.
-        retention: Seconds that an action which was undone stays.
+        mode: Permissions of the file, if it is created here.
+        retention: Seconds that an undone action stays listed.
         patience: Seconds to wait for another process that writes.
 
     Attributes:
-        leases: What is owned here.
-        ledger: Writes for scopes.
-        claims: Writes for recovery and for people.
+        leases: The sagas that are owned here.
+        ledger: The statements for scopes.
+        claims: The statements for recovery and for people.
     """
+
+    # Locks. Only the second is ever waited for, so they cannot deadlock.
+    #
+    #   1. `_locks.hold`: this process has the file open. From `open` to `close`, in addition to the
+    #      same lock of SQLite: see `_connection_locks`.
+    #   2. `_locks.try_to_write`, then SQLite's own (BEGIN IMMEDIATE): this process writes. From
+    #      `lock` to the end of the transaction.
+    #   3. `_owner_lock`: this owner is alive. From `open` to `close`. It is taken in the same
+    #      transaction that inserts the owner, so no process sees an owner without its lock.
 
     def __init__(self, path: Path, *, mode: int, retention: float, patience: float) -> None:
         self._path = path
@@ -62,31 +72,31 @@ class SqliteStore:
         self._housekeeping = Housekeeping(self.leases, retention)
         self._locks = ConnectionLocks()
         self._owner_lock: OwnerLock | None = None
-        # Which files are open, whatever has their names by now.
+        # The open files themselves; other files may have their names by now.
         self._file: forks.FileId | None = None
         self._log: forks.FileId | None = None
-        self._is_named: bool | None = None  # once this transaction has looked
+        self._is_named: bool | None = None  # None until this transaction has checked
 
     def __str__(self) -> str:
         return str(self._path)
 
     def explain(self, error: Exception) -> JournalError:
-        """Return what an error means for the caller of the journal."""
+        """Return the `JournalError` for an error."""
         return explained(error, str(self))
 
     # Closed and open.
 
     def open(self) -> sqlite3.Connection:
-        """Open the file, make its tables, and become a new owner."""
+        """Open the file, create missing tables, and become a new owner."""
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise JournalUnavailable(str(self), f"SQLite {sqlite3.sqlite_version} is too old")
         if forks.is_inherited(self._path):
             raise JournalUnavailable(str(self), INHERITED)
-        # Lock files are beside the file itself, whatever link it is opened by.
+        # Lock files are in the directory of the file itself, not of a link to it.
         path = self.leases.path = self._path.resolve()
         self._make(path)
         db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        # At once: it may be replaced while we wait for others.
+        # At once, because the file may be replaced while this thread waits for others.
         self._file = forks.opened(path)
         db.text_factory = readable
         try:
@@ -97,28 +107,28 @@ class SqliteStore:
         return db
 
     def _make(self, path: Path) -> None:
-        """Make the file, with the mode that it is to have: SQLite would go by the umask."""
+        """Create the file with the right mode: SQLite would apply the umask."""
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            # Nobody can have it open yet, so no lock of another connection is released by this.
+            # The file is new, so closing this descriptor releases no lock of another connection.
             try:
                 os.fchmod(descriptor, self._mode)
             finally:
                 os.close(descriptor)
 
     def _set_up(self, db: sqlite3.Connection, path: Path) -> None:
-        # Before anything is written: the file may be another program's.
+        # First, because the file may belong to another program: nothing was written yet.
         patiently(lambda: self._check_version(db), self._patience)
         (mode,) = patiently(
             lambda: db.execute("PRAGMA journal_mode = WAL").fetchone(), self._patience
         )
         if mode != "wal":
             raise JournalUnavailable(str(self), f"no write-ahead log here, but {mode!r}")
-        # Each commit is on the disk when it returns. Without this the log could lose the last ones
-        # with the machine, after their effects had begun.
+        # Each commit is on the disk when it returns. Otherwise a machine that dies could lose the
+        # last ones, although their effects had begun.
         _ = db.execute("PRAGMA synchronous = FULL")
         _ = db.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
-        patiently(lambda: self._check_version(db), self._patience)  # which makes the index
+        patiently(lambda: self._check_version(db), self._patience)  # reading creates the index
         self._locks.hold(path)
         self.lock(db)
         try:
@@ -138,15 +148,15 @@ class SqliteStore:
             share_access(file, path.stat())
 
     def _check_version(self, db: sqlite3.Connection) -> None:
-        _ = db.execute("BEGIN")  # one state of the file: another process may be making it
+        _ = db.execute("BEGIN")  # to see one state: another process may be creating the tables
         try:
             _ = version_of(db, str(self))
         finally:
             _ = db.execute("ROLLBACK")
 
     def close(self, db: sqlite3.Connection) -> None:
-        """Close the file and release all locks. What is open here is then anybody's to recover."""
-        self._locks.release()  # before: SQLite tidies up only if it finds itself alone
+        """Close the file and release all locks. Then any process may recover what is open here."""
+        self._locks.release()  # first: SQLite removes its log only if no other lock is held
         db.close()
         self._locks.put_back()
         forks.closed(self._file)
@@ -158,7 +168,7 @@ class SqliteStore:
     # Transactions.
 
     def lock(self, db: sqlite3.Connection) -> None:
-        """Begin a transaction that writes, when no other process is in one."""
+        """Begin a transaction that writes, once no other process is in one."""
 
         def attempt() -> None:
             if not self._locks.try_to_write():
@@ -172,7 +182,7 @@ class SqliteStore:
         patiently(attempt, self._patience)
 
     def begin(self, db: sqlite3.Connection) -> None:
-        """Check that this owner may write at all, before anything is written.
+        """Check, before anything is written, that this owner may write at all.
 
         Raises:
             LeaseLost: Another process took this one for dead.
@@ -194,11 +204,11 @@ class SqliteStore:
         self._locks.stop_writing()
 
     def insert(self, intent: Intent, arguments: str, db: sqlite3.Connection) -> None:
-        """Put an action on record, where somebody will find it.
+        """Record an action, unless no process would find it.
 
         Raises:
-            JournalUnavailable: The file, or its log, was removed or replaced. It can be written to,
-                and nobody will ever read it.
+            JournalUnavailable: The file, or its log, was removed or replaced. Writing to it would
+                succeed, and nothing would ever read it.
         """
         if self._is_named is None:
             self._is_named = self._has_names()
@@ -207,10 +217,10 @@ class SqliteStore:
         self.ledger.insert(intent, arguments, db)
 
     def check_durable(self) -> None:
-        """Check, after a commit, that what it wrote can be found.
+        """Check, after a commit, that other processes can find what it wrote.
 
         Raises:
-            JournalUnavailable: As with `insert`: the file or its log was removed meanwhile.
+            JournalUnavailable: The file or its log was removed meanwhile: see `insert`.
         """
         if self._is_named and not self._has_names():
             raise self._nameless()
@@ -227,7 +237,7 @@ class SqliteStore:
         return JournalUnavailable(str(self), "its file, or its log, was removed or replaced")
 
     def leave(self, db: sqlite3.Connection) -> None:
-        """Release what is open here, and this owner, in the last transaction."""
+        """Release all sagas, and delete this owner, in the last transaction."""
         self.claims.release_all(db)
         _ = db.execute("DELETE FROM owner WHERE id = ?", (self.leases.owner,))
 

@@ -1,8 +1,7 @@
-"""One transaction for many requests: at once if all succeed, else with a savepoint for each.
+"""One transaction for many requests: without savepoints if all succeed, else with one for each.
 
-Most transactions succeed as they stand. If a request fails, everything is rolled back and done
-again with a savepoint for each request, so that the one that fails does not take the others with
-it.
+Most transactions succeed. If a request fails, everything is rolled back and done again with a
+savepoint for each request, so that the failure of one does not affect the others.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ __all__ = [
     "write",
 ]
 
-# What is done with the connection. Any: its result goes to the future of the same request.
+# Uses the connection. Its result (hence `Any`) goes to the future of the same request.
 Work: TypeAlias = "Callable[[sqlite3.Connection], Any]"
 
 
 class Request(NamedTuple):
-    """Work whose outcome somebody waits for.
+    """Work with a waiting caller.
 
     Attributes:
         work: Called in the writer's thread.
         future: Takes the outcome, in the loop of the caller.
-        reads: Whether the work only reads: it runs after the transaction, and holds up no process.
+        reads: Whether the work only reads: then it runs after the transaction, without its lock.
     """
 
     work: Work
@@ -47,11 +46,11 @@ class Request(NamedTuple):
 
 
 class Deferred(NamedTuple):
-    """Work that nobody waits for.
+    """Work without a waiting caller.
 
     Attributes:
         work: Called in the writer's thread.
-        is_commit: Whether its loss must be reported: a commit has returned, and would be undone.
+        is_commit: Whether its loss must be reported: a commit that has returned would be undone.
     """
 
     work: Work
@@ -59,7 +58,7 @@ class Deferred(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a request."""
+    """The outcome of a request: a result, or an error."""
 
     future: asyncio.Future[Any]
     result: Any
@@ -67,11 +66,11 @@ class Outcome(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a transaction has done.
+    """The outcome of a transaction.
 
     Attributes:
-        outcomes: Of its requests.
-        lost: Why a deferred commit can never be written, if one cannot.
+        outcomes: The outcomes of its requests.
+        lost: The error of a deferred commit that can never be written, if there is one.
     """
 
     outcomes: list[Outcome]
@@ -85,19 +84,19 @@ def write(
     requests: Sequence[Request],
     last: Work | None,
 ) -> Written:
-    """Carry out all of this in one transaction, in this order.
+    """Carry out all of this in one transaction: deferred work, then requests, then ``last``.
 
     Args:
-        store: What it is written to.
+        store: The store that is written to.
         db: Its connection.
-        deferred: First, so that a commit is never durable later than what was asked for after it.
-        requests: In the order in which they were asked for.
-        last: The end of the journal, if this is its last transaction.
+        deferred: Comes first, so that a commit is never durable later than a request after it.
+        requests: In the order in which they were made.
+        last: Ends the journal, if this is its last transaction.
 
     Raises:
-        Exception: Nothing was written; the cause is that of all requests.
+        Exception: Nothing was written. All requests get this error.
     """
-    store.lock(db)  # if it is not given, nobody has the patience to wait for it twice
+    store.lock(db)  # outside of `try`: after one timeout, do not wait for the lock a second time
     try:
         with transaction(store, db):
             for work, _ in deferred:
@@ -105,7 +104,7 @@ def write(
             outcomes = [Outcome(future, work(db), None) for work, future, _ in requests]
             if last is not None:
                 last(db)
-    except Exception as error:  # noqa: BLE001  # it is the answer to the request
+    except Exception as error:  # noqa: BLE001  # the request gets it
         if not deferred and last is None and len(requests) == 1:
             return Written([Outcome(requests[0].future, None, store.explain(error))])
     else:
@@ -121,18 +120,18 @@ def _one_by_one(
     requests: Sequence[Request],
     last: Work | None,
 ) -> Written:
-    """Find out which request fails, and write the others."""
+    """Carry out everything with a savepoint for each, so that the failing ones are left out."""
     lost: JournalError | None = None
     outcomes: list[Outcome] = []
     with transaction(store, db):
         for work, is_commit in deferred:
             _, failed = _try(store, db, work)
             if isinstance(failed, JournalUnavailable):
-                raise failed  # for now: all that is deferred is tried again later
+                raise failed  # it may pass: all deferred work is tried again later
             if is_commit:
                 lost = lost or failed
         for work, future, _ in requests:
-            # After a lost commit nothing may be accepted, until the loss has been reported.
+            # After a lost commit no request is accepted until the loss was reported.
             done = (None, again(lost)) if lost else _try(store, db, work)
             outcomes.append(Outcome(future, *done))
         if last is not None:
@@ -141,7 +140,7 @@ def _one_by_one(
 
 
 def _try(store: SqliteStore, db: sqlite3.Connection, work: Work) -> tuple[Any, JournalError | None]:
-    """Carry one request out after a savepoint, and go back to that if the request fails."""
+    """Carry out one request after a savepoint, and roll back to that if the request fails."""
     before = store.leases.position()
     failed: JournalError | None = None
     result: Any = None
@@ -160,7 +159,7 @@ def _try(store: SqliteStore, db: sqlite3.Connection, work: Work) -> tuple[Any, J
 
 @contextlib.contextmanager
 def transaction(store: SqliteStore, db: sqlite3.Connection) -> Generator[None, None, None]:
-    """Commit what is done inside, or roll it back. `SqliteStore.lock` has begun the transaction."""
+    """Commit the block, or roll it back. `SqliteStore.lock` has begun the transaction."""
     try:
         store.begin(db)
         yield
@@ -174,12 +173,12 @@ def read(store: SqliteStore, db: sqlite3.Connection, request: Request) -> Outcom
     """Carry out a request that only reads, outside of any transaction."""
     try:
         return Outcome(request.future, request.work(db), None)
-    except Exception as error:  # noqa: BLE001  # it is the answer to the request
+    except Exception as error:  # noqa: BLE001  # the request gets it
         return Outcome(request.future, None, store.explain(error))
 
 
 def again(error: JournalError) -> JournalError:
-    """Return an error to be raised anew, without the traceback of the first time."""
+    """Return a copy of an error, to be raised again without the first traceback."""
     made = type(error)(error.journal, error.reason)
     made.__cause__ = error.__cause__
     return made
