@@ -14,8 +14,10 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
    where a call is expected to raise, nothing is reported. ``# type: ignore[must-use]``,
    ``disable_error_code`` and sections per module work as for mypy's own codes. Where mypy's
    ``unused-awaitable`` reports the same statement, only ``must-use`` is shown.
-2. A function whose result would be dropped is not accepted as a side effect: ``tap(save)``, where
-   ``save`` returns one of these values, is an error with the same code.
+2. A function whose result would be dropped is an error with the same code: ``tap(save)``, where
+   ``save`` returns one of these values; a callback such as ``on_drop=`` that does; a coroutine
+   function in ``map()``; a step that returns a stream, and ``ctx.run(stream)``, where the stream's
+   last item alone would be taken for the outcome.
 3. ``@safe(exceptions=(A, B))``, and `impure_safe` and `future_safe` in the same way, have the error
    type ``A | B``. Mypy alone joins the two to their common base class.
 
@@ -37,7 +39,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from mypy.checker import TypeChecker
 from mypy.checker_state import checker_state
-from mypy.errorcodes import UNUSED_AWAITABLE, ErrorCode
+from mypy.errorcodes import DEPRECATED, UNUSED_AWAITABLE, ErrorCode
 from mypy.errors import ErrorInfo, Errors
 from mypy.messages import format_type
 from mypy.nodes import (
@@ -99,6 +101,7 @@ _UNSEEN: Final = "a failure in it would go unnoticed; handle it"
 _UNRUN: Final = "it never runs; await it and handle its result"
 _UNREAD: Final = "nothing reads it; iterate over it, or await one of its terminals"
 _UNCALLED: Final = "it never runs; call it with what it requires"
+_NO_OUTCOME: Final = "a stream is no outcome; end it in collect(), run(), for_each(), ..."
 
 # Why each class must be used. A class with several bases is judged by the first one listed here.
 _DROPPED: Final = {
@@ -149,8 +152,34 @@ _HOLDERS: Final = {
     "typing.ValuesView": 0,
 }
 
-# Methods and functions of ours that drop what the function they are given returns.
+_OURS: Final = "returns_pipeline."
+_STREAM: Final = "aiostream.core.BaseStream"
+_NO_TERMINAL: Final = "returns_pipeline._engine.future_results.StreamWithoutTerminal"
+
+# Methods and functions of ours that drop what the function they are given returns,
 _SIDE_EFFECTS: Final = frozenset({"tap", "tap_async", "tap_failure", "tap_failure_async"})
+# those that keep it, but do not await it,
+_UNAWAITED: Final = frozenset({"map", "map_result"})
+# those that drop what the function given by this name returns,
+_CALLBACKS: Final = frozenset({"late", "on_drop", "on_retry", "on_state_change"})
+# and those that await it for the outcome of a step.
+_STEPS: Final = frozenset(
+    {
+        "Tier",
+        "all_of",
+        "bind_async",
+        "bind_async_result",
+        "bind_step",
+        "hedge",
+        "lash_async",
+        "race",
+        "step",
+        "tap_result_async",
+        "with_policy",
+        "with_retry",
+        "with_timeout",
+    }
+)
 
 _SAFE: Final = frozenset(
     {"returns.future.future_safe", "returns.io.impure_safe", "returns.result.safe"}
@@ -170,7 +199,7 @@ def plugin(version: str) -> type[Plugin]:
 
 
 class _MustUsePlugin(Plugin):
-    """Answers as the plugin of `returns` does, save for decorators and side effects.
+    """Answers as the plugin of `returns` does, save for decorators.
 
     Mypy takes a question that gets no answer to the plugins after this, its own among them.
     """
@@ -189,8 +218,6 @@ class _MustUsePlugin(Plugin):
         _watch_statements()
         if fullname in _SAFE:
             return _name_each_exception
-        if _is_side_effect(fullname):
-            return _refuse_dropped_result
         return self._returns.get_function_hook(fullname)
 
     def get_method_signature_hook(
@@ -201,8 +228,6 @@ class _MustUsePlugin(Plugin):
 
     def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:
         _watch_statements()
-        if _is_side_effect(fullname):
-            return _refuse_dropped_result
         return self._returns.get_method_hook(fullname)
 
     def get_attribute_hook(self, fullname: str) -> Callable[[AttributeContext], Type] | None:
@@ -264,17 +289,24 @@ class _WatchedTypes(dict[Expression, Type]):
         self._path = path
         self._errors = errors
         self._reported: set[tuple[int, int]] = set()
+        self._lines: set[int] = set()  # of calls with a function whose result would be dropped
 
     def __setitem__(self, expression: Expression, type_: Type) -> None:
         super().__setitem__(expression, type_)
         statement = self._statements.of(expression)
-        if statement is None:
+        if statement is None and not isinstance(expression, CallExpr):
             return
         # The checker is not kept in an attribute: it refers to this table, and the cycle would
         # outlive the check of the file.
         checker = checker_state.type_checker
         # A function that needs a type which is not known yet is checked again later.
         if not isinstance(checker, TypeChecker) or checker.current_node_deferred:
+            return
+        if isinstance(expression, CallExpr) and self._errors.is_error_code_enabled(MUST_USE):
+            for argument, why in _misused(expression, type_, checker):
+                checker.fail(why, argument, code=MUST_USE)
+                self._lines.update((expression.line, argument.line))
+        if statement is None:
             return
         for dropped in _dropped(expression):
             known = type_ if dropped is expression else checker.lookup_type_or_none(dropped)
@@ -290,11 +322,16 @@ class _WatchedTypes(dict[Expression, Type]):
         Errors of mypy's own about statements that were reported here are taken back.
         """
         super().clear()
-        if self._reported:
+        if self._reported or self._lines:
             infos = self._errors.error_info_map.get(self._path, [])
             infos[:] = [info for info in infos if not self._is_duplicate(info)]
 
     def _is_duplicate(self, info: ErrorInfo) -> bool:
+        if info.line in self._lines and (
+            (info.code == DEPRECATED and _OURS in info.message)
+            or (info.code is None and f'"{DEPRECATED.code}" not covered' in info.message)
+        ):
+            return True
         return (info.line, info.column) in self._reported and (
             info.code == UNUSED_AWAITABLE
             # The hint that a comment which ignores our code does not ignore this one.
@@ -432,23 +469,57 @@ def _message(dropped: Type, value: Instance, options: Options) -> str:
 # Functions whose result would be dropped.
 
 
-def _is_side_effect(fullname: str) -> bool:
-    package, _, name = fullname.rpartition(".")
-    return name in _SIDE_EFFECTS and package.startswith("returns_pipeline.")
-
-
-def _refuse_dropped_result(context: FunctionContext | MethodContext) -> Type:
-    """Report a function that returns what must be used, where its result is dropped."""
-    for types, expressions in zip(context.arg_types, context.args, strict=True):
-        for type_, expression in zip(types, expressions, strict=True):
-            function = get_proper_type(type_)
-            if not isinstance(function, CallableType):
-                continue
-            returned = _awaited(function.ret_type)
+def _misused(call: CallExpr, type_: Type, checker: TypeChecker) -> Iterator[tuple[Expression, str]]:
+    """Yield the arguments of a call that are functions whose result would be dropped, and why."""
+    if _is_a(type_, _NO_TERMINAL):
+        yield call, _NO_OUTCOME
+        return
+    name = _called(call.callee, checker)
+    if name is None:
+        return
+    for argument, given_name in zip(call.args, call.arg_names, strict=True):
+        given = checker.lookup_type_or_none(argument)
+        function = None if given is None else get_proper_type(given)
+        if not isinstance(function, CallableType):
+            continue
+        returned = _awaited(function.ret_type)
+        if name in _SIDE_EFFECTS or given_name in _CALLBACKS:
             if (value := _must_use(returned)) is not None:
-                why = _message(returned, value, context.api.options)
-                context.api.fail(f"of what this returns, {why}", expression, code=MUST_USE)
-    return context.default_return_type
+                yield (
+                    argument,
+                    f"of what this returns, {_message(returned, value, checker.options)}",
+                )
+            elif name in {"tap", "tap_failure"} and returned is not function.ret_type:
+                yield argument, f"what this returns never runs; use {name}_async()"
+        elif name in _UNAWAITED and returned is not function.ret_type:
+            yield argument, "what this returns never runs; use map_async(), or bind_async()"
+        elif name in _STEPS and _is_a(returned, _STREAM):
+            yield argument, f"of what this returns, {_NO_OUTCOME}"
+
+
+def _called(callee: Expression, checker: TypeChecker) -> str | None:
+    """Return the short name of the function or method of ours that is called."""
+    match callee:
+        case RefExpr(fullname=str(fullname)) if fullname:
+            return fullname.rpartition(".")[2] if fullname.startswith(_OURS) else None
+        case MemberExpr(name=name, expr=owner):
+            known = checker.lookup_type_or_none(owner)
+            match None if known is None else get_proper_type(known):
+                case Instance(type=info) if info.get_containing_type_info(name) is not None:
+                    defined = info.get_containing_type_info(name)
+                    return name if defined and defined.fullname.startswith(_OURS) else None
+                case _:
+                    return None
+        case _:
+            return None
+
+
+def _is_a(type_: Type, fullname: str) -> bool:
+    match get_proper_type(type_):
+        case Instance(type=info):
+            return any(base.fullname == fullname for base in info.mro)
+        case _:
+            return False
 
 
 def _awaited(type_: Type) -> Type:

@@ -27,7 +27,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, Concatenate, Final, Literal, TypeVar, overload
 
 from returns.result import Result
-from typing_extensions import ParamSpec
+from typing_extensions import ParamSpec, TypeIs
 
 from returns_pipeline import combine, results, windows
 from returns_pipeline._engine.fan_in import BUFFER
@@ -146,7 +146,7 @@ def broadcast(
 
 
 def split(
-    predicate: Callable[[A], object],
+    predicate: Callable[[A], bool],
     *,
     buffer: int = SPLIT_BUFFER,
     overflow: Literal["backpressure", "fail"] = "backpressure",
@@ -163,9 +163,7 @@ bind_future_result: Final = _piped(results.bind_future_result)
 bind_result: Final = _piped(results.bind_result)
 bind_step: Final = _piped(results.bind_step)
 drain_on: Final = _piped(results.drain_on)
-ensure: Final = _piped(results.ensure)
 failures: Final = _piped(results.failures)
-filter_result: Final = _piped(results.filter_result)
 flat_map: Final = _piped(results.flat_map)
 lash: Final = _piped(results.lash)
 lash_async: Final = _piped(results.lash_async)
@@ -181,10 +179,50 @@ tap_result_async: Final = _piped(results.tap_result_async)
 
 
 # Spelled out, because `_piped` keeps only the first overload.
+_ensure: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(results.ensure)
+_filter: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(results.filter_result)
 _attempt: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(results.attempt)
 _attempt_async: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(
     results.attempt_async
 )
+
+
+@overload
+def filter_result(
+    predicate: Callable[[A], TypeIs[B]], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E]]: ...
+
+
+@overload
+def filter_result(
+    predicate: Callable[[A], bool], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]: ...
+
+
+def filter_result(
+    predicate: Callable[[A], bool], /
+) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[Any, Any]]:
+    """Keep the values for which ``predicate`` is true, and every failure."""
+    return _filter(predicate)
+
+
+@overload
+def ensure(
+    predicate: Callable[[A], TypeIs[B]], /, error: Callable[[A], F]
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[B, E | F]]: ...
+
+
+@overload
+def ensure(
+    predicate: Callable[[A], bool], /, error: Callable[[A], F]
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E | F]]: ...
+
+
+def ensure(
+    predicate: Callable[[A], bool], /, error: Callable[[A], F]
+) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[Any, Any]]:
+    """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
+    return _ensure(predicate, error)
 
 
 @overload

@@ -23,8 +23,9 @@ from typing import Any, TypeVar, overload
 from aiostream import Stream
 from returns.future import FutureResult
 from returns.result import Result
+from typing_extensions import TypeIs
 
-from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline._engine.future_results import AsyncResult, ResultLike
 from returns_pipeline.context import StepContext
 from returns_pipeline.result_stream import ResultStream
 
@@ -72,15 +73,27 @@ def map_result(
     return ResultStream.from_results(source).map(func)
 
 
+@overload
 def filter_result(
-    source: AsyncIterable[Result[A, E]], predicate: Callable[[A], object], /
-) -> ResultStream[A, E]:
+    source: AsyncIterable[Result[A, E]], predicate: Callable[[A], TypeIs[B]], /
+) -> ResultStream[B, E]: ...
+
+
+@overload
+def filter_result(
+    source: AsyncIterable[Result[A, E]], predicate: Callable[[A], bool], /
+) -> ResultStream[A, E]: ...
+
+
+def filter_result(
+    source: AsyncIterable[Result[A, E]], predicate: Callable[[A], bool], /
+) -> ResultStream[Any, E]:
     """Keep the values for which ``predicate`` is true, and every failure."""
     return ResultStream.from_results(source).filter(predicate)
 
 
 def bind_result(
-    source: AsyncIterable[Result[A, E]], func: Callable[[A], Result[B, F]], /
+    source: AsyncIterable[Result[A, E]], func: Callable[[A], ResultLike[B, F]], /
 ) -> ResultStream[B, E | F]:
     """Replace each value by the Result that ``func`` returns for it."""
     return ResultStream.from_results(source).bind(func)
@@ -123,10 +136,11 @@ def bind_step(
     concurrency: int = 1,
     ordered: bool = True,
     hold: bool = False,
+    name: str | None = None,
 ) -> ResultStream[B, E | F]:
     """Replace each value by the Result of a step that runs in a context of its own."""
     return ResultStream.from_results(source).bind_step(
-        func, ctx, concurrency=concurrency, ordered=ordered, hold=hold
+        func, ctx, concurrency=concurrency, ordered=ordered, hold=hold, name=name
     )
 
 
@@ -264,12 +278,30 @@ def flat_map(
     return ResultStream.from_results(source).flat_map(func, concurrency=concurrency)
 
 
+@overload
 def ensure(
     source: AsyncIterable[Result[A, E]],
-    predicate: Callable[[A], object],
+    predicate: Callable[[A], TypeIs[B]],
     /,
     error: Callable[[A], F],
-) -> ResultStream[A, E | F]:
+) -> ResultStream[B, E | F]: ...
+
+
+@overload
+def ensure(
+    source: AsyncIterable[Result[A, E]],
+    predicate: Callable[[A], bool],
+    /,
+    error: Callable[[A], F],
+) -> ResultStream[A, E | F]: ...
+
+
+def ensure(
+    source: AsyncIterable[Result[A, E]],
+    predicate: Callable[[A], bool],
+    /,
+    error: Callable[[A], F],
+) -> ResultStream[Any, E | F]:
     """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
     return ResultStream.from_results(source).ensure(predicate, error)
 
@@ -294,7 +326,7 @@ def tap_async(
 
 
 def tap_result(
-    source: AsyncIterable[Result[A, E]], func: Callable[[A], Result[object, F]], /
+    source: AsyncIterable[Result[A, E]], func: Callable[[A], ResultLike[object, F]], /
 ) -> ResultStream[A, E | F]:
     """Call ``func`` with each value for an effect; its failure replaces the value."""
     return ResultStream.from_results(source).tap_result(func)
@@ -327,7 +359,7 @@ def bimap(
 
 
 def lash(
-    source: AsyncIterable[Result[A, E]], func: Callable[[E], Result[B, F]], /
+    source: AsyncIterable[Result[A, E]], func: Callable[[E], ResultLike[B, F]], /
 ) -> ResultStream[A | B, F]:
     """Replace each failure by the Result that ``func`` returns for its error."""
     return ResultStream.from_results(source).lash(func)

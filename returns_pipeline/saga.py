@@ -12,7 +12,7 @@ from returns.result import Result, Success
 
 from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.future_results import to_result
+from returns_pipeline._engine.future_results import outcome_of
 from returns_pipeline._engine.retry_loop import run_with_retry
 from returns_pipeline.compensation import CompensationScope, Journal, _internals
 from returns_pipeline.context import StepContext, _steps
@@ -93,7 +93,7 @@ class _Step:
     ) -> Result[Any, Any]:
         if pivot is not None and pivot.reached is not None:
             return pivot.reached  # an attempt that was stopped had succeeded: not a second time
-        result = await to_result(self.func(value))
+        result = await outcome_of(self.func(value))
         # Nothing is awaited in between: an output is never without its undo, or its pivot.
         if not isinstance(result, Success):
             return result

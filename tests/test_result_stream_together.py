@@ -315,7 +315,7 @@ def test_a_worker_of_route_that_gives_no_result_fails_like_one_that_raises() -> 
             yield item
 
     async def main() -> None:
-        with pytest.raises(TypeError, match="expected a Result, not 'a'"):
+        with pytest.raises(TypeError, match="a step returned 'a' and no Result"):
             await results("ab|").route(by_letter, worker).collect()
         isolated = results("a|").route(by_letter, worker, failing="isolate")
         [failed] = await stream.list(isolated.failures())

@@ -28,15 +28,18 @@ def on_its_own(
     """
     if code == MAP_ASYNC:
         return func, _same
-    if code == BIND_ASYNC:
-        return func, _split_awaited
-    if code == LASH_ASYNC:
-        return (lambda failed: func(failed.error)), _split_awaited
+    if code in {BIND_ASYNC, LASH_ASYNC}:
+
+        def split_awaited(given: object) -> Any:
+            result: Any = unpacked(given)
+            return split(result, extra)
+
+        return (func if code == BIND_ASYNC else lambda failed: func(failed.error)), split_awaited
     if code in {TAP_ASYNC, TAP_FAILURE_ASYNC}:
 
         async def tap(item: Any) -> Any:
             given = await func(item if code == TAP_ASYNC else item.error)
-            refuse_lost(given, "tap_result_async() or lash_async()")
+            refuse_lost(given, extra, "tap_result_async() or lash_async()")
             return item
 
         return tap, _same
@@ -52,9 +55,3 @@ def on_its_own(
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _split_awaited(given: object) -> Any:
-    """Do the same with an awaited coroutine or `FutureResult`."""
-    result: Any = unpacked(given)
-    return split(result)

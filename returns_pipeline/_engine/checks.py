@@ -6,14 +6,18 @@ the engine computes with: a count as an ``int``, a time as a ``float`` in second
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from datetime import timedelta
 from operator import index
-from typing import SupportsFloat, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
+from returns_pipeline._engine.future_results import refuse_lost
+from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline.errors import InvalidArgument
 
-__all__ = ["Seconds", "count", "number", "seconds", "source"]
+__all__ = ["Seconds", "async_function", "count", "function", "number", "seconds", "source", "truth"]
 
 S = TypeVar("S")
 
@@ -59,6 +63,56 @@ def seconds(
     if isinstance(value, timedelta):
         value = value.total_seconds()
     return _in_range(name, value, " seconds", zero=zero, finite=finite, signed=signed)
+
+
+def function(taken_by: str, value: Callable[..., Any], *, use: str) -> None:
+    """Refuse what is no function, or one whose coroutines nobody would await.
+
+    Args:
+        taken_by: What the function is given to.
+        value: The function.
+        use: What takes a coroutine function instead.
+
+    Raises:
+        TypeError: It cannot be called, or is a coroutine function.
+    """
+    _callable(taken_by, value)
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{taken_by}() does not await {name_of(value)}(): use {use}()")
+
+
+def async_function(taken_by: str, value: Callable[..., Any]) -> None:
+    """Refuse what is no function, or one whose generators nobody would iterate over.
+
+    Raises:
+        TypeError: It cannot be called, or is an async generator function.
+    """
+    _callable(taken_by, value)
+    if inspect.isasyncgenfunction(value):
+        raise TypeError(f"{taken_by}() does not iterate over {name_of(value)}(): use flat_map()")
+
+
+def _callable(taken_by: str, value: object) -> None:
+    if not callable(value):
+        raise TypeError(f"{taken_by}() takes a function, not {shown(value)}")
+
+
+def truth(kept: object, predicate: Callable[..., Any]) -> bool:
+    """Return what a predicate returned, if that is a ``bool``; NumPy's counts as one.
+
+    A `Result`, a coroutine and most other objects are always true, and `None` never is: an item
+    would be kept, or dropped, whatever it is.
+
+    Raises:
+        TypeError: It is no ``bool``.
+    """
+    if isinstance(kept, bool) or type(kept).__name__ in {"bool", "bool_"}:
+        return bool(kept)
+    name = name_of(predicate)
+    refuse_lost(kept, f"the predicate {name}()", "bind() or bind_async()")
+    raise TypeError(
+        f"the predicate {name}() returned {kept!r}, which is no bool: wrap it in bool()"
+    )
 
 
 def source(value: S) -> S:

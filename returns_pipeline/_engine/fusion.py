@@ -27,6 +27,7 @@ from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.checks import truth
 from returns_pipeline._engine.draining import until
 from returns_pipeline._engine.future_results import LOST, refuse_lost, unpacked
 from returns_pipeline._engine.operator import (
@@ -171,13 +172,15 @@ class Chain:
         before: The chain before it; `None` before a `Source` alone.
         link: The last link.
         segmented: Whether a segment of it runs in tasks of its own.
+        written: The method that added the link, with its arguments.
     """
 
-    __slots__ = ("before", "link", "segmented")
+    __slots__ = ("before", "link", "segmented", "written")
 
     def __init__(self, before: Chain | None, link: Link) -> None:
         self.before: Chain | None = before
         self.link: Link = link
+        self.written: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
         # Kept, or building a chain of n links, which is opened link by link, would take n * n.
         self.segmented: bool = (
             (before is not None and before.segmented)
@@ -186,11 +189,11 @@ class Chain:
         )
 
 
-def split(result: Result[Any, Any]) -> Any:
-    """Turn a Result into a bare value or a `Failed`."""
+def split(result: Result[Any, Any], place: Any = None) -> Any:
+    """Turn a Result into a bare value or a `Failed`; ``place`` is that of the step it is from."""
     if isinstance(result, Success):
         return result.unwrap()
-    return Failed(_error_of(result))
+    return Failed(_error_of(result, place))
 
 
 def read(chain: Chain) -> AsyncGenerator[Any, None]:
@@ -443,7 +446,7 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                             value = func(value)
                         elif code == FILTER:
                             kept = func(value)
-                            if kept is not True and not _truth(kept):
+                            if kept is not True and not truth(kept, func):
                                 break
                         else:  # BIND
                             value = func(value)
@@ -453,14 +456,14 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                                     break
                                 value = value.unwrap()
                             else:
-                                failed, error = True, _error_of(value)
+                                failed, error = True, _error_of(value, extra)
                                 break
                     elif code == TAP:
                         if (given := func(value)) is not None and given.__class__ in lost:
-                            refuse_lost(given, "tap_result() or tap_async()")
+                            refuse_lost(given, extra, "tap_result() or tap_async()")
                     elif code == ENSURE:
                         kept = func(value)
-                        if kept is not True and not _truth(kept):
+                        if kept is not True and not truth(kept, func):
                             failed, error = True, extra(value)
                             break
                     elif code == SPLIT:
@@ -486,13 +489,13 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                         ):
                             value = value.unwrap()
                         else:
-                            failed, error = True, _error_of(value)
+                            failed, error = True, _error_of(value, extra)
                             break
                     elif code == MAP_ASYNC:
                         value = await func(value)
                     elif code == TAP_ASYNC:
                         if (given := await func(value)) is not None:
-                            refuse_lost(given, "tap_result_async()")
+                            refuse_lost(given, extra, "tap_result_async()")
                     elif code == ATTEMPT_ASYNC:
                         try:
                             value = await func(value)
@@ -526,32 +529,27 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                         error = func(error)
                     elif code == TAP_FAILURE:
                         if (given := func(error)) is not None:
-                            refuse_lost(given, "lash() or tap_failure_async()")
+                            refuse_lost(given, extra, "lash() or tap_failure_async()")
                     elif code == TAP_FAILURE_ASYNC:
                         if (given := await func(error)) is not None:
-                            refuse_lost(given, "lash_async()")
+                            refuse_lost(given, extra, "lash_async()")
                     else:  # LASH, LASH_ASYNC
                         value = func(error) if code == LASH else unpacked(await func(error))
                         if isinstance(value, Success):
                             value = value.unwrap()
                             break
-                        error = _error_of(value)
+                        error = _error_of(value, extra)
                 else:
                     yield Failure(error) if packed else Failed(error)
                     break
 
 
-def _truth(kept: object) -> bool:
-    """Return the truth of a predicate's result; a Result or a coroutine would always be true."""
-    if kept is not False:
-        refuse_lost(kept, "bind() or bind_async()")
-    return bool(kept)
-
-
-def _error_of(result: object) -> Any:
+def _error_of(result: object, place: Any = None) -> Any:
     """Return the error of a Failure; anything else did not come from a well-typed program."""
     if isinstance(result, Failure):
         return result.failure()
+    if place is not None:  # of the step that returned it
+        raise place.wrong(result)
     raise TypeError(f"expected a Success or a Failure, not {result!r}")
 
 

@@ -5,24 +5,36 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CoroutineType
-from typing import Any, Never, TypeAlias, TypeVar, cast
+from typing import Any, Final, Never, Protocol, TypeAlias, TypeVar, cast, overload
 
+from aiostream.core import BaseStream
 from returns.future import FutureResult
 from returns.io import IOFailure, IOResult, IOSuccess
 from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
+from typing_extensions import deprecated
+
+from returns_pipeline._engine.tracebacks import shorten
 
 __all__ = [
     "LOST",
+    "NO_TERMINAL",
     "AsyncResult",
+    "AwaitedLost",
+    "Lost",
+    "ResultLike",
+    "StreamWithoutTerminal",
     "cases",
     "discard",
     "err",
     "failure_in",
     "future_result",
     "given_by",
+    "no_result",
     "ok",
+    "outcome_of",
     "refuse_lost",
+    "refuse_stream",
     "result_of",
     "to_result",
     "unpacked",
@@ -30,9 +42,38 @@ __all__ = [
 
 T = TypeVar("T")
 E = TypeVar("E")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
+
+
+class ResultLike(Protocol[T_co, E_co]):
+    """A `Result` by what its methods return, for the parameters of functions that take steps.
+
+    Checkers read ``Success(1)`` as a ``Result[int, Any]``. In a lambda that ``Any`` would become
+    the error type of a stream without a word. But its method ``failure()`` returns ``Never``, so it
+    is a ``ResultLike[int, Never]``. An ``IOResult`` or a ``Maybe`` is none.
+    """
+
+    @property
+    def _trace(self) -> object: ...  # in a Result alone
+    def unwrap(self) -> T_co: ...
+    def failure(self) -> E_co: ...
+
+
+class StreamWithoutTerminal:
+    """What checkers see where a stream is taken for its outcome: there is nothing to do with it."""
+
+
+NO_TERMINAL: Final = "it has no outcome of its own: end it in collect(), run(), for_each(), ..."
 
 AsyncResult: TypeAlias = FutureResult[T, E] | Awaitable[Result[T, E]]
 """What an asynchronous step returns: a `FutureResult`, or a coroutine of a `Result`."""
+
+Lost: TypeAlias = Result[Any, Any] | IOResult[Any, Any] | Awaitable[Any]
+"""What no function may return whose result is ignored: a failure, or work that would not run."""
+
+AwaitedLost: TypeAlias = FutureResult[Any, Any] | Awaitable[Result[Any, Any] | IOResult[Any, Any]]
+"""The same for one that is awaited."""
 
 
 def cases(result: Result[T, E] | IOResult[T, E]) -> Success[T] | Failure[E]:
@@ -64,8 +105,13 @@ def err(error: E) -> Result[Never, E]:
     return Failure(error)
 
 
-def refuse_lost(given: object, use: str) -> None:
+def refuse_lost(given: object, step: object, use: str) -> None:
     """Refuse a result that would be ignored, though it may be a failure or was never awaited.
+
+    Args:
+        given: What the step returned.
+        step: The step, for the message.
+        use: What takes such a step.
 
     Raises:
         TypeError: It is a Result, a `FutureResult` or a coroutine.
@@ -73,7 +119,7 @@ def refuse_lost(given: object, use: str) -> None:
     if given.__class__ in LOST:
         discard(given)
         kind = type(given).__name__.removeprefix("_")
-        raise TypeError(f"a {kind} would be ignored here: use {use}")
+        raise TypeError(f"{step} returned a {kind}, which would be ignored: use {use}")
 
 
 def failure_in(given: object) -> Failure[Any] | None:
@@ -86,15 +132,44 @@ def failure_in(given: object) -> Failure[Any] | None:
     return None
 
 
-async def to_result(step: AsyncResult[T, E]) -> Result[T, E]:
-    """Await a step of either form, and give its `Result`.
+@overload
+@deprecated("a stream has no outcome of its own: end it in collect(), run(), for_each(), ...")
+def to_result(step: BaseStream[Any]) -> StreamWithoutTerminal: ...
+@overload
+def to_result(step: AsyncResult[T, E]) -> Coroutine[Any, Any, Result[T, E]]: ...
+def to_result(step: AsyncResult[Any, Any]) -> Any:
+    """Await a step of either form, and return its `Result`.
 
     Awaiting a `FutureResult` gives an ``IOResult``; its public unpacking is typed ``Never``.
 
     Raises:
-        TypeError: What was awaited gave something else.
+        TypeError: At the call, if it is a stream, which has no outcome before one of its terminals
+            is called. When awaited, if what was awaited gave something else.
+
+    >>> from aiostream import stream
+    >>> from returns_pipeline import ResultStream
+    >>> from returns_pipeline.testing import run
+    >>> run(to_result(ResultStream.of(stream.range(3)).collect()))
+    <Success: [0, 1, 2]>
     """
+    refuse_stream(step, "to_result() was given")
+    return outcome_of(step)
+
+
+async def outcome_of(step: AsyncResult[T, E]) -> Result[T, E]:
+    """Do as `to_result`, which users call."""
     return result_of(await given_by(step))
+
+
+def refuse_stream(step: object, what: str) -> None:
+    """Refuse a stream in the place of a step: awaiting it would give its last item alone.
+
+    Raises:
+        TypeError: It is a stream.
+    """
+    if isinstance(step, BaseStream):
+        kind = type(cast("object", step)).__name__
+        raise TypeError(f"{what} a {kind}: {NO_TERMINAL}")
 
 
 def given_by(
@@ -103,11 +178,18 @@ def given_by(
     """Return what is to be awaited for the outcome of a step, which `result_of` then takes.
 
     A `FutureResult` would wrap its Result in an ``IOResult``, only for us to unwrap it again.
+
+    Raises:
+        TypeError: It is a stream, or cannot be awaited.
     """
     given: Any = step  # `cast` costs as much as a third of this function
     kind = step.__class__
     if kind is _FutureResult or kind is FutureResult:
         given = given._inner_value
+    elif kind is not CoroutineType:
+        refuse_stream(step, "a step returned")
+        if not hasattr(step, "__await__"):
+            raise TypeError(f"a step returned {step!r}, which is not awaited: make it an async def")
     found: Awaitable[Result[T, E]] = given
     return found
 
@@ -126,7 +208,15 @@ def result_of(given: IOResult[T, E] | Result[T, E]) -> Result[T, E]:
     inner = unpacked(given)
     if isinstance(inner, Success | Failure):
         return cast("Result[T, E]", inner)
-    raise TypeError(f"expected a Result, not {given!r}")
+    raise no_result("a step", given)
+
+
+def no_result(step: str, given: object) -> TypeError:
+    """Return an error for a step that returned no Result."""
+    text = f"{step} returned {given!r} and no Result"
+    if not isinstance(given, BaseContainer):
+        text += f": did it mean Success({given!r})?"
+    return TypeError(text)
 
 
 def unpacked(given: object) -> object:
@@ -179,7 +269,11 @@ class _FutureResult(FutureResult[T, E]):  # type: ignore[misc]  # pyright: ignor
         """Await the work, once, and keep what came of it."""
         result = self._result
         if result is None:
-            result = await self._work
+            try:
+                result = await self._work
+            except Exception as error:
+                shorten(error)
+                raise
             _set_result(self, result)
         return result
 
@@ -187,7 +281,11 @@ class _FutureResult(FutureResult[T, E]):  # type: ignore[misc]  # pyright: ignor
         """Do what ``await`` does, as a coroutine."""
         result = self._result
         if result is None:
-            result = await self._work
+            try:
+                result = await self._work
+            except Exception as error:
+                shorten(error)
+                raise
             _set_result(self, result)
         # As IOResult.from_result() does, which makes the Result anew.
         given: IOResult[T, E] = _new(IOSuccess if result.__class__ is Success else IOFailure)

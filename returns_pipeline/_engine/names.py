@@ -19,6 +19,8 @@ def name_of(step: object) -> str:
 
 def shown(value: object) -> str:
     """Show a function by its name, and any other value by its ``repr()``."""
+    if isinstance(value, types.MethodDescriptorType):
+        return value.__qualname__  # str.upper
     is_function = isinstance(
         value, types.FunctionType | types.MethodType | types.BuiltinFunctionType
     )

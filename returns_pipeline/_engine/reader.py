@@ -20,6 +20,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.task_owner import TaskOwner, checkpoint, notify
+from returns_pipeline._engine.tracebacks import shorten
 
 __all__ = ["NO_ITEMS", "Pump", "Reader", "checkpoint", "notify"]
 
@@ -192,6 +193,7 @@ class Reader(Generic[T]):
                 raise RuntimeError(  # noqa: TRY004  # no argument has a wrong type
                     "a step raised StopAsyncIteration"
                 ) from error
+            shorten(error)
             raise error
         finally:
             del error  # its traceback holds this frame

@@ -149,9 +149,10 @@ def check_errors(name: str, errors: object) -> None:
     if not isinstance(errors, tuple) or not all(
         isinstance(each, type) for each in cast("tuple[object, ...]", errors)
     ):
-        raise InvalidArgument(
-            f"{name} must be a class, a tuple of classes or a function, not {errors!r}"
-        )
+        wanted = f"{name} must be a class, a tuple of classes or a function"
+        if isinstance(errors, list):
+            wanted += " (write a tuple: (OSError, KeyError))"
+        raise InvalidArgument(f"{wanted}, not {errors!r}")
 
 
 async def _delay(policy: Policy, made: int, error: object, due: float) -> float | None:

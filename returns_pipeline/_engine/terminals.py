@@ -15,6 +15,7 @@ from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Failed, Source
 from returns_pipeline._engine.future_results import AsyncResult, failure_in
 from returns_pipeline._engine.operator import ClosableStream, plain_iterator
+from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.errors import StreamEmpty
 
 __all__ = ["Counts", "FailedItems", "Terminals", "chain_of"]
@@ -65,6 +66,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """Read all values into a list; stop at the first failure, close the source, return it."""
         return FutureResult(self._collect())
 
+    @shortened
     async def _collect(self) -> Result[list[T_co], E_co]:
         values: list[T_co] = []
         async with plain_iterator(fusion.read(self._chain)) as items:
@@ -86,6 +88,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """Read to the end: return the values and the errors, both in order."""
         return Future(self._partition())
 
+    @shortened
     async def _partition(self) -> tuple[list[T_co], list[E_co]]:
         values: list[T_co] = []
         errors: list[E_co] = []
@@ -114,6 +117,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """
         return FutureResult(self._for_each(func))
 
+    @shortened
     async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, Any]:
         handled = 0
         async with plain_iterator(fusion.read(self._chain)) as items:
@@ -143,6 +147,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """
         return FutureResult(self._fold(initial, func))
 
+    @shortened
     async def _fold(self, initial: A, func: Callable[[A, T_co], Any]) -> Result[A, E_co]:
         folded = initial
         async with plain_iterator(fusion.read(self._chain)) as items:
@@ -160,6 +165,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """
         return FutureResult(self._first())
 
+    @shortened
     async def _first(self) -> Result[T_co, E_co | StreamEmpty]:
         async with plain_iterator(fusion.read_results(self._chain)) as items:
             async for item in items:
@@ -173,6 +179,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """
         return FutureResult(self._last())
 
+    @shortened
     async def _last(self) -> Result[T_co, E_co | StreamEmpty]:
         async with plain_iterator(fusion.read(self._chain)) as items:
             item: Any = Failed(StreamEmpty())
@@ -185,6 +192,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """Read to the end for the steps' effects, past failures; keep no item."""
         return Future(self._run_all())
 
+    @shortened
     async def _run_all(self) -> Counts:
         successes = failures = 0
         async with plain_iterator(fusion.read(self._chain)) as items:
@@ -203,6 +211,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """
         return FutureResult(self._run())
 
+    @shortened
     async def _run(self) -> Result[int, E_co]:
         count = 0
         async with plain_iterator(fusion.read(self._chain)) as items:

@@ -489,13 +489,12 @@ def broadcast(
 
 
 class _Splitter(_Hub[T]):
-    """Emits each item to one of two."""
-
     __slots__ = ("_counts", "_predicate", "_sides")
 
     def __init__(
-        self, source: AsyncIterable[T], predicate: Callable[[T], object], buffer: int, overflow: str
+        self, source: AsyncIterable[T], predicate: Callable[[T], bool], buffer: int, overflow: str
     ) -> None:
+        checks.function("split", predicate, use="ResultStream.map_async")
         super().__init__(source, 2, buffer, overflow, None)
         self._predicate = predicate
         self._sides = tuple(self.branches)
@@ -505,7 +504,7 @@ class _Splitter(_Hub[T]):
         return self._counts[branch.place]
 
     async def _deliver(self, item: T) -> bool:
-        branch = self._sides[0 if self._predicate(item) else 1]
+        branch = self._sides[0 if checks.truth(self._predicate(item), self._predicate) else 1]
         self._counts[branch.place] += 1
         if branch.has_left:
             return True
@@ -535,14 +534,14 @@ def split(
 @overload
 def split(
     source: AsyncIterable[T],
-    predicate: Callable[[T], object],
+    predicate: Callable[[T], bool],
     *,
     buffer: int = SPLIT_BUFFER,
     overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> tuple[Branch[T], Branch[T]]: ...
 def split(
     source: AsyncIterable[Any],
-    predicate: Callable[[Any], object],
+    predicate: Callable[[Any], bool],
     *,
     buffer: int = SPLIT_BUFFER,
     overflow: Literal["backpressure", "fail"] = "backpressure",
@@ -567,7 +566,7 @@ def split(
 
     Order of events and cancel safety: as `broadcast`.
 
-    Known elsewhere as: ``split`` (Rx, Effect, Akka and Pekko), ``Either``'s ``separate``.
+    Known elsewhere as: ``split`` (Rx, Effect, Akka and Pekko), ``separate``.
 
     Args:
         source: Read one item at a time.
@@ -577,11 +576,12 @@ def split(
         overflow: What happens when a branch is too slow.
 
     Returns:
-        The branch of the items for which it is true, and the other one. Each can be read once.
+        The branch of those for which it is true, and the other one. Each can be read once.
 
     Raises:
         InvalidArgument: At the call, if ``buffer`` or ``overflow`` is none of what it may be.
-        TypeError: At the call, if ``source`` is not an async iterable.
+        TypeError: At the call, if ``source`` or ``predicate`` is of another kind. From both
+            branches, if ``predicate`` returns no ``bool``.
         BufferOverflow: From both branches, when one was too slow, if so chosen.
         Exception: From both branches, what the source or ``predicate`` raised, after the items
             held.

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from returns.future import FutureResult
 
-from returns_pipeline._engine.future_results import to_result
+from returns_pipeline._engine.future_results import outcome_of
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import notify
 from returns_pipeline.context import StepContext, _steps
@@ -126,7 +126,7 @@ def as_generator(worker: Callable[..., Any]) -> Callable[[Inbox[Any, Any]], Asyn
     async def work(inbox: Inbox[Any, Any]) -> AsyncGenerator[Any, None]:
         made = worker(inbox.key, inbox)
         if _is_future_result(made):
-            yield await to_result(made)
+            yield await outcome_of(made)
         elif hasattr(made, "__aiter__"):
             async with plain_iterator(made) as items:
                 async for item in items:

@@ -8,14 +8,22 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
 
+from aiostream.core import BaseStream
 from returns.future import FutureResult
 from returns.result import Result, Success
-from typing_extensions import ParamSpec
+from typing_extensions import ParamSpec, deprecated
 
-from returns_pipeline._engine.future_results import discard, to_result
+from returns_pipeline._engine.future_results import (
+    AsyncResult,
+    StreamWithoutTerminal,
+    discard,
+    outcome_of,
+    refuse_stream,
+)
 from returns_pipeline._engine.names import name_of
+from returns_pipeline._engine.tracebacks import note_step, shorten
 from returns_pipeline.compensation import (
     CompensationReport,
     CompensationScope,
@@ -76,6 +84,8 @@ class StepContext:
 
     __slots__ = (
         "__weakref__",
+        "_attempt",
+        "_base",
         "_inside",
         "_key_is_spent",
         "_observer",
@@ -121,6 +131,8 @@ class StepContext:
         self._key_is_spent = False  # by a run that has ended
         self._outcome = ScopeState.OPEN  # of the last run, while the scope stays open
         self._inside: _Inside | None = None
+        self._base = name  # without the number that a step has
+        self._attempt = 1  # of the step by this name
 
     @property
     def path(self) -> str:
@@ -203,7 +215,12 @@ class StepContext:
         made._begin(name, self, scope, self._observer, min(deadline, self.deadline))
         return made
 
-    def run(self, step: FutureResult[T, E] | Awaitable[Result[T, E]], /) -> FutureResult[T, E]:
+    @overload
+    @deprecated("a stream has no outcome of its own: end it in collect(), run(), for_each(), ...")
+    def run(self, step: BaseStream[Any], /) -> StreamWithoutTerminal: ...
+    @overload
+    def run(self, step: AsyncResult[T, E], /) -> FutureResult[T, E]: ...
+    def run(self, step: AsyncResult[Any, Any], /) -> Any:
         """Run a step and settle what was registered since the last one.
 
         1. On a `Success`, it is committed.
@@ -221,10 +238,12 @@ class StepContext:
             ScopeBusy: When awaited, if a step is being run here already.
             ScopeClosed: When awaited, if this context is settled; or if it was rolled back while
                 the step ran, and the step succeeded all the same.
+            TypeError: At the call, if it is a stream, which has no outcome of its own.
         """
+        refuse_stream(step, f"{self.path}: run() was given")
         return FutureResult(self._run(step))
 
-    async def _run(self, step: FutureResult[T, E] | Awaitable[Result[T, E]]) -> Result[T, E]:
+    async def _run(self, step: AsyncResult[T, E]) -> Result[T, E]:
         scope = self.scope
         if scope in _busy or scope.closed:
             discard(step)
@@ -273,7 +292,7 @@ class StepContext:
 
     def _with_child(
         self,
-        func: Callable[[T, StepContext], FutureResult[U, E] | Awaitable[Result[U, E]]],
+        func: Callable[[T, StepContext], AsyncResult[U, E]],
         /,
         *,
         name: str | None = None,
@@ -293,10 +312,17 @@ class StepContext:
 
         return run
 
-    def _open_attempt(self, name: str, *, deadline: float = math.inf) -> StepContext:
+    def _open_attempt(
+        self, name: str, *, deadline: float = math.inf, attempt: int = 1
+    ) -> StepContext:
         """Open a context for one run of a step, to be settled by `_run_and_settle`.
 
         It is not one of the open children: nothing rolls it back while its step runs.
+
+        Args:
+            name: Of the step; it gets a number.
+            deadline: When it should be over.
+            attempt: Which attempt this is, if a policy makes several.
 
         Raises:
             ScopeClosed: This context is settled.
@@ -304,11 +330,28 @@ class StepContext:
         inside = self._inside = self._inside or _Inside()
         own = f"{name}[{inside.opened}]"
         inside.opened += 1
-        return self._open(own, _internals.detached(self.scope, own), deadline)
+        made = self._open(own, _internals.detached(self.scope, own), deadline)
+        made._base, made._attempt = name, attempt
+        return made
+
+    def _note(self) -> str:
+        """Return the note of an exception: ``in step shop/persist[17], attempt 2``.
+
+        A policy opens a context for each attempt, inside that of its step and with its name: of
+        those the attempt alone is told.
+        """
+        at, attempt = self, self._attempt
+        while at.parent is not None and at.parent._base == at._base != at.name:
+            at = at.parent
+            attempt = max(attempt, at._attempt)
+        path = at.path
+        if at._attempt > 1:  # its number is that of the attempt
+            path = path.removesuffix(at.name) + at._base
+        return f"in step {path}" + (f", attempt {attempt}" if attempt > 1 else "")
 
     async def _run_and_settle(
         self,
-        call: Callable[[], FutureResult[T, E] | Awaitable[Result[T, E]]],
+        call: Callable[[], AsyncResult[T, E]],
         *,
         hold: bool,
         as_one: bool = False,
@@ -372,7 +415,7 @@ class StepContext:
 
     async def _settle(
         self,
-        call: Callable[[], FutureResult[T, E] | Awaitable[Result[T, E]]],
+        call: Callable[[], AsyncResult[T, E]],
         accept: Callable[[], Awaitable[None]],
         *,
         close: bool,
@@ -383,10 +426,12 @@ class StepContext:
         """
         self._tell("started")
         try:
-            result = await to_result(call())
+            result = await outcome_of(call())
             if isinstance(result, Success):
                 await accept()
         except BaseException as error:
+            shorten(error)
+            note_step(error, self._note)
             try:
                 await _internals.roll_back_after(self.scope, error, close=close)
             finally:

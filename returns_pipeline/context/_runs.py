@@ -21,6 +21,7 @@ from returns.result import Failure, Result
 from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
 from returns_pipeline._engine.names import name_of
+from returns_pipeline._engine.tracebacks import note_step
 from returns_pipeline.context import _steps
 from returns_pipeline.context._context import StepContext
 from returns_pipeline.errors import StepTimeout
@@ -41,7 +42,7 @@ class Call(Generic[T, E]):
         context: The `StepContext` among the arguments, if there is one.
     """
 
-    __slots__ = ("_args", "_kwargs", "_name", "_position", "_step", "context")
+    __slots__ = ("_args", "_kwargs", "_made", "_name", "_position", "_step", "context")
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Call(Generic[T, E]):
         name: str | None = None,
     ) -> None:
         self._name = name
+        self._made = 0  # attempts by `run`
         self._step = step
         self._args = args
         self._kwargs = kwargs
@@ -85,7 +87,7 @@ class Call(Generic[T, E]):
         """Return the same call in another context."""
         made = cast("Call[T, E]", Call.__new__(Call))  # pyright does not know the class's own type
         made._name, made._step, made._position = self._name, self._step, self._position
-        made._args, made._kwargs = self._args, self._kwargs
+        made._args, made._kwargs, made._made = self._args, self._kwargs, 0
         made.context = context
         return made
 
@@ -98,11 +100,20 @@ class Call(Generic[T, E]):
             return self._step(*before, own, *after, **self._kwargs)
         return self._step(*self._args, **{**self._kwargs, self._position: own})
 
+    def _note(self) -> str:
+        attempt = f", attempt {self._made}" if self._made > 1 else ""
+        return f"in step {self.name}{attempt}"
+
     async def run(self, deadline: float = math.inf) -> Result[T, E]:
-        """Run the step in the caller's task."""
+        """Make an attempt of the step in the caller's task."""
+        self._made += 1
         if self.context is None:
-            return result_of(await given_by(self.begin(None)))
-        own = _steps.open_attempt(self.context, self.name, deadline=deadline)
+            try:
+                return result_of(await given_by(self.begin(None)))
+            except Exception as error:
+                note_step(error, self._note)
+                raise
+        own = _steps.open_attempt(self.context, self.name, deadline=deadline, attempt=self._made)
         return await _steps.run_and_settle(own, lambda: self.begin(own), hold=True)
 
 

@@ -220,7 +220,7 @@ def with_policy(step: Callable[..., Any], policy: Any, /) -> Callable[..., Any]:
         elif isinstance(layer, CircuitBreaker | Bulkhead | RateLimit):
             step = layer(step)
         else:
-            raise TypeError(f"with_policy() takes a step and then a policy, not {layer!r}")
+            raise TypeError(f"with_policy() takes a step and then a policy, not {shown(layer)}")
     return step
 
 

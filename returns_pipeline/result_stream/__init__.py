@@ -14,6 +14,7 @@ from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Source
 from returns_pipeline._engine.operator import QuickStreamer
 from returns_pipeline._engine.terminals import Counts, FailedItems, chain_of
+from returns_pipeline._engine.written import chain_text, written
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.result_stream import _chained, _failures, _together, _values, _windows
 from returns_pipeline.result_stream._failures import FailureSteps
@@ -49,8 +50,12 @@ class ResultStream(
     is iterated or a terminal (`collect`, `for_each`, ...) is awaited. A stream may be read again
     if its source may.
 
-    It is an `aiostream.Stream` of Results: ``|``, slices, ``+``, ``async with s.stream()`` and
-    ``await s`` work as there. A slice, and the sum of two, is a `ResultStream` again.
+    It is an `aiostream.Stream` of Results: ``|``, slices, ``+`` and ``async with s.stream()`` work
+    as there. A slice, and the sum of two, is a `ResultStream` again. ``await s`` gives what it
+    gives there, the *last item* alone, so a stream is taken nowhere for the outcome of a step: end
+    it in a terminal.
+
+    ``repr()`` shows the chain as it was written.
 
     Where no stream comes first there is no method: ``combine.merge_prioritized((9, a), (1, b))``
     and ``combine.select({"a": a, "b": b})`` read streams of Results as they are, as does
@@ -71,6 +76,8 @@ class ResultStream(
     >>> def half(n: int) -> Result[int, str]:
     ...     return Failure(f"{n} is odd") if n % 2 else Success(n // 2)
     >>> numbers = ResultStream.of(stream.range(4)).bind(half).alt(str.upper)
+    >>> numbers
+    ResultStream.of(<Stream>).bind(half).alt(str.upper)
     >>> run(numbers.partition())
     <IO: ([0, 1], ['1 IS ODD', '3 IS ODD'])>
     """
@@ -85,6 +92,9 @@ class ResultStream(
     def through(self, stage: Callable[[ResultStream[T_co, E_co]], U], /) -> U:
         """Apply a stage of one's own: any function of a stream, as ``s | stage`` does."""
         return stage(self)
+
+    def __repr__(self) -> str:
+        return chain_text(self._chain)
 
     def __or__(self, stage: Callable[[ResultStream[T_co, E_co]], U]) -> U:
         return stage(self)
@@ -160,6 +170,7 @@ class ResultStream(
         folded = source.folded + exceptions
         return ResultStream(Chain(None, Source(source.items, source.packed, folded)))
 
+    @written
     def drain_on(self, stop: asyncio.Event) -> ResultStream[T_co, E_co]:
         """Drain when ``stop`` is set: read the source no further, emit everything already read.
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -18,6 +19,7 @@ from returns_pipeline._engine.concurrent_map import map_concurrently, map_only_c
 from returns_pipeline._engine.fusion import Chain, Failed, FanInLink, Link, Segment, Stateful, Step
 from returns_pipeline._engine.operator import NO_SOURCE
 from returns_pipeline._engine.terminals import Terminals, chain_of
+from returns_pipeline._engine.written import Place
 
 if TYPE_CHECKING:
     from returns_pipeline.result_stream import ResultStream
@@ -43,6 +45,10 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
     ) -> ResultStream[Any, Any]:
         return self._linked((code, func, extra))
 
+    def _place(self, operator: str, func: object) -> Place:
+        """Return the place of a step that is about to be added."""
+        return Place(self._chain, operator, func)
+
     def _stateful(self, make: Callable[[], Step]) -> ResultStream[Any, Any]:
         return self._linked(Stateful(make))
 
@@ -61,11 +67,19 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
     def _async_step(
         self,
         code: int,
+        operator: str,
         func: Callable[[Any], Awaitable[Any]],
         concurrency: int,
         ordered: bool,
-        extra: object = None,
+        *,
+        exceptions: tuple[type[Exception], ...] = (),
+        place: Place | None = None,
     ) -> ResultStream[Any, Any]:
+        checks.async_function(operator, func)
+        place = place or self._place(operator, func)
+        extra = exceptions or place
+        if not inspect.iscoroutinefunction(func):
+            func = place.awaitable(func)
         if checks.count("concurrency", concurrency) == 1:
             return self._step(code, func, extra)
         work, after = on_its_own(code, func, extra)

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from aiostream import Stream
-from returns.result import Result
+from typing_extensions import deprecated
 
-from returns_pipeline._engine import fusion
-from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine.future_results import AsyncResult, AwaitedLost, Lost, ResultLike
 from returns_pipeline._engine.operator import Repeatable
+from returns_pipeline._engine.written import written
 from returns_pipeline.result_stream._chained import Chained
 
 if TYPE_CHECKING:
@@ -30,18 +31,31 @@ E_co = TypeVar("E_co", covariant=True)
 class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     """Those of one failure at a time; values pass them untouched."""
 
+    @written
     def alt(self, func: Callable[[E_co], F], /) -> ResultStream[T_co, F]:
         """Replace each error by ``func`` of it."""
+        checks.function("alt", func, use="lash_async")
         return self._step(fusion.ALT, func)
 
+    @written
     def bimap(self, func: Callable[[T_co], U], error: Callable[[E_co], F], /) -> ResultStream[U, F]:
         """Replace each value by ``func`` of it, and each error by ``error`` of it."""
+        checks.function("bimap", func, use="map_async")
+        checks.function("bimap", error, use="lash_async")
         return self._step(fusion.BIMAP, func, error)
 
-    def lash(self, func: Callable[[E_co], Result[U, F]], /) -> ResultStream[T_co | U, F]:
-        """Recover: replace each failure by the Result that ``func`` returns for its error."""
-        return self._step(fusion.LASH, func)
+    @written
+    def lash(self, func: Callable[[E_co], ResultLike[U, F]], /) -> ResultStream[T_co | U, F]:
+        """Recover: replace each failure by the Result that ``func`` returns for its error.
 
+        Raises:
+            TypeError: At the call, if ``func`` is a coroutine function. While reading, if it
+                returns no Result; the error names it, and its place in the chain.
+        """
+        checks.function("lash", func, use="lash_async")
+        return self._step(fusion.LASH, func, self._place("lash", func))
+
+    @written
     def lash_async(
         self,
         func: Callable[[E_co], AsyncResult[U, F]],
@@ -54,12 +68,54 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
         """
-        return self._async_step(fusion.LASH_ASYNC, func, concurrency, ordered)
+        return self._async_step(fusion.LASH_ASYNC, "lash_async", func, concurrency, ordered)
 
+    @overload
+    def tap_failure(self, func: Callable[[E_co], None], /) -> ResultStream[T_co, E_co]: ...
+    @overload
+    @deprecated("its failure would be ignored: use lash() or tap_failure_async()")
+    def tap_failure(self, func: Callable[[E_co], Lost], /) -> ResultStream[T_co, E_co]: ...
+    @overload
+    def tap_failure(self, func: Callable[[E_co], object], /) -> ResultStream[T_co, E_co]: ...
+    @written
     def tap_failure(self, func: Callable[[E_co], object], /) -> ResultStream[T_co, E_co]:
-        """Call ``func`` with each error for its effect; the item is unchanged."""
-        return self._step(fusion.TAP_FAILURE, func)
+        """Call ``func`` with each error for its effect; the item is unchanged.
 
+        Raises:
+            TypeError: As `tap`.
+        """
+        checks.function("tap_failure", func, use="tap_failure_async")
+        return self._step(fusion.TAP_FAILURE, func, self._place("tap_failure", func))
+
+    @overload
+    def tap_failure_async(
+        self,
+        func: Callable[[E_co], Awaitable[None]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]: ...
+    @overload
+    @deprecated("its failure would be ignored: use lash_async()")
+    def tap_failure_async(
+        self,
+        func: Callable[[E_co], AwaitedLost],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]: ...
+    @overload
+    def tap_failure_async(
+        self,
+        func: Callable[[E_co], Awaitable[object]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]: ...
+    @written
     def tap_failure_async(
         self,
         func: Callable[[E_co], Awaitable[object]],
@@ -72,7 +128,9 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
         """
-        return self._async_step(fusion.TAP_FAILURE_ASYNC, func, concurrency, ordered)
+        return self._async_step(
+            fusion.TAP_FAILURE_ASYNC, "tap_failure_async", func, concurrency, ordered
+        )
 
     def successes(self) -> Stream[T_co]:
         """Emit the values alone; failures are dropped."""

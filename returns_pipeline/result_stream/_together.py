@@ -20,6 +20,7 @@ from returns_pipeline._engine.fusion import Failed
 from returns_pipeline._engine.future_results import AsyncResult, result_of
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline._engine.terminals import chain_of
+from returns_pipeline._engine.written import written
 from returns_pipeline.combine._rate import DebouncePump, ThrottlePump
 from returns_pipeline.combine._route import KeyFailed, RoutePump
 from returns_pipeline.combine._zip import ZipPump
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["TogetherSteps"]
 
 A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 F = TypeVar("F")
+G = TypeVar("G")
+H = TypeVar("H")
+K = TypeVar("K")
+L = TypeVar("L")
 U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
@@ -41,19 +49,99 @@ E_co = TypeVar("E_co", covariant=True)
 class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     """The operators of `returns_pipeline.combine`, for a stream of Results."""
 
+    @overload
+    def merge(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        /,
+        *,
+        buffer: int = BUFFER,
+    ) -> ResultStream[T_co | B, E_co | F]: ...
+    @overload
+    def merge(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        /,
+        *,
+        buffer: int = BUFFER,
+    ) -> ResultStream[T_co | B | C, E_co | F | G]: ...
+    @overload
+    def merge(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        d: AsyncIterable[Result[D, H]],
+        /,
+        *,
+        buffer: int = BUFFER,
+    ) -> ResultStream[T_co | B | C | D, E_co | F | G | H]: ...
+    @overload
+    def merge(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        d: AsyncIterable[Result[D, H]],
+        e: AsyncIterable[Result[K, L]],
+        /,
+        *,
+        buffer: int = BUFFER,
+    ) -> ResultStream[T_co | B | C | D | K, E_co | F | G | H | L]: ...
+    @overload
     def merge(
         self, *others: AsyncIterable[Result[U, F]], buffer: int = BUFFER
-    ) -> ResultStream[T_co | U, E_co | F]:
+    ) -> ResultStream[T_co | U, E_co | F]: ...
+    @written
+    def merge(
+        self, *others: AsyncIterable[Result[Any, Any]], buffer: int = BUFFER
+    ) -> ResultStream[Any, Any]:
         """Emit the items of other streams of Results as well, all as they come.
 
-        As `combine.merge`. Streams of different types are merged one after the other.
+        As `combine.merge`. More than four others have to agree in one type.
         """
         return self._fan_in(others, lambda parts: combine.merge.raw(*parts, buffer=buffer))
 
-    def concat(self, *others: AsyncIterable[Result[U, F]]) -> ResultStream[T_co | U, E_co | F]:
-        """Emit the items of other streams of Results after the streams before them have ended."""
+    @overload
+    def concat(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        /,
+    ) -> ResultStream[T_co | B, E_co | F]: ...
+    @overload
+    def concat(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        /,
+    ) -> ResultStream[T_co | B | C, E_co | F | G]: ...
+    @overload
+    def concat(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        d: AsyncIterable[Result[D, H]],
+        /,
+    ) -> ResultStream[T_co | B | C | D, E_co | F | G | H]: ...
+    @overload
+    def concat(
+        self,
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        d: AsyncIterable[Result[D, H]],
+        e: AsyncIterable[Result[K, L]],
+        /,
+    ) -> ResultStream[T_co | B | C | D | K, E_co | F | G | H | L]: ...
+    @overload
+    def concat(self, *others: AsyncIterable[Result[U, F]]) -> ResultStream[T_co | U, E_co | F]: ...
+    @written
+    def concat(self, *others: AsyncIterable[Result[Any, Any]]) -> ResultStream[Any, Any]:
+        """Emit the items of other streams of Results after the streams before them have ended.
+
+        More than four others have to agree in one type.
+        """
         return self._fan_in(others, lambda parts: combine.concat.raw(*parts))
 
+    @written
     def zip(
         self, other: AsyncIterable[Result[U, F]], /, *, strict: bool = False
     ) -> ResultStream[tuple[T_co, U], E_co | F]:
@@ -62,6 +150,47 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             (other,), lambda parts: Reader(ZipPump(parts, fusion.tuple_or_failed, strict=strict))
         )
 
+    @overload
+    def broadcast(
+        self,
+        n: Literal[2],
+        *,
+        buffer: int = BUFFER,
+        overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
+        on_drop: Callable[[int, int], object] | None = None,
+    ) -> tuple[ResultStream[T_co, E_co], ResultStream[T_co, E_co]]: ...
+    @overload
+    def broadcast(
+        self,
+        n: Literal[3],
+        *,
+        buffer: int = BUFFER,
+        overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
+        on_drop: Callable[[int, int], object] | None = None,
+    ) -> tuple[ResultStream[T_co, E_co], ResultStream[T_co, E_co], ResultStream[T_co, E_co]]: ...
+    @overload
+    def broadcast(
+        self,
+        n: Literal[4],
+        *,
+        buffer: int = BUFFER,
+        overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
+        on_drop: Callable[[int, int], object] | None = None,
+    ) -> tuple[
+        ResultStream[T_co, E_co],
+        ResultStream[T_co, E_co],
+        ResultStream[T_co, E_co],
+        ResultStream[T_co, E_co],
+    ]: ...
+    @overload
+    def broadcast(
+        self,
+        n: int,
+        *,
+        buffer: int = BUFFER,
+        overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
+        on_drop: Callable[[int, int], object] | None = None,
+    ) -> tuple[ResultStream[T_co, E_co], ...]: ...
     def broadcast(
         self,
         n: int,
@@ -128,6 +257,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         ctx: StepContext,
         hold: bool = False,
     ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
+    @written
     def route(
         self,
         key: Callable[[T_co], A],
@@ -175,10 +305,12 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             )
         )
 
+    @written
     def prefetch(self, n: int) -> ResultStream[T_co, E_co]:
         """Run the steps before this one up to ``n`` items ahead, as `combine.prefetch`."""
         return self._segment(lambda part: combine.prefetch.raw(part, n))
 
+    @written
     def take_until(
         self, stop: asyncio.Event | AsyncIterable[object] | Awaitable[object]
     ) -> ResultStream[T_co, E_co]:
@@ -188,12 +320,14 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         return self._segment(lambda part: combine.take_until.raw(part, stop))
 
+    @written
     def throttle(self, interval: Seconds, *, burst: int = 1) -> ResultStream[T_co, E_co]:
         """Emit at most one value per ``interval`` seconds, as `combine.throttle`."""
         return self._segment(
             lambda part: Reader(ThrottlePump(part, interval, burst, passing=Failed))
         )
 
+    @written
     def debounce(self, quiet: Seconds) -> ResultStream[T_co, E_co]:
         """Emit a value once ``quiet`` seconds of silence have followed it, as `combine.debounce`.
 

@@ -5,17 +5,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from returns.future import FutureResult
 from returns.result import Result, Success
+from typing_extensions import TypeIs, deprecated
 
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.concurrent_map import expand_concurrently
 from returns_pipeline._engine.fusion import Failed
-from returns_pipeline._engine.future_results import AsyncResult, to_result
+from returns_pipeline._engine.future_results import (
+    AsyncResult,
+    AwaitedLost,
+    Lost,
+    ResultLike,
+    unpacked,
+)
 from returns_pipeline._engine.terminals import chain_of
+from returns_pipeline._engine.written import written
 from returns_pipeline.combine._transform import differing, expand_in_turn, folding
 from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.errors import InvalidArgument
@@ -40,43 +49,111 @@ X4 = TypeVar("X4", bound=Exception)
 class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     """Those of one value at a time."""
 
+    @written
     def map(self, func: Callable[[T_co], U], /) -> ResultStream[U, E_co]:
         """Replace each value by ``func`` of it."""
+        checks.function("map", func, use="map_async")
         return self._step(fusion.MAP, func)
 
-    def bind(self, func: Callable[[T_co], Result[U, F]], /) -> ResultStream[U, E_co | F]:
-        """Replace each value by the Result that ``func`` returns for it."""
-        return self._step(fusion.BIND, func)
+    @written
+    def bind(self, func: Callable[[T_co], ResultLike[U, F]], /) -> ResultStream[U, E_co | F]:
+        """Replace each value by the Result that ``func`` returns for it.
 
-    def filter(self, predicate: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]:
-        """Keep the values for which ``predicate`` is true, and every failure."""
+        Raises:
+            TypeError: At the call, if ``func`` is a coroutine function. While reading, if it
+                returns no Result; the error names it, and its place in the chain.
+        """
+        checks.function("bind", func, use="bind_async")
+        return self._step(fusion.BIND, func, self._place("bind", func))
+
+    # Mypy names the first overload when none fits: not the narrowing one, which few have in mind.
+    @overload
+    def filter(self, predicate: Callable[[T_co], Literal[True]], /) -> ResultStream[T_co, E_co]: ...
+    @overload
+    def filter(self, predicate: Callable[[T_co], TypeIs[U]], /) -> ResultStream[U, E_co]: ...
+    @overload
+    def filter(self, predicate: Callable[[T_co], bool], /) -> ResultStream[T_co, E_co]: ...
+    @written
+    def filter(self, predicate: Callable[[T_co], bool], /) -> ResultStream[Any, E_co]:
+        """Keep the values for which ``predicate`` is true, and every failure.
+
+        A predicate that is typed as a ``TypeIs`` narrows the type of the values.
+
+        Raises:
+            TypeError: At the call, if ``predicate`` is a coroutine function. While reading, if it
+                returns no ``bool``.
+        """
+        checks.function("filter", predicate, use="bind_async")
         return self._step(fusion.FILTER, predicate)
 
+    @overload
     def ensure(
-        self, predicate: Callable[[T_co], object], /, error: Callable[[T_co], F]
-    ) -> ResultStream[T_co, E_co | F]:
-        """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
+        self, predicate: Callable[[T_co], Literal[True]], /, error: Callable[[T_co], F]
+    ) -> ResultStream[T_co, E_co | F]: ...
+    @overload
+    def ensure(
+        self, predicate: Callable[[T_co], TypeIs[U]], /, error: Callable[[T_co], F]
+    ) -> ResultStream[U, E_co | F]: ...
+    @overload
+    def ensure(
+        self, predicate: Callable[[T_co], bool], /, error: Callable[[T_co], F]
+    ) -> ResultStream[T_co, E_co | F]: ...
+    @written
+    def ensure(
+        self, predicate: Callable[[T_co], bool], /, error: Callable[[T_co], F]
+    ) -> ResultStream[Any, E_co | F]:
+        """Turn the values for which ``predicate`` is false into a failure: ``error`` of them.
+
+        A predicate that is typed as a ``TypeIs`` narrows the type of the values.
+
+        Raises:
+            TypeError: At the call, if a function is a coroutine function. While reading, if the
+                predicate returns no ``bool``.
+        """
+        checks.function("ensure", predicate, use="bind_async")
+        checks.function("ensure", error, use="bind_async")
         return self._step(fusion.ENSURE, predicate, error)
 
+    @overload
+    def tap(self, func: Callable[[T_co], None], /) -> ResultStream[T_co, E_co]: ...
+    @overload
+    @deprecated("its failure would be ignored: use tap_result() or tap_async()")
+    def tap(self, func: Callable[[T_co], Lost], /) -> ResultStream[T_co, E_co]: ...
+    @overload
+    def tap(self, func: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]: ...
+    @written
     def tap(self, func: Callable[[T_co], object], /) -> ResultStream[T_co, E_co]:
         """Call ``func`` with each value for its effect; the item is unchanged.
 
-        The effect cannot fail by value: a ``func`` that returns a Result or a coroutine is refused
-        with a `TypeError` when it does, because its failure would be lost. See `tap_result`.
+        The effect cannot fail by value. What could is refused, because its failure would be lost:
+        see `tap_result`.
+
+        Raises:
+            TypeError: At the call, if ``func`` is a coroutine function. While reading, if it
+                returns a Result or a coroutine.
         """
-        return self._step(fusion.TAP, func)
+        checks.function("tap", func, use="tap_async")
+        return self._step(fusion.TAP, func, self._place("tap", func))
 
+    @written
     def tap_result(
-        self, func: Callable[[T_co], Result[object, F]], /
+        self, func: Callable[[T_co], ResultLike[object, F]], /
     ) -> ResultStream[T_co, E_co | F]:
-        """Call ``func`` with each value for an effect; its failure replaces the value."""
+        """Call ``func`` with each value for an effect; its failure replaces the value.
 
-        def keep(value: Any) -> Result[Any, Any]:
+        Raises:
+            TypeError: As `bind`.
+        """
+        checks.function("tap_result", func, use="tap_result_async")
+        place = self._place("tap_result", func)
+
+        def keep(value: Any) -> Any:
             made = func(value)
             return Success(value) if isinstance(made, Success) else made
 
-        return self.bind(keep)
+        return self._step(fusion.BIND, keep, place)
 
+    @written
     def tap_result_async(
         self,
         func: Callable[[T_co], AsyncResult[object, F]],
@@ -89,13 +166,49 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         For ``concurrency`` and ``ordered`` see `bind_async`.
         """
+        checks.async_function("tap_result_async", func)
+        place = self._place("tap_result_async", func)
+        begin: Callable[[Any], Any] = func
+        if not inspect.iscoroutinefunction(func):
+            begin = place.awaitable(func)
 
-        async def keep(value: Any) -> Result[Any, Any]:
-            made = await to_result(func(value))
+        async def keep(value: Any) -> Any:
+            made = unpacked(await begin(value))
             return Success(value) if isinstance(made, Success) else made
 
-        return self.bind_async(keep, concurrency=concurrency, ordered=ordered)
+        return self._async_step(
+            fusion.BIND_ASYNC, "tap_result_async", keep, concurrency, ordered, place=place
+        )
 
+    @overload
+    def tap_async(
+        self,
+        func: Callable[[T_co], Awaitable[None]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]: ...
+    @overload
+    @deprecated("its failure would be ignored: use tap_result_async()")
+    def tap_async(
+        self,
+        func: Callable[[T_co], AwaitedLost],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]: ...
+    @overload
+    def tap_async(
+        self,
+        func: Callable[[T_co], Awaitable[object]],
+        /,
+        *,
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> ResultStream[T_co, E_co]: ...
+    @written
     def tap_async(
         self,
         func: Callable[[T_co], Awaitable[object]],
@@ -106,9 +219,15 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     ) -> ResultStream[T_co, E_co]:
         """Await ``func`` of each value for its effect; the item is emitted afterwards, unchanged.
 
-        For ``concurrency`` and ``ordered`` see `bind_async`.
+        For ``concurrency`` and ``ordered`` see `bind_async`. The effect cannot fail by value, as
+        with `tap`: see `tap_result_async`.
+
+        Raises:
+            InvalidArgument: At the call, if ``concurrency`` is below 1.
+            TypeError: At the call, if ``func`` is no function. While reading, if what it returns
+                cannot be awaited, or awaits to a Result.
         """
-        return self._async_step(fusion.TAP_ASYNC, func, concurrency, ordered)
+        return self._async_step(fusion.TAP_ASYNC, "tap_async", func, concurrency, ordered)
 
     @overload
     def attempt(self, func: Callable[[T_co], U], x1: type[X1], /) -> ResultStream[U, E_co | X1]: ...
@@ -130,6 +249,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         /,
         *more: type[X4],
     ) -> ResultStream[U, E_co | X1 | X2 | X3 | X4]: ...
+    @written
     def attempt(
         self, func: Callable[[T_co], U], /, *exceptions: type[Exception]
     ) -> ResultStream[U, Any]:
@@ -140,9 +260,11 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if no exception is listed.
         """
+        checks.function("attempt", func, use="attempt_async")
         check_exceptions(exceptions)
         return self._step(fusion.ATTEMPT, func, exceptions)
 
+    @written
     def map_async(
         self,
         func: Callable[[T_co], Awaitable[U]],
@@ -155,8 +277,9 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         For ``concurrency`` and ``ordered`` see `bind_async`.
         """
-        return self._async_step(fusion.MAP_ASYNC, func, concurrency, ordered)
+        return self._async_step(fusion.MAP_ASYNC, "map_async", func, concurrency, ordered)
 
+    @written
     def bind_async(
         self,
         func: Callable[[T_co], AsyncResult[U, F]],
@@ -184,9 +307,13 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
+            TypeError: At the call, if ``func`` is no function. While reading, if what it returns
+                cannot be awaited, or awaits to no Result; the error names it, and its place in the
+                chain.
         """
-        return self._async_step(fusion.BIND_ASYNC, func, concurrency, ordered)
+        return self._async_step(fusion.BIND_ASYNC, "bind_async", func, concurrency, ordered)
 
+    @written
     def bind_future_result(
         self,
         func: Callable[[T_co], FutureResult[U, F]],
@@ -196,8 +323,9 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         ordered: bool = True,
     ) -> ResultStream[U, E_co | F]:
         """Do as `bind_async`, for functions that return a `FutureResult`."""
-        return self._async_step(fusion.BIND_ASYNC, func, concurrency, ordered)
+        return self._async_step(fusion.BIND_ASYNC, "bind_future_result", func, concurrency, ordered)
 
+    @written
     def bind_step(
         self,
         func: Callable[[T_co, StepContext], AsyncResult[U, F]],
@@ -207,6 +335,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         concurrency: int = 1,
         ordered: bool = True,
         hold: bool = False,
+        name: str | None = None,
     ) -> ResultStream[U, E_co | F]:
         """Replace each value by the Result of a step that runs in a context of its own.
 
@@ -240,14 +369,31 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         For ``concurrency`` and ``ordered`` see `bind_async`. Held steps that ran concurrently are
         undone in the reverse order of their start.
 
+        Which item was it? The context of the step for the 18th value has the path
+        ``shop/persist[17]``, by the function's name or ``name``. An exception out of the step has
+        it in a note, ``in step shop/persist[17]``, with the attempt if a policy made several. A
+        failure that is to carry its item is made by `with_item`: ``bind_step(with_item(persist),
+        ctx)`` fails with an `ItemError`.
+
         Cancel safety: as `bind_async`; a cancellation propagates after the undo.
 
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
+            TypeError: At the call, if ``func`` is no function, or ``ctx`` no context.
             ScopeClosed: While reading, if ``ctx`` is closed.
         """
-        step = _steps.with_child(ctx, func, hold=hold)
-        return self._async_step(fusion.BIND_ASYNC, step, concurrency, ordered)
+        if not isinstance(ctx, StepContext):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError("bind_step() takes a step, then its context: bind_step(persist, ctx)")
+        checks.async_function("bind_step", func)
+        step = _steps.with_child(ctx, func, name=name, hold=hold)
+        return self._async_step(
+            fusion.BIND_ASYNC,
+            "bind_step",
+            step,
+            concurrency,
+            ordered,
+            place=self._place("bind_step", func),
+        )
 
     @overload
     def attempt_async(
@@ -294,6 +440,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         concurrency: int = 1,
         ordered: bool = True,
     ) -> ResultStream[U, E_co | X1 | X2 | X3 | X4]: ...
+    @written
     def attempt_async(
         self,
         func: Callable[[T_co], Awaitable[U]],
@@ -307,8 +454,11 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         For ``concurrency`` and ``ordered`` see `bind_async`.
         """
         check_exceptions(exceptions)
-        return self._async_step(fusion.ATTEMPT_ASYNC, func, concurrency, ordered, exceptions)
+        return self._async_step(
+            fusion.ATTEMPT_ASYNC, "attempt_async", func, concurrency, ordered, exceptions=exceptions
+        )
 
+    @written
     def flat_map(
         self, func: Callable[[T_co], AsyncIterable[Result[U, F]]], /, *, concurrency: int = 1
     ) -> ResultStream[U, E_co | F]:
@@ -330,6 +480,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
         """
+        checks.function("flat_map", func, use="bind_async")
 
         def expand(value: Any) -> AsyncIterable[Any]:
             return checks.source(func(value))
@@ -345,14 +496,17 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             lambda part: expand_concurrently(part, expand_bare, concurrency, passing=Failed)
         )
 
+    @written
     def scan(self, initial: A, func: Callable[[A, T_co], A], /) -> ResultStream[A, E_co]:
         """Replace each value by the fold so far, as `combine.scan`, but in the reader's own task.
 
         Like `map` it needs no task, reads nothing ahead, and is ended by a cancelled read unless a
         step before it is cancel-safe.
         """
+        checks.function("scan", func, use="map_async")
         return self._stateful(lambda: (fusion.MAP, folding(initial, func), None))
 
+    @written
     def distinct_until_changed(
         self, key: Callable[[T_co], object] | None = None
     ) -> ResultStream[T_co, E_co]:

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.fusion import Failed
 from returns_pipeline._engine.reader import Reader
+from returns_pipeline._engine.written import written
 from returns_pipeline.result_stream._chained import Chained
 from returns_pipeline.windows._assigners import Assigner
 from returns_pipeline.windows._chunks import ChunksPump
@@ -38,6 +39,7 @@ KeyT = TypeVar("KeyT", default=None)
 class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     """The operators of `returns_pipeline.windows`, for the values of a stream of Results."""
 
+    @written
     def chunks_or_timeout(self, n: int, timeout: Seconds) -> ResultStream[list[T_co], E_co]:
         """Group values into lists, each emitted by its size or its age, whichever comes first.
 
@@ -56,6 +58,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         return self._segment(lambda part: Reader(ChunksPump(part, n, timeout, Failed)))
 
+    @written
     def chunks_by_weight(
         self,
         max_weight: float,
@@ -76,6 +79,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             lambda part: Reader(WeightPump(part, max_weight, timeout, weight, n, Failed))
         )
 
+    @written
     def keyed_chunks(
         self,
         n: int,
@@ -96,6 +100,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             lambda part: Reader(KeyedPump(part, n, timeout, key, max_keys, Failed))
         )
 
+    @written
     def sliding(self, n: int, *, step: int = 1) -> ResultStream[list[T_co], E_co]:
         """Emit every run of ``n`` neighbouring values, each ``step`` values after the one before.
 
@@ -108,6 +113,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         return self._segment(lambda part: Reader(SlidingPump(part, n, step, Failed)))
 
+    @written
     def sessions(
         self,
         gap: Seconds,
@@ -130,6 +136,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             lambda part: Reader(SessionPump(part, gap, max_duration, n, key, max_keys, Failed))
         )
 
+    @written
     def event_windows(
         self,
         assigner: Assigner,

@@ -154,7 +154,7 @@ def broadcast(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
 
 
 def split(source: AsyncIterable[Item]) -> AsyncIterator[Item]:
-    left, _ = combine.split(source, one, buffer=3)
+    left, _ = combine.split(source, bool, buffer=3)
     return left.stream()._aiterator
 
 

@@ -140,7 +140,7 @@ def step(s: ResultStream[Any, Any], name: str, f: Callable[[int], Any]) -> Resul
 
     match name:
         case "filter":
-            return s.filter(lambda n: f(n) % 2)
+            return s.filter(lambda n: f(n) % 2 == 1)
         case "flat_map":
             return s.flat_map(twice)
         case "ensure":

@@ -34,6 +34,8 @@ from returns_pipeline.testing import run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from returns.future import FutureResult
+
     Step = Callable[[StepContext], Awaitable[Result[Any, Any]]]
 
 Tree = tuple[str, "list[Tree]"]
@@ -168,7 +170,8 @@ class World:
             saga = saga.step(str(place), act, undo=self.undo, retry=RETRY, timeout=limit)
 
         def step(ctx: StepContext) -> Awaitable[Result[Any, Any]]:
-            return to_result(saga.run(None, ctx))
+            done: FutureResult[Any, Any] = saga.run(None, ctx)
+            return to_result(done)
 
         return step
 

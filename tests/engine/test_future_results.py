@@ -179,7 +179,7 @@ def test_a_step_that_gives_no_result_is_a_type_error(make: Callable[..., Any]) -
         return 1
 
     async def main() -> None:
-        with pytest.raises(TypeError, match="expected a Result, not 1"):
+        with pytest.raises(TypeError, match="a step returned 1 and no Result"):
             await to_result(make(wrong()))
 
     run(main())

@@ -552,7 +552,7 @@ FAILING: dict[str, Read] = {
     "scan": lambda s: combine.scan.raw(s, 0, lambda _, n: refuse(n)),
     "distinct": lambda s: combine.distinct_until_changed.raw(s, refuse),
     "route": lambda s: combine.route.raw(s, refuse, echo),
-    "split": lambda s: combine.split(s, refuse)[0].stream(),
+    "split": lambda s: combine.split(s, lambda n: refuse(n) > 0)[0].stream(),
     "map_async": lambda s: aiter(results(s).map_async(refuse_async, concurrency=2)),
     "before a window": lambda s: combine.prefetch.raw(results(s).map(refuse), 2),
 }

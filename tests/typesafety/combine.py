@@ -286,24 +286,30 @@ def routed_methods(s: ResultStream[int, KeyError], ctx: StepContext) -> None:
 
 
 def methods(
-    s: ResultStream[int, KeyError], other: ResultStream[str, OSError], stop: asyncio.Event
+    s: ResultStream[int, KeyError], other: ResultStream[str, OSError], stop: asyncio.Event, n: int
 ) -> None:
     """Values and errors widen; a failure is not what a step's function gets."""
     assert_type(s.merge(other), ResultStream[int | str, KeyError | OSError])
     assert_type(s.merge(s, buffer=3), ResultStream[int, KeyError])
     assert_type(s.concat(other), ResultStream[int | str, KeyError | OSError])
     assert_type(s.zip(other, strict=True), ResultStream[tuple[int, str], KeyError | OSError])
-    assert_type(s.broadcast(2, buffer=3), tuple[ResultStream[int, KeyError], ...])
+    assert_type(
+        s.broadcast(2, buffer=3), tuple[ResultStream[int, KeyError], ResultStream[int, KeyError]]
+    )
+    assert_type(s.broadcast(n), tuple[ResultStream[int, KeyError], ...])
+    a, b, c = s.broadcast(2)  # type: ignore[misc]  # pyright: ignore[reportAssignmentType]
+    a, b, c = s.broadcast(3)
+    print(a, b, c, s.broadcast(4)[3])
     assert_type(s.scan(0.5, lambda sofar, n: sofar + n), ResultStream[float, KeyError])
     assert_type(other.distinct_until_changed(lambda w: w.lower()), ResultStream[str, OSError])
     assert_type(s.prefetch(3), ResultStream[int, KeyError])
     assert_type(s.take_until(stop), ResultStream[int, KeyError])
     assert_type(s.throttle(0.5, burst=3), ResultStream[int, KeyError])
     assert_type(s.debounce(0.5), ResultStream[int, KeyError])
-    s.merge(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    s.concat([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.merge(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.concat([1])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     s.zip(stop)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    s.broadcast()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    s.broadcast()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     s.scan(lambda sofar, n: sofar + n)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue, reportUnknownLambdaType]
     s.distinct_until_changed(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.prefetch("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

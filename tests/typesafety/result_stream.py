@@ -232,7 +232,7 @@ async def to_a_value(
     """A step of either form, and a terminal, give the plain Result."""
     assert_type(await to_result(step), Result[int, ValueError])
     assert_type(await to_result(coroutine), Result[str, KeyError])
-    await to_result(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await to_result(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def effects_that_can_fail(s: ResultStream[int, ValueError]) -> None:

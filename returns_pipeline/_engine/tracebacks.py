@@ -1,0 +1,73 @@
+"""What the user reads of an exception: in which step it was raised, and few frames of ours."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
+
+import aiostream
+import returns
+from typing_extensions import ParamSpec
+
+from returns_pipeline._engine.cancellation import add_note
+
+__all__ = ["note_step", "shorten", "shortened"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_OURS: Final = (
+    str(Path(__file__).parents[1]),
+    *[path for package in (aiostream, returns) for path in package.__path__],
+)
+
+
+def note_step(error: BaseException, note: Callable[[], str]) -> None:
+    """Note in which step an exception was raised, unless a step inside it has done so.
+
+    A cancellation comes from outside, and gets none.
+    """
+    if isinstance(error, Exception):
+        notes: object = getattr(error, "__notes__", ())
+        if not (isinstance(notes, list) and any(map(_names_a_step, cast("list[object]", notes)))):
+            add_note(error, note())
+
+
+def _names_a_step(note: object) -> bool:
+    return isinstance(note, str) and note.startswith("in step ")
+
+
+def shorten(error: BaseException) -> None:
+    """Drop our frames that stand between the caller's frame and the last one of the user.
+
+    Those after it are kept: there an exception of ours is raised.
+    """
+    if not isinstance(error, Exception):
+        return
+    at = error.__traceback__
+    while at is not None:
+        users: TracebackType | None = at.tb_next
+        while users is not None and users.tb_frame.f_code.co_filename.startswith(_OURS):
+            users = users.tb_next
+        if users is not None:
+            at.tb_next = users
+        at = users
+
+
+def shortened(
+    work: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Have a coroutine function shorten the traceback of what it raises."""
+
+    @functools.wraps(work)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await work(*args, **kwargs)
+        except Exception as error:
+            shorten(error)
+            raise
+
+    return call

@@ -1,0 +1,108 @@
+"""A chain as its user wrote it: for ``repr()``, and for messages that say which step went wrong."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from types import AsyncGeneratorType
+from typing import Any, TypeVar, cast
+
+from returns_pipeline._engine.fusion import Chain, Source
+from returns_pipeline._engine.future_results import no_result, refuse_stream
+from returns_pipeline._engine.names import name_of, shown
+
+__all__ = ["Place", "chain_text", "written"]
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def written(method: M) -> M:
+    """Have a method that adds a link to a chain keep how it was called."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = method(self, *args, **kwargs)
+        made._chain.written = (method.__name__, args, kwargs)
+        return made
+
+    return cast("M", call)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step stands, for messages about what it returned.
+
+    Attributes:
+        before: The chain before the step.
+        operator: The method that added it.
+        func: The user's function.
+    """
+
+    before: Chain
+    operator: str
+    func: object
+
+    def __str__(self) -> str:
+        return f"{self.operator}({name_of(self.func)})"
+
+    def awaitable(self, func: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
+        """Return the function, with a check that what it returns can be awaited."""
+
+        def call(item: Any) -> Any:
+            returned = func(item)
+            if hasattr(returned, "__await__"):
+                refuse_stream(returned, f"{self} returned")
+                return returned
+            use = self.operator.removesuffix("_async")
+            raise TypeError(
+                f"{self._numbered} returned {returned!r}, which is not awaited: use {use}()"
+            )
+
+        return call
+
+    @property
+    def _numbered(self) -> str:
+        return f"{self}, step {1 + len(list(_calls(self.before)))} of the chain,"
+
+    def wrong(self, returned: object) -> TypeError:
+        """Return an error for a step that returned no Result."""
+        return no_result(self._numbered, returned)
+
+
+def chain_text(chain: Chain) -> str:
+    """Return the calls that made a chain, as its user wrote them."""
+    calls = list(_calls(chain))
+    at = chain
+    while at.before is not None:
+        at = at.before
+    source = at.link
+    assert isinstance(source, Source)
+    made_by = "from_results" if source.packed else "of"
+    text = f"ResultStream.{made_by}({_shown(source.items)})"
+    if source.folded:
+        text += f".or_failure({', '.join([error.__name__ for error in source.folded])})"
+    for name, args, kwargs in reversed(calls):
+        shown_args = [*map(_shown, args), *[f"{k}={_shown(v)}" for k, v in kwargs.items()]]
+        text += f".{name}({', '.join(shown_args)})"
+    return text
+
+
+def _calls(chain: Chain) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """Yield the calls that added links, the last one first."""
+    at: Chain | None = chain
+    while at is not None:
+        if at.before is not None:
+            yield at.written or ("...", (), {})
+        at = at.before
+
+
+def _shown(value: object) -> str:
+    """Show a function and a class by name, a generator as a call, and no address in memory."""
+    if isinstance(value, AsyncGeneratorType):
+        return f"{cast('Any', value).__name__}()"
+    if isinstance(value, type):
+        return value.__name__
+    if type(value).__repr__ is object.__repr__:
+        return f"<{type(value).__name__}>"
+    return shown(value)
