@@ -12,6 +12,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from undoing import in_child, leave_open, listed, note, registry, undone
@@ -146,18 +147,23 @@ def test_a_log_that_is_removed_is_noticed_before_register_returns(path: Path) ->
     asyncio.run(main())
 
 
-def test_a_log_that_is_removed_during_the_transaction_is_noticed_as_well(path: Path) -> None:
+def test_a_log_that_is_removed_during_the_transaction_is_noticed_as_well(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = path.with_name("journal.db-wal")
 
     async def main() -> None:
         async with SqliteJournal(path) as journal:
+            insert = journal._store.ledger.insert
+
+            def insert_and_remove(*arguments: Any) -> None:
+                insert(*arguments)
+                log.unlink()
+
+            monkeypatch.setattr(journal._store.ledger, "insert", insert_and_remove)
             scope = CompensationScope("a", journal=journal)
-            registering = asyncio.create_task(scope.register(note, "x"))
-            await asyncio.sleep(0)
-            removing = asyncio.create_task(journal._do(lambda _: log.unlink()))  # the same one
-            for task in registering, removing:
-                with pytest.raises(JournalUnavailable, match="log, was removed"):
-                    await task
+            with pytest.raises(JournalUnavailable, match="log, was removed"):
+                await scope.register(note, "x")
             assert len(scope) == 0
 
     asyncio.run(main())

@@ -16,7 +16,7 @@ from typing import Final
 
 from returns_pipeline.journal.sqlite import _owner_locks as owner_locks
 from returns_pipeline.journal.sqlite._leases import Leases
-from returns_pipeline.journal.sqlite._schema import OPEN
+from returns_pipeline.journal.sqlite._schema import NO_ACTIONS
 
 __all__ = ["Housekeeping"]
 
@@ -85,10 +85,7 @@ class Housekeeping:
         found: list[str] = []
         for saga in sagas:
             row = db.execute(
-                "SELECT owner FROM saga WHERE id = ?1 "
-                f"AND NOT EXISTS (SELECT 1 FROM action WHERE saga = ?1 AND {OPEN}) AND NOT "
-                "EXISTS (SELECT 1 FROM action WHERE saga = ?1 AND state IN ('stuck', 'done'))",
-                (saga,),
+                f"SELECT owner FROM saga WHERE id = ? AND {NO_ACTIONS}", (saga,)
             ).fetchone()
             if row and (row[0] == self._leases.owner or not self._leases.is_alive(row[0])):
                 found.append(saga)

@@ -11,7 +11,7 @@ from returns_pipeline.compensation.protocol import Intent
 from returns_pipeline.errors import LeaseLost
 from returns_pipeline.journal._face import ActionChange, fenced
 from returns_pipeline.journal.sqlite._leases import Leases
-from returns_pipeline.journal.sqlite._schema import OPEN, placeholders, writable
+from returns_pipeline.journal.sqlite._schema import NO_ACTIONS, OPEN, placeholders, writable
 
 __all__ = ["Ledger"]
 
@@ -20,10 +20,6 @@ _INSERT = (
     "INSERT INTO action (id, saga, place, path, key, name, version, arguments, state) "
     "SELECT ?, ?, ?, ?, ?, ?, ?, ?, 'pending' "
     "WHERE EXISTS (SELECT 1 FROM saga WHERE id = ? AND owner = ? AND epoch = ?)"
-)
-_NO_ACTIONS = (
-    f"NOT EXISTS (SELECT 1 FROM action WHERE saga = ?1 AND {OPEN}) "
-    "AND NOT EXISTS (SELECT 1 FROM action WHERE saga = ?1 AND state IN ('stuck', 'done'))"
 )
 
 
@@ -184,7 +180,7 @@ class Ledger:
 
     def _drop_if_empty(self, db: sqlite3.Connection, saga: str) -> None:
         dropped = db.execute(
-            f"DELETE FROM saga WHERE id = ?1 AND owner = ?2 AND epoch = ?3 AND {_NO_ACTIONS}",
+            f"DELETE FROM saga WHERE id = ? AND owner = ? AND epoch = ? AND {NO_ACTIONS}",
             (saga, self._leases.owner, self._leases.epoch_of(saga)),
         )
         if dropped.rowcount:
