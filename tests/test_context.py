@@ -900,3 +900,29 @@ def test_a_step_of_its_own_leaves_nothing_behind(undone: Undone, outcome: str) -
             gc.enable()
 
     run(main())
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_the_outcome_of_a_step_stands_when_its_scope_is_closed_by_the_one_around_it(
+    succeeds: bool,
+) -> None:
+    """What closes it then has nothing to commit or to undo."""
+
+    async def main() -> None:
+        async def work(child: StepContext) -> Result[int, str]:
+            await child.register(undo)
+            return Success(1) if succeeds else Failure("no")
+
+        async def undo() -> None: ...
+
+        for fails in (True, False):
+            with suppress(KeyError):
+                async with StepContext("outer") as outer:
+                    child = outer.child("inner")
+                    await child.run(work(child))
+                    if fails:
+                        raise KeyError
+            assert child.scope.closed
+            assert child.outcome == ("committed" if succeeds else "rolled back")
+
+    run(main())

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
     "ShieldedFuture",
@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# Seconds after which a task that was spared is looked at again, if its grace time is shorter.
+_SPARED: Final = 1.0
 
 _log = logging.getLogger("returns_pipeline")
 _abandoned: set[asyncio.Task[Any]] = set()  # the loop refers to tasks weakly
@@ -163,8 +166,8 @@ def stop_within(
     Args:
         task: Is cancelled once, here.
         grace: Seconds that it may take to heed its cancellation; infinity is no limit.
-        spared: Asked when they have passed: whether the task has done its own work and is in a
-            clean-up that must not be abandoned. It is then waited for without a limit.
+        spared: Asked when they have passed, and then each second: whether the task is in something
+            that must not be abandoned, such as a clean-up, or a request that cannot be taken back.
 
     Returns:
         A future: true when the task has ended, false when it was abandoned.
@@ -180,9 +183,15 @@ def stop_within(
             ended.set_result(True)
 
     def on_timer() -> None:
-        if not task.done() and (spared is None or not spared()):
-            abandon(task, f"it ignored its cancellation for {grace:g} s")
-            ended.set_result(False)
+        nonlocal timer
+        if task.done():
+            return
+        if spared is not None and spared():
+            # As long again, when it may have come back to what heeds a cancellation.
+            timer = loop.call_later(max(grace, _SPARED), on_timer)
+            return
+        abandon(task, f"it ignored its cancellation for {grace:g} s")
+        ended.set_result(False)
 
     _ = task.cancel()
     if grace < math.inf:

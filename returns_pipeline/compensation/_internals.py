@@ -11,6 +11,7 @@ from returns_pipeline.compensation._undo import Action, undo_once
 
 __all__ = [
     "Action",
+    "awaits_journal",
     "commit",
     "commits_ended",
     "detached",
@@ -22,6 +23,7 @@ __all__ = [
     "until_open",
 ]
 
+awaits_journal: Final = CompensationScope._awaits_journal
 commit: Final = CompensationScope._commit
 commits_ended: Final = CompensationScope._commits_ended
 detached: Final = CompensationScope._detached

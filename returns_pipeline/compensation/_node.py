@@ -43,6 +43,7 @@ class ScopeNode(Generic[S]):
         "_children",
         "_key",
         "_pending",
+        "_recording",
         "_records",
         "_settings",
         "_started",
@@ -63,6 +64,7 @@ class ScopeNode(Generic[S]):
         self._state = _OPEN
         self._pending: Commit | Rollback[S] | None = None
         self._records = []
+        self._recording = 0  # actions on their way to the journal
         self._children: dict[S, None] | None = None  # the oldest first
         self._key: str | None = None
 
@@ -143,6 +145,12 @@ class ScopeNode(Generic[S]):
             if scope._children:
                 family.extend(scope._children)
         return family
+
+    def _awaits_journal(self) -> bool:
+        """Whether a request of this scope, or of one inside it, is on its way to the journal."""
+        return any(
+            scope._recording or isinstance(scope._pending, Commit) for scope in self._family()
+        )
 
     @staticmethod
     def _held(scopes: Sequence[ScopeNode[Any]]) -> list[Held]:

@@ -144,7 +144,11 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     async def _record(self, record: Registered, binding: JournalBinding) -> None:
         """Put an action into the journal. Nothing here stops half-way when cancelled."""
         accepting = self._records  # a rollback puts another list in its place
-        cancelled = await binding.record(record, self)
+        self._recording += 1
+        try:
+            cancelled = await binding.record(record, self)
+        finally:
+            self._recording -= 1
         while isinstance(self._pending, Commit):
             cancelled = await self._pending.wait() or cancelled
         if self._state is _OPEN and self._records is accepting:
@@ -155,6 +159,9 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         # Its effect must not begin, and nothing need be undone.
         try:
             cancelled = await binding.forget([record]) or cancelled
+        except BaseException:
+            binding.abandon([record])  # this process has nothing more to do with it
+            raise
         finally:
             if cancelled is not None:
                 raise cancelled

@@ -163,7 +163,12 @@ class StepContext:
         it is "open".
         """
         state = self.scope.state
-        return self._outcome if state is ScopeState.OPEN else state
+        if state is ScopeState.OPEN:
+            return self._outcome
+        # After a run, and with nothing registered since, what closed the scope had nothing to do.
+        if self._key_is_spent and self._outcome is not ScopeState.OPEN:
+            return self._outcome
+        return state
 
     @property
     def report(self) -> CompensationReport:
@@ -412,6 +417,11 @@ class StepContext:
         for step in [*self._inside.running] if self._inside is not None else ():
             await step._commits_ended()
         await _internals.commits_ended(self.scope)
+
+    def _awaits_journal(self) -> bool:
+        """Whether this step, or one inside it, waits for the journal: it cannot heed anything."""
+        inner = self._inside.running if self._inside is not None else ()
+        return _internals.awaits_journal(self.scope) or any(s._awaits_journal() for s in inner)
 
     async def _settle(
         self,

@@ -203,10 +203,16 @@ class Run(Generic[T, E]):
     def stop(self, grace: float) -> asyncio.Future[bool]:
         """Cancel the step; the future is true when the run has ended, false if it is abandoned.
 
-        A rollback is not cut short: undo actions have time limits of their own.
+        A rollback is not cut short: undo actions have time limits of their own. Nor does the grace
+        time pass while the step waits for the journal, which answers within its patience.
         """
         self._stopping = True
-        return stop_within(self.task, grace, spared=lambda: self._step_ended)
+        return stop_within(self.task, grace, spared=self._is_spared)
+
+    def _is_spared(self) -> bool:
+        return self._step_ended or (
+            self._context is not None and _steps.awaits_journal(self._context)
+        )
 
     async def commits_ended(self) -> None:
         """Wait until the journal has answered a commit that the step is waiting for."""

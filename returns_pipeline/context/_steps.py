@@ -9,9 +9,17 @@ from typing import Final
 
 from returns_pipeline.context._context import StepContext
 
-__all__ = ["abandon", "commits_ended", "open_attempt", "run_and_settle", "with_child"]
+__all__ = [
+    "abandon",
+    "awaits_journal",
+    "commits_ended",
+    "open_attempt",
+    "run_and_settle",
+    "with_child",
+]
 
 abandon: Final = StepContext._abandon
+awaits_journal: Final = StepContext._awaits_journal
 commits_ended: Final = StepContext._commits_ended
 open_attempt: Final = StepContext._open_attempt
 run_and_settle: Final = StepContext._run_and_settle

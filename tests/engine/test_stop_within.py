@@ -55,6 +55,20 @@ def test_a_task_is_abandoned_when_its_grace_time_is_over_unless_it_is_spared(
     assert ("it ignored its cancellation for 5 s" in caplog.text) is not ended
 
 
+def test_a_task_that_is_spared_for_a_while_is_abandoned_when_its_grace_time_has_passed_again() -> (
+    None
+):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(stubborn(60.0), name="stubborn")
+        await asyncio.sleep(0)
+        assert not await stop_within(task, 5.0, spared=lambda: loop.time() < 12.0)
+        assert loop.time() == 15.0
+        await asyncio.wait({task})
+
+    run(main())
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_the_end_of_a_stopped_task_needs_no_first_step(begun: bool) -> None:
     async def main() -> None:
