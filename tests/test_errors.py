@@ -14,6 +14,7 @@ from returns_pipeline.errors import (
     ArgumentsNotRecordable,
     BufferOverflow,
     BulkheadFull,
+    ChannelClosed,
     CircuitOpen,
     CompensationFailed,
     InvalidArgument,
@@ -34,6 +35,11 @@ from returns_pipeline.errors import (
 )
 
 SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
+    (
+        ChannelClosed("item"),
+        {"item": "item"},
+        "the channel is closed: the item was not accepted",
+    ),
     (InvalidArgument("n must be at least 1"), {}, "n must be at least 1"),
     (StreamEmpty(), {}, "the stream ended without an item"),
     (
