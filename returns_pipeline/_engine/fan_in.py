@@ -1,13 +1,13 @@
-"""Several sources read at the same time, each in a task of its own, for one reader.
+"""Several sources, each read in a task of its own, for one reader.
 
-Everything that puts streams together is built on this. Each source has an `Input`, which holds what
-was read of it and not yet emitted; a `FanIn` decides what is emitted next.
+Every operator that joins streams is built on this. Each source has an `Input`, which holds the
+items that were read from it and not emitted yet. A `FanIn` decides which item is emitted next.
 
-How far an input runs ahead of the reader is found out while it runs. It starts with one item. Each
-time the reader has taken all there was and waits for more, the inputs that it emptied may hold
-twice as many, up to their bound, so that the change of tasks is paid once for many items. If the
-reader is busy elsewhere when an input resumes, its bound is one again. This is how a congestion
-window starts ("slow start", RFC 5681): an input never buffers more than (items taken + 1).
+How far an input may run ahead of the reader adapts to the reader. It starts with one item. When the
+reader has taken all items and waits for more, the capacity of each input that it emptied doubles,
+up to a bound: then one change of tasks serves many items. If the reader is busy when an input
+resumes, the capacity is one again. A congestion window starts in the same way ("slow start", RFC
+5681): an input never buffers more than (items taken + 1).
 """
 
 from __future__ import annotations
@@ -26,26 +26,32 @@ __all__ = ["BUFFER", "FairMerge", "FanIn", "Input"]
 T = TypeVar("T")
 U = TypeVar("U")
 
-# How many items of a source may be held for a reader that keeps up, unless the user says so.
+# How many items of a source may be held for a reader that keeps up, unless the user sets it.
 BUFFER: Final = 128
 
 
 class Input(Generic[T]):
-    """One source, and what was read of it.
-
-    Its task appends to ``items``, and looks up from its loop only when there are ``check_at`` of
-    them: setting that to 0 is how the others make it look with the next item.
+    """One source, and the items that were read from it.
 
     Attributes:
         source: The stream to read.
         index: Its position among the inputs.
-        items: Read and not yet drawn, in order.
-        in_flight: How many were drawn from it and are not yet emitted.
-        capacity: How many it may hold, drawn or not.
-        check_at: With how many items its task is to look up.
-        not_full: What its task waits for while it is full.
-        ended: Whether its source has ended, and is closed.
+        items: Items that were read and not drawn yet, in order.
+        in_flight: The number of items that were drawn and not emitted yet.
+        capacity: The number of items that it may hold, drawn or not.
+        check_at: The number of items at which its task leaves the fast loop of `FanIn._fill`. Other
+            code sets it to 0 to make the task do so with the next item.
+        not_full: The future that its task waits for while it is full.
+        ended: Whether its source has ended and is closed.
     """
+
+    # States of its task: reading (it waits for the source), full (it waits for `not_full`), ended.
+    #
+    # Invariants. The task asks its source for an item only while `len(items) + in_flight` is less
+    # than `capacity`. Only the task itself changes `capacity`. `check_at` is never larger than the
+    # number of items at which the task has to do more than append: announce a first item, or stop
+    # because it is full. It may be smaller, which costs time and nothing else. So only code that
+    # makes this happen *earlier* has to set it.
 
     __slots__ = (
         "capacity",
@@ -69,7 +75,7 @@ class Input(Generic[T]):
         self.ended: bool = False
 
     def pop(self) -> T:
-        """Remove and return the first item; its task resumes with the last one."""
+        """Remove and return the first item. If it was the last one, the task resumes."""
         item = self.items.popleft()
         self.check_at = len(self.items) + 1
         if not self.items:
@@ -77,19 +83,21 @@ class Input(Generic[T]):
         return item
 
     def resume(self) -> None:
-        """Let the source run on: all its items are emitted."""
+        """Let the task read on: all items of this input were emitted."""
         self.in_flight = 0
         notify(self.not_full)
 
 
 class FanIn(Pump[U], Generic[T, U]):
-    """What the tasks that read the inputs, and the reader, share.
+    """The state that the tasks of the inputs and the reader share.
 
-    When an input fails, the others are stopped at once. What was read may still be taken.
+    When an input fails, the others are stopped at once. Items that were read may still be taken.
+
+    Backpressure: a full input does not read its source until the reader has taken its items.
 
     Attributes:
         buffer: The bound of the capacity of each input.
-        inputs: All of them, or those that have not ended if their number changes.
+        inputs: All inputs; where their number changes, those that have not ended.
     """
 
     __slots__ = ("buffer", "inputs")
@@ -103,30 +111,30 @@ class FanIn(Pump[U], Generic[T, U]):
             Input(checks.source(source), index) for index, source in enumerate(sources)
         ]
 
-    # Hooks: all are called between two steps of the loop, so they may not wait, and see a state in
-    # which nothing is half done.
+    # Hooks. They are called between two steps of the loop, by the task of the input. They must not
+    # wait. They see a consistent state: the item is in `items`, the reader is not notified yet.
 
     def on_item(self, input_: Input[T]) -> None:
-        """Take note of an input that was empty and has an item now."""
+        """React to the first item of an input that was empty."""
 
     def on_end(self, input_: Input[T]) -> None:
-        """Take note of an input whose source has ended; it may still hold items."""
+        """React to the end of an input's source; the input may still hold items."""
 
     def start_tasks(self) -> None:
-        """Start a task for each input, until one of them ends all."""
+        """Start a task for each input, unless one of them ends the stream meanwhile."""
         for input_ in tuple(self.inputs):
             if self.stopping:
-                break  # under an eager task factory, before the next source is opened
+                break  # an eager task has ended the stream: do not open the next source
             self.start_task(self._read, input_)
 
     def ask_to_stop(self, *, next_turn: bool = False) -> None:
-        """Stop the tasks; one that gets an item in spite of that sees it at once."""
+        """Stop the tasks. A task that gets an item nevertheless stops with that item."""
         for input_ in self.inputs:
             input_.check_at = 0
         super().ask_to_stop(next_turn=next_turn)
 
     def discard(self) -> None:
-        """Drop what is held: nobody wants it."""
+        """Drop all items."""
         for input_ in self.inputs:
             input_.items.clear()
 
@@ -141,25 +149,30 @@ class FanIn(Pump[U], Generic[T, U]):
             self.notify_reader()
 
     async def _fill(self, input_: Input[T], source: AsyncIterator[T]) -> None:
+        # The fast path of every fan-in: an append and one comparison for most items.
         items = input_.items
         async for item in source:
             items.append(item)
             if len(items) >= input_.check_at:
                 room = input_.capacity - input_.in_flight
                 if len(items) == 1 < room and not self.stopping:
-                    # What `_hand_over` would do, without a coroutine for each item of a source that
+                    # The same as `_hand_over`, without a coroutine for each item of a source that
                     # is slower than the reader.
                     input_.check_at = room
                     self.still_reading()
                     self.on_item(input_)
                     notify(self.ready)
                     if input_.check_at == 0:
-                        break  # that has ended the stream
+                        break  # `on_item` has ended the stream
                 elif not await self._hand_over(input_):
                     break
 
     async def _hand_over(self, input_: Input[T]) -> bool:
-        """Announce a first item, or wait for room; return whether to read on."""
+        """Announce a first item, or wait until the input is not full; return whether to read on.
+
+        Runs in the task of the input. After each wait the state may be any other: the reader may
+        have taken items, changed `in_flight`, or ended the stream.
+        """
         items = input_.items
         if self.closed:
             items.clear()
@@ -169,10 +182,12 @@ class FanIn(Pump[U], Generic[T, U]):
             self.on_item(input_)
             self.notify_reader()
         if self.reading and self._is_full(input_):
+            # Most often the reader takes everything in this turn, and no future is needed.
             await self.yield_to_reader()
             if not (items or input_.in_flight):
                 self._adapt(input_)
         while self._is_full(input_):
+            # Without an await since the check, so no `resume` can come before this future exists.
             input_.not_full = self.loop.create_future()
             try:
                 await input_.not_full
@@ -188,26 +203,31 @@ class FanIn(Pump[U], Generic[T, U]):
         return len(input_.items) + input_.in_flight >= input_.capacity and not self.stopping
 
     def _adapt(self, input_: Input[T]) -> None:
-        """Let an input run further ahead of a reader that waits, and less of one that does not."""
+        """Let an input run further ahead if the reader waits, and not at all if it does not."""
         input_.capacity = min(2 * input_.capacity, self.buffer) if self.reading else 1
 
 
 class FairMerge(FanIn[T, U], Generic[T, U]):
-    """Emits the items of all inputs, in turn where several have some.
+    """Emits the items of all inputs, in turn if several have items.
 
     Items are *drawn* from the inputs many at a time, into ``out``, from which the reader takes them
     without a call. The last one drawn is kept apart: taking it lets the inputs resume.
     """
 
+    # Invariants. `_ready` has each input that has items and is not drawn from, once; `on_item` adds
+    # an input when it was empty, `_draw` puts it back if items remain. `_drawn` has the inputs with
+    # `in_flight` items in `out` and `_last`. `_last` is empty only if `out` is: so as soon as the
+    # reader calls `take` again with `out` empty, all drawn items but one were emitted.
+
     __slots__ = ("_drawn", "_last", "_ready")
 
-    tags = False  # whether what is emitted is more than the items
+    tags = False  # whether `tagged` returns anything but the item itself
 
     def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int = BUFFER) -> None:
         super().__init__(sources, buffer, deque())
-        self._last: list[U] = []  # at most one
-        self._drawn: list[Input[T]] = []  # the inputs that ``out`` and it are from
-        self._ready: list[Input[T]] = []  # with items, the longest waiting first
+        self._last: list[U] = []  # the last item drawn; at most one
+        self._drawn: list[Input[T]] = []  # the inputs whose items are in ``out`` and ``_last``
+        self._ready: list[Input[T]] = []  # inputs with items, the longest waiting first
 
     def on_item(self, input_: Input[T]) -> None:
         """Put the input after those that wait longer."""
@@ -218,12 +238,12 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
         return bool(self._ready or self._last)
 
     def take(self) -> U:
-        """Return the next item, and let the sources run on if it was the last one drawn."""
+        """Return the next item. If it was the last one drawn, the sources are read on."""
         if self.out:
             return self.out.popleft()
         if not self._last:
             input_ = self._ready[0]
-            if len(input_.items) == 1:  # as with a source that is slower than the reader
+            if len(input_.items) == 1:  # the usual case if the source is slower than the reader
                 del self._ready[0]
                 item: Any = input_.items.pop()
                 input_.check_at = 1
@@ -239,22 +259,22 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
         return self._last.pop()
 
     def discard(self) -> None:
-        """Drop what is held: nobody wants it."""
+        """Drop all items."""
         super().discard()
         self.out.clear()
         self._last.clear()
         self._ready.clear()
 
     def tagged(self, input_: Input[T], item: T) -> U:  # noqa: ARG002
-        """Return what is emitted for an input's item."""
+        """Return the item that is emitted for an input's item."""
         return cast("U", item)
 
     def all_tagged(self, input_: Input[T], items: list[T]) -> Iterable[U]:  # noqa: ARG002
-        """Do the same to many at once."""
+        """Return the items that are emitted for several items of an input."""
         return cast("list[U]", items)
 
     def _draw(self) -> None:
-        """Draw items to be emitted, the same number from each input that has some."""
+        """Draw items to be emitted, the same number from each input that has items."""
         ready = self._ready
         inputs = ready
         if len(ready) == 1:
@@ -262,7 +282,7 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
         else:
             count = min([len(input_.items) for input_ in ready])
             if count == 1:
-                # One at a time, so that its source runs on at once.
+                # From one input only, so that its source is read on as soon as that item is taken.
                 inputs = ready[:1]
         n = len(inputs)
         if n == 1:
@@ -284,7 +304,7 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
 
 
 def _first(items: deque[T], count: int) -> list[T]:
-    """Remove and return the first items. A deque, so that what remains costs nothing."""
+    """Remove and return the first items. With a deque, the items that remain cost nothing."""
     if count == len(items):
         first = list(items)
         items.clear()

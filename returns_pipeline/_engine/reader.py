@@ -1,13 +1,13 @@
-"""A pump, which runs a source in a task, and the reader that takes what it has.
+"""A pump, which runs a source in a task, and the reader that takes items from it.
 
-Everything that has to read ahead of its reader, or to look at the clock while it waits, is built on
-this pair. A source that is stepped from several tasks breaks `asyncio.timeout`, task groups and
-context variables inside it; a read that is cancelled by ``asyncio.wait_for`` loses its item. With
-one task per source neither can happen: the reader waits for a future, never for the source.
+Every operator that reads ahead, or that uses the clock while it waits, is built on this pair. If
+several tasks step a source, `asyncio.timeout`, task groups and context variables inside it break; a
+read that ``asyncio.wait_for`` cancels loses its item. With one task for each source neither can
+happen: the reader waits for a future, never for the source.
 
 The source runs in a *copy* of the context of its first reader, on every Python. A shared context
-would leak: two tasks interleave, and what one of them sets for the time of a request (a ``decimal``
-context, a tracing span) the other would compute with.
+would leak: the two tasks interleave, so one would compute with what the other has set for a while
+(a ``decimal`` context, a tracing span).
 """
 
 from __future__ import annotations
@@ -26,29 +26,42 @@ __all__ = ["NO_ITEMS", "Pump", "Reader", "checkpoint", "notify"]
 
 T = TypeVar("T")
 
-# For pumps that emit nothing without being asked: a deque of each would be half a kilobyte.
+# For pumps that never use ``out``: a deque for each would take half a kilobyte.
 NO_ITEMS: Final[deque[Any]] = cast("deque[Any]", ())
 
 
 class Pump(TaskOwner, ABC, Generic[T]):
-    """What a stream's tasks and its reader share.
+    """The state that a stream's tasks and its reader share.
 
-    It holds no reference to the reader, so that a reader that is dropped is noticed and can stop
-    the tasks. The reader calls `has_next` and `take`, both between two steps of the loop; the tasks
-    fill, and call `notify_reader`.
+    It has no reference to the reader, so a reader that is dropped is collected, and stops the
+    tasks. The tasks add items and call `notify_reader`. The reader calls `has_next` and `take`.
+    Neither of these waits, so the two sides need no lock.
 
-    A failure of one task stops the others. What is held may still be taken, then the first error
-    is raised; the errors of clean-ups that follow are notes on it.
+    A failure of one task stops the others. Items that are held may still be taken; then the first
+    error is raised. Errors of clean-ups that follow become notes on it.
 
     Attributes:
-        out: What is emitted next, without asking.
-        closed: Whether nothing more is wanted.
-        error: What the reader is to raise when all is taken, or, once it is closed, the closer.
-        reading: Whether a reader waits, in one of two ways:
-        ready: until this is resolved,
-        yielding: or for one turn of the loop, because a task has announced that it runs on after
-            one. Under load this costs a tenth less than a future for each item.
+        out: Items that the reader takes without calling `take`.
+        closed: Whether the reader wants no more items.
+        error: The error to be raised: by the reader when all items are taken, or, once the pump is
+            closed, by the task that closed it.
+        reading: Whether a reader waits. It waits in one of two ways:
+        ready: until this future is resolved,
+        yielding: or for one turn of the loop, because a task has announced that it continues after
+            one turn. Under load this costs a tenth less than a future for each item.
     """
+
+    # States: those of `TaskOwner`, and *closed*, which implies *stopping*.
+    #
+    #   finish(error)   from running to stopping: the source has failed. Items stay, the error waits
+    #                   in `error`, and the tasks are cancelled in the next turn of the loop.
+    #   close()         from any state to closed. Items are dropped. An error in `error` is dropped,
+    #                   too: only errors of clean-ups count from here on.
+    #   on_all_ended()  to ended: the reader wakes up, and raises `error` or ends.
+    #
+    # At most one reader waits: `Reader.__anext__` refuses a second one. `ready` is not None only
+    # while it does. A notification for which no reader waits is not lost, because a reader checks
+    # `has_next` before it waits, without an await between the two.
 
     __slots__ = ("closed", "error", "out", "reading", "ready", "yielding")
 
@@ -63,54 +76,54 @@ class Pump(TaskOwner, ABC, Generic[T]):
 
     @abstractmethod
     def has_next(self) -> bool:
-        """Return whether something can be emitted now."""
+        """Return whether an item can be emitted now."""
 
     @abstractmethod
     def take(self) -> T:
-        """Remove and return what is emitted next."""
+        """Remove and return the next item. Called only if `has_next` is true."""
 
     def is_drained(self) -> bool:
-        """Return whether, when all tasks have ended and `has_next` is false, nothing is held."""
+        """Return whether no item is held. Called when all tasks have ended."""
         return True
 
     def discard(self) -> None:
-        """Drop what is held, and cancel timers: the pump is closed."""
+        """Drop all items, and cancel timers: the pump is closed."""
 
     def start_tasks(self) -> None:
-        """Start the task that runs the source, unless there are more."""
+        """Start the task that runs the source. A class with other tasks overrides this."""
         self.start_task(self.pump)
 
     async def pump(self) -> None:
         """Read the source to its end, and clean it up. Runs in the task.
 
-        It does nothing here: a class with other tasks starts them in `start_tasks`.
+        It does nothing here, for classes that override `start_tasks`.
         """
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Read no further; what is held may still be taken, and then the error is raised."""
+        """Stop reading. Items that are held may still be taken, then the error is raised."""
         if not self.stopping:
             self.error = error
             self.ask_to_stop(next_turn=True)
 
     def on_failure(self, error: BaseException) -> None:
-        """Stop the other tasks for the first error, and note the others on it."""
+        """Stop the other tasks at the first error; later ones become notes on it."""
         if not self.stopping:
             self.finish(error)
         elif not isinstance(error, asyncio.CancelledError):
             if self.error is None:
-                self.error = error  # of a clean-up, after a clean end or for the closer
+                self.error = error  # a clean-up failed, after a clean end or a close
             elif self.error is not error:
                 note = f"while the stream was being stopped, {error!r} was raised"
                 add_note(self.error, note)
 
     def on_all_ended(self) -> None:
-        """Let the reader see the end."""
+        """Wake the reader, which sees the end."""
         self.notify_reader()
 
     def close(self) -> None:
-        """Stop all tasks, and drop what is held; see `wait_ended`."""
+        """Stop all tasks, and drop all items. `wait_ended` waits for the end."""
         self.closed = True
-        self.error = None  # nobody will read it; from here on it is that of a clean-up
+        self.error = None  # no reader will raise it; from here on it is the error of a clean-up
         self.discard()
         self.ask_to_stop()
 
@@ -120,16 +133,16 @@ class Pump(TaskOwner, ABC, Generic[T]):
         self.report_error()
 
     def take_error(self) -> BaseException | None:
-        """Return the error that is to be raised, once."""
+        """Return the error to be raised, and forget it."""
         error, self.error = self.error, None
         return error
 
     def notify_reader(self) -> None:
-        """Let a waiting reader look again."""
+        """Wake a waiting reader, which then checks `has_next`."""
         notify(self.ready)
 
     async def yield_to_reader(self) -> None:
-        """Yield to the reader for a turn: it asks for more in that turn, or not for a while."""
+        """Let the reader run for one turn. If it does not ask for more in it, it is busy."""
         self.still_reading()
         self.notify_reader()
         self.yielding = True
@@ -138,10 +151,10 @@ class Pump(TaskOwner, ABC, Generic[T]):
 
 
 class Reader(Generic[T]):
-    """The reader's side. Not an async generator: one that is cancelled once has ended for good.
+    """The reader's side. It is not an async generator: a cancelled one could not be read again.
 
-    States: new, started at the first read, closed at the end, by an error or by `aclose`. A reader
-    that is dropped while the source runs stops the source, whose clean-up runs to its end.
+    States: *new*; *started*, from the first read; *closed*, after the end, an error or `aclose`. A
+    reader that is dropped while the source runs stops the source, whose clean-up runs to its end.
     """
 
     __slots__ = ("__weakref__", "_closed", "_out", "_pump", "_started")
@@ -172,7 +185,8 @@ class Reader(Generic[T]):
             pump.reading = True
             try:
                 if pump.yielding:
-                    pump.yielding = False  # or, if it is stopped now, turn would follow on turn
+                    # Reset here: if the task is stopped now, this loop would never wait.
+                    pump.yielding = False
                     await checkpoint()
                 else:
                     pump.ready = pump.loop.create_future()
@@ -189,7 +203,7 @@ class Reader(Generic[T]):
             raise StopAsyncIteration
         try:
             if isinstance(error, StopAsyncIteration):
-                # Of a step, not of the source: to the reader it would be a clean end.
+                # A step raised it, not the end of the source. It would look like a clean end.
                 raise RuntimeError(  # noqa: TRY004  # no argument has a wrong type
                     "a step raised StopAsyncIteration"
                 ) from error
@@ -199,16 +213,16 @@ class Reader(Generic[T]):
             del error  # its traceback holds this frame
 
     async def aclose(self) -> None:
-        """Stop the source and wait for its clean-up, whose error is raised here.
+        """Stop the source, and wait for its clean-up. An error of the clean-up is raised here.
 
         The wait ends with the clean-up, whatever is cancelled meanwhile; a cancellation of the
-        caller is raised after it. A task that closes again, or meanwhile, waits too, and the error
-        is not raised there.
+        caller is raised afterwards. A second call, also at the same time, waits as well, but does
+        not raise the error of the clean-up.
 
         Raises:
             RuntimeError: It was called by the source, or by a step, of this very stream.
             CancelledError: The caller was cancelled; an error of the clean-up is its cause.
-            Exception: Of the clean-up.
+            Exception: The error of the clean-up.
         """
         pump = self._pump
         if not self._started:
@@ -227,6 +241,6 @@ class Reader(Generic[T]):
 
     def __del__(self) -> None:
         if self._started and not self._closed and not self._pump.ended:
-            # No one can read on. The collector may run in any thread.
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
+            # No reader is left. This may run in any thread, whichever runs the collector.
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so its tasks have ended
                 self._pump.loop.call_soon_threadsafe(self._pump.drop)

@@ -1,10 +1,10 @@
 """The owner of a stream's tasks, from the first step of each to the end of its clean-up.
 
-Everything that runs in a task of its own is started by a `TaskOwner`: the source of a window or a
-broadcast, the inputs of a fan-in, the workers of `route`, the steps of a concurrent map. asyncio
-alone does not suffice for that. Its loop refers to tasks weakly, so that the collector may
-destroy one that waits. A task that is cancelled before its first step runs no ``finally``. A second
-cancellation cuts off the clean-up that the first one has begun.
+A `TaskOwner` starts every task of a stream: the source of a window or a broadcast, the inputs of a
+fan-in, the workers of `route`, the steps of a concurrent map. asyncio alone does not suffice for
+that. Its loop refers to tasks weakly, so the collector may destroy a waiting task. A task that is
+cancelled before its first step runs no ``finally``. A second cancellation cuts off the clean-up
+that the first one has begun.
 """
 
 from __future__ import annotations
@@ -21,39 +21,57 @@ from returns_pipeline._engine.cancellation import shielded_from_anyio
 
 __all__ = ["TaskOwner", "checkpoint", "notify", "shielded_clean_up"]
 
-# All tasks that run, with their owners. This is what keeps them alive; see `TaskOwner.start_task`.
+# All running tasks, with their owners. These references keep them alive: see `start_task`.
 _owners: Final[dict[asyncio.Task[Any], TaskOwner]] = {}
-_abandoned_at = 64  # so many tasks, and those of closed loops are looked for
+_abandoned_at = 64  # with more tasks than this, those of closed loops are dropped
 
-# The owner in whose tasks this code runs, also if only by a task that one of them has made.
+# The owner of the task that runs this code, or of a task from which it was started.
 _inside: ContextVar[weakref.ref[TaskOwner] | None] = ContextVar("_inside", default=None)
 
-# What an owner knows of each task: how many requests to cancel it has survived, or one of these.
-_STOPPING: Final = -1  # it was asked to stop, or leaves by itself: it is never asked (again)
-_CLEANING: Final = -2  # it cleans up a part, and may read on: a request waits until that is done
-_CANCELLED: Final = -3  # it has left, cancelled: its done-callback releases it
+# The state of a task, in `TaskOwner._tasks`. Zero or more: it is running, and has survived so many
+# requests to cancel it (`Task.cancelling`). Below zero:
+_STOPPING: Final = -1  # it was asked to stop, or leaves by itself: it must not be cancelled (again)
+_CLEANING: Final = -2  # it closes one of several sources: a request to stop waits until that ends
+_CANCELLED: Final = -3  # its coroutine has ended by a cancellation: its done-callback releases it
 
 
 class TaskOwner:
     """Starts the tasks of a stream, stops them, and sees their ends.
 
-    What holds:
+    Invariants:
 
-    1. A task is referred to from before its first step until it has ended, whatever happens to the
+    1. A task is referred to from before its first step until its end, whatever happens to the
        reader.
-    2. A task is asked to stop at most once, and never while it closes its source. So a clean-up
-       that has begun runs to its end, whatever else closes it or is cancelled meanwhile.
-    3. The end of each task is seen, also of one that was cancelled before its first step.
+    2. A task is cancelled at most once, and never while it closes its source. So a clean-up that
+       has begun runs to its end, whatever is closed or cancelled meanwhile.
+    3. The end of each task is noticed, also of one that was cancelled before its first step.
     4. `wait_ended` returns when all tasks have ended, not before, whatever is cancelled meanwhile.
 
-    States: *new*; *running*; *stopping*, after `ask_to_stop`; *ended*, when no task is left. All
-    methods are called in the loop's thread. The hooks are called between two steps of the loop.
+    States: *new*; *running*, from `start`; *stopping*, from `ask_to_stop`; *ended*, when no task is
+    left. All methods must be called in the loop's thread. Hooks are called between two steps of the
+    loop and must not wait.
 
     Attributes:
         loop: The loop of the first reader.
         ended: Whether all tasks have ended, and no more will be started.
         stopping: Whether the tasks were asked to stop.
     """
+
+    # The life of a task, by its entry in `_tasks`:
+    #
+    #   start_task --> 0 or more --ask_to_stop, or an exception--> _STOPPING --> released
+    #                    |    ^                                        |
+    #         run_clean_up    its end            a cancellation leaves |
+    #                    v    |                                        v
+    #                  _CLEANING                                  _CANCELLED --> released
+    #
+    # It is released (removed from `_tasks` and `_owners`) exactly once: by `_own` at its end, or by
+    # `_on_done` if it was cancelled. The last release ends the owner, unless `start` is still
+    # starting tasks. `_on_done` always comes, even for a task whose coroutine never ran; that is
+    # why it, and not a ``finally``, is the last resort.
+    #
+    # A reference to a task keeps its frames alive, and these everything that the task holds. So the
+    # entry goes as early as possible, and `_on_done` takes the exception out of the task.
 
     __slots__ = (
         "__weakref__",
@@ -73,7 +91,7 @@ class TaskOwner:
         self.stopping: bool = False
         self._tasks: dict[asyncio.Task[Any], int] = {}
         self._waiters: list[asyncio.Future[None]] = []
-        self._outer: TaskOwner | None = None  # in one of whose tasks this one was started
+        self._outer: TaskOwner | None = None  # the owner of the task that called `start`
         self._starting = False
 
     # Hooks.
@@ -82,16 +100,16 @@ class TaskOwner:
         """Start the first tasks."""
 
     def on_failure(self, error: BaseException) -> None:
-        """Take the exception that a task has raised; it may be a cancellation."""
+        """Take the exception that ended a task; it may be a cancellation."""
 
     def on_task_ended(self) -> None:
-        """Take note of the end of a task."""
+        """React to the end of a task."""
 
     def on_all_ended(self) -> None:
-        """Take note of the end of the last task."""
+        """React to the end of the last task."""
 
     def take_error(self) -> BaseException | None:
-        """Return an error that nobody has raised yet, once."""
+        """Return an error that was not raised yet, and forget it."""
         return None
 
     # Starting.
@@ -123,13 +141,13 @@ class TaskOwner:
         try:
             await func(*args)
         except GeneratorExit:
-            raise  # the task is destroyed with a loop that was closed: nothing can run any more
+            raise  # the task is destroyed, because its loop was closed: no code can run any more
         except BaseException as error:
             self._tasks[task] = _STOPPING
             self.on_failure(error)
             if not isinstance(error, Exception):
-                # A task that was cancelled is seen to be, and the program can be ended. The task is
-                # released when it no longer keeps the exception, and with it what was held.
+                # Raised again, so that asyncio sees a cancelled task, and a SystemExit ends the
+                # program. `_on_done` releases the task once it has dropped the exception.
                 self._tasks[task] = _CANCELLED
                 raise
             self._release(task)
@@ -144,14 +162,14 @@ class TaskOwner:
                 _forget_closed_loops()
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
-        # Until it is asked for it, a task keeps its exception, whose frames refer to all they held.
+        # This makes a cancelled task drop its exception, whose frames refer to all they used.
         with contextlib.suppress(asyncio.CancelledError):
             _ = task.exception()
         state = self._tasks.get(task)
         if state is None:
             return  # `_own` has released it
         if state != _CANCELLED:
-            self.on_failure(asyncio.CancelledError())  # it never began
+            self.on_failure(asyncio.CancelledError())  # its coroutine never ran
         self._release(task)
 
     def _release(self, task: asyncio.Task[Any]) -> None:
@@ -173,19 +191,19 @@ class TaskOwner:
     # Stopping.
 
     def still_reading(self) -> None:
-        """Take note that the current task has continued after all cancellations so far.
+        """Take note that the current task has survived all cancellations so far.
 
-        To be called when a source has given an item: a source may use a cancellation of its own, as
-        a time limit written by hand, and swallow it.
+        To be called when a source has returned an item. A source may use cancellations for its own
+        purposes, such as a time limit written by hand, and swallow them.
         """
         task = asyncio.current_task(self.loop)
         if task is not None and (survived := task.cancelling()) and self._tasks[task] >= 0:
             self._tasks[task] = survived
 
     def ask_to_stop(self, *, next_turn: bool = False) -> None:
-        """Cancel each task once, but for those that leave already; the caller's leaves by itself.
+        """Cancel each task once, except tasks that are leaving. The calling task leaves by itself.
 
-        With ``next_turn``, a task whose next item is there already may still deliver it.
+        With ``next_turn``, a task whose next item has arrived already may still deliver it.
         """
         self.stopping = True
         current = asyncio.current_task(self.loop)
@@ -200,8 +218,8 @@ class TaskOwner:
         for task, survived in list(self._tasks.items()):
             if survived >= 0:
                 self._tasks[task] = _STOPPING
-                # One that was cancelled by somebody else (as `asyncio.run` does at its end) may
-                # be in its clean-up by now.
+                # If other code has cancelled it (as `asyncio.run` does at its end), the task may be
+                # in its clean-up by now.
                 if task.cancelling() <= survived:
                     _ = task.cancel()
 
@@ -210,9 +228,9 @@ class TaskOwner:
     ) -> None:
         """Run a clean-up in a task of this owner.
 
-        A request to stop that comes meanwhile is made up for a turn later: the task may read on, as
-        one does that opens a stream for each item. One that leaves is in its next clean-up by then,
-        or has ended.
+        A request to stop that comes meanwhile is carried out one turn of the loop later. By then a
+        task that leaves has ended or is in its next clean-up. Another task continues to read, such
+        as one that opens a stream for each item, and is cancelled.
         """
         before, self._tasks[task] = self._tasks[task], _CLEANING
         try:
@@ -248,7 +266,8 @@ class TaskOwner:
                         await waiter
             except asyncio.CancelledError as error:
                 if self._is_inside():
-                    raise  # a task that the source has made, and waits for: both would wait
+                    # The source started this task and waits for it: each would wait for the other.
+                    raise
                 cancelled = cancelled or error
         if cancelled is not None:
             try:
@@ -257,17 +276,17 @@ class TaskOwner:
                 del cancelled  # its traceback holds this frame
 
     def report_error(self) -> None:
-        """When all tasks have ended, report an error to the loop: nobody waits for the end."""
+        """Report an error to the loop once all tasks have ended: no caller waits for the end."""
         if not self.ended:
             waiter = self.loop.create_future()
             waiter.add_done_callback(lambda _: self.report_error())
             self._waiters.append(waiter)
         elif (error := self.take_error()) is not None:
-            message = "the clean-up of a stream that was dropped has failed"
+            message = "the clean-up of a stream that was dropped failed"
             self.loop.call_exception_handler({"message": message, "exception": error})
 
     def _is_inside(self) -> bool:
-        """Whether this code runs in a task that one of the owner's tasks has made."""
+        """Return whether this code runs in a task that one of the owner's tasks has started."""
         reference = _inside.get()
         owner = None if reference is None else reference()
         while owner is not None and owner is not self:
@@ -280,7 +299,7 @@ async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
     try:
         task = asyncio.current_task()
     except RuntimeError:
-        task = None  # no loop runs: the task is destroyed with a loop that was closed
+        task = None  # no loop is running: the task is being destroyed
     owner = None if task is None else _owners.get(task)
     if task is None or owner is None:
         _ = await close()
@@ -294,20 +313,20 @@ def _owner_of_current_task(loop: asyncio.AbstractEventLoop) -> TaskOwner | None:
 
 
 def _forget_closed_loops() -> None:
-    """Drop the tasks of loops that were closed without ending them: they cannot run any more."""
-    global _abandoned_at  # noqa: PLW0603  # of the table beside it
+    """Drop the tasks of loops that were closed before they ended: they cannot run any more."""
+    global _abandoned_at  # noqa: PLW0603  # it belongs to `_owners`
     for task in [task for task in list(_owners) if task.get_loop().is_closed()]:
         del _owners[task]
     _abandoned_at = 2 * len(_owners) + 64
 
 
 def notify(waiting: asyncio.Future[Any] | None) -> None:
-    """Resolve a future with `None` if it is pending: the task that waits for it runs on."""
+    """Resolve a future with `None` if it is pending: the task that waits for it continues."""
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
 
 
 @types.coroutine
 def checkpoint() -> Generator[None, None, None]:
-    """Let whatever is ready run first, once. As ``asyncio.sleep(0)``, at a third of its cost."""
+    """Let other tasks run for one turn, as ``asyncio.sleep(0)`` does, at a third of its cost."""
     yield
