@@ -19,7 +19,7 @@ __all__ = ["CronWait", "cron"]
 
 @dataclass(frozen=True, slots=True)
 class CronWait:
-    """A wait until the next time that a cron expression names. It is made by `cron`.
+    """A wait until the next time that a cron expression names. `cron` makes it.
 
     Attributes:
         expression: The expression.
@@ -35,15 +35,15 @@ class CronWait:
         """Return the seconds from now to the next time that matches; above 0."""
         zone = ZoneInfo(self.timezone)
         now = datetime.now(zone) if self.now is None else self.now().astimezone(zone)
-        # In UTC: the difference of two times in one zone ignores a change of its clocks between.
+        # In UTC, because the difference of two times in one zone ignores a change of its clocks.
         now_in_utc = now.astimezone(UTC)
         for match in CronSim(self.expression, now):
             seconds = (match.astimezone(UTC) - now_in_utc).total_seconds()
-            # Where the clocks were put back, an hour of the wall clock comes twice. In its second
-            # pass, the next time on the wall clock may be one of the first pass, which has ended.
+            # When clocks go back, an hour of the wall clock comes twice. In its second pass, the
+            # next time on the wall clock may belong to the first pass, which has ended.
             if seconds > 0:
                 return seconds
-        raise InvalidArgument(f"{self.expression!r} names no time to come")
+        raise InvalidArgument(f"{self.expression!r} names no future time")
 
 
 def cron(
@@ -54,7 +54,8 @@ def cron(
     Daylight saving is handled as Debian's cron does: a time that is skipped when clocks go forward
     comes right after the gap, and a time that comes twice when clocks go back is taken once.
 
-    The expression is of the wall clock, which virtual time does not drive: in a test, pass ``now``.
+    The expression refers to the wall clock, which virtual time does not drive: in a test, pass
+    ``now``.
 
     Args:
         expression: Five fields, as in "0 3 * * MON-FRI".
@@ -72,7 +73,7 @@ def cron(
     name: str | None = timezone if isinstance(timezone, str) else timezone.key
     try:
         zone = ZoneInfo(name or "")
-    except (KeyError, ValueError, OSError) as error:  # which of them depends on what is wrong
+    except (KeyError, ValueError, OSError) as error:  # depends on what is wrong with the name
         raise InvalidArgument(f"there is no time zone {timezone!r}") from error
     try:
         _ = CronSim(expression, datetime(2000, 1, 1, tzinfo=zone))

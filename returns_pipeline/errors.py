@@ -108,7 +108,7 @@ class InvalidArgument(PipelineError, ValueError):
 
 
 class StreamEmpty(PipelineError):
-    """A stream ended without the item that was asked for."""
+    """A stream ended without the item that was requested."""
 
     def __str__(self) -> str:
         """Return what happened: the error has no facts."""

@@ -1,11 +1,11 @@
-"""Policies that are values: `RetryPolicy`, `Timeout`, and what ``|`` makes of them.
+"""Policies that are values: `RetryPolicy`, `Timeout`, and their combinations by ``|``.
 
 >>> RetryPolicy(attempts=3) | Timeout(2.0)
 RetryPolicy(attempts=3) | Timeout(2.0)
 
 Such a stack reads from the outside in: each of the three attempts may take two seconds.
 ``Timeout(10.0) | RetryPolicy(attempts=3)`` allows ten seconds for all of them together, and
-``Timeout(10.0) | RetryPolicy(attempts=3) | Timeout(2.0)`` says both.
+``Timeout(10.0) | RetryPolicy(attempts=3) | Timeout(2.0)`` has both limits.
 `returns_pipeline.policies.with_policy` applies them to a step.
 
 `RetryPolicy` and `Timeout` can be fields of a model of pydantic or msgspec, so that they can be
@@ -44,9 +44,8 @@ if TYPE_CHECKING:
     _RetryOn: TypeAlias = RetryOn
     _Limit: TypeAlias = float
 else:
-    # The annotations that tools see at run time. msgspec takes no union of several types of its
-    # own choice, such as a class or a function; a JSON document has null where there is no limit;
-    # and tenacity is loaded with the first wait that needs it.
+    # The annotations that tools see at run time. msgspec refuses a union that includes a class or a
+    # function; a JSON document has null for "no limit"; and tenacity is loaded only when needed.
     Wait = Any
     _RetryOn = Any
     _Limit = float | None
@@ -62,7 +61,7 @@ _JITTER = 0.1
 
 
 class _Breaker(Protocol):
-    """A `returns_pipeline.policies.CircuitBreaker`, which is made in a room above this one."""
+    """A `returns_pipeline.policies.CircuitBreaker`, whose room is above this one."""
 
     @property
     def state(self) -> Literal["closed", "open", "half open"]: ...
@@ -77,7 +76,7 @@ class RetryPolicy:
     """How often something that fails is tried, and how long to wait before the next attempt.
 
     It is a value: frozen, compared by its fields (a wait strategy of tenacity by its parts, a
-    function by identity), shared freely, and picklable if its parts are. It is given to
+    function by identity), safe to share, and picklable if its parts are. Pass it to
     `returns_pipeline.policies.with_policy`, to a step of a saga, or to a compensation.
     ``RetryPolicy() | Timeout(2.0)`` limits each attempt, ``Timeout(2.0) | RetryPolicy()`` all of
     them together.
@@ -86,17 +85,17 @@ class RetryPolicy:
         attempts: How often it is tried at most, the first time included; at least 1.
         wait: Seconds before the next attempt: a number or a `timedelta`, or any wait strategy of
             tenacity (``tenacity.wait_fixed(1) + tenacity.wait_random(0, 2)``, ...). By default
-            0.1 s, doubled each time up to 30 s, plus up to 0.1 s of random jitter, so that many
-            steps that failed together do not come back together.
-        retry_on: What is tried again: classes of errors and exceptions, or a function of the error
-            or exception. An exception that it names is retried like a failure; others propagate
-            at once. By default every failure, and no exception; for a compensation, both.
+            0.1 s, doubled each time up to 30 s, plus up to 0.1 s of random jitter, so that steps
+            that failed at the same time are not all tried again at the same time.
+        retry_on: Which errors are retried: classes of errors and exceptions, or a function of the
+            error or exception. An exception that it names is retried like a failure; others
+            propagate at once. By default every failure, and no exception; for a compensation, both.
         total_timeout: Seconds, from the first attempt on, after which no further attempt begins;
             above 0. An attempt under way is not cut off. The deadline of the context that a step
-            runs in is such a limit too, if it comes first.
-        on_retry: Called with a `RetryEvent` when an attempt has failed and been undone, before
-            the wait for the next; if it is a coroutine function, it is awaited as a part of this
-            wait. What it raises propagates.
+            runs in is such a limit, too, if it comes first.
+        on_retry: Called with a `RetryEvent` when an attempt has failed and been undone, before the
+            wait for the next. If it is a coroutine function, it is awaited as a part of this wait.
+            Its exceptions propagate.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -155,7 +154,7 @@ class RetryPolicy:
         return self._facts() == other._facts()
 
     def __hash__(self) -> int:
-        # What a strategy is made of need not be hashable.
+        # The parts of a strategy need not be hashable.
         wait = type(self.wait) if _is_strategy(self.wait) else self.wait
         return hash((self.attempts, wait, self.retry_on, self.total_timeout, self.on_retry))
 
@@ -175,16 +174,16 @@ class RetryPolicy:
         """Return the seconds to wait after an attempt failed.
 
         Args:
-            attempt: Which attempt it was, counted from 1.
-            outcome: Why: the exception, or the error of the failure.
+            attempt: The number of that attempt, counted from 1.
+            outcome: The exception, or the error of the failure.
 
         Raises:
-            InvalidArgument: The wait strategy returned no time to wait.
+            InvalidArgument: The wait strategy returned something that is not a time.
         """
         wait = self.wait
         if wait is not None and not callable(wait):
             return cast("float", wait)  # see `__post_init__`
-        # tenacity is loaded with the first retry that needs it: most runs never do.
+        # tenacity is loaded by the first retry that needs it: most programs never do.
         import tenacity  # noqa: PLC0415
 
         if wait is None:
@@ -205,8 +204,8 @@ class Timeout:
 
     Attributes:
         seconds: Until the step is cancelled, above 0.
-        grace: Seconds that it may then take to heed its cancellation, 0 or more. After them it is
-            abandoned, with an error in the log.
+        grace: Seconds that it may then take to respond to its cancellation, 0 or more. After that
+            it is abandoned, with an error in the log.
 
     Raises:
         InvalidArgument: At the call, if a time is out of range.
@@ -261,7 +260,7 @@ _STACKS = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PolicyStack(Generic[*Ts]):
-    """Nested policies: what ``|`` makes of a `RetryPolicy`, a `Timeout` and a `CircuitBreaker`.
+    """Nested policies: a `RetryPolicy`, a `Timeout` and a `CircuitBreaker` combined by ``|``.
 
     It is a value, like them: frozen, compared by its layers, picklable if they are (a breaker is
     equal to itself alone, and cannot be pickled).
@@ -270,7 +269,7 @@ class PolicyStack(Generic[*Ts]):
         layers: The outermost first.
 
     Raises:
-        InvalidArgument: At the call, if it is no stack that `with_policy` has a type for.
+        InvalidArgument: At the call, if `with_policy` has no type for such a stack.
 
     >>> each = RetryPolicy() | Timeout(2.0)
     >>> (Timeout(9.0) | each) == (Timeout(9.0) | RetryPolicy() | Timeout(2.0))
@@ -280,9 +279,9 @@ class PolicyStack(Generic[*Ts]):
     layers: tuple[*Ts]
 
     def __post_init__(self) -> None:
-        """Refuse what `with_policy` has no type for."""
+        """Refuse a stack that `with_policy` has no type for."""
         if _kinds(self.layers) not in _STACKS:
-            raise InvalidArgument(f"these policies make no stack: {self!r}")
+            raise InvalidArgument(f"these policies cannot be combined in this way: {self!r}")
 
     @overload
     def __or__(
@@ -320,7 +319,7 @@ def _is_strategy(value: object) -> bool:
 
 
 def _facts(value: object) -> object:
-    """Return what a value is compared by: a wait strategy by its parts."""
+    """Return the facts by which a value is compared: for a wait strategy, its parts."""
     if isinstance(value, list | tuple):
         return [_facts(part) for part in cast("list[object] | tuple[object, ...]", value)]
     if _is_strategy(value):

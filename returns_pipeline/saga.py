@@ -250,7 +250,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
                 those of its steps.
             timeout: Seconds that one attempt may take, or a `Timeout`, as in `with_timeout`: at
                 the limit it is cancelled, and has failed with `StepTimeout`. An attempt that
-                succeeds all the same, then or when it was left behind, is undone at once.
+                succeeds all the same, then or when it was abandoned, is undone at once.
 
         Raises:
             InvalidArgument: At the call, if the name is taken, ``timeout`` is out of range, or

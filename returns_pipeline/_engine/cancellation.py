@@ -111,7 +111,7 @@ async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None
 
     Raises:
         CancelledError: The caller was cancelled and the work failed; its error is the cause.
-        Exception: What the work raised.
+        Exception: Any exception of the work.
     """
     if isinstance(work, ShieldedFuture):
         whole: ShieldedFuture[T] = work
@@ -165,8 +165,8 @@ def stop_within(
 
     Args:
         task: Is cancelled once, here.
-        grace: Seconds that it may take to heed its cancellation; infinity is no limit.
-        spared: Asked when they have passed, and then each second: whether the task is in something
+        grace: Seconds that it may take to respond to its cancellation; infinity is no limit.
+        spared: Called when they have passed, and then each second: whether the task is in a part
             that must not be abandoned, such as a clean-up, or a request that cannot be taken back.
 
     Returns:

@@ -167,7 +167,7 @@ class _ConcurrentMap(Pump[Any]):
         return slot.outcome
 
     def discard(self) -> None:
-        """Drop what is held."""
+        """Drop all items."""
         self._slots.clear()
 
     def _free_slot(self) -> None:

@@ -12,7 +12,7 @@ __all__ = ["DeadlineTimer"]
 class DeadlineTimer:
     """Calls a function when the current deadline has come, with one handle of the loop at most.
 
-    A deadline that moves back costs nothing: the handle stays, and is set anew when it fires too
+    A deadline that moves back costs nothing: the handle stays, and is set again when it fires too
     early. So an operator may move its deadline with every item or window, and the loop's heap of
     timers sees one entry for all of them. Only a deadline that moves *forward* replaces the handle.
 

@@ -252,7 +252,7 @@ class _FutureResult(FutureResult[T, E]):  # type: ignore[misc]  # pyright: ignor
     """A `FutureResult` that keeps its outcome itself.
 
     The class is final so that nobody changes what it does; this one only does it with one coroutine
-    in place of two and with no Result made anew. `__repr__` leaves the underscore out.
+    in place of two and with no Result made again. `__repr__` leaves the underscore out.
     """
 
     __slots__ = ("_result", "_work")

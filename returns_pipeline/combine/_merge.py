@@ -19,24 +19,24 @@ class _Merge(JoinOperator):
 
     An item is emitted when
 
-    1. it has come, before those that came after it to a reader that keeps up;
-    2. several sources have items waiting: one of each in turn, so that two sources that are always
-       ready each get half.
+    1. it arrives; a reader that keeps up gets the items in the order in which they arrive;
+    2. its turn comes, if several sources have items waiting: one item of each in turn, so that of
+       two sources that are always ready each gets half.
 
     Each source's items keep their order. The stream ends when all sources have ended.
 
-    Backpressure: at most ``buffer`` items of each source are held. It begins with one; only for a
-    reader that takes everything and waits for more does it double, so that no source is ever ahead
-    by more than (items taken + 1). A reader that is slower than the sources brings it back to one.
+    Backpressure: at most ``buffer`` items of each source are held. The bound begins with one. It
+    doubles only for a reader that takes everything and waits for more, so no source is ever ahead
+    by more than (items taken + 1). For a reader that is slower than the sources it is one again.
 
     Order of events: the sources are opened at the first read. Each runs in one task of its own
     from its first item to its clean-up, in a copy of the first reader's context.
 
-    Errors: when a source fails, the others are stopped at once. What was read of all of them is
-    emitted, then the error is raised. A clean end therefore means that all have ended cleanly.
+    Errors: when a source fails, the others are stopped at once. The items that were read from all
+    of them are emitted, then the error is raised. So a clean end means that all ended cleanly.
 
     Cancel safety: a read that is cancelled loses nothing; the next one continues where it was.
-    ``aclose()`` stops the sources, awaits their clean-up to its end, and drops what is held. An
+    ``aclose()`` stops the sources, awaits their clean-up to its end, and drops held items. An
     exception of the reader is not thrown into a source.
 
     Known elsewhere as: ``merge`` (Rx, fs2, Akka and Pekko, Effect, tokio-stream), fan-in.
@@ -52,7 +52,7 @@ class _Merge(JoinOperator):
     Raises:
         InvalidArgument: At the call, if ``buffer`` is out of range.
         TypeError: At the call, if a source is not an async iterable.
-        Exception: What a source raised, after the items that were read.
+        Exception: Any exception of a source, after the items that were read.
 
     >>> from returns_pipeline.testing import run, script, timeline
     >>> run(timeline(merge(script("a--b|"), script("-1-2--3|"))))
@@ -91,7 +91,7 @@ class _Concat(JoinOperator):
     Raises:
         InvalidArgument: At the call, if ``buffer`` is out of range.
         TypeError: At the call, if a source is not an async iterable.
-        Exception: What a source raised, after the items that were read.
+        Exception: Any exception of a source, after the items that were read.
 
     >>> from returns_pipeline.testing import run, script, timeline
     >>> run(timeline(concat(script("a--b|"), script("-1|"))))

@@ -67,12 +67,12 @@ class _MergePrioritized(Operator):
            lower priority that are not yet emitted, whenever they came.
         3. Sources of equal priority take turns.
 
-        A source that has nothing is not waited for, whatever its priority. One that has just
-        resumed has a turn of the loop to deliver its next item, and counts as waiting until then.
+        A source without an item is not waited for, whatever its priority. A source that has just
+        resumed has one turn of the loop to deliver its next item, and counts as waiting until then.
         Each source's items keep their order. The stream ends when all sources have ended.
 
-        Backpressure, order of events, errors and cancel safety: as `merge`; after an error, what
-        was read is still emitted by priority.
+        Backpressure, order of events, errors and cancel safety: as `merge`; after an error, the
+        items that were read are still emitted by priority.
 
         Known elsewhere as: ``MergePrioritized`` (Akka and Pekko, where priorities are weights),
         ``MergePreferred``.
@@ -91,7 +91,7 @@ class _MergePrioritized(Operator):
             InvalidArgument: At the call, if ``starvation_limit`` or ``buffer`` is out of range, or
                 a priority is not a number.
             TypeError: At the call, if a source is not an async iterable.
-            Exception: What a source raised, after the items that were read.
+            Exception: Any exception of a source, after the items that were read.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> alarms, records = script("---!|", values={"!": "fire"}), script("(abc)|")
@@ -114,8 +114,8 @@ merge_prioritized: Final = _MergePrioritized("returns_pipeline.combine.merge_pri
 """Emit the items of several sources, those of a higher priority first."""
 
 
-# How many turns of the loop a source that was just emptied has, to deliver its next item before
-# those of lower priority: one if it does not suspend, and one for a ``sleep(0)``.
+# How many turns of the loop a source that was just emptied has to deliver its next item, before
+# items of lower priority are emitted: one if it does not suspend, and one for a ``sleep(0)``.
 _TURNS: Final = 1
 
 
@@ -123,8 +123,8 @@ class _Level(Generic[T]):
     """The inputs of one priority.
 
     Attributes:
-        priority: Which.
-        ready: Those with items, the next one first.
+        priority: The priority.
+        ready: The inputs with items, the next one first.
         passed_over: Items of higher levels emitted while this one had some, or soon might.
         settling: How many of its sources have resumed and had no chance yet to deliver an item.
     """
@@ -139,7 +139,7 @@ class _Level(Generic[T]):
 
 
 class _PrioritizedPump(FanIn[T, T]):
-    """Looks for the level whose turn it is, each time an item is taken."""
+    """Finds the level whose turn it is, each time an item is taken."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class _PrioritizedPump(FanIn[T, T]):
 
     def has_next(self) -> bool:
         if self.stopping or self.ended:
-            # No source has a next item: what is held would be waiting for nobody.
+            # No source is about to deliver an item, so held items must not wait for one.
             return any(level.ready for level in self._levels)
         # A level whose source may have its next item at once is not to be passed over: neither by
         # lower ones nor, if it is its turn, by higher ones.
@@ -181,7 +181,7 @@ class _PrioritizedPump(FanIn[T, T]):
 
     def take(self) -> T:
         waiting = [level for level in self._levels if level.ready]
-        # The one passed over most often among those whose turn has come; of two alike, the higher.
+        # Of those whose turn has come, the one passed over most often; of two equal, the higher.
         level = max(waiting, key=lambda level: level.passed_over)
         if level.passed_over < self._limit:
             level = waiting[0]
@@ -204,7 +204,7 @@ class _PrioritizedPump(FanIn[T, T]):
         else:
             level.settling -= 1
             if not (level.settling or level.ready):
-                level.passed_over = 0  # it had nothing after all
+                level.passed_over = 0  # it had no item after all
             self.notify_reader()
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""Operators that look at the clock: `throttle` spreads items out, `debounce` waits for silence."""
+"""Operators that use the clock: `throttle` spreads items out, `debounce` waits for silence."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class _Throttle(Operator):
     def __call__(self, source: AsyncIterable[T], interval: Seconds, *, burst: int = 1) -> Stream[T]:
         """Emit at most one item per ``interval``; the source waits, nothing is dropped.
 
-        An item is emitted when it has come and
+        An item is emitted when it arrives, if
 
-        1. less than ``burst`` items were emitted shortly before: each second of an ``interval``
-           that passes without an item is saved up, for at most ``burst`` items;
+        1. fewer than ``burst`` items were emitted shortly before: time that passes without an item
+           is saved up, for at most ``burst`` items;
         2. else as soon as ``interval`` seconds per item have passed.
 
-        So in any ``t`` seconds at most ``burst + t / interval`` items are emitted. Time that the
-        reader takes for an item counts. The end, or an error, of the source follows the last item
-        at once.
+        So in any ``t`` seconds at most ``burst + t / interval`` items are emitted. The time that
+        the reader takes for an item counts. The end of the source, or its error, follows the last
+        item at once.
 
         The rule is the "generic cell rate algorithm" of ITU-T I.371.
 
@@ -44,7 +44,7 @@ class _Throttle(Operator):
         of the first reader's context.
 
         Cancel safety: a read that is cancelled loses nothing; the next one continues where it was.
-        ``aclose()`` stops the source, awaits its clean-up to its end, and drops what is held. An
+        ``aclose()`` stops the source, awaits its clean-up to its end, and drops held items. An
         exception of the reader is not thrown into the source.
 
         Known elsewhere as: ``throttle`` (tokio-stream, Akka and Pekko, Effect), ``metered`` (fs2),
@@ -61,7 +61,7 @@ class _Throttle(Operator):
         Raises:
             InvalidArgument: At the call, if ``interval`` or ``burst`` is out of range.
             TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: What the source raised, after the items before it.
+            Exception: Any exception of the source, after the items before it.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(throttle(script("(abc)-----(de)|"), 2.0)))
@@ -112,7 +112,7 @@ class ThrottlePump(FanIn[T, T]):
         if not items:
             return False
         due = self._expected - self._credit
-        # Some loops fire a timer a little early; its time has come all the same.
+        # Some loops fire a timer a little early: the deadline counts as reached.
         if isinstance(items[0], self._passing) or due <= self._reached or due <= self.loop.time():
             return True
         self._timer.set(self.loop, due, self._on_due)
@@ -168,7 +168,7 @@ class _Debounce(Operator):
         Raises:
             InvalidArgument: At the call, if ``quiet`` is out of range.
             TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: What the source raised, after the last item.
+            Exception: Any exception of the source, after the last item.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(debounce(script("abc----d----e|"), 2.0)))

@@ -36,33 +36,33 @@ class _Route(RouteOperator):
     is a failure. What several workers make is emitted by the rules of
     `returns_pipeline.combine.merge`.
 
-    A worker is started when an item comes whose key has none. Its items end, so that it can come to
-    its own end,
+    A worker is started when an item arrives whose key has no worker. Its iterator ends, and then
+    the worker can end,
 
     1. when the source has ended;
-    2. when an item of another key comes, there are ``max_keys`` workers, and none has been idle
-       for longer;
+    2. when an item of a new key arrives, there are ``max_keys`` workers, and this one has been idle
+       for longest;
     3. when it has been idle for ``idle_after`` seconds.
 
-    A worker is idle while it waits for an item. One that ends by itself is replaced when the key's
-    next item comes, which is never given to two workers at once: each key's order is kept. If all
-    workers are busy, new keys wait.
+    A worker is idle while it waits for an item. A worker that returns early is replaced when the
+    key's next item arrives. No two workers have the same key at the same time, so each key's order
+    is kept. If all workers are busy, new keys wait.
 
     Errors: an exception of a worker,
 
     - ``"raise"``: ends everything as a failed source does; a note names the worker's key.
-    - ``"isolate"``: is emitted as a `KeyFailed`, with the items that were not done. The others
-      continue; the key's next item gets a new worker.
+    - ``"isolate"``: is emitted as a `KeyFailed`, with the items that were not done. The other
+      workers continue; the key's next item gets a new worker.
 
-    A worker that ends without having taken an item refuses it: that counts as an error of its own.
-    An error of the source or of ``key`` is raised when the workers have done what was read before
-    it. An item whose ``key`` failed was given to no worker.
+    A worker that ends without having taken an item refuses that item, which counts as an error of
+    the worker. An error of the source or of ``key`` is raised after the workers have handled the
+    items before it. An item whose ``key`` failed goes to no worker.
 
-    With a ``ctx``, the worker is called with a third argument: a child of ``ctx``, to register its
-    undo actions with. It is a coroutine of a Result, or returns a `FutureResult`; what it
-    registered is settled when it ends, as by `ResultStream.bind_step`: a success commits it or,
-    with ``hold``, hands it to ``ctx``; a failure, which is emitted as an item, an exception or a
-    cancellation undoes it first. A worker that lives long settles item by item:
+    With a ``ctx``, the worker is called with a third argument: a child of ``ctx``, with which it
+    registers its undo actions. Then it must be a coroutine function of a Result, or return a
+    `FutureResult`. Its actions follow its outcome, as with `ResultStream.bind_step`: a success
+    commits them or, with ``hold``, passes them to ``ctx``. A failure, which is emitted as an item,
+    an exception or a cancellation undoes them first. A long-lived worker commits item by item:
 
     ```python
     async def persist(account: str, events: AsyncIterator[Event], step: StepContext) -> Saved:
@@ -71,8 +71,8 @@ class _Route(RouteOperator):
         return Success(account)
     ```
 
-    Backpressure: at most ``buffer`` items wait for each worker, one more for all of them; when that
-    is not enough, the source waits. Of what each worker makes, as much is held as `merge` holds.
+    Backpressure: at most ``buffer`` items wait for each worker, and one more for all of them; then
+    the source waits. The items that each worker emits are bounded as in `merge`.
 
     Order of events: the source runs in one task, ``key`` with it, in a copy of the first reader's
     context. Each worker runs in a task of its own, in a copy of the source's context as it was when
@@ -87,22 +87,22 @@ class _Route(RouteOperator):
     Args:
         source: Read one item at a time.
         key: Returns an item's key, which must be hashable.
-        worker: Called for each key, again when it comes back.
+        worker: Called for each key, and again when the key comes back.
         max_keys: How many workers there may be at a time, at least 1.
         buffer: How many items may wait for each, at least 1.
         idle_after: Seconds without an item after which a worker is retired, above 0. On the running
             loop's clock.
         failing: What happens to the others when a worker raises.
-        ctx: What the workers' contexts are children of.
-        hold: Whether a success hands its undo actions to ``ctx`` instead of committing them.
+        ctx: The parent of the workers' contexts.
+        hold: Whether a success passes its undo actions to ``ctx`` instead of committing them.
 
     Returns:
-        A stream of what the workers make.
+        A stream of the items that the workers emit.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
         TypeError: At the call, if ``source`` is not an async iterable.
-        Exception: What the source, ``key`` or a worker raised, after what was made before.
+        Exception: Any exception of the source, ``key`` or a worker, after what was made before.
 
     >>> from collections.abc import AsyncIterator
     >>> from returns_pipeline.testing import run, script, timeline
@@ -157,16 +157,16 @@ def _check_willing(inbox: Inbox[Any, Any]) -> None:
 class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
     """The first input reads the source and fills the inboxes; the others are workers.
 
-    Items of the class ``passing`` pass by the workers. What a worker emits, and its `KeyFailed`, is
-    emitted as ``unpack`` of it.
+    Items of the class ``passing`` go to no worker. An item of a worker, and its `KeyFailed`, is
+    passed through ``unpack`` before it is emitted.
 
-    What holds:
+    Invariants:
 
-    - There is at most one worker for a key at a time, and each one stands in ``_inboxes`` from its
-      start until it has ended.
-    - ``_idle`` has workers of ``_inboxes`` alone, whose inboxes are open.
-    - ``_retiring`` counts those whose inboxes were closed to make room, and that have not ended. A
-      new key retires one worker, whatever else happens until that one has ended.
+    - There is at most one worker for a key at a time. Each worker is in ``_inboxes`` from its start
+      to its end.
+    - ``_idle`` has only workers of ``_inboxes`` whose inboxes are open.
+    - ``_retiring`` counts workers whose inboxes were closed in favour of a new key, and that have
+      not ended. A new key retires one worker, whatever else happens until that one has ended.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
             return
         try:
             await self._dispatch(input_)
-        except Exception as error:  # raised when what was read is done
+        except Exception as error:  # raised once the items before it are done
             if self.stopping:
                 raise
             self._failure = error
@@ -241,9 +241,9 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
                     await budget.renew()
 
     def _free_inbox(self, key: K) -> Inbox[K, T] | None:
-        """Return the inbox of a key, if it has room for an item; a new one if there is none.
+        """Return the inbox of a key if it is not full; a new one if the key has none.
 
-        If there are too many workers, one that is idle is retired.
+        If there are too many workers, an idle one is retired.
         """
         inbox = self._inboxes.get(key)
         if inbox is not None:
@@ -276,7 +276,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
         self.start_task(self._read, input_)
 
     async def _run_worker(self, inbox: Inbox[K, T]) -> AsyncGenerator[Any, None]:
-        """Run a worker from its first item to its end, and deal with the items that it leaves."""
+        """Run a worker from its first item to its end, and handle the items that it leaves."""
         unpack = self._unpack
         try:
             async with plain_iterator(self._work(inbox)) as made:
@@ -313,7 +313,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
             self._start_worker(successor)
 
     def on_end(self, input_: Input[Any]) -> None:
-        """Forget a worker that has ended."""
+        """Remove a worker that has ended."""
         self.inputs.remove(input_)
 
     def mark_idle(self, inbox: Inbox[Any, Any]) -> None:
@@ -348,7 +348,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
     # The end.
 
     def discard(self) -> None:
-        """Drop what is held, and the timer."""
+        """Drop all items, and cancel the timer."""
         super().discard()
         self._timer.cancel()
 

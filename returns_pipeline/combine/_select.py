@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """What `select` emits when no source has emitted anything for too long.
+    """Emitted by `select` when no source has emitted anything for too long.
 
     Attributes:
-        after: For how many seconds.
+        after: The seconds of silence.
     """
 
     after: float
@@ -80,7 +80,7 @@ class _Select(Operator):
         Raises:
             InvalidArgument: At the call, if ``timeout`` or ``buffer`` is out of range.
             TypeError: At the call, if a source is not an async iterable.
-            Exception: What a source raised, after the items that were read.
+            Exception: Any exception of a source, after the items that were read.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(select({"x": script("a----b|"), "y": script("-1|")}, timeout=3.0)))
@@ -114,7 +114,7 @@ class _SelectPump(FairMerge[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
         self._keys = list(sources)
         self._timeout = math.inf if timeout is None else checks.seconds("timeout", timeout)
         self._timer = DeadlineTimer()  # of the current silence, also while nobody reads
-        self._is_silent = False  # it has come
+        self._is_silent = False  # whether that time has passed
 
     def tagged(self, input_: Input[T], item: T) -> tuple[K, T]:
         return self._keys[input_.index], item

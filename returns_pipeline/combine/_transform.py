@@ -37,7 +37,7 @@ U = TypeVar("U")
 # scan and distinct_until_changed
 
 
-_SKIPPED: Final = object()  # what a step returns for an item that is left out
+_SKIPPED: Final = object()  # a step returns this for an item that is left out
 
 
 class _StepPump(FairMerge[Any, Any]):
@@ -84,7 +84,7 @@ class _Scan(Operator):
         (backpressure).
 
         Cancel safety: a read that is cancelled loses nothing; the next one continues where it was.
-        ``aclose()`` stops the source, awaits its clean-up to its end, and drops what is held. An
+        ``aclose()`` stops the source, awaits its clean-up to its end, and drops held items. An
         exception of the reader is not thrown into the source.
 
         Known elsewhere as: ``scan`` (Rx, tokio-stream; those of fs2, Akka and Pekko, and Effect
@@ -100,7 +100,7 @@ class _Scan(Operator):
 
         Raises:
             TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: What the source or ``func`` raised, after the results before it.
+            Exception: Any exception of the source or ``func``, after the results before it.
 
         >>> from returns_pipeline.testing import run, timed, timeline
         >>> run(timeline(scan(timed(3, 1, 2), 0, lambda total, n: total + n)))
@@ -146,8 +146,8 @@ class _DistinctUntilChanged(Operator):
         1. it is the first one, or
         2. it, or its ``key``, differs (``!=``) from that of the item before it.
 
-        The others are dropped: that is the purpose. A source that has nothing but those, and never
-        suspends, lets other tasks run now and then.
+        The others are dropped: that is the purpose. A long run of them does not keep other tasks
+        from running, even if the source never suspends.
 
         Order of events, backpressure and cancel safety: as `scan`.
 
@@ -163,7 +163,7 @@ class _DistinctUntilChanged(Operator):
 
         Raises:
             TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: What the source, ``key`` or a comparison raised, after what came before.
+            Exception: Any exception of the source, ``key`` or a comparison, after what came before.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(distinct_until_changed(script("aabbba|"))))
@@ -221,12 +221,10 @@ class _Prefetch(Operator):
     def __call__(self, source: AsyncIterable[T], n: int) -> Stream[T]:
         """Read up to ``n`` items ahead of the reader, so that both work at the same time.
 
-        1. The source is asked for items from the first read on, as long as less than ``n`` are
-           held.
-        2. An item is emitted when it has come and those before it are emitted: all are, in order,
-           and the reader waits only when none is held.
+        1. From the first read on, the source is read while fewer than ``n`` items are held.
+        2. All items are emitted, in order. The reader waits only when none is held.
 
-        Backpressure: ``n`` items are held, whatever the reader takes; then the source waits.
+        Backpressure: ``n`` items are held, however fast the reader is; then the source waits.
 
         Cancel safety, order of events and contexts: as `scan`.
 
@@ -243,7 +241,7 @@ class _Prefetch(Operator):
         Raises:
             InvalidArgument: At the call, if ``n`` is out of range.
             TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: What the source raised, after the items before it.
+            Exception: Any exception of the source, after the items before it.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(prefetch(script("abcd|"), 2), pause=3.0))
@@ -263,7 +261,7 @@ prefetch: Final = _Prefetch("returns_pipeline.combine.prefetch")
 
 
 class PrefetchPump(Pump[T]):
-    """A queue: the source is to be ahead by so many items all the time."""
+    """A queue: its task keeps the source ahead by a fixed number of items."""
 
     def __init__(self, source: AsyncIterable[T], n: int) -> None:
         super().__init__()
@@ -277,7 +275,7 @@ class PrefetchPump(Pump[T]):
         return bool(self._items)
 
     def take(self) -> T:
-        """Emit the first one, and let the source run on."""
+        """Return the first item; the source is read on."""
         item = self._items.popleft()
         if self._not_full is not None:
             notify(self._not_full)
@@ -288,7 +286,7 @@ class PrefetchPump(Pump[T]):
         self._items.clear()
 
     async def pump(self) -> None:
-        """Read the source whenever there is room."""
+        """Read the source whenever the queue is not full."""
         items = self._items
         budget = Budget(self.loop)
         async with plain_iterator(self._source) as source:
@@ -388,14 +386,14 @@ class _TakeUntil(Operator):
     ) -> Stream[T]:
         """Emit the items of a source until something else happens.
 
-        1. An item is emitted as it comes.
-        2. When ``stop`` happens, the source is read no further: a read of it that is pending is
-           cancelled, and it is closed. What was read before is emitted, then the stream ends.
+        1. An item is emitted as it arrives.
+        2. When ``stop`` happens, reading ends: a pending read is cancelled, and the source is
+           closed. Items that were read before are emitted, then the stream ends.
         3. If ``stop`` has happened before the first read, the source is not opened.
         4. A stream as ``stop`` that ends without an item does not stop anything.
 
-        Errors: when the source fails, or ``stop`` does, the other is stopped at once. What was read
-        is emitted, then the error is raised.
+        Errors: when the source fails, or ``stop`` does, the other is stopped at once. Items that
+        were read are emitted, then the error is raised.
 
         Backpressure and cancel safety: as `returns_pipeline.combine.merge`; source and ``stop``
         each run in a task of their own, in a copy of the first reader's context.
@@ -406,14 +404,15 @@ class _TakeUntil(Operator):
         Args:
             source: Read one item at a time.
             stop: An event that is set, a stream that emits its first item, or an awaitable that is
-                done. A coroutine can be awaited only once, and so the stream be read only once.
+                done. A coroutine can be awaited only once, so then the stream can be read only
+                once.
 
         Returns:
             A stream of the items.
 
         Raises:
-            TypeError: At the call, if ``source`` or ``stop`` is none of what they may be.
-            Exception: What the source or ``stop`` raised, after the items that were read.
+            TypeError: At the call, if ``source`` or ``stop`` is none of these.
+            Exception: Any exception of the source or ``stop``, after the items that were read.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(take_until(script("ab-cd|"), script("---!", values={"!": "enough"}))))
@@ -449,7 +448,7 @@ class TakeUntilPump(FairMerge[Any, Any]):
         super().__init__([_signal(stop), source], BUFFER)
 
     def on_item(self, input_: Input[Any]) -> None:
-        """Read no further if it is the first input's."""
+        """End the stream if the item is the first input's."""
         if input_.index == 0:
             input_.items.clear()
             self.finish()
@@ -484,7 +483,7 @@ async def _once(happening: Callable[[], Awaitable[object]]) -> AsyncGenerator[No
 
 async def _when_done(future: asyncio.Future[Any]) -> AsyncGenerator[Any, None]:
     if not future.done():
-        # Not a bare await: closing the stream must not cancel what others wait for, too. And it
-        # suspends in any case, while the source would be opened.
+        # Not a bare await: closing the stream must not cancel an awaitable that others wait for,
+        # too. This suspends in any case, so that the source is opened meanwhile.
         await asyncio.wait([future])
     yield future.result()

@@ -27,13 +27,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class KeyFailed(Generic[K_co, T_co]):
-    """What `route` emits, if so chosen, for a worker that raised an exception.
+    """Emitted by `route(failing="isolate")` for a worker that raised an exception.
 
     Attributes:
         key: The worker's key.
-        error: What it raised.
-        items: What it did not finish: the item that it took last, if it took one, and those that
-            still waited for it, in order.
+        error: The exception.
+        items: The items that it did not finish: the one that it took last, if it took one, and
+            those that still waited for it, in order.
     """
 
     key: K_co
@@ -42,7 +42,7 @@ class KeyFailed(Generic[K_co, T_co]):
 
 
 class InboxOwner(ABC):
-    """What an inbox reports to."""
+    """The object to which an inbox reports."""
 
     @abstractmethod
     def mark_idle(self, inbox: Inbox[Any, Any]) -> None:
@@ -56,14 +56,14 @@ class InboxOwner(ABC):
 class Inbox(Generic[K, T]):
     """The items of one key, as its worker reads them.
 
-    States: *open*; *closed*, when nothing more will come, so that the worker comes to its end; and
-    *abandoned*, when the worker has ended, though a task that it made may still wait for an item.
+    States: *open*; *closed*, when no more items will come, so that the worker can end; *abandoned*,
+    when the worker has ended, although a task that it started may still wait for an item.
 
     Attributes:
         key: The key of its items.
         queue: The items that wait, in order.
         last: The item that was taken last, if any.
-        is_closed: Whether nothing more will come.
+        is_closed: Whether no more items will come.
     """
 
     __slots__ = ("_owner", "_waiter", "is_closed", "key", "last", "queue")
@@ -106,7 +106,7 @@ class Inbox(Generic[K, T]):
         notify(self._waiter)
 
     def close(self) -> None:
-        """Let the worker come to its end."""
+        """End the items: the worker can end."""
         self.is_closed = True
         notify(self._waiter)
 
@@ -140,14 +140,14 @@ def as_generator(worker: Callable[..., Any]) -> Callable[[Inbox[Any, Any]], Asyn
 
 
 def _is_future_result(made: object) -> bool:
-    """Recognize a `FutureResult`, which can be iterated too: that is the bare value, or raises."""
+    """Recognize a `FutureResult`, although it has ``__aiter__``, too."""
     return isinstance(made, FutureResult)
 
 
 def as_step(
     worker: Callable[..., Any], ctx: StepContext, *, hold: bool
 ) -> Callable[[Inbox[Any, Any]], AsyncIterator[Any]]:
-    """Do the same for one that takes a context, which is settled when it ends."""
+    """Do the same for a worker that takes a context, which is settled when the worker ends."""
 
     async def work(inbox: Inbox[Any, Any]) -> AsyncGenerator[Any, None]:
         def call(_: object, step: StepContext) -> Any:

@@ -1,4 +1,4 @@
-"""`zip_results`: items with the same number put together."""
+"""`zip_results`: combines the items that have the same number."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ class _ZipResults(Operator):
 
         1. A tuple is emitted when each source has an item: a `Success` of the values if all of them
            are, else the failure that comes first by the order of the sources.
-        2. It ends when a source has ended and all tuples that it took part in are emitted. The
-           others are then stopped, and what was read of them is dropped. With ``strict``, they must
-           have ended as well: else `UnevenSources` is raised.
+        2. The stream ends when a source has ended and all its items are emitted. The other sources
+           are then stopped, and the items that were read from them are dropped. With ``strict``,
+           they must have ended as well: else `UnevenSources` is raised.
 
         A failure takes its place in a tuple like a value: items with the same number stay together.
 
@@ -111,7 +111,7 @@ class _ZipResults(Operator):
             TypeError: At the call, if a source is not an async iterable; from a read, if an item is
                 neither a Success nor a Failure.
             UnevenSources: After the last tuple, if ``strict`` and a source has more items.
-            Exception: What a source raised, after the tuples that could still be made.
+            Exception: Any exception of a source, after the tuples that could still be made.
 
         >>> from returns.result import Failure, Success
         >>> from returns_pipeline.testing import run, timed, timeline
@@ -215,20 +215,20 @@ class ZipPump(FanIn[T, U], Generic[T, U]):
             return self._combine(taken)
         except BaseException:
             self.discard()
-            self.finish()  # as a generator that has raised: nothing follows
+            self.finish()  # like a generator that has raised, it emits nothing after that
             raise
 
     def on_item(self, input_: Input[T]) -> None:  # noqa: ARG002
-        """See whether another source has ended before this item."""
+        """End the stream if another source ended before this item."""
         if self._strict:
             self._check_lengths()
 
     def on_end(self, input_: Input[T]) -> None:  # noqa: ARG002
-        """See whether this was the last tuple."""
+        """End the stream if the last tuple was emitted."""
         self._check_lengths()
 
     def _check_lengths(self) -> None:
-        """End here if no other tuple can come."""
+        """End the stream if no other tuple is possible."""
         ended = [input_.index for input_ in self.inputs if input_.ended and not input_.items]
         if self.stopping or not ended:
             return

@@ -63,7 +63,7 @@ class _Answer:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what is asked for, and return the exit status.
+    """Do what is requested, and return the exit status.
 
     Args:
         argv: The arguments; by default those of the process.

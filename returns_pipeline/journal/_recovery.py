@@ -365,7 +365,7 @@ class _Recovery:
                 if cancelled is not None:
                     raise cancelled
             if not case.left and (case.stuck or case.deferred):
-                # Shielded, because a release must not be asked for twice: the second request would
+                # Shielded, because a release must not be requested twice: the second request would
                 # take the saga from a process that has claimed it since the first.
                 _, cancelled = await shielded(self._journal.release(case.saga.id))
         except JournalError as error:

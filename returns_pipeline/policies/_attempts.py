@@ -39,9 +39,9 @@ async def first_success(
     next_start = loop.time()
 
     def wanted(index: int) -> bool:
-        # Asked in the task of a run that has succeeded, before it hands its actions over. The
-        # first to ask wins; one that succeeds in the same turn of the loop is undone like any
-        # other.
+        # Called in the task of a run that has succeeded, before its actions pass to the call's
+        # context. The first call wins; a run that succeeds in the same turn of the loop is undone
+        # like any other.
         nonlocal winner
         if winner is None:
             winner = index
@@ -85,10 +85,10 @@ async def _next_ended(
 async def _stop_rest(
     running: dict[int, Run[T, E]], grace: float, error: BaseException | None = None
 ) -> None:
-    """Stop what is still running. A cancellation of the caller meanwhile propagates.
+    """Stop the runs that are not done. A cancellation of the caller meanwhile propagates.
 
-    With ``error``, which the caller raises afterwards, a cancellation takes its place, unless
-    the error is one itself.
+    If the caller is about to raise ``error``, a cancellation replaces it, unless the error is a
+    cancellation itself.
     """
     runs = list(running.values())
     running.clear()

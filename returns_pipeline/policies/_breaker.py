@@ -66,18 +66,18 @@ def circuit_breaker(
 ) -> CircuitBreaker:
     """Make a breaker that refuses to run steps while they would fail anyway.
 
-    1. Closed, it lets all steps through. It opens when ``failures`` of them in a row have failed.
-       With a ``failure_rate``, it opens instead when at least ``failures`` steps have failed in
-       the last ``window`` seconds and these are at least this share of all that ended in them.
-    2. Open, it lets none through: they fail at once with `CircuitOpen`, which says when to try
-       again.
-    3. After ``reset_after`` seconds it is half open: up to ``half_open`` steps at a time are let
-       through as trials. The first that succeeds closes it, the first that fails opens it again.
-       A trial that takes longer than another ``reset_after`` seconds is given up: its result no
-       longer counts, and another trial may begin.
+    1. **Closed**, it runs all steps. It opens when ``failures`` of them in a row have failed. With
+       a ``failure_rate``, it opens instead when at least ``failures`` steps have failed in the last
+       ``window`` seconds and these are at least this share of all steps that ended in them.
+    2. **Open**, it runs none: they fail at once with `CircuitOpen`, which has the time until the
+       next try.
+    3. **Half open**, after ``reset_after`` seconds, it runs up to ``half_open`` steps at a time as
+       trials. The first that succeeds closes it, the first that fails opens it again. A trial that
+       takes longer than another ``reset_after`` seconds is given up: its result no longer counts,
+       and another trial may begin.
 
-    A step fails by a `Failure` or by an exception. A step that is cancelled counts as nothing, and
-    so does the result of a step that began before the state last changed.
+    A step fails by a `Failure` or by an exception. A cancelled step does not count, and neither
+    does the result of a step that began before the state last changed.
 
     It may be a layer of a stack for `with_policy`: in ``breaker | RetryPolicy(3)`` all attempts of
     a call count as one step, in ``RetryPolicy(3) | breaker`` each attempt counts.
@@ -94,7 +94,7 @@ def circuit_breaker(
         failure_rate: A share, above 0 and at most 1.
         window: Seconds, above 0. It slides in tenths.
         on_state_change: Called with a `CircuitEvent`; for "half open", when the first trial
-            begins. It must not block. What it raises is logged.
+            begins. It must not block. Its exceptions are logged.
         name: For `CircuitOpen`.
 
     Raises:

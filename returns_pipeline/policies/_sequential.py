@@ -58,11 +58,10 @@ def with_retry(
     """Run a step again when it fails, as a policy says.
 
     1. A `Success` is returned at once.
-    2. After a failure that the policy retries, or an exception that it names, what the attempt
-       registered is undone. After the policy's wait the step is run again, in a context of its
-       own.
+    2. After a failure that the policy retries, or an exception that it names, the actions of the
+       attempt are undone. After the policy's wait the step runs again, in a new context.
     3. When the attempts or the ``total_timeout`` are used up, or the policy does not retry the
-       error, it fails with `RetriesExhausted`, which holds all errors.
+       error, the step fails with `RetriesExhausted`, which holds all errors.
     4. An exception that the policy does not name propagates as soon as the attempt is undone.
 
     No attempt begins after the deadline of the call's context, nor after the policy's
@@ -105,8 +104,8 @@ def with_timeout(
     Args:
         step: The step.
         seconds: From the call on, above 0.
-        grace: Seconds that the step may take to heed its cancellation, 0 or more. After them it is
-            abandoned, with an error in the log and a note on the `StepTimeout`.
+        grace: Seconds that the step may take to respond to its cancellation, 0 or more. After that
+            it is abandoned, with an error in the log and a note on the `StepTimeout`.
 
     Raises:
         InvalidArgument: At the call, if a time is out of range.
@@ -195,14 +194,14 @@ def with_policy(
 def with_policy(step: Callable[..., Any], policy: Any, /) -> Callable[..., Any]:
     """Apply a policy, or a stack of them, to a step.
 
-    It is `with_retry` for a `RetryPolicy`, `with_timeout` for a `Timeout`, and the limit itself
-    for what `circuit_breaker`, `bulkhead` and `rate_limit` return. A stack reads from the outside
-    in, and does what the same nesting by hand does:
+    A `RetryPolicy` is applied by `with_retry`, a `Timeout` by `with_timeout`, and a limit (made by
+    `circuit_breaker`, `bulkhead` or `rate_limit`) by itself. A stack reads from the outside in,
+    and does what the same nesting by hand does:
     ``with_policy(fetch, RetryPolicy(3) | Timeout(2.0))`` is
     ``with_retry(with_timeout(fetch, 2.0), RetryPolicy(3))``.
 
     Raises:
-        TypeError: At the call, if the step is no function or the policy no policy.
+        TypeError: At the call, if the step is not a function or the policy is not a policy.
 
     >>> async def fetch(url: str) -> Result[str, OSError]:
     ...     return Success(f"<{url}>")
@@ -225,7 +224,7 @@ def with_policy(step: Callable[..., Any], policy: Any, /) -> Callable[..., Any]:
 
 
 class Tier(Generic[*Ts, T_co, E_co]):
-    """Strategies of equal worth, for `fallback`: they race.
+    """Equivalent strategies, for `fallback`: they race.
 
     Args:
         name: For reports; not empty.

@@ -106,7 +106,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         As `returns_pipeline.sliding`, for the values of this stream. A failure ends the run as
         the end of the stream would: values that were in no list are emitted in a shorter one, then
-        the failure in its place. The values after it begin anew.
+        the failure in its place. The values after it begin again.
 
         Raises:
             InvalidArgument: At the call, if ``n`` or ``step`` is out of range.

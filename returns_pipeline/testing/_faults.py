@@ -158,7 +158,7 @@ class FaultInjector:
 
         Raises:
             CancelledError: If the injector cancelled ``main``, which did not suppress it.
-            BaseException: What ``main`` raised.
+            BaseException: Any exception of ``main``.
             RuntimeError: If the injector is running something already.
         """
         if self._running:
@@ -269,7 +269,7 @@ def inject_everywhere(
         How many points there were: the number of runs, less one.
 
     Raises:
-        BaseException: What a run raised, with a note that names the place of the fault.
+        BaseException: Any exception of a run, with a note that names the place of the fault.
 
     >>> async def scenario(injector: FaultInjector) -> None:
     ...     done: list[int] = []

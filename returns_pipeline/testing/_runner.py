@@ -72,7 +72,7 @@ def run(
         LeakedTasks: The coroutine returned and left tasks or generators. They are ended.
         RuntimeError: At the call, if an event loop is running already.
         TypeError: At the call, if ``main`` cannot be awaited.
-        BaseException: What the coroutine raised.
+        BaseException: Any exception of the coroutine.
 
     >>> async def main() -> float:
     ...     await asyncio.sleep(3600)

@@ -7,7 +7,7 @@ A script says what comes and when, so that a test of a stream needs neither queu
         (5.0, ["c"]),
     ]
 
-`timed` is paced by its reader: a pause begins when the next item is asked for. `script` is paced by
+`timed` is paced by its reader: a pause begins when the next item is requested. `script` is paced by
 the clock: a reader that asks late gets at once what was due.
 """
 
@@ -80,7 +80,7 @@ class Scripted(Generic[T_co]):
 
     Attributes:
         opened: Iterations that were begun, that is: asked for their first item.
-        reads: Items that were asked for, in all iterations together.
+        reads: Items that were requested, in all iterations together.
         given: Items that were emitted, in all iterations together.
         closed: Iterations that ended, in whatever way: read to the end, failed, closed early by
             ``aclose()``, or cancelled. Equal to ``opened`` when none is left open.
@@ -140,9 +140,9 @@ async def _until(loop: asyncio.AbstractEventLoop, when: float) -> None:
 
 
 def timed(*steps: T | Wait | BaseException) -> Scripted[T]:
-    """Emit the items in order, as soon as each is asked for, with pauses between them.
+    """Emit the items in order, as soon as each is requested, with pauses between them.
 
-    1. An item is emitted when it is asked for.
+    1. An item is emitted when it is requested.
     2. A `Wait` delays the next item by its seconds, counted from the moment that item is asked
        for. So a slow reader delays everything that follows.
     3. An exception is raised in its place, and is the last step.
@@ -313,12 +313,12 @@ async def timeline(
     Args:
         source: Read one item at a time.
         limit: Stop after this many items.
-        pause: Seconds to wait after each item before the next is asked for, as a slow reader does.
+        pause: Seconds to wait after each item before the next is requested, as a slow reader does.
         error: An exception of this class is not raised but becomes the last entry, with its time.
 
     Raises:
         InvalidArgument: If ``limit`` or ``pause`` is out of range.
-        BaseException: What the source raised, unless it is an ``error``.
+        BaseException: Any exception of the source, unless it is an ``error``.
 
     >>> from returns_pipeline.testing import run
     >>> run(timeline(script("a-b#"), error=ScriptError))

@@ -50,7 +50,7 @@ class _ChunksOrTimeout(Operator):
         (tokio-stream), ``aggregateWithin`` (Effect, ZIO).
 
         Args:
-            source: Read one item at a time, once the first list is asked for.
+            source: Read one item at a time, once the first list is requested.
             n: Items in a full list, at least 1.
             timeout: Seconds from a list's first item until it is emitted, above 0; ``math.inf`` to
                 close lists by size alone. On the running loop's clock.

@@ -1,7 +1,7 @@
 """Windows with deadlines, many at a time, served by one timer.
 
 The base of all windows but `chunks_or_timeout` and `sliding`. Whatever their number, there is one
-task for the source and one timer handle, which is set for the earliest deadline and set anew when
+task for the source and one timer handle, which is set for the earliest deadline and set again when
 it fires.
 """
 

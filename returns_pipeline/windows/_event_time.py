@@ -99,7 +99,7 @@ class _EventWindows(Operator):
         (Beam), ``windowedBy`` (Kafka Streams), ``collect_window`` (bytewax).
 
         Args:
-            source: Read one item at a time, once the first window is asked for.
+            source: Read one item at a time, once the first window is requested.
             assigner: `TumblingWindows`, `SlidingWindows` or `SessionWindows`.
             timestamp: Returns when an item happened, in seconds, from any origin. For a
                 ``datetime``, its ``timestamp()``.

@@ -68,7 +68,7 @@ class _KeyedChunks(Operator):
         ``bufferTimeOrCount`` (Rx).
 
         Args:
-            source: Read one item at a time, once the first list is asked for.
+            source: Read one item at a time, once the first list is requested.
             n: Items in a full list, at least 1.
             timeout: Seconds from a list's first item until it is emitted, above 0; ``math.inf`` for
                 no limit. On the running loop's clock.

@@ -76,7 +76,7 @@ class _Sessions(Operator):
         Kafka Streams); those of event time are `event_windows` with `SessionWindows`.
 
         Args:
-            source: Read one item at a time, once the first list is asked for.
+            source: Read one item at a time, once the first list is requested.
             gap: Seconds of silence that end a list, above 0. On the running loop's clock.
             max_duration: Seconds from a list's first item until it is emitted at the latest,
                 above 0; ``math.inf`` for no limit.

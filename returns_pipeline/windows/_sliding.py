@@ -52,7 +52,7 @@ class _Sliding(Operator):
         start (Rx), ``Stream.sliding`` (Effect). The last, shorter list is Scala's rule.
 
         Args:
-            source: Read one item at a time, once the first list is asked for.
+            source: Read one item at a time, once the first list is requested.
             n: Items in a list, at least 1.
             step: Items from the start of a list to the start of the next, at least 1; ``n`` for
                 lists that do not overlap.
@@ -89,7 +89,7 @@ class SlidingPump(Pump[Any]):
     """The items of the next list and of those after it; the reader cuts the lists off.
 
     An item of the class ``passing`` is in no list: it ends the run as the end of the source would,
-    is emitted after it, and the items after it begin anew.
+    is emitted after it, and the items after it begin again.
     """
 
     __slots__ = (

@@ -59,7 +59,7 @@ class _ChunksByWeight(Operator):
         Known elsewhere as ``groupedWeightedWithin`` (Akka and Pekko Streams).
 
         Args:
-            source: Read one item at a time, once the first list is asked for.
+            source: Read one item at a time, once the first list is requested.
             max_weight: The most that the items of a list weigh together, above 0.
             timeout: Seconds from a list's first item until it is emitted, above 0; ``math.inf`` for
                 no limit. On the running loop's clock.
