@@ -17,12 +17,12 @@ PipelineError
 ├── ScopeClosed                         a scope or context is settled and accepts no more actions
 ├── ScopeBusy                           a context is running another step
 ├── MissingExtra (also ImportError)     a part of the library needs a package that is not installed
-└── JournalError                        the journal of undo actions cannot do what was asked
+└── JournalError                        a request to the journal of undo actions failed
     ├── UnregisteredCompensation        an undo has no name in a registry
-    ├── ArgumentsNotRecordable          an undo's arguments would not come back equal
-    ├── LeaseLost                       another process has taken over what this one had open
+    ├── ArgumentsNotRecordable          an undo's arguments would not be read back as they are
+    ├── LeaseLost                       another process has taken over this one's actions
     ├── JournalUnavailable              the journal is full, read-only, locked or unreachable
-    └── JournalCorrupt                  what the journal holds makes no sense
+    └── JournalCorrupt                  the contents of the journal cannot be understood
 ```
 
 Facts are attributes; every error can be pickled; two errors with the same facts are equal.
@@ -89,7 +89,7 @@ def _same(one: object, other: object) -> bool:
         return False
     if isinstance(one, BaseException) and isinstance(other, BaseException):
         if type(one).__eq__ is not object.__eq__:
-            return False  # the class has its own rule, which said no above
+            return False  # the class compares by its own rule, which found them different
         return _same(_facts_of(one), _facts_of(other))
     if isinstance(one, tuple | list):
         ours, theirs = cast("Sequence[object]", one), cast("Sequence[object]", other)
@@ -98,7 +98,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _facts_of(error: BaseException) -> tuple[object, ...]:
-    """Return what any exception says, without its traceback and its notes."""
+    """Return the class and message of an exception, without its traceback and notes."""
     state = sorted((name, fact) for name, fact in vars(error).items() if name != "__notes__")
     return (str(error), error.args, *state)
 
@@ -119,7 +119,7 @@ class BufferOverflow(PipelineError):
     """A branch of a stream was not read for so long that its buffer overflowed.
 
     Attributes:
-        branch: Which branch, counted from 0.
+        branch: The number of the branch, counted from 0.
         limit: How many items its buffer holds.
     """
 
@@ -138,7 +138,7 @@ class ChannelClosed(PipelineError):
     """A channel takes no more items: it was closed, or its reader has left.
 
     Attributes:
-        item: What was not accepted.
+        item: The item that was not accepted.
     """
 
     def __init__(self, item: object) -> None:
@@ -251,7 +251,7 @@ class CircuitOpen(PipelineError):
 
     Attributes:
         name: The breaker's name.
-        retry_after: Seconds until it lets a step through as a trial.
+        retry_after: Seconds until it runs a step as a trial.
     """
 
     def __init__(self, name: str, retry_after: float) -> None:
@@ -309,7 +309,7 @@ class CompensationFailed(PipelineError):
 
 
 class ScopeClosed(PipelineError):
-    """A scope does not accept what was asked of it, in the state it is in.
+    """A scope does not accept a request in its present state.
 
     An action refused like this is *not* on record: its effect must not begin.
 
@@ -372,10 +372,10 @@ class MissingExtra(PipelineError, ImportError):
 
 
 class JournalError(PipelineError):
-    """The journal of undo actions cannot do what was asked. Nothing in it has been deleted.
+    """A request to the journal of undo actions failed. Nothing in it has been deleted.
 
     Attributes:
-        journal: Which journal: its path or address, without a password.
+        journal: The path or address of the journal, without a password.
         reason: What is wrong.
     """
 
@@ -395,11 +395,11 @@ class JournalUnavailable(JournalError):
 
 
 class JournalCorrupt(JournalError):
-    """What the journal holds makes no sense. Nothing of it is carried out."""
+    """The contents of the journal cannot be understood. Nothing in it is carried out."""
 
 
 class LeaseLost(JournalError):
-    """Another process has taken over what this one had open; this one must not touch it."""
+    """Another process has taken over the actions; this one must not touch them."""
 
 
 class UnregisteredCompensation(JournalError):
@@ -407,4 +407,4 @@ class UnregisteredCompensation(JournalError):
 
 
 class ArgumentsNotRecordable(JournalError):
-    """The arguments of an undo would not come back equal. The undo is not on record."""
+    """The arguments of an undo would not be read back as they are. It is not on record."""

@@ -1,4 +1,4 @@
-"""`Saga`: steps one after the other, each with the undo of what it did."""
+"""`Saga`: steps in sequence, each with the undo of its effect."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Pivot:
     """The point of no return of one run.
 
     Attributes:
-        reached: What the step before it returned, once it has succeeded.
+        reached: The Result of the step before it, once that has succeeded.
     """
 
     __slots__ = ("reached",)
@@ -67,11 +67,11 @@ class _Step:
         """Try it as often as its policy says, each time in a context of its own.
 
         Args:
-            value: What the step before it returned.
+            value: The output of the step before it.
             ctx: The context of the saga.
             pivot: The pivot, if it comes right after this step.
         """
-        # The value is bound beforehand: it may be a context too, and is not the step's own.
+        # The value is bound beforehand: it may be a context, too, but not the step's own.
         attempt: Callable[[StepContext], Any] = functools.partial(self._attempt, value, pivot)
         if self.timeout is not None:
             attempt = functools.partial(self._within, self.timeout, attempt)
@@ -109,8 +109,8 @@ class _Step:
         try:
             await own.register(undo, output)
         except PipelineError as error:
-            # It was abandoned, and has succeeded all the same: the saga continued without it. Or
-            # the journal refuses it: then its effect is on no record but in this process.
+            # It succeeded after it was abandoned: the saga has continued without it. Or the journal
+            # refuses the undo: then only this process knows of the effect.
             kept = own.scope.journal if isinstance(error, ScopeClosed) else None
             _, cancelled = await shielded(self._undo_alone(undo, output, own, kept, error))
             raise cancelled or error from None
@@ -138,23 +138,23 @@ class _Step:
 
 @final
 class _Empty:
-    """What a saga without steps takes and returns, for the checkers alone.
+    """The input and output type of a saga without steps, for the checkers alone.
 
     With ``Never`` in its place mypy finds two overloads of `Saga.step` that fit some generic
-    functions, and takes the saga for ``Saga[Any, Any, Any]`` without a word.
+    functions, and silently takes the saga for ``Saga[Any, Any, Any]``.
     """
 
 
 class Saga(Generic[A_contra, T_co, E_co]):
     """A chain of steps that is carried out as a whole, or undone.
 
-    A saga is a value: `step` and `pivot` give a new one, and it can be run any number of times,
+    A saga is a value: `step` and `pivot` return a new one, and it can be run any number of times,
     also at the same time. Its types are those of its input, its output and its failures.
 
     When a step fails, raises or is cancelled, the undo of each step before it is called with that
     step's own output, the last one first, before the failure is returned or the exception
-    propagates.
-    The step itself has no output then: what it did half-way is its own to clean up.
+    propagates. The failed step has no output, so it cleans up its own partial effects, or registers
+    undo actions with its context.
 
     Args:
         name: For reports.
@@ -236,21 +236,21 @@ class Saga(Generic[A_contra, T_co, E_co]):
         retry: RetryPolicy | None = None,
         timeout: Seconds | Timeout | None = None,
     ) -> Saga[Any, Any, Any]:
-        """Add a step, which takes what the one before it gave.
+        """Add a step, which takes the output of the step before it.
 
         Args:
             name: For reports; unique in this saga.
-            func: The step: it gives a `FutureResult`, or is a coroutine of a Result.
-            undo: What undoes it: called with the step's output, a `Compensation` or any function
-                that gives an awaitable; ``None`` if there is nothing to undo. It must be
-                idempotent.
-            retry: How often a step that fails is tried, as `with_retry` does it; by default once,
-                and after the pivot as `RetryPolicy` has it by default. The last failure counts,
-                or the last exception, if the policy names exceptions: so the errors of a saga are
+            func: The step: it returns a `FutureResult`, or is a coroutine function of a Result.
+            undo: Undoes the step: a `Compensation`, or any function that returns an awaitable. It
+                is called with the step's output, and must be idempotent. ``None`` if there is
+                nothing to undo.
+            retry: How often the step is tried, as in `with_retry`; by default once, and after the
+                pivot as often as `RetryPolicy()` says. The saga fails with the last failure, or
+                the last exception if the policy names exceptions: so the errors of a saga are
                 those of its steps.
             timeout: Seconds that one attempt may take, or a `Timeout`, as in `with_timeout`: at
                 the limit it is cancelled, and has failed with `StepTimeout`. An attempt that
-                succeeds all the same, then or when it was abandoned, is undone at once.
+                succeeds nevertheless, then or after it was abandoned, is undone at once.
 
         Raises:
             InvalidArgument: At the call, if the name is taken, ``timeout`` is out of range, or
@@ -269,29 +269,29 @@ class Saga(Generic[A_contra, T_co, E_co]):
     def pivot(self) -> Self:
         """Mark the point of no return: once the step before it has succeeded, nothing is undone.
 
-        What was registered until then is committed. Steps after it are only retried; if one of
-        them fails all the same, its failure is given and the steps before it stand.
+        The actions registered until then are committed. Later steps are only retried; if one of
+        them fails in the end, its failure is returned, and the steps before it are not undone.
 
         Raises:
             InvalidArgument: At the call, if there is no step before it, or a pivot already.
         """
         if not self._steps or self._pivot is not None:
-            raise InvalidArgument("a saga has one pivot, behind a step")
+            raise InvalidArgument("a saga has one pivot, after a step")
         return self._with(self._steps, len(self._steps))
 
     def run(self, value: A_contra, ctx: StepContext | None = None) -> FutureResult[T_co, E_co]:
-        """Carry the steps out, or undo them.
+        """Carry out the steps, or undo them.
 
         Args:
-            value: What the first step takes.
-            ctx: The context that this is part of: when all steps have succeeded, it takes the
-                undo actions over (what stands before a pivot excepted), so that they are still
-                undone if something fails later there. Without it they are committed.
+            value: The input of the first step.
+            ctx: The context that this run is part of. When all steps have succeeded, it takes over
+                their undo actions, except those before a pivot: so they are still undone if
+                something fails later there. Without it they are committed.
 
         Returns:
-            What the last step gave, or the failure that ended it.
+            The output of the last step, or the failure that ended the run.
 
-        Cancel safety: a cancellation propagates when all is undone.
+        Cancel safety: a cancellation propagates once everything is undone.
         """
         if ctx is None:
             own = StepContext(self.name)

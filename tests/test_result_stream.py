@@ -228,9 +228,9 @@ def test_wrong_arguments_are_refused_at_the_call() -> None:
         s.chunks_or_timeout(1, 0.0)
     with pytest.raises(InvalidArgument, match="at least one"):
         s.attempt(str)  # type: ignore[call-overload]
-    with pytest.raises(InvalidArgument, match="class of exceptions"):
+    with pytest.raises(InvalidArgument, match="exception class"):
         s.attempt(str, 3)  # type: ignore[call-overload]
-    with pytest.raises(InvalidArgument, match="class of exceptions"):
+    with pytest.raises(InvalidArgument, match="exception class"):
         s.or_failure(asyncio.CancelledError)  # type: ignore[type-var]
     with pytest.raises(InvalidArgument, match="right after"):
         s.map(str).or_failure(OSError)

@@ -57,10 +57,10 @@ class ResultStream(
 
     ``repr()`` shows the chain as it was written.
 
-    Where no stream comes first there is no method: ``combine.merge_prioritized((9, a), (1, b))``
-    and ``combine.select({"a": a, "b": b})`` read streams of Results as they are, as does
-    ``combine.split(s, predicate)``, whose two sides are read further (the terminal `partition`
-    reads to the end). `from_results` makes a `ResultStream` of the streams they return.
+    Operators without a first stream are no methods: ``combine.merge_prioritized((9, a), (1, b))``
+    and ``combine.select({"a": a, "b": b})`` read streams of Results as they are. So does
+    ``combine.split(s, predicate)``, which returns two streams (the terminal `partition` reads to
+    the end instead). `from_results` makes a `ResultStream` of the streams that they return.
 
     Sequential steps run in the reader's task, in one generator. An exception that a step did not
     declare is a bug: it propagates, after the source is closed.
@@ -100,7 +100,7 @@ class ResultStream(
         return stage(self)
 
     def __getitem__(self, value: int | slice) -> ResultStream[T_co, E_co]:
-        sliced = super().__getitem__(value)  # a bad index is refused here
+        sliced = super().__getitem__(value)  # it refuses a bad index
         if self._chain.segmented:  # a generator of aiostream would be ended by a cancelled read
             return self._linked(lambda part: combine.merge.raw(stream.getitem.raw(part, value)))
         return ResultStream.from_results(sliced)
@@ -121,13 +121,13 @@ class ResultStream(
     def of(source: AsyncIterable[T]) -> ResultStream[T, Never]:
         """Lift plain values: each is a success.
 
-        What is no async iterable needs `returns_pipeline.sources`: ``[1, 2]`` is
-        ``ResultStream.of(sources.from_iterable([1, 2]))``; a queue, a callback and a blocking
-        iterator are ``from_queue()``, ``Channel`` and ``from_thread()``.
+        For anything but an async iterable see `returns_pipeline.sources`: for ``[1, 2]`` write
+        ``ResultStream.of(sources.from_iterable([1, 2]))``; for a queue, a callback or a blocking
+        iterator there are ``from_queue()``, ``Channel`` and ``from_thread()``.
 
         Raises:
             TypeError: At the call, if ``source`` is not an async iterable. The message names the
-                function that makes one of it.
+                function that converts it.
         """
         return ResultStream(Chain(None, Source(checks.source(source), packed=False)))
 
@@ -192,6 +192,6 @@ class ResultStream(
         return ResultStream(chain)
 
 
-# Their annotations name the class that is made of them: `typing.get_type_hints()` finds it there.
+# The bases' annotations name this class: `typing.get_type_hints()` finds it in their modules.
 for _module in (_chained, _failures, _together, _values, _windows):
     vars(_module)["ResultStream"] = ResultStream

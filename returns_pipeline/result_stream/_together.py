@@ -337,7 +337,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
 
 def _routed(made: Any) -> Any:
-    """Turn what a worker made into a bare value or a `Failed`."""
+    """Turn an item of a worker into a bare value or a `Failed`."""
     if isinstance(made, KeyFailed):
         return Failed(cast("object", made))
     return fusion.split(result_of(made))

@@ -346,11 +346,11 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         1. a `Success` commits them, so that an endless stream keeps none in memory;
         2. a `Failure` is emitted after they are undone;
         3. an exception or a cancellation propagates after they are undone;
-        4. with ``hold``, a `Success` hands them to ``ctx`` instead: ``ctx.run(stream.collect())``,
-           or whatever runs the stream, undoes those of all held steps, newest first, if anything
-           fails later, and commits them at its end.
+        4. with ``hold``, a `Success` passes them to ``ctx`` instead. If anything fails later,
+           ``ctx.run(stream.collect())``, or whatever runs the stream, undoes those of all held
+           steps, newest first; otherwise it commits them at its end.
 
-        Effects that must stand or fall together belong in one step:
+        Effects that must succeed or fail together belong in one step:
 
         ```python
         @future_safe(exceptions=(WriteError, PublishError))
@@ -518,9 +518,9 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
 
 def check_exceptions(exceptions: tuple[object, ...]) -> None:
-    """Refuse an empty list of exceptions, and anything that is no class of exceptions."""
+    """Refuse an empty list of exceptions, and anything that is not an exception class."""
     if not exceptions:
         raise InvalidArgument("name at least one exception")
     for exception in exceptions:
         if not (isinstance(exception, type) and issubclass(exception, Exception)):
-            raise InvalidArgument(f"expected a class of exceptions, not {exception!r}")
+            raise InvalidArgument(f"expected an exception class, not {exception!r}")

@@ -1,4 +1,4 @@
-"""What happens in a pipeline, told to an `Observer` as it happens."""
+"""Events in a pipeline, reported to an `Observer` as they happen."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StepEvent:
         key: Its idempotency key: the same in all its events.
         at: When, in seconds on the running loop's clock.
         error: The failure's error or the exception; ``None`` for the other kinds.
-        report: What the rollback did, for "rolled back".
+        report: The report of the rollback, for "rolled back".
     """
 
     kind: StepKind
@@ -38,10 +38,10 @@ class StepEvent:
 
 
 class Observer(Protocol):
-    """Learns what happens to steps."""
+    """Gets an event for everything that happens to a step."""
 
     def on_event(self, event: StepEvent, /) -> None:
-        """Take note of an event.
+        """Handle an event.
 
-        It runs in the step's task and must not block. What it raises is logged.
+        It runs in the step's task and must not block. Its exceptions are logged.
         """

@@ -35,12 +35,12 @@ class TumblingWindows:
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindows:
-    """Windows of one size, one of which starts every so often: each item is in several.
+    """Windows of one size that start at regular distances and overlap: each item is in several.
 
     Attributes:
         size: Seconds of event time in a window, above 0.
-        every: Seconds from the start of a window to that of the next, above 0 and at most
-            ``size``: between windows further apart, items would be lost.
+        every: Seconds from the start of a window to the start of the next, above 0 and at most
+            ``size``: with gaps between windows, items would be lost.
 
     Raises:
         InvalidArgument: At the call, if ``size`` or ``every`` is out of range.

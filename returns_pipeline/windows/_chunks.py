@@ -94,7 +94,7 @@ class ChunksPump(Pump[Any]):
     `take` and `discard` run in the reader's task, `_on_due` in the loop, all others in the pump's
     task; none of them waits halfway through a change, so each sees a whole state.
 
-    The items are ``Any`` here: the callers' signatures say what goes in and what is emitted.
+    The items are ``Any`` here: the callers' signatures have the types.
     """
 
     __slots__ = (
@@ -126,9 +126,9 @@ class ChunksPump(Pump[Any]):
         self._is_due = False  # the open list has reached its deadline
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
-        self._last_check_at = 0.0  # when the clock was last looked at
+        self._last_check_at = 0.0  # when the clock was last read
         self._last_yield_at = 0.0  # when other tasks last had a turn
-        self._stride = 1  # how many items may pass until the next look
+        self._stride = 1  # how many items may pass until the next check
         # An empty list has 1, so that its first item starts the clock. A pump that was stopped has
         # -1, so that any item ends the loop.
         self._check_at = 1
@@ -197,10 +197,10 @@ class ChunksPump(Pump[Any]):
             self._not_full = None
 
     def _check_clock(self) -> bool:
-        """Start the list's time, or look whether it has passed; return whether others must run.
+        """Start the list's time, or check whether it has passed; return whether others must run.
 
         A source that never suspends keeps the loop, and with it the timer, from running. So the
-        clock is looked at after ever more items while they come fast, else after each item.
+        clock is read here: after ever more items while they come fast, else after each item.
         """
         self.still_reading()
         now = self.loop.time()

@@ -21,7 +21,7 @@ from returns_pipeline._engine.reader import Pump, checkpoint, notify
 
 __all__ = ["MAX_SLICE", "MAX_STRIDE", "DeadlinePump"]
 
-# How many items a source that never suspends may deliver between two looks at the clock.
+# How many items a source that never suspends may deliver between two checks of the clock.
 MAX_STRIDE: Final = 256
 # How long, in seconds, such a source may keep the event loop from its other tasks.
 MAX_SLICE: Final = 0.005
@@ -34,7 +34,7 @@ class DeadlinePump(Pump[Any]):
     be filled: it is closed only when the reader takes it.
 
     Time is the loop's, less ``lag``: the time for which the source was kept waiting, where that
-    must not count (a slow reader is no silence of the source).
+    must not count (a slow reader must not look like a silence of the source).
 
     `take` and `discard` run in the reader's task, `_on_due` and `expire` also in the loop; all
     others run in the pump's task. Between two awaits every window is either open or in ``due`` (or,
@@ -64,10 +64,10 @@ class DeadlinePump(Pump[Any]):
         self._source = checks.source(source)
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
-        self._timer_deadline = math.inf  # what the timer is set for, on the pump's own clock
-        self._last_check_at = 0.0  # when the clock was last looked at
+        self._timer_deadline = math.inf  # the time it is set for, on the pump's own clock
+        self._last_check_at = 0.0  # when the clock was last read
         self._last_yield_at = 0.0  # when other tasks last had a turn
-        self._stride = 1  # how many items may pass until the next look
+        self._stride = 1  # how many items may pass until the next check
 
     @abstractmethod
     async def fill(self, source: AsyncIterator[Any]) -> None:
@@ -139,7 +139,7 @@ class DeadlinePump(Pump[Any]):
     def _on_due(self, _: float) -> None:
         if self._is_paused:
             return  # the timer is set again when the clock is resumed
-        # What the timer was set for is due, also on a loop that fires a little early.
+        # The deadline counts as reached, even if the loop fires a little early.
         self.expire(max(self._timer_deadline, self.now()))
         self._timer_deadline = math.inf
         if self.due:
@@ -147,7 +147,7 @@ class DeadlinePump(Pump[Any]):
         self.arm()
 
     async def check_clock(self, now: float) -> int:
-        """Do what the loop would do if the source let it: expire windows, let other tasks run.
+        """Expire windows and let other tasks run, as the loop would if the source ever suspended.
 
         Returns:
             How many items may be read until the next check.

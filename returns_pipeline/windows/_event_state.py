@@ -1,6 +1,6 @@
-"""The open windows of event time, and when they fire: knows no source and no clock.
+"""The open windows of event time, and when they fire, without a source or a clock.
 
-Everything here is a function of what was added and of the watermarks; nothing waits.
+Everything here depends only on the items added and on the watermarks; nothing waits.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class EventWindow(Generic[K_co, T_co]):
-    """What a window of event time held when it fired.
+    """The contents of a window of event time when it fired.
 
     Attributes:
         key: The key of its items; `None` if there are no keys.
         start: Its first moment, in seconds of event time.
         end: The moment right after its last, in seconds of event time.
-        items: All its items so far, in the order in which they came.
+        items: All its items so far, in the order in which they arrived.
         pane: How many times it has fired before. A later pane holds the items of the earlier
             ones, too, and takes their place.
         is_late: Whether it fired for an item that came after the watermark had passed its end.

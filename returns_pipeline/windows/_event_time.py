@@ -1,10 +1,10 @@
-"""`event_windows`: windows of the time in the items, not of the time at which they come.
+"""`event_windows`: windows of the time in the items, not of the time at which they arrive.
 
 The rules are those of the dataflow model (Akidau et al., "The Dataflow Model", VLDB 2015) as
-Apache Flink and Apache Beam document them: windows are half-open, a watermark tells how far event
-time has come, a window fires when the watermark reaches its end, and again for items that come late
-but within the allowed lateness. Where the two differ, the docstring of `event_windows` says which
-one is followed.
+Apache Flink and Apache Beam document them: windows are half-open, a watermark shows how far event
+time has advanced, a window fires when the watermark reaches its end, and again for items that
+arrive late but within the allowed lateness. Where the two differ, the docstring of `event_windows`
+says which one is followed.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class _EventWindows(Operator):
         emitted ("fires") when
 
         1. the watermark reaches its end: that is its first pane;
-        2. an item comes for it although the watermark has passed its end, but not yet by
-           ``allowed_lateness``: again, at once, with the next pane number, ``is_late``;
-        3. the source has ended (or failed): then every window with items that were in no pane.
+        2. an item arrives for it after the watermark has passed its end, but not yet by
+           ``allowed_lateness``: it fires again, at once, with the next pane number, ``is_late``;
+        3. the source has ended (or failed): then every window fires that has items in no pane.
 
         Windows that fire at one moment are emitted in the order of their ends, then of their
         opening. A pane holds all items of its window so far (panes accumulate, they do not
@@ -106,8 +106,8 @@ class _EventWindows(Operator):
             key: Returns the key of an item, hashable; windows of different keys are independent.
             allowed_lateness: Seconds of event time for which a window that has fired is kept, at
                 least 0.
-            max_out_of_orderness: Seconds of event time by which an item may be older than one that
-                came before it, at least 0.
+            max_out_of_orderness: Seconds of event time by which an item may be older than an item
+                before it, at least 0.
             late: Takes items that are too late: a function of the item, awaited if it returns an
                 awaitable, or an ``asyncio.Queue``. The source waits for it, also for room in a
                 queue.
@@ -289,12 +289,12 @@ class EventPump(DeadlinePump):
     def expire(self, now: float) -> None:
         if self._idle_after is None or now < self._seen_at + self._idle_after:
             return
-        # To the ends of windows, and not beyond: later items must not become late by it.
+        # To the ends of windows, and not beyond: this must not make later items late.
         while self._end_at() <= now:
             self._advance(self.state.next_end)
 
     def _note_time(self, idle_after: float) -> None:
-        """Note that an item has come: the source is not quiet."""
+        """Take note that an item arrived: the source is not quiet."""
         now = self.now()
         self.expire(now)
         self._seen_at = now

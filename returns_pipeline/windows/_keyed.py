@@ -50,8 +50,8 @@ class _KeyedChunks(Operator):
         everything that has gathered in a list until then, at once, up to ``n``.
 
         Backpressure: at most ``n`` items for each key are held, and at most ``max_keys`` lists are
-        open. The source waits while a list that is full, or had to make room for a new key, is not
-        taken; and, once it has opened one more, while those that are due hold ``n`` items. Without
+        open. The source waits while a list that is full, or was evicted by a new key, is not taken;
+        and, once it has opened one more, while those that are due hold ``n`` items. Without
         ``max_keys`` the number of keys with an open list is not limited. All keys together have one
         task and one timer.
 

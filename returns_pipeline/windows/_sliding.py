@@ -25,13 +25,12 @@ class _Sliding(Operator):
         A list is emitted when
 
         1. it holds ``n`` items, or
-        2. the source has ended (or failed) and there are items that were in no list yet: these, and
-           those that would have stood with them, are a last, shorter list.
+        2. the source has ended (or failed) and some items were in no list yet: these, and the items
+           that share a list with them, are a last, shorter list.
 
-        So a source of fewer than ``n`` items makes one list of all of them. With a ``step`` above
-        ``n``, the items between two lists are left out: that is what such a step says. In all other
-        cases every item is in at least one list; lists, and the items in them, keep the source's
-        order; no list is empty.
+        So a source of fewer than ``n`` items makes one list of all of them. A ``step`` above ``n``
+        leaves out the items between two lists. In all other cases every item is in at least one
+        list. Lists, and the items in them, keep the source's order; no list is empty.
 
         ========  =========================  ===============================
         n, step   from 1 2 3 4 5             from 1 2 3 4 5 6

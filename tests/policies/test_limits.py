@@ -766,7 +766,7 @@ def test_a_breaker_is_a_layer_of_a_stack() -> None:
         assert made == 8
         assert await to_result(with_policy(fail, bulkhead(1))()) == Failure("no")
         assert await to_result(with_policy(fail, rate_limit(1))()) == Failure("no")
-        with pytest.raises(InvalidArgument, match="no stack"):
+        with pytest.raises(InvalidArgument, match="cannot be combined"):
             inner | inner | RetryPolicy()  # type: ignore[operator]
 
     run(main())
