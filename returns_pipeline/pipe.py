@@ -30,9 +30,8 @@ from returns.result import Result
 from typing_extensions import ParamSpec, TypeIs
 
 from returns_pipeline import combine, results, windows
-from returns_pipeline._engine.fan_in import BUFFER
+from returns_pipeline._engine.fan_in import BUFFER, SPLIT_BUFFER
 from returns_pipeline._engine.operator import NO_SOURCE
-from returns_pipeline.combine._broadcast import SPLIT_BUFFER
 from returns_pipeline.result_stream import ResultStream
 
 __all__ = [

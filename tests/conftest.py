@@ -6,18 +6,21 @@ import asyncio
 import gc
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import hypothesis
 import pytest
 from servers import absent
 
+from returns_pipeline.testing import VirtualTimeLoop
+
 pytest_plugins = ["pytester", "everywhere"]
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 # A loaded machine makes an example slow, not wrong: no limit on the wall clock.
 hypothesis.settings.register_profile("returns_pipeline", deadline=None)
@@ -35,7 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With ``--eager-tasks``, make every event loop of this process start its tasks eagerly."""
+    """Bound every test on virtual time; with ``--eager-tasks``, start all tasks eagerly."""
+    _refuse_to_spin()
     if not config.option.eager_tasks:
         return
     factory = getattr(asyncio, "eager_task_factory", None)
@@ -48,6 +52,26 @@ def pytest_configure(config: pytest.Config) -> None:
         loop.set_task_factory(factory)
 
     asyncio.BaseEventLoop.__init__ = eager  # type: ignore[method-assign, assignment]
+
+
+# So many turns of a loop at one point of virtual time are a wait that spins: the test fails.
+MAX_TURNS = 500_000
+
+
+def _refuse_to_spin() -> None:
+    """Let a loop on virtual time fail that does not come to rest, where it would hang."""
+    one_turn: Callable[[VirtualTimeLoop], None] = vars(asyncio.BaseEventLoop)["_run_once"]
+    turns: WeakKeyDictionary[VirtualTimeLoop, tuple[float, int]] = WeakKeyDictionary()
+
+    def bounded(loop: VirtualTimeLoop) -> None:
+        now = loop.time()
+        before, count = turns.get(loop, (now, 0))
+        turns[loop] = now, count + 1 if now == before else 0
+        assert count < MAX_TURNS, f"the loop spins: {count} turns at {now:g} s"
+        one_turn(loop)
+
+    vars_of_loop: Any = VirtualTimeLoop
+    vars_of_loop._run_once = bounded
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -639,15 +639,6 @@ async def sleep_and_give(value: Any) -> Any:
     return value
 
 
-def test_outside_its_context_it_warns_as_aiostream_does() -> None:
-    async def main() -> None:
-        with pytest.warns(UserWarning, match="outside of its context"):
-            async for _ in numbers(1):
-                pass
-
-    run(main())
-
-
 # Until.
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -118,11 +117,9 @@ def test_a_stream_can_be_closed_itself_as_an_async_generator_can(
     source = Source()
 
     async def main() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            async with contextlib.aclosing(made(ResultStream.of(source))) as s:
-                async for _ in s:
-                    break
+        async with contextlib.aclosing(made(ResultStream.of(source))) as s:
+            async for _ in s:
+                break
         assert source.log[:3] == ["opened", "closing", "closed"]
         await s.aclose()
 
@@ -157,10 +154,8 @@ def test_leaving_the_loop_closes_the_source_without_the_collector(
     source = Source()
 
     async def main() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            async for _ in made(ResultStream.of(source)):
-                break
+        async for _ in made(ResultStream.of(source)):
+            break
         left = now()
         await asyncio.sleep(5)
         assert source.log[:3] == ["opened", "closing", "closed"]

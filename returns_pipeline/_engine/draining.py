@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import Any
 
 from returns_pipeline._engine.budget import Budget
-from returns_pipeline._engine.cancellation import wait_done
 from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline._engine.task_owner import FIRST_LOOK, LAST_LOOK, TaskOwner, is_leaving
 
 __all__ = ["Drainable", "until"]
 
@@ -36,49 +36,43 @@ async def until(  # noqa: C901  # one flat loop, for its speed
     A source that is `Drainable` emits what it has before the end.
 
     The pending read is then cancelled the way `asyncio.timeout` does it: cancellations are
-    counted, so one that came from elsewhere at the same time still propagates.
+    counted, so one that came from elsewhere at the same time still propagates. A read that is being
+    cancelled already, or in which something is cleaned up, is not: that would cut the clean-up off.
 
     An error that the source is raising, or handling, at that moment is raised: the cancellation has
     taken its place, and it must not look like an end.
     """
-    reader: asyncio.Task[Any] | None = None  # while it waits for the source
-    interrupted = False
     loop = asyncio.get_running_loop()
     budget = Budget(loop)
-
-    async def watch(stop: asyncio.Event) -> None:
-        nonlocal interrupted
-        _ = await stop.wait()
-        if reader is not None and not interrupted:
-            interrupted = True
-            _ = reader.cancel()
-
+    watch = _Watch(stops)
+    watch.start()
+    reader: asyncio.Task[Any] | None = None
+    cancelled: asyncio.CancelledError | None = None
     first, *more = stops
-    watchers = [asyncio.create_task(watch(stop)) for stop in stops]
     try:
         async with plain_iterator(source) as items:
             while not (first.is_set() or (more and any(stop.is_set() for stop in more))):
                 reader = asyncio.current_task(loop)  # to look the loop up would double the cost
                 assert reader is not None
-                cancelled_before = reader.cancelling()
-                cancelled: asyncio.CancelledError | None = None
+                watch.survived = reader.cancelling()
+                watch.reader = reader
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
                     return
                 except asyncio.CancelledError as error:
-                    if not interrupted:
+                    if not watch.has_interrupted:
                         raise
                     item, cancelled = None, error
                 finally:
+                    watch.reader = None
                     # Also if the source has swallowed the cancellation, or raised something else:
                     # the count of the task must be what it was.
-                    if interrupted:
-                        interrupted = False
+                    if watch.has_interrupted:
+                        watch.has_interrupted = False
                         left = reader.uncancel()
-                        if cancelled is not None and left > cancelled_before:
+                        if cancelled is not None and left > watch.survived:
                             raise cancelled  # it came from elsewhere, too
-                    reader = None
                 if cancelled is not None:
                     _raise_hidden(cancelled)
                     break
@@ -90,9 +84,42 @@ async def until(  # noqa: C901  # one flat loop, for its speed
                 async for item in items:
                     yield item
     finally:
-        for watcher in watchers:
-            _ = watcher.cancel()
-        await wait_done(asyncio.gather(*watchers, return_exceptions=True))
+        reader = cancelled = None  # their exception's traceback holds this frame
+        watch.ask_to_stop()
+        await watch.wait_ended()
+
+
+class _Watch(TaskOwner):
+    """Tasks that wait for an event each; the first one cancels the read that waits for the source.
+
+    Attributes:
+        reader: The task that reads, while it does.
+        survived: How many cancellations it had survived when the read began.
+        has_interrupted: Whether the read was cancelled, and the reader has not seen it yet.
+    """
+
+    __slots__ = ("_stops", "has_interrupted", "reader", "survived")
+
+    def __init__(self, stops: Sequence[asyncio.Event]) -> None:
+        super().__init__()
+        self._stops = stops
+        self.reader: asyncio.Task[Any] | None = None
+        self.survived: int = 0
+        self.has_interrupted: bool = False
+
+    def start_tasks(self) -> None:
+        for stop in self._stops:
+            self.start_task(self._interrupt, stop)
+
+    async def _interrupt(self, stop: asyncio.Event) -> None:
+        _ = await stop.wait()
+        look_again_after = FIRST_LOOK
+        while self.reader is not None and is_leaving(self.reader, self.survived):
+            await asyncio.sleep(look_again_after)
+            look_again_after = min(2 * look_again_after, LAST_LOOK)
+        if self.reader is not None:
+            self.has_interrupted = True
+            _ = self.reader.cancel()
 
 
 def _raise_hidden(cancelled: asyncio.CancelledError) -> None:

@@ -21,13 +21,17 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import NO_ITEMS, Pump, notify
 
-__all__ = ["BUFFER", "FairMerge", "FanIn", "Input"]
+__all__ = ["BUFFER", "SPLIT_BUFFER", "FairMerge", "FanIn", "Input"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 # How many items of a source may be held for a reader that keeps up, unless the user sets it.
 BUFFER: Final = 128
+
+# How many items one side of a split may hold, unless the user says so: enough to read a small
+# stream's one side to its end, and then the other.
+SPLIT_BUFFER: Final = 1024
 
 
 class Input(Generic[T]):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -50,6 +50,7 @@ __all__ = [
     "open_results",
     "read",
     "read_results",
+    "sources",
     "split",
     "tuple_or_failed",
 ]
@@ -187,6 +188,19 @@ class Chain:
             or callable(link)
             or isinstance(link, FanInLink)
         )
+
+
+def sources(chain: Chain) -> Iterator[AsyncIterable[Any]]:
+    """Yield the sources that a chain reads."""
+    chains = [chain]
+    while chains:
+        at = chains.pop()
+        while at.before is not None:
+            if isinstance(at.link, FanInLink):
+                chains.extend(at.link.others)
+            at = at.before
+        if isinstance(at.link, Source):
+            yield at.link.items
 
 
 def split(result: Result[Any, Any], place: Any = None) -> Any:

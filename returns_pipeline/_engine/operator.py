@@ -19,6 +19,7 @@ __all__ = [
     "OpenIterator",
     "Operator",
     "QuickStreamer",
+    "ReadOnce",
     "Repeatable",
     "open_iterator",
     "plain_iterator",
@@ -106,6 +107,14 @@ class ClosableStream(Stream[T_co]):
             await self._reading.aclose()
 
 
+class ReadOnce(ClosableStream[T_co]):
+    """A stream whose items are gone when they are read. It must be left if nobody will read it."""
+
+    @abstractmethod
+    async def leave_unread(self) -> None:
+        """Leave, unless it was opened: then, what reads it does."""
+
+
 class Repeatable(ClosableStream[T_co]):
     """The stream of a function that makes iterators."""
 
@@ -131,7 +140,8 @@ NO_SOURCE: Final[AsyncIterable[Any]] = _NoSource()
 class QuickStreamer(Streamer[T_co]):
     """An aiostream streamer whose checks cost a third.
 
-    The reader's exceptions are not thrown into the iterator.
+    The reader's exceptions are not thrown into the iterator. It may be iterated without its
+    context, as an async generator: to break off begins the clean-up of what is dropped then.
 
     Args:
         iterator: What it reads.
@@ -145,9 +155,9 @@ class QuickStreamer(Streamer[T_co]):
         self._close = close
 
     def __anext__(self) -> Awaitable[T_co]:
-        if self._state == "RUNNING":
+        if self._state != "FINISHED":
             return self._aiterator.__anext__()
-        return super().__anext__()  # a warning, or an error
+        return super().__anext__()  # an error
 
     async def __aexit__(self, *_: object) -> bool:
         if self._state != "FINISHED":

@@ -15,11 +15,20 @@ import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final
 
 from returns_pipeline._engine.cancellation import shielded_from_anyio
 
-__all__ = ["TaskOwner", "checkpoint", "notify", "shielded_clean_up"]
+__all__ = [
+    "FIRST_LOOK",
+    "LAST_LOOK",
+    "TaskOwner",
+    "checkpoint",
+    "is_leaving",
+    "notify",
+    "shielded_clean_up",
+]
 
 # All running tasks, with their owners. These references keep them alive: see `start_task`.
 _owners: Final[dict[asyncio.Task[Any], TaskOwner]] = {}
@@ -32,7 +41,16 @@ _inside: ContextVar[weakref.ref[TaskOwner] | None] = ContextVar("_inside", defau
 # requests to cancel it (`Task.cancelling`). Below zero:
 _STOPPING: Final = -1  # it was asked to stop, or leaves by itself: it must not be cancelled (again)
 _CLEANING: Final = -2  # it closes one of several sources: a request to stop waits until that ends
-_CANCELLED: Final = -3  # its coroutine has ended by a cancellation: its done-callback releases it
+_ASKED: Final = -3  # as _CLEANING, and other code has tried to cancel it meanwhile
+_CANCELLED: Final = -4  # its coroutine has ended by a cancellation: its done-callback releases it
+
+# Tasks without an owner (those that await a terminal) that close one of their sources.
+_cleaning: Final[set[asyncio.Task[Any]]] = set()
+
+# Seconds until a task is looked at again that other code is cancelling: twice as many each time. A
+# time limit in the source ends within a turn or two of the loop; a clean-up may take a while.
+FIRST_LOOK: Final = 0.001
+LAST_LOOK: Final = 1.0
 
 
 class TaskOwner:
@@ -43,7 +61,8 @@ class TaskOwner:
     1. A task is referred to from before its first step until its end, whatever happens to the
        reader.
     2. A task is cancelled at most once, and never while it closes its source. So a clean-up that
-       has begun runs to its end, whatever is closed or cancelled meanwhile.
+       has begun runs to its end, whatever is closed or cancelled meanwhile: other tasks, and
+       `asyncio.run`, which cancels all tasks at its end, are refused then.
     3. The end of each task is noticed, also of one that was cancelled before its first step.
     4. `wait_ended` returns when all tasks have ended, not before, whatever is cancelled meanwhile.
 
@@ -63,7 +82,7 @@ class TaskOwner:
     #                    |    ^                                        |
     #         run_clean_up    its end            a cancellation leaves |
     #                    v    |                                        v
-    #                  _CLEANING                                  _CANCELLED --> released
+    #            _CLEANING, _ASKED                               _CANCELLED --> released
     #
     # It is released (removed from `_tasks` and `_owners`) exactly once: by `_own` at its end, or by
     # `_on_done` if it was cancelled. The last release ends the owner, unless `start` is still
@@ -75,6 +94,7 @@ class TaskOwner:
 
     __slots__ = (
         "__weakref__",
+        "_look_again",
         "_outer",
         "_starting",
         "_tasks",
@@ -93,6 +113,7 @@ class TaskOwner:
         self._waiters: list[asyncio.Future[None]] = []
         self._outer: TaskOwner | None = None  # the owner of the task that called `start`
         self._starting = False
+        self._look_again: asyncio.TimerHandle | None = None  # see `_cancel_tasks`
 
     # Hooks.
 
@@ -158,6 +179,8 @@ class TaskOwner:
         if task not in self._tasks:
             self._tasks[task] = 0
             _owners[task] = self
+            with contextlib.suppress(AttributeError):  # a task of a class with fixed attributes
+                task.cancel = partial(_cancel_unless_leaving, task)  # type: ignore[method-assign]
             if len(_owners) > _abandoned_at:
                 _forget_closed_loops()
 
@@ -175,6 +198,8 @@ class TaskOwner:
     def _release(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]
         del _owners[task]
+        with contextlib.suppress(AttributeError):
+            del task.cancel  # it refers to the task
         self.on_task_ended()
         self._see_end()
 
@@ -183,6 +208,8 @@ class TaskOwner:
             return
         self.ended = True
         self._outer = None
+        if self._look_again is not None:
+            self._look_again.cancel()
         self.on_all_ended()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -214,14 +241,28 @@ class TaskOwner:
         else:
             self._cancel_tasks()
 
-    def _cancel_tasks(self) -> None:
+    def _cancel_tasks(self, look_again_after: float = FIRST_LOOK) -> None:
+        """Cancel the tasks that were not asked yet.
+
+        A task that other code has cancelled may be in its clean-up by now, as when `asyncio.run`
+        comes to its end; or a time limit of its source has just passed, and it will read on. It is
+        left alone until one or the other is certain.
+        """
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
+        are_all_asked = True
         for task, survived in list(self._tasks.items()):
             if survived >= 0:
-                self._tasks[task] = _STOPPING
-                # If other code has cancelled it (as `asyncio.run` does at its end), the task may be
-                # in its clean-up by now.
-                if task.cancelling() <= survived:
-                    _ = task.cancel()
+                if task.cancelling() > survived:
+                    are_all_asked = False
+                else:
+                    self._tasks[task] = _STOPPING
+                    _ = _cancel(task)
+        if not are_all_asked:
+            self._look_again = self.loop.call_later(
+                look_again_after, self._cancel_tasks, min(2 * look_again_after, LAST_LOOK)
+            )
 
     async def run_clean_up(
         self, task: asyncio.Task[Any], close: Callable[[], Awaitable[object]]
@@ -236,9 +277,23 @@ class TaskOwner:
         try:
             _ = await close()
         finally:
-            self._tasks[task] = before
-            if self.stopping and before >= 0:
-                _ = self.loop.call_soon(self._cancel_tasks)
+            was_asked = self._tasks[task] == _ASKED
+            self._tasks[task] = _ASKED if was_asked and before == _CLEANING else before
+            if before >= 0:
+                if self.stopping:
+                    _ = self.loop.call_soon(self._cancel_tasks)
+                elif was_asked:
+                    _ = self.loop.call_soon(_cancel, task)
+
+    def state_of(self, task: asyncio.Task[Any]) -> int:
+        """Return how many requests to cancel a task has survived; below 0, it must not be asked."""
+        return self._tasks[task]
+
+    def refuse(self, task: asyncio.Task[Any]) -> bool:
+        """Refuse a request of other code to cancel a task; make up for it after a clean-up."""
+        if self._tasks[task] == _CLEANING:
+            self._tasks[task] = _ASKED
+        return False
 
     def check_outside(self) -> None:
         """Refuse to close a stream in one of its own tasks, which would wait for itself.
@@ -301,10 +356,56 @@ async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
     except RuntimeError:
         task = None  # no loop is running: the task is being destroyed
     owner = None if task is None else _owners.get(task)
-    if task is None or owner is None:
+    if task is None or task in _cleaning:
         _ = await close()
+    elif owner is None:
+        _cleaning.add(task)
+        try:
+            _ = await close()
+        finally:
+            _cleaning.discard(task)
     else:
         await owner.run_clean_up(task, close)
+
+
+def is_leaving(task: asyncio.Task[Any], survived: int) -> bool:
+    """Return whether a task must not be cancelled now: it cleans up, or was cancelled already.
+
+    Args:
+        task: Any task, owned or not.
+        survived: How many requests to cancel it has survived.
+    """
+    owner = _owners.get(task)
+    return (
+        task.cancelling() > survived
+        or task in _cleaning
+        or (owner is not None and owner.state_of(task) < 0)
+    )
+
+
+def _cancel(task: asyncio.Task[Any]) -> bool:
+    return type(task).cancel(task)
+
+
+def _cancel_unless_leaving(task: asyncio.Task[Any], msg: object = None) -> bool:
+    """Stand for `asyncio.Task.cancel` of a task that has an owner.
+
+    A time limit or a task group in the source cancels the task from within itself, or from a
+    callback of the loop: that is never refused.
+    """
+    owner = _owners.get(task)
+    if owner is None or not (owner.state_of(task) < 0 and _is_foreign(task)):
+        return type(task).cancel(task, msg)
+    return owner.refuse(task)
+
+
+def _is_foreign(task: asyncio.Task[Any]) -> bool:
+    """Return whether this code runs in another task, or after the loop's last turn."""
+    try:
+        current = asyncio.current_task()
+    except RuntimeError:  # no loop runs, as when `asyncio.run` cancels all tasks
+        return True
+    return current is not None and current is not task
 
 
 def _owner_of_current_task(loop: asyncio.AbstractEventLoop) -> TaskOwner | None:

@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Failed, Source
 from returns_pipeline._engine.future_results import AsyncResult, failure_in
-from returns_pipeline._engine.operator import ClosableStream, plain_iterator
+from returns_pipeline._engine.operator import ClosableStream, ReadOnce, plain_iterator
 from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.errors import StreamEmpty
 
@@ -61,6 +61,19 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
     def __init__(self, chain: Chain) -> None:
         """Not for callers: `ResultStream.of` and `ResultStream.from_results` make streams."""
         self._chain = chain
+
+    async def aclose(self) -> None:
+        """Close the iterator that was made last, if it is open.
+
+        The branches of a `broadcast` that the stream would read, and has not opened, have then
+        left. Any other source that was not opened stays as it is.
+        """
+        try:
+            await super().aclose()
+        finally:
+            for source in fusion.sources(self._chain):
+                if isinstance(source, ReadOnce):
+                    await source.leave_unread()
 
     def collect(self) -> FutureResult[list[T_co], E_co]:
         """Read all values into a list; stop at the first failure, close the source, return it."""

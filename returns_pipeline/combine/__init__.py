@@ -7,12 +7,13 @@ clean one.
 
 from __future__ import annotations
 
-from returns_pipeline.combine._broadcast import Branch, broadcast, split
+from returns_pipeline.combine._broadcast import Branch, broadcast
 from returns_pipeline.combine._merge import concat, merge
 from returns_pipeline.combine._prioritized import merge_prioritized
 from returns_pipeline.combine._rate import debounce, throttle
 from returns_pipeline.combine._route import KeyFailed, route
 from returns_pipeline.combine._select import TimedOut, select
+from returns_pipeline.combine._split import split
 from returns_pipeline.combine._transform import distinct_until_changed, prefetch, scan, take_until
 from returns_pipeline.combine._zip import zip_results
 

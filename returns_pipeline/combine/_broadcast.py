@@ -1,59 +1,52 @@
-"""One stream read by several: all of it by each, or each item by one of two."""
+"""`broadcast`: one stream read by several, all of it by each."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, TypeVar, overload
+from typing import Generic, Literal, TypeVar, overload
 
-from aiostream import Stream, stream
 from aiostream.core import Streamer
-from typing_extensions import TypeIs
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.fan_in import BUFFER
-from returns_pipeline._engine.operator import QuickStreamer, plain_iterator
+from returns_pipeline._engine.operator import QuickStreamer, ReadOnce, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 from returns_pipeline._engine.task_owner import TaskOwner
 from returns_pipeline.errors import BufferOverflow, InvalidArgument
 
-__all__ = ["SPLIT_BUFFER", "Branch", "broadcast", "split"]
+__all__ = ["Branch", "BranchPump", "Hub", "broadcast"]
 
-A = TypeVar("A")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _log = logging.getLogger("returns_pipeline")
 
-# How many items one side of a split may hold, unless the user says so: enough to read a small
-# stream's one side to its end, and then the other.
-SPLIT_BUFFER: Final = 1024
 
-
-class Branch(Stream[T_co], Generic[T_co]):
+class Branch(ReadOnce[T_co], Generic[T_co]):
     """One of the streams that share a source.
 
     It can be read once: its items are gone when they are read. ``async with branch.stream()``
-    leaves at its end; a branch that is dropped has left, too.
+    leaves at its end, as does ``async with contextlib.aclosing(branch)``; a branch that is dropped
+    has left, too.
 
     Attributes:
         place: Which of the branches it is, from 0.
     """
 
-    def __init__(self, pump: _BranchPump[T_co]) -> None:
+    def __init__(self, pump: BranchPump[T_co]) -> None:
         """Not for callers: `broadcast` and `split` make branches."""
         self.place: int = pump.place
         self._pump = pump
-        self._reader: _BranchReader[T_co] | None = _BranchReader(pump)
-        super().__init__(stream.empty)
-        # It opens its reader itself. The generator that a stream would open others by refers to
-        # the stream: a branch that is dropped has to be noticed at once, not by the collector.
-        self._generator: Any = iter(())
+        self._unread: _BranchReader[T_co] | None = _BranchReader(pump)
+        # Weak: a reading that is dropped has left, also if the branch is kept for its counts.
+        self._opened: Callable[[], QuickStreamer[T_co] | None] = _nothing
 
     @property
     def dropped(self) -> int:
@@ -71,25 +64,42 @@ class Branch(Stream[T_co], Generic[T_co]):
         Raises:
             RuntimeError: It was opened before.
         """
-        reader, self._reader = self._reader, None
-        if reader is None:
-            raise RuntimeError("a branch can be read once; ask for one more branch")
-        return QuickStreamer(reader)
+        return self._open()
 
     def __aiter__(self) -> Streamer[T_co]:
-        return self.stream()
+        return self._open()
+
+    def _open(self) -> QuickStreamer[T_co]:
+        reader, self._unread = self._unread, None
+        if reader is None:
+            raise RuntimeError("a branch can be read once; ask for one more branch")
+        opened = QuickStreamer(reader)
+        self._opened = weakref.ref(opened)
+        return opened
 
     async def aclose(self) -> None:
-        """Leave without reading; if the branch was opened, closing what reads it leaves.
+        """Leave, whether the branch was opened or not.
 
         The last branch to leave stops the source and awaits its clean-up.
         """
-        reader, self._reader = self._reader, None
+        if self._unread is not None:
+            await self.leave_unread()
+        elif (opened := self._opened()) is not None:
+            await opened.aclose()
+        else:  # what read it was dropped, and leaves: to wait for that, too
+            await _BranchReader(self._pump).aclose()
+
+    async def leave_unread(self) -> None:
+        reader, self._unread = self._unread, None
         if reader is not None:
             await reader.aclose()
 
 
-class _BranchPump(Pump[T]):
+def _nothing() -> None:
+    """Stand for the reading of a branch that was not opened."""
+
+
+class BranchPump(Pump[T]):
     """What one branch is still to emit. It has no task: the hub fills it.
 
     States: *subscribed*; *ended*, when the hub has no more for it (what is held may still be
@@ -98,9 +108,9 @@ class _BranchPump(Pump[T]):
 
     __slots__ = ("dropped", "gap", "has_left", "hub", "items", "missing_since", "place")
 
-    def __init__(self, hub: _Hub[T], place: int) -> None:
+    def __init__(self, hub: Hub[T], place: int) -> None:
         super().__init__()
-        self.hub: _Hub[T] = hub
+        self.hub: Hub[T] = hub
         self.place: int = place
         self.items: deque[T] = deque()
         self.dropped: int = 0  # while it was subscribed, or when it left
@@ -190,7 +200,7 @@ class _BranchReader(Reader[T]):
 
     __slots__ = ("_branch", "_hub", "_items")
 
-    def __init__(self, branch: _BranchPump[T]) -> None:
+    def __init__(self, branch: BranchPump[T]) -> None:
         super().__init__(branch)
         self._branch = branch
         self._items = branch.items
@@ -221,7 +231,7 @@ class _BranchReader(Reader[T]):
             self._branch.close()
 
 
-class _Hub(TaskOwner, Generic[T]):
+class Hub(TaskOwner, Generic[T]):
     """The source, and the task that reads it for all branches.
 
     Attributes:
@@ -259,8 +269,8 @@ class _Hub(TaskOwner, Generic[T]):
         self._buffer = checks.count("buffer", buffer)
         self._overflow = overflow
         self._on_drop = on_drop
-        self.branches: list[_BranchPump[T]] = [
-            _BranchPump(self, place) for place in range(checks.count("n", n))
+        self.branches: list[BranchPump[T]] = [
+            BranchPump(self, place) for place in range(checks.count("n", n))
         ]
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
@@ -277,11 +287,11 @@ class _Hub(TaskOwner, Generic[T]):
     def start_tasks(self) -> None:
         self.start_task(self._run)
 
-    def count_for(self, branch: _BranchPump[T]) -> int:  # noqa: ARG002
+    def count_for(self, branch: BranchPump[T]) -> int:  # noqa: ARG002
         """Return how many items have come that are meant for a branch."""
         return self.count
 
-    def on_left(self, branch: _BranchPump[T]) -> None:
+    def on_left(self, branch: BranchPump[T]) -> None:
         """Emit no more items to a branch; without any, stop the source."""
         self.branches.remove(branch)
         notify(self.not_full)
@@ -289,7 +299,7 @@ class _Hub(TaskOwner, Generic[T]):
             self.error = None  # from here on it is that of the clean-up
             self.ask_to_stop()
 
-    async def wait_if_stopped(self, branch: _BranchPump[T]) -> None:
+    async def wait_if_stopped(self, branch: BranchPump[T]) -> None:
         """Wait for the clean-up of the source if no branch is left, and hand its error over."""
         if not self.stopping:
             return
@@ -375,7 +385,7 @@ class _Hub(TaskOwner, Generic[T]):
             await asyncio.sleep(0)  # readers that are ready take their items now
         return any(not branch.ended for branch in self.branches)
 
-    async def _wait_until_not_full(self, branches: list[_BranchPump[T]]) -> None:
+    async def _wait_until_not_full(self, branches: list[BranchPump[T]]) -> None:
         while any(len(branch.items) >= self._buffer for branch in branches):
             self.still_reading()
             self.not_full = self.loop.create_future()
@@ -484,117 +494,5 @@ def broadcast(
         raise InvalidArgument(
             f"overflow must be 'backpressure', 'drop_oldest' or 'fail', not {overflow!r}"
         )
-    hub: _Hub[T] = _Hub(source, n, buffer, overflow, on_drop)
+    hub: Hub[T] = Hub(source, n, buffer, overflow, on_drop)
     return tuple([Branch(branch) for branch in hub.branches])
-
-
-class _Splitter(_Hub[T]):
-    __slots__ = ("_counts", "_predicate", "_sides")
-
-    def __init__(
-        self, source: AsyncIterable[T], predicate: Callable[[T], bool], buffer: int, overflow: str
-    ) -> None:
-        checks.function("split", predicate, use="ResultStream.map_async")
-        super().__init__(source, 2, buffer, overflow, None)
-        self._predicate = predicate
-        self._sides = tuple(self.branches)
-        self._counts = [0, 0]
-
-    def count_for(self, branch: _BranchPump[T]) -> int:
-        return self._counts[branch.place]
-
-    async def _deliver(self, item: T) -> bool:
-        branch = self._sides[0 if checks.truth(self._predicate(item), self._predicate) else 1]
-        self._counts[branch.place] += 1
-        if branch.has_left:
-            return True
-        items = branch.items
-        if len(items) >= self._buffer:  # only if a full side is to fail: it had its chance
-            branch.dropped += 1
-            raise BufferOverflow(branch.place, self._buffer)
-        items.append(item)
-        if len(items) == 1:
-            branch.notify_reader()
-        if len(items) >= self._buffer:
-            if self._overflow == "backpressure":
-                await self._wait_until_not_full([branch])
-            else:
-                await asyncio.sleep(0)
-        return True
-
-
-@overload
-def split(
-    source: AsyncIterable[T],
-    predicate: Callable[[T], TypeIs[A]],
-    *,
-    buffer: int = SPLIT_BUFFER,
-    overflow: Literal["backpressure", "fail"] = "backpressure",
-) -> tuple[Branch[A], Branch[T]]: ...
-@overload
-def split(
-    source: AsyncIterable[T],
-    predicate: Callable[[T], bool],
-    *,
-    buffer: int = SPLIT_BUFFER,
-    overflow: Literal["backpressure", "fail"] = "backpressure",
-) -> tuple[Branch[T], Branch[T]]: ...
-def split(
-    source: AsyncIterable[Any],
-    predicate: Callable[[Any], bool],
-    *,
-    buffer: int = SPLIT_BUFFER,
-    overflow: Literal["backpressure", "fail"] = "backpressure",
-) -> tuple[Branch[Any], Branch[Any]]:
-    """Emit the items for which ``predicate`` is true to one branch, the others to a second one.
-
-    1. A branch emits an item when the source has emitted it, in order. What comes for the other
-       branch meanwhile is held for it, so the two may be read in any order, also one after the
-       other, while no more than ``buffer`` items have to be held.
-    2. The source is opened when the first branch is read, and is read once.
-    3. When it has ended or failed, or ``predicate`` has, both branches emit what is held for them
-       and then end, or raise the same error.
-    4. A branch that is closed or dropped has left; the other continues. Items for a branch that has
-       left are counted in its ``dropped``. When both have left, the source is stopped.
-
-    Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
-
-    - ``"backpressure"``: the source is not read until it has room: the other branch waits for this
-      one to be read. Do not read one to its end first if that many items may come for the other.
-    - ``"fail"``: when the next item comes for it, both emit what they hold and then raise
-      `BufferOverflow`.
-
-    Order of events and cancel safety: as `broadcast`.
-
-    Known elsewhere as: ``split`` (Rx, Effect, Akka and Pekko), ``separate``.
-
-    Args:
-        source: Read one item at a time.
-        predicate: Whether an item belongs to the first branch. If it is typed as a ``TypeIs``, the
-            first branch has the narrower type.
-        buffer: How many items are held for each branch, at least 1.
-        overflow: What happens when a branch is too slow.
-
-    Returns:
-        The branch of those for which it is true, and the other one. Each can be read once.
-
-    Raises:
-        InvalidArgument: At the call, if ``buffer`` or ``overflow`` is none of what it may be.
-        TypeError: At the call, if ``source`` or ``predicate`` is of another kind. From both
-            branches, if ``predicate`` returns no ``bool``.
-        BufferOverflow: From both branches, when one was too slow, if so chosen.
-        Exception: From both branches, what the source or ``predicate`` raised, after the items
-            held.
-
-    >>> from aiostream import stream
-    >>> from returns_pipeline.testing import run
-    >>> async def main() -> None:
-    ...     even, odd = split(stream.range(5), lambda n: n % 2 == 0)
-    ...     print(await stream.list(odd), await stream.list(even))
-    >>> run(main())
-    [1, 3] [0, 2, 4]
-    """
-    if overflow not in {"backpressure", "fail"}:
-        raise InvalidArgument(f"overflow must be 'backpressure' or 'fail', not {overflow!r}")
-    left, right = _Splitter(source, predicate, buffer, overflow).branches
-    return Branch(left), Branch(right)

@@ -27,11 +27,7 @@ from returns_pipeline.testing import VirtualTimeLoop, advance, run
 
 EXAMPLES = int(os.environ.get("LIFETIMES_EXAMPLES", "300"))
 
-# A streamer that is read without its context: how it is dropped or closed is what is tested.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.*iterated outside of its context:UserWarning"),
-]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)

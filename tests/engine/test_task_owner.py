@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from returns.result import Result, Success
+from watched import Watched
 
 from returns_pipeline import (
     ResultStream,
@@ -28,9 +29,6 @@ from returns_pipeline import (
 )
 from returns_pipeline._engine import task_owner
 from returns_pipeline.testing import VirtualTimeLoop, advance, run
-
-# A streamer that is read without its context: how it is dropped or closed is what is tested.
-pytestmark = pytest.mark.filterwarnings("ignore:.*iterated outside of its context:UserWarning")
 
 Source = AsyncIterable[int]
 Read = Callable[[Source], AsyncIterator[Any]]
@@ -90,34 +88,6 @@ FORMS: dict[str, Read] = {
     "two segments": lambda s: aiter(results(s).chunks_or_timeout(2, math.inf).prefetch(2)),
 }
 each_form = pytest.mark.parametrize("read", FORMS.values(), ids=FORMS)
-
-
-class Watched:
-    """Items a millisecond apart, then a clean-up of a second, which a cancellation would cut."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-
-    async def __aiter__(self) -> AsyncGenerator[int, None]:
-        try:
-            self.log.append("opened")
-            n = 0
-            while True:
-                yield n
-                n += 1
-                await asyncio.sleep(0.001)
-        finally:
-            self.log.append("clean-up begun")
-            try:
-                await asyncio.sleep(1)
-            except asyncio.CancelledError:
-                self.log.append("cut")
-                raise
-            self.log.append("clean-up done")
-
-    def assert_clean(self) -> None:
-        """It was opened once, and cleaned up once and to the end."""
-        assert self.log == ["opened", "clean-up begun", "clean-up done"]
 
 
 async def close(reader: Any) -> None:

@@ -1,0 +1,327 @@
+"""A branch leaves, or a stream is broken off: as an async generator is, and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from returns.result import Result, Success
+from watched import Watched
+
+from returns_pipeline import (
+    ResultStream,
+    chunks_by_weight,
+    chunks_or_timeout,
+    combine,
+    keyed_chunks,
+    pipe,
+    sessions,
+    sliding,
+)
+from returns_pipeline.testing import advance, run
+from returns_pipeline.windows import TumblingWindows, event_windows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+
+# Branches.
+
+COUNT = 20
+
+
+class Numbers:
+    """So many numbers, and then a clean-up that takes a second."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    async def __aiter__(self) -> AsyncGenerator[int, None]:
+        try:
+            self.log.append("opened")
+            for n in range(COUNT):
+                await asyncio.sleep(0.001)
+                yield n
+        finally:
+            await asyncio.sleep(1)
+            self.log.append("closed")
+
+
+def plain(source: Numbers) -> tuple[Any, ...]:
+    return combine.broadcast(source, 3, buffer=2)
+
+
+def of_results(source: Numbers) -> tuple[Any, ...]:
+    return ResultStream.of(source).broadcast(3, buffer=2)
+
+
+def halves(source: Numbers) -> tuple[Any, ...]:
+    """Each branch is read by one side of a split."""
+    return combine.split(source, lambda n: n % 2 == 1, buffer=2)
+
+
+# What is made of a branch before it is read, or not.
+MADE: dict[str, Callable[[Any], Any]] = {
+    "itself": lambda s: s,
+    "a step": lambda s: s.map(str),
+    "a window": lambda s: s.chunks_or_timeout(2, 9.0),
+    "a drained one": lambda s: s.drain_on(asyncio.Event()),
+    "the second of a sum": lambda s: ResultStream.of(silence()).concat(s),
+    "a merge": lambda s: s.merge(ResultStream.of(silence())),
+    "its values alone": lambda s: s.prefetch(2).map(str),
+}
+
+
+async def silence() -> AsyncGenerator[int, None]:
+    await asyncio.sleep(math.inf)
+    yield 0
+
+
+async def close(branch: Any) -> None:
+    await branch.aclose()
+
+
+async def close_while_it_is_read(branch: Any) -> None:
+    async with contextlib.aclosing(branch) as closing:
+        reading = asyncio.ensure_future(anext(aiter(closing)))
+        await advance(0.0005)
+    await asyncio.wait({reading})
+
+
+async def read_one_and_close(branch: Any) -> None:
+    async with contextlib.aclosing(branch) as closing:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                async for _ in closing:
+                    break
+
+
+async def close_twice(branch: Any) -> None:
+    await asyncio.gather(branch.aclose(), branch.aclose())
+
+
+async def drop(branch: Any) -> None:
+    """What was given is the caller's last reference."""
+
+
+WAYS = [close, close_while_it_is_read, read_one_and_close, close_twice, drop]
+each_way = pytest.mark.parametrize("leave", WAYS)
+
+
+async def read_all(branch: Any) -> list[Any]:
+    return [item async for item in branch]
+
+
+@each_way
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_a_branch_of_a_result_stream_leaves_and_the_others_go_on(
+    made: Callable[[Any], Any], leave: Callable[[Any], Any]
+) -> None:
+    """A branch that stays, and that nobody reads, would stop them when its buffer is full."""
+    source = Numbers()
+
+    async def main() -> None:
+        first, second, third = of_results(source)
+        first = made(first)
+        reading = asyncio.ensure_future(read_all(second))
+        await advance(0.003)
+        await leave(first)
+        del first
+        await leave(third)
+        del third
+        async with asyncio.timeout(30):
+            assert await reading == [Success(n) for n in range(COUNT)]
+        assert source.log == ["opened", "closed"]
+
+    run(main())
+
+
+@each_way
+@pytest.mark.parametrize("share", [plain, of_results, halves])
+def test_the_last_branch_to_leave_ends_the_source(
+    share: Callable[[Numbers], tuple[Any, ...]], leave: Callable[[Any], Any]
+) -> None:
+    source = Numbers()
+
+    async def main() -> None:
+        branches = [*share(source)]
+        reader = aiter(branches.pop())
+        await anext(reader)
+        while branches:
+            await leave(branches.pop())
+        await advance(0.001)
+        assert source.log == ["opened"]
+        await reader.aclose()
+        assert source.log == ["opened", "closed"]
+
+    run(main())
+
+
+def test_a_branch_that_is_kept_for_its_counts_has_left_when_its_reading_is_dropped() -> None:
+    async def main() -> None:
+        left, right = combine.broadcast(Numbers(), 2, buffer=2)
+        async for _ in left:
+            break
+        assert await read_all(right) == [*range(COUNT)]
+        assert left.dropped == COUNT - 1
+
+    run(main())
+
+
+def test_closing_a_stream_leaves_alone_what_another_one_reads() -> None:
+    """Two chains of one branch: only the one that has opened it closes it."""
+
+    async def main() -> None:
+        branch, other = ResultStream.of(Numbers()).broadcast(2, buffer=COUNT)
+        reader = aiter(branch.map(str))
+        assert await anext(reader) == Success("0")
+        await branch.map(int).aclose()
+        assert await anext(reader) == Success("1")
+        await reader.aclose()
+        await other.aclose()
+
+    run(main())
+
+
+# All streams.
+
+
+async def same(n: Any) -> Any:
+    return n
+
+
+async def echo(_: object, items: AsyncIterator[int]) -> AsyncGenerator[int, None]:
+    async for n in items:
+        yield n
+
+
+async def echo_results(
+    _: object, items: AsyncIterator[int]
+) -> AsyncGenerator[Result[int, str], None]:
+    async for n in items:
+        yield Success(n)
+
+
+async def once(n: int) -> AsyncGenerator[Result[int, str], None]:
+    yield Success(n)
+
+
+def results(source: AsyncIterable[int]) -> ResultStream[int, Any]:
+    return ResultStream.of(source)
+
+
+def succeed(n: int) -> Result[int, str]:
+    return Success(n)
+
+
+async def succeed_async(n: int) -> Result[int, str]:
+    return Success(n)
+
+
+STREAMS: dict[str, Callable[[Any], Any]] = {
+    "chunks_or_timeout": lambda s: chunks_or_timeout(s, 2, math.inf),
+    "chunks_by_weight": lambda s: chunks_by_weight(s, 2, math.inf, weight=lambda _: 1),
+    "keyed_chunks": lambda s: keyed_chunks(s, 2, math.inf, key=lambda n: n % 2),
+    "sliding": lambda s: sliding(s, 2),
+    "sessions": lambda s: sessions(s, 9.0, n=2),
+    "event_windows": lambda s: event_windows(s, TumblingWindows(2.0), timestamp=float),
+    "merge": lambda s: combine.merge(s, silence()),
+    "merge_prioritized": lambda s: combine.merge_prioritized((1, s), (2, silence())),
+    "select": lambda s: combine.select({"a": s, "b": silence()}),
+    "concat": lambda s: combine.concat(s, silence()),
+    "zip_results": lambda s: combine.zip_results(results(s), results(Watched())),
+    "take_until": lambda s: combine.take_until(s, silence()),
+    "broadcast": lambda s: combine.broadcast(s, 1)[0],
+    "split": lambda s: combine.split(s, lambda _: True)[0],
+    "prefetch": lambda s: combine.prefetch(s, 2),
+    "scan": lambda s: combine.scan(s, 0, lambda _, n: n),
+    "distinct_until_changed": lambda s: combine.distinct_until_changed(s),
+    "throttle": lambda s: combine.throttle(s, 0.001),
+    "debounce": lambda s: combine.debounce(s, 0.0001),
+    "route": lambda s: combine.route(s, lambda n: n % 2, echo),
+    "a pipe": lambda s: combine.merge(s) | pipe.prefetch(2) | pipe.chunks_or_timeout(2, 9.0),
+    "of": results,
+    "map": lambda s: results(s).map(str),
+    "bind": lambda s: results(s).bind(succeed),
+    "bind_async": lambda s: results(s).bind_async(succeed_async),
+    "bind_async, concurrent": lambda s: results(s).bind_async(succeed_async, concurrency=2),
+    "map_async, concurrent": lambda s: results(s).map_async(same, concurrency=2, ordered=False),
+    "flat_map": lambda s: results(s).flat_map(once),
+    "flat_map, concurrent": lambda s: results(s).flat_map(once, concurrency=2),
+    "ResultStream.broadcast": lambda s: results(s).broadcast(1)[0],
+    "ResultStream.route": lambda s: results(s).route(lambda n: n % 2, echo_results),
+    "ResultStream.zip": lambda s: results(s).zip(results(Watched())),
+    "ResultStream.merge": lambda s: results(s).merge(results(silence())),
+    "ResultStream.chunks_or_timeout": lambda s: results(s).chunks_or_timeout(2, 9.0),
+    "ResultStream.debounce": lambda s: results(s).debounce(0.0001),
+    "ResultStream.take_until": lambda s: results(s).take_until(silence()),
+    "drain_on": lambda s: results(s).drain_on(asyncio.Event()),
+    "drain_on and a window": lambda s: results(s).drain_on(asyncio.Event()).sliding(2),
+    "successes": lambda s: results(s).successes(),
+    "successes of a window": lambda s: results(s).sliding(2).successes(),
+    "or_failure": lambda s: results(s).or_failure(OSError),
+    "a slice": lambda s: results(s)[1:],
+    "a slice of a window": lambda s: results(s).sliding(2)[1:],
+    "a sum": lambda s: results(s) + results(silence()),
+    "a stage of one's own": lambda s: results(s).through(lambda stream: stream.map(str)),
+}
+each_stream = pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
+
+
+@each_stream
+def test_every_stream_can_be_closed_by_aclosing(make: Callable[[Any], Any]) -> None:
+    """Without a warning (they are errors in these tests), as every async generator can."""
+    watched = Watched()
+
+    async def main() -> None:
+        async with contextlib.aclosing(make(watched)) as items:
+            async for _ in items:
+                break
+        watched.assert_clean()
+
+    run(main())
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Keep the garbage collector from running: what is freed is freed by its last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@each_stream
+def test_to_break_off_any_stream_begins_the_clean_up_at_once(make: Callable[[Any], Any]) -> None:
+    """No reference cycle keeps it for the collector."""
+    watched = Watched()
+
+    async def main() -> None:
+        async for _ in make(watched):
+            break
+        await advance(0.001)
+        assert watched.log == ["opened", "clean-up begun"]
+        await advance(2)
+        watched.assert_clean()
+
+    run(main())
+
+
+@each_stream
+def test_a_reading_that_is_kept_goes_on_after_a_break(make: Callable[[Any], Any]) -> None:
+    watched = Watched()
+
+    async def main() -> None:
+        reader = aiter(make(watched))
+        for _ in range(2):
+            async for _item in reader:
+                break
+        assert watched.log == ["opened"]
+        await reader.aclose()
+        watched.assert_clean()
+
+    run(main())

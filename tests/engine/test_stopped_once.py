@@ -1,0 +1,291 @@
+"""A task of a stream is asked to stop once, and not while it cleans up, whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from watched import Watched
+
+from returns_pipeline import ResultStream, chunks_or_timeout, combine
+from returns_pipeline.testing import VirtualTimeLoop, advance, run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+
+async def echo(_: object, items: AsyncIterator[int]) -> AsyncGenerator[int, None]:
+    async for n in items:
+        yield n
+
+
+async def silence() -> AsyncGenerator[int, None]:
+    await asyncio.sleep(math.inf)
+    yield 0
+
+
+async def same(n: int) -> int:
+    return n
+
+
+FORMS: dict[str, Callable[[Any], Any]] = {
+    "chunks_or_timeout": lambda s: chunks_or_timeout.raw(s, 2, math.inf),
+    "merge": lambda s: combine.merge.raw(s, silence()),
+    "concat": lambda s: combine.concat.raw(s, silence()),
+    "broadcast": lambda s: combine.broadcast(s, 1)[0].stream(),
+    "route": lambda s: combine.route.raw(s, lambda n: n % 2, echo),
+    "map_async": lambda s: aiter(ResultStream.of(s).map_async(same, concurrency=2)),
+    "a drained source": lambda s: aiter(
+        ResultStream.of(s).drain_on(asyncio.Event()).merge(ResultStream.of(silence()))
+    ),
+}
+each_form = pytest.mark.parametrize("read", FORMS.values(), ids=FORMS)
+
+
+@each_form
+def test_the_end_of_the_loop_does_not_cut_a_clean_up_that_closing_has_begun(
+    read: Callable[[Any], Any],
+) -> None:
+    """`asyncio.run` cancels all tasks: the source's a second time."""
+    watched = Watched()
+
+    async def main() -> None:
+        reader = read(watched)
+        await anext(reader)
+        closing.append(asyncio.ensure_future(reader.aclose()))
+        await asyncio.sleep(0.5)
+
+    closing: list[asyncio.Future[None]] = []
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+    watched.assert_clean()
+
+
+@each_form
+def test_the_end_of_the_loop_does_not_cut_the_clean_up_after_a_dropped_reader(
+    read: Callable[[Any], Any],
+) -> None:
+    watched = Watched()
+
+    async def main() -> None:
+        reader = read(watched)
+        await anext(reader)
+        del reader
+        gc.collect()
+        await asyncio.sleep(0.5)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+    watched.assert_clean()
+
+
+@each_form
+def test_a_task_that_cancels_all_others_does_not_cut_a_clean_up(
+    read: Callable[[Any], Any],
+) -> None:
+    """As programs do when they are told to stop."""
+    watched = Watched()
+
+    async def main() -> None:
+        reader = read(watched)
+        await anext(reader)
+        closing = asyncio.ensure_future(reader.aclose())
+        await advance(0.5)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for _ in range(3):
+            for task in others:
+                task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait(others)
+        watched.assert_clean()
+        assert closing.cancelled()
+
+    run(main())
+
+
+class Part:
+    """It has ended, and takes a second to close."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.log.append("begun")
+        await asyncio.sleep(1)
+        self.log.append("done")
+
+
+def test_the_end_of_the_loop_ends_a_task_after_the_part_that_it_cleans_up() -> None:
+    """It does not cut the clean-up off, and is not forgotten: what follows would wait for ever."""
+    log: list[str] = []
+
+    async def main() -> None:
+        reader = combine.concat.raw(Part(log), silence())
+        reading.append(asyncio.ensure_future(anext(reader)))
+        readers.append(reader)
+        await asyncio.sleep(0.5)
+
+    reading: list[asyncio.Future[int]] = []
+    readers: list[object] = []
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+    assert log == ["begun", "done"]
+
+
+def test_a_request_that_comes_within_two_clean_ups_is_made_up_for() -> None:
+    """A part that closes a part of its own, as a generator does that reads one."""
+    log: list[str] = []
+
+    async def outer() -> AsyncGenerator[int, None]:
+        reader = combine.merge.raw(Part(log))
+        async with contextlib.aclosing(chunks_or_timeout(reader, 2, 1.0).stream()) as chunks:
+            async for chunk in chunks:
+                yield len(chunk)
+        async with contextlib.aclosing(ResultStream.of(Part(log)).stream()) as results:
+            async for _ in results:
+                yield 0
+
+    async def main() -> None:
+        reader = combine.concat.raw(outer(), silence())
+        reading.append(asyncio.ensure_future(anext(reader)))
+        readers.append(reader)
+        await asyncio.sleep(1.5)
+
+    reading: list[asyncio.Future[int]] = []
+    readers: list[object] = []
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+    assert log == ["begun", "done", "begun", "done"]
+
+
+# A time limit within the source cancels its task, too.
+
+
+async def slow_to_leave() -> None:
+    try:
+        await asyncio.sleep(math.inf)
+    finally:
+        await asyncio.sleep(0.5)
+
+
+@each_form
+def test_closing_waits_for_a_time_limit_of_the_source_that_has_just_passed(
+    read: Callable[[Any], Any],
+) -> None:
+    """The limit ends one wait of the source, which reads on: it must be asked to stop then."""
+    log: list[str] = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            for n in range(3):
+                yield n
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await asyncio.gather(slow_to_leave())
+        finally:
+            await asyncio.sleep(1)
+            log.append("closed")
+
+    async def main() -> None:
+        reader = read(source())
+        await anext(reader)
+        await advance(1.2)
+        await asyncio.wait_for(reader.aclose(), 9)
+        assert log == ["closed"]
+
+    run(main())
+
+
+def test_a_clean_up_may_have_a_time_limit_of_its_own() -> None:
+    """That cancels the task from a callback of the loop, as a task group does: it is no request."""
+    log: list[str] = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            await asyncio.sleep(math.inf)
+        finally:
+            try:
+                async with asyncio.timeout(1):
+                    await asyncio.sleep(math.inf)
+            except TimeoutError:
+                log.append("given up")
+            with contextlib.suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fail())
+                    await asyncio.sleep(math.inf)
+            log.append("closed")
+
+    async def fail() -> None:
+        raise OSError
+
+    async def main() -> None:
+        reader: Any = combine.prefetch.raw(source(), 2)
+        await anext(reader)
+        await asyncio.wait_for(reader.aclose(), 9)
+        assert log == ["given up", "closed"]
+
+    run(main())
+
+
+def test_no_timer_is_left_when_a_task_was_looked_at_again() -> None:
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            await asyncio.sleep(math.inf)
+        finally:
+            await asyncio.sleep(1.6)
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        reader: Any = combine.prefetch.raw(source(), 2)
+        await anext(reader)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await advance(0.1)
+        await reader.aclose()
+        assert not [timer for timer in loop._scheduled if not timer.cancelled()]
+
+    run(main())
+
+
+def test_a_task_that_has_ended_refers_to_nothing_of_its_own() -> None:
+    """Else only the collector would free it, and all that its exception holds."""
+
+    class Held:
+        """What the source has open."""
+
+        freed = False
+
+        def __del__(self) -> None:
+            Held.freed = True
+
+    async def source() -> AsyncGenerator[int, None]:
+        held = Held()
+        yield 1
+        raise OSError(held)
+
+    async def main() -> None:
+        reader = combine.prefetch.raw(source(), 2)
+        await anext(reader)
+        with contextlib.suppress(OSError):
+            await anext(reader)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main())
+        assert Held.freed
+    finally:
+        gc.enable()
