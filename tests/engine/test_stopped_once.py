@@ -1,4 +1,4 @@
-"""A task of a stream is asked to stop once, and not while it cleans up, whoever asks."""
+"""A task of a stream is asked to stop once, and not while it cleans up."""
 
 from __future__ import annotations
 
@@ -142,30 +142,32 @@ def test_the_end_of_the_loop_ends_a_task_after_the_part_that_it_cleans_up() -> N
     assert log == ["begun", "done"]
 
 
-def test_a_request_that_comes_within_two_clean_ups_is_made_up_for() -> None:
-    """A part that closes a part of its own, as a generator does that reads one."""
+def test_a_request_that_comes_in_a_clean_up_within_another_one_is_made_up_for() -> None:
+    """A stream of a stream is broken off: the task closes one while it closes the other."""
     log: list[str] = []
 
+    class Endless(Part):
+        async def __anext__(self) -> int:
+            return 1
+
     async def outer() -> AsyncGenerator[int, None]:
-        reader = combine.merge.raw(Part(log))
-        async with contextlib.aclosing(chunks_or_timeout(reader, 2, 1.0).stream()) as chunks:
-            async for chunk in chunks:
-                yield len(chunk)
-        async with contextlib.aclosing(ResultStream.of(Part(log)).stream()) as results:
+        async with ResultStream.of(ResultStream.of(Endless(log))).stream() as results:
             async for _ in results:
-                yield 0
+                break
+        await asyncio.sleep(math.inf)
+        yield 0
 
     async def main() -> None:
-        reader = combine.concat.raw(outer(), silence())
+        reader = combine.prefetch.raw(outer(), 2)
         reading.append(asyncio.ensure_future(anext(reader)))
         readers.append(reader)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.5)
 
     reading: list[asyncio.Future[int]] = []
     readers: list[object] = []
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main())
-    assert log == ["begun", "done", "begun", "done"]
+    assert log == ["begun", "done"]
 
 
 # A time limit within the source cancels its task, too.
@@ -260,7 +262,8 @@ def test_no_timer_is_left_when_a_task_was_looked_at_again() -> None:
     run(main())
 
 
-def test_a_task_that_has_ended_refers_to_nothing_of_its_own() -> None:
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_task_that_has_ended_refers_to_nothing_of_its_own(closes: bool) -> None:
     """Else only the collector would free it, and all that its exception holds."""
 
     class Held:
@@ -274,18 +277,25 @@ def test_a_task_that_has_ended_refers_to_nothing_of_its_own() -> None:
     async def source() -> AsyncGenerator[int, None]:
         held = Held()
         yield 1
-        raise OSError(held)
+        if closes:
+            await asyncio.sleep(math.inf)
+        raise OSError("the disk is full", held)
 
     async def main() -> None:
-        reader = combine.prefetch.raw(source(), 2)
+        reader: Any = combine.prefetch.raw(source(), 2)
         await anext(reader)
-        with contextlib.suppress(OSError):
-            await anext(reader)
+        if closes:
+            await reader.aclose()
+        else:
+            with pytest.raises(OSError, match="the disk is full"):
+                await anext(reader)
 
     gc.collect()
     gc.disable()
     try:
         run(main())
+        tasks = [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]
+        assert not [task for task in tasks if "TaskOwner" in repr(task)]
         assert Held.freed
     finally:
         gc.enable()
