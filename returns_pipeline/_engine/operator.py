@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from aiostream import Stream, streamcontext
 from aiostream.core import Streamer
 
+from returns_pipeline._engine.reader import Reader
 from returns_pipeline._engine.task_owner import shielded_clean_up
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "QuickStreamer",
     "ReadOnce",
     "Repeatable",
+    "leave_unread",
     "open_iterator",
     "plain_iterator",
 ]
@@ -108,11 +110,18 @@ class ClosableStream(Stream[T_co]):
 
 
 class ReadOnce(ClosableStream[T_co]):
-    """A stream whose items are gone when they are read. It must be left if nobody will read it."""
+    """A stream whose items are gone when they are read, and that is left if nobody will read it."""
 
-    @abstractmethod
-    async def leave_unread(self) -> None:
-        """Leave, unless it was opened: then, what reads it does."""
+    _unread: Reader[T_co] | None  # what reads it; `None` when it was opened
+
+
+async def leave_unread(source: AsyncIterable[Any]) -> None:
+    """Close a `ReadOnce` that was not opened: if it was, what reads it does that."""
+    if isinstance(source, ReadOnce):
+        stream: ReadOnce[Any] = source
+        reader = stream._unread  # pyright: ignore[reportPrivateUsage]
+        if reader is not None:
+            await stream.aclose()
 
 
 class Repeatable(ClosableStream[T_co]):

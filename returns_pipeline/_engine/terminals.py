@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Failed, Source
 from returns_pipeline._engine.future_results import AsyncResult, failure_in
-from returns_pipeline._engine.operator import ClosableStream, ReadOnce, plain_iterator
+from returns_pipeline._engine.operator import ClosableStream, leave_unread, plain_iterator
 from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.errors import StreamEmpty
 
@@ -72,8 +72,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
             await super().aclose()
         finally:
             for source in fusion.sources(self._chain):
-                if isinstance(source, ReadOnce):
-                    await source.leave_unread()
+                await leave_unread(source)
 
     def collect(self) -> FutureResult[list[T_co], E_co]:
         """Read all values into a list; stop at the first failure, close the source, return it."""

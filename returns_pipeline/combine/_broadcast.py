@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
@@ -44,9 +43,7 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
         """Not for callers: `broadcast` and `split` make branches."""
         self.place: int = pump.place
         self._pump = pump
-        self._unread: _BranchReader[T_co] | None = _BranchReader(pump)
-        # Weak: a reading that is dropped has left, also if the branch is kept for its counts.
-        self._opened: Callable[[], QuickStreamer[T_co] | None] = _nothing
+        self._unread: Reader[T_co] | None = _BranchReader(pump)
 
     @property
     def dropped(self) -> int:
@@ -73,30 +70,17 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
         reader, self._unread = self._unread, None
         if reader is None:
             raise RuntimeError("a branch can be read once; ask for one more branch")
-        opened = QuickStreamer(reader)
-        self._opened = weakref.ref(opened)
-        return opened
+        return QuickStreamer(reader)
 
     async def aclose(self) -> None:
         """Leave, whether the branch was opened or not.
 
         The last branch to leave stops the source and awaits its clean-up.
         """
-        if self._unread is not None:
-            await self.leave_unread()
-        elif (opened := self._opened()) is not None:
-            await opened.aclose()
-        else:  # what read it was dropped, and leaves: to wait for that, too
-            await _BranchReader(self._pump).aclose()
-
-    async def leave_unread(self) -> None:
-        reader, self._unread = self._unread, None
-        if reader is not None:
-            await reader.aclose()
-
-
-def _nothing() -> None:
-    """Stand for the reading of a branch that was not opened."""
+        # A branch does not refer to its reading: one that is dropped has left. So another reader
+        # closes it, and waits for that.
+        reader, self._unread = self._unread or _BranchReader(self._pump), None
+        await reader.aclose()
 
 
 class BranchPump(Pump[T]):
