@@ -203,7 +203,7 @@ def test_closing_waits_for_a_time_limit_of_the_source_that_has_just_passed(
         reader = read(source())
         await anext(reader)
         await advance(1.2)
-        await asyncio.wait_for(reader.aclose(), 9)
+        await asyncio.wait({asyncio.ensure_future(reader.aclose())}, timeout=9)
         assert log == ["closed"]
 
     run(main())
@@ -253,13 +253,50 @@ def test_no_timer_is_left_when_a_task_was_looked_at_again() -> None:
         loop: Any = asyncio.get_running_loop()
         reader: Any = combine.prefetch.raw(source(), 2)
         await anext(reader)
+        await advance(0.1)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await advance(0.1)
-        await reader.aclose()
+        closing = [asyncio.ensure_future(reader.aclose()) for _ in range(3)]
+        reader._pump.ask_to_stop()
+        await advance(0.5)
+        assert len([timer for timer in loop._scheduled if "_cancel_tasks" in repr(timer)]) == 1
+        await asyncio.gather(*closing)
         assert not [timer for timer in loop._scheduled if not timer.cancelled()]
 
     run(main())
+
+
+def test_a_closer_that_was_cancelled_is_freed_with_its_last_reference() -> None:
+    """The cancellation that it raises must not refer to itself by its traceback."""
+
+    class Held:
+        """What the closer has in hand."""
+
+        freed = False
+
+        def __del__(self) -> None:
+            Held.freed = True
+
+    async def close(reader: Any, held: Held) -> None:
+        await reader.aclose()
+
+    async def main() -> None:
+        reader: Any = combine.prefetch.raw(Watched(), 2)
+        await anext(reader)
+        closing = asyncio.ensure_future(close(reader, Held()))
+        await advance(0.5)
+        closing.cancel()
+        await asyncio.wait({closing})
+        assert closing.cancelled()
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main())
+        assert Held.freed
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("closes", [False, True])
