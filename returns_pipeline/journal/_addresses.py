@@ -1,4 +1,4 @@
-"""The address of a journal on the command line: what it opens, and what of it may be shown."""
+"""The address of a journal on the command line: opening it, and showing it without secrets."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from returns_pipeline.journal.sqlite._journal import SqliteJournal
 
 __all__ = ["hide_passwords", "open_journal"]
 
-# Seconds. How long the program keeps what is done is not known here, so nothing is dropped.
+# Seconds. The command line does not know how long the program keeps done actions: delete none.
 _FOR_EVER: Final = 100 * 365 * 86_400.0
 
 
 def open_journal(
     url: str, *, schema: str | None = None, liveness: str | None = None
 ) -> OperableJournal:
-    """Return the journal at an address. It must be there: none is created by looking.
+    """Return the journal at an address. It must exist: the command line creates none.
 
     Args:
         url: A path, ``sqlite:`` with a path, ``sqlite:///`` with an absolute path, or the address
             of a PostgreSQL database.
-        schema: Of a database: where its tables are, if the program names a schema too.
-        liveness: Of a database: as the program has it, if it is not the default.
+        schema: For a database: the schema of the tables, if the program names one.
+        liveness: For a database: as in the program, if it is not the default.
 
     Raises:
-        InvalidArgument: The address makes no sense, or an option does not go with it.
-        JournalUnavailable: There is no such file.
+        InvalidArgument: The address cannot be read, or an option does not apply to it.
+        JournalUnavailable: The file does not exist.
         MissingExtra: It needs a package that is not installed.
     """
     scheme, colon, rest = url.partition(":")
@@ -39,7 +39,7 @@ def open_journal(
     # Any: the journal itself checks the values.
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if colon and scheme in {"postgres", "postgresql"}:
-        # The command never makes tables: an address with a mistake in it is not an empty journal.
+        # The command line creates no tables: a wrong address must not look like an empty journal.
         return journals.PostgresJournal(url, retention=_FOR_EVER, create=False, **options)
     if options:
         raise InvalidArgument(f"--{next(iter(options))} is for journals in PostgreSQL")
@@ -57,7 +57,7 @@ def open_journal(
 
 
 def _path_of(rest: str) -> str:
-    """Return the path in an address, from what follows ``sqlite:``."""
+    """Return the path in an address, from the text after ``sqlite:``."""
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         if host or not slash:

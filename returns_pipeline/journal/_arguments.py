@@ -1,10 +1,10 @@
 """The arguments of an undo as JSON text, and back: by the type hints of its parameters.
 
-Never pickle: what is read from a journal is data, and only data of the hinted types. A value that
-would not come back equal is refused before it is stored. Equal means ``==``, and NaN equals itself:
-an aware datetime comes back as the same instant, with an offset for its zone. In the hour that a
-zone's clocks repeat, or skip, ``==`` is false for every offset (PEP 495), and the datetime is
-refused: pass times in UTC.
+It never uses pickle: a journal contains data, and only data of the hinted types. A value that would
+not be equal after a round trip is refused before it is stored. Equal means ``==``, and NaN equals
+itself. An aware datetime is read back as the same instant, with an offset in place of its zone. In
+the hour that a zone's clocks repeat, or skip, ``==`` is false for every offset (PEP 495), and the
+datetime is refused: pass times in UTC.
 
 A parameter that was left to its default is not recorded: the undo has the default of its own time.
 A method can be a compensation when it is bound (``registry.compensation("drop")(store.drop)``); the
@@ -33,7 +33,7 @@ __all__ = ["MAX_SIZE", "decode", "encode", "encode_arguments"]
 
 # Characters of text. A journal is for what identifies an effect, not for the data of the effect.
 MAX_SIZE = 65_536
-# Types that JSON has itself: whether their values come back equal need not be tried.
+# Types that JSON has itself: their values need no trial of the round trip.
 _PLAIN: Final = frozenset({str, int, float, bool})
 _brief: Final = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 200
@@ -42,12 +42,12 @@ _brief.maxstring = _brief.maxother = 200
 def encode_arguments(intent: Intent, /) -> str:
     """Return the arguments of an action as a journal keeps them, and `StoredAction` has them.
 
-    For journals of one's own: what `Journal.record` stores so, `recover` can read back.
+    For journals of your own: if `Journal.record` stores this text, `recover` can read it.
 
     Raises:
         ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
-            would not come back equal, or the text is longer than 65,536 characters. `record`
-            raises it too.
+            would not be equal after a round trip, or the text is longer than 65,536 characters.
+            `record` raises it, too.
     """
     return encode(intent.undo, intent.args, dict(intent.kwargs))
 
@@ -57,7 +57,7 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
 
     Raises:
         ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
-            would not come back equal, or the text is too long.
+            would not be equal after a round trip, or the text is too long.
     """
 
     def refuse(reason: str) -> ArgumentsNotRecordable:
@@ -90,10 +90,10 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
 
 
 def _plain(value: object, hint: Any) -> Any:
-    """Return what JSON has for a value.
+    """Return the JSON value for a value.
 
     Raises:
-        ValueError: It would not come back equal. The message is the end of a sentence.
+        ValueError: It would not be equal after a round trip. The message is the end of a sentence.
     """
     if type(value) is hint and hint in _PLAIN:
         return value
@@ -128,7 +128,7 @@ def decode(
             bound.arguments[name] = _convert(value, hints[name])
         _ = signature.bind(*bound.args, **bound.kwargs)
     except Exception as error:
-        # Whatever a person, or an upcast, has made of them: the undo is not called.
+        # A person or an upcast may have changed them in any way: do not call the undo.
         raise JournalCorrupt("arguments", f"{undo.name}, version {version}: {error!r}") from error
     return bound.args, bound.kwargs
 

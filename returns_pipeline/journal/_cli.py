@@ -1,8 +1,8 @@
-"""``python -m returns_pipeline.journal``: what the person on call looks at, and deals with.
+"""``python -m returns_pipeline.journal``: the command line for the person on call.
 
-``list`` and ``show`` only look: they take nothing from any process and create nothing. ``recover``
-undoes the actions that dead processes left behind. ``retry`` and ``discard`` decide what becomes of
-actions that `recover` has parked. All of them may run while the program itself is at work.
+``list`` and ``show`` only read: they take nothing from any process and create nothing. ``recover``
+undoes the actions that dead processes left behind. ``retry`` and ``discard`` settle actions that
+`recover` has given up. All of them may run while the program itself is running.
 
 The output for programs (``--json``) is described in the ``--help`` of each, and ``docs/sagas.md``
 shows a session.
@@ -46,7 +46,7 @@ from returns_pipeline.journal._registries import load_registries
 __all__ = ["main"]
 
 FINE: Final = 0
-WAITING: Final = 1  # what was asked about needs a person, or there was nothing to change
+WAITING: Final = 1  # something needs a person, or there was nothing to change
 CANNOT: Final = USAGE
 INTERRUPTED: Final = 130  # as a shell has it
 
@@ -55,7 +55,7 @@ _WIDTH: Final = 100  # columns, if there is no terminal to ask
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What is written, for a person and for a program, and the exit status."""
+    """The output for a person, the output for a program, and the exit status."""
 
     text: str
     document: dict[str, object]
@@ -63,13 +63,13 @@ class _Answer:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what is requested, and return the exit status.
+    """Carry out a command, and return the exit status.
 
     Args:
         argv: The arguments; by default those of the process.
 
     Raises:
-        SystemExit: After ``--help``, and when the arguments make no sense.
+        SystemExit: After ``--help``, and for wrong usage.
     """
     try:
         asked = parser(_complain).parse_args(argv, namespace=Options())
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(asked: Options) -> _Answer:
     if asked.verb == "recover":
-        # What the program's own code prints must not get into the answer.
+        # The program's own code may print: that must not become a part of the answer.
         with contextlib.redirect_stdout(sys.stderr):
             registry = load_registries(asked.registries)
             return asyncio.run(_with_journal(asked, lambda j, url: _recover(j, url, registry)))
@@ -112,7 +112,7 @@ async def _with_journal(
     except OSError as error:
         raise JournalUnavailable(url, str(error)) from error
     finally:
-        await journal.close()  # which releases what a recovery had taken over
+        await journal.close()  # this releases the sagas that a recovery has taken over
 
 
 async def _list(journal: OperableJournal, url: str, asked: Options) -> _Answer:
@@ -166,7 +166,7 @@ async def _discard(journal: OperableJournal, url: str, asked: Options) -> _Answe
 def _changed(document: dict[str, object], saga: StoredSaga, count: int, how: str) -> _Answer:
     shown = visible(saga.id)
     if not count:
-        # A journal leaves to a living owner what that has not given up.
+        # A living owner keeps the actions that it has not given up.
         owner = ", or its owner is alive and works on it" if saga.alive else ""
         return _Answer(f"Nothing in saga {shown} is stuck or deferred{owner}.\n", document, WAITING)
     actions = "1 action" if count == 1 else f"{count} actions"
@@ -191,7 +191,7 @@ def _width() -> int:
 
 
 def _write(text: str) -> None:
-    """Write to the standard output. A reader that has left, such as ``head``, is no error."""
+    """Write to the standard output. It is no error if the reader has left, as ``head`` does."""
     out = sys.stdout
     encoding = out.encoding or "utf-8"
     try:

@@ -1,8 +1,8 @@
 r"""How a journal is shown to a person and to a program: as plain text, and as JSON.
 
-What a journal holds was written by programs, and some of it by strangers: ids, names, arguments,
-errors. A character that is not printable never reaches a terminal, and never breaks a line or a
-table: it is shown as Python would escape it (``\x1b``).
+The contents of a journal were written by programs, and some of them by strangers: ids, names,
+arguments, errors. A character that is not printable never reaches a terminal, and never breaks a
+line or a table: it is shown as Python would escape it (``\x1b``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 1_000
 
 
-# What is in it.
+# The contents of a saga.
 
 
 def counts(actions: Iterable[StoredAction]) -> dict[str, int]:
@@ -52,7 +52,7 @@ def counts(actions: Iterable[StoredAction]) -> dict[str, int]:
 
 
 def short_ids(ids: Iterable[str], *, least: int = 8) -> dict[str, str]:
-    """Return the beginning of each id, as long as it must be for no other to begin with it."""
+    """Return the shortest unique beginning of each id."""
     ordered = sorted(ids)
     short: dict[str, str] = {}
     for index, one in enumerate(ordered):
@@ -70,7 +70,7 @@ def _common(one: str, other: str) -> int:
 
 
 def needs_recovery(saga: StoredSaga) -> bool:
-    """Return whether something of it is pending that no living owner works on."""
+    """Return whether it has pending actions and no living owner."""
     return not saga.alive and counts(saga.actions)["pending"] > 0
 
 
@@ -88,7 +88,7 @@ def _last_error(saga: StoredSaga) -> StoredAction | None:
 
 
 def _arguments(text: str) -> dict[str, Any] | None:
-    """Parse recorded arguments; ``None`` if they are no object of strict JSON."""
+    """Parse recorded arguments; ``None`` if they are not an object of strict JSON."""
 
     def refuse(constant: str) -> object:
         raise ValueError(constant)
@@ -113,7 +113,7 @@ def _instant(seconds: float) -> str | None:
 
 
 def as_json(document: Mapping[str, object]) -> str:
-    """Return a document as text of nothing but printable ASCII and line ends."""
+    """Return a document as text, with printable ASCII and line ends only."""
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
@@ -157,7 +157,7 @@ def report_error(report: RecoveryReport) -> str | None:
 
 
 def report_facts(report: RecoveryReport) -> dict[str, object]:
-    """Return what became of a saga, for JSON."""
+    """Return the outcome of a saga, for JSON."""
     return {
         "saga": report.saga,
         "name": report.name,
@@ -243,7 +243,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _summary(sagas: Sequence[StoredSaga]) -> list[str]:
     every = counts(action for saga in sagas for action in saga.actions)
     waiting = [f"{every[state]} {state}" for state in ("stuck", "deferred") if every[state]]
-    # What was registered before a deferred action waits with it, for another program or a person.
+    # Actions registered before a deferred one wait with it, for another program or a person.
     orphans = sum(
         1 for saga in sagas if needs_recovery(saga) and not counts(saga.actions)["deferred"]
     )
@@ -257,7 +257,7 @@ def _summary(sagas: Sequence[StoredSaga]) -> list[str]:
 
 
 def saga_as_text(saga: StoredSaga, *, now: float, width: int) -> str:
-    """Return all that is known of a saga, its actions in the order in which they are undone."""
+    """Return everything known about a saga, its actions in the order in which they are undone."""
     owner = _owner(saga)
     began = f"{_instant(saga.began) or '?'} ({_age(now - saga.began)} ago)"
     tally = ", ".join(f"{n} {state}" for state, n in counts(saga.actions).items() if n)
@@ -308,7 +308,7 @@ def _fields(fields: Mapping[str, str], width: int) -> list[str]:
 
 
 def reports_as_text(reports: Sequence[RecoveryReport], *, width: int) -> str:
-    """Return what became of each saga, with a line for each action."""
+    """Return the outcome of each saga, with a line for each action."""
     if not reports:
         return "Nothing to recover: no dead process left anything behind.\n"
     lines: list[str] = []
@@ -337,7 +337,7 @@ def _call(action: StoredAction, room: int) -> str:
 
 
 def _readable(text: str) -> str:
-    """Return recorded arguments as those of a call, or as recorded if they make no sense."""
+    """Return recorded arguments as those of a call, or as recorded if they cannot be parsed."""
     named = _arguments(text)
     if named is None:
         return text

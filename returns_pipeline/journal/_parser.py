@@ -1,4 +1,4 @@
-"""What may be typed after ``python -m returns_pipeline.journal``, and the text of its help."""
+"""The arguments of ``python -m returns_pipeline.journal``, and the text of its help."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ USAGE: Final = 2  # the exit status of argparse for wrong usage
 _PROG: Final = "python -m returns_pipeline.journal"
 
 _ABOUT: Final = """\
-Look at a journal of undo actions, and deal with those that need a person.
+Show a journal of undo actions, and settle those that need a person.
 
-An undo is pending until it was run or its window is committed, stuck when its attempts are used
-up or its arguments make no sense, deferred when it waits for a program that knows its name and
-version, and done when it was run or discarded.
+An undo is pending until it is run or its window is committed; stuck if its attempts are used up
+or its arguments cannot be read; deferred if it waits for a program that knows its name and
+version; done if it was run or discarded.
 """
 
 _MORE: Final = """\
 URL is a path, sqlite:FILE, sqlite:///ABSOLUTE/FILE, or postgresql://USER@HOST/DATABASE (pass a
-password by PGPASSWORD or a password file, or every user of the machine can see it in the list of
-processes). SAGA is the id of a saga, or the beginning of it that no other id has.
+password in PGPASSWORD or a password file; otherwise every user of the machine can see it in the
+list of processes). SAGA is the id of a saga, or a beginning that no other id has.
 
 exit status:
   0    fine
-  1    recover: something is stuck or deferred; list --check: that, or something is pending that
-       no living owner works on; retry and discard: nothing was stuck or deferred
-  2    it cannot be done: wrong usage, no such saga, a journal that is absent or cannot be read
+  1    recover: something is stuck or deferred; list --check: the same, or something is pending
+       without a living owner; retry and discard: nothing was stuck or deferred
+  2    an error: wrong usage, no such saga, a journal that is absent or cannot be read
   130  interrupted: the undo that was under way was finished, nothing is left half done
 
 examples:
@@ -71,7 +71,7 @@ _DISCARD_JSON: Final = '  {"journal", "saga", "discarded": how many, "reason"}\n
 
 
 class Options(argparse.Namespace):
-    """What was typed."""
+    """The parsed arguments."""
 
     verb: str
     url: str
@@ -100,11 +100,11 @@ def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
     """Return the parser.
 
     Args:
-        report: Called with what is wrong with the usage.
+        report: Called with the message if the usage is wrong.
     """
 
     class Parser(_Parser):
-        """Also for each verb: argparse makes those of the same class."""
+        """Also for each verb, because argparse makes their parsers of the same class."""
 
     Parser.report = staticmethod(report)
     made = Parser(
@@ -157,13 +157,13 @@ def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
         metavar="MODULE:ATTRIBUTE",
         help="a CompensationRegistry of the program; may be given several times",
     )
-    about = "Have what is stuck or deferred in a saga tried again by the next recover."
+    about = "Make the stuck and deferred actions of a saga pending, for the next recover."
     retrying = add("retry", about, _RETRY_JSON)
     _ = retrying.add_argument("saga", metavar="SAGA")
-    about = "Give up what is stuck or deferred in a saga. It stays listed, with the reason."
+    about = "Discard the stuck and deferred actions of a saga. They stay listed, with the reason."
     discarding = add("discard", about, _DISCARD_JSON)
     _ = discarding.add_argument("saga", metavar="SAGA")
     _ = discarding.add_argument(
-        "--reason", required=True, metavar="TEXT", help="why, for people that look later"
+        "--reason", required=True, metavar="TEXT", help="why, for people who read it later"
     )
     return made

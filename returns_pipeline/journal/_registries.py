@@ -1,4 +1,4 @@
-"""The registries that ``recover`` is given: imported by name, and joined to one."""
+"""The registries for the command ``recover``: imported by name, and joined into one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _load(place: str) -> CompensationRegistry:
     try:
         found: object = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        # The code of the program: whatever it raises, there is no registry.
+        # The program's code may raise anything: then there is no registry.
         where = traceback.extract_tb(error.__traceback__)[-1]
         at = "" if "importlib" in where.filename else f" ({where.filename}:{where.lineno})"
         raise InvalidArgument(f"registry {place!r} cannot be imported: {error!r}{at}") from error

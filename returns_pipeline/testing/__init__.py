@@ -14,7 +14,7 @@ await check_journal(factory)     the conformance suite for journals
 **The clock.** The running loop's ``time()``, and with it ``sleep()``, ``timeout()`` and
 ``call_later()``, is virtual:
 
-1. It starts at 0 and stands still while anything can run.
+1. It starts at 0 and does not move while anything can run.
 2. When every task waits, it jumps to the next timer. Timers fire at exactly their time, those of
    the same time in the order in which they were scheduled.
 3. When every task waits and there is no timer, `Deadlock` is raised.
@@ -22,9 +22,9 @@ await check_journal(factory)     the conformance suite for journals
 A task that polls with ``sleep(0)`` for something that only time would bring keeps the clock from
 moving, and never ends.
 
-``time.time()`` is real, unless ``run(..., epoch=...)`` asks for a virtual date.
+``time.time()`` is real, unless ``run(..., epoch=...)`` makes it virtual.
 
-**External work** (threads, sockets, child processes) takes real time. The clock stands still, and
+**External work** (threads, sockets, child processes) takes real time. The clock does not move, and
 the loop waits in real time, as long as
 
 4. a job runs that ``to_thread()`` or ``run_in_executor()`` was called with; this includes name
@@ -41,10 +41,10 @@ the loop waits in real time, as long as
 8. the code is inside ``with pause_clock():``, for all work that the loop cannot see, such as a
    thread that will only set an event.
 
-All this is bounded: what gives no sign of life for ``patience`` real seconds (10) is not waited for
-any more until it gives one; then rules 2 and 3 apply. Before a deadlock is reported, other threads,
-open sockets, and signals for which a handler was installed get the same time. A signal does not
-stop the clock: a task that waits for one, with a timeout, is a case for rule 8.
+All this is bounded: the loop stops waiting for external work that is silent for ``patience`` real
+seconds (10), until it sends something again; meanwhile rules 2 and 3 apply. Before a deadlock is
+reported, other threads, open sockets, and signals for which a handler was installed get the same
+time. A signal does not stop the clock: a task that waits for one, with a timeout, needs rule 8.
 """
 
 from returns_pipeline.compensation.protocol import DurableJournal

@@ -42,13 +42,13 @@ async def check_journal(
     test power cuts and kill -9: those take processes.
 
     Args:
-        factory: Makes a new journal object at each call, all on the same store. An object stands
-            for a process, and closing it for that process's end. The store should be empty and
-            used by nothing else. Commits must be durable when `Journal.forget` returns: switch off
-            any option that delays them.
+        factory: Makes a new journal object at each call, all on the same store. An object
+            represents a process, and closing it the end of that process. The store should be empty
+            and used by nothing else. Commits must be durable when `Journal.forget` returns: switch
+            off any option that delays them.
         silence: Makes other processes believe that the owner of this object is dead, although it
-            runs on: for instance, by ending its lease or releasing its lock. Without it, the case
-            of an owner that lost its lease unnoticed is left out.
+            is not: for instance, by ending its lease or releasing its lock. Without it, the case of
+            an owner that lost its lease unnoticed is left out.
         timeout: Seconds, above 0, that each case may take.
 
     Raises:

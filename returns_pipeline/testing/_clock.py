@@ -1,4 +1,4 @@
-"""The event loop on virtual time. The rules of its clock stand in the package's docstring."""
+"""The event loop on virtual time. The rules of its clock are in the package's docstring."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
     "virtual_loop",
 ]
 
-# Any: a coroutine of whatever a task is made of, and the same with each step observed.
+# Takes a coroutine, or anything else a task can run (hence Any); returns it with observed steps.
 Steer: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
 # Wraps the coroutine of every task that is created in this context. `FaultInjector` sets it.
 steering: ContextVar[Steer | None] = ContextVar("steering", default=None)
@@ -39,19 +39,19 @@ steering: ContextVar[Steer | None] = ContextVar("steering", default=None)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# What the event loops of this Python make a task of.
+# The class of tasks that the event loops of this Python make.
 if sys.version_info >= (3, 12):
     _TaskCoroutine: TypeAlias = Coroutine[Any, Any, T]
 else:
     _TaskCoroutine: TypeAlias = Coroutine[Any, Any, T] | Generator[Any, None, T]
 _Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 
-# Real seconds between two looks at what is pending: it may end without a message to the loop.
+# Real seconds between two checks of what is pending: it may end without a message to the loop.
 _POLL: Final = 0.05
 # Real seconds for a thread to show that it resolves the futures of some line of code. They are
 # spent once for each line, and only while there are other threads.
 _CLASSIFICATION: Final = 0.5
-# The difference in seconds that asyncio takes for no difference.
+# Two times that differ by no more seconds than this are the same time to asyncio.
 _RESOLUTION: Final = 1e-9
 
 
@@ -77,10 +77,10 @@ class _Instant(float):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Where a real loop would sleep until its next timer, this asks what else to do.
+    """A selector that calls a function where a real loop would sleep until its next timer.
 
     Attributes:
-        external_io: Told which descriptors have something to read.
+        external_io: Gets the descriptors that have something to read.
         on_all_waiting: Called when no callback is ready; returns the descriptors that are.
     """
 
@@ -88,7 +88,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     on_all_waiting: Callable[[], _Ready]
 
     def select(self, timeout: float | None = None) -> _Ready:
-        """Return what is ready without waiting; if nothing is, ask."""
+        """Return the descriptors that are ready; if none is, ask `on_all_waiting`."""
         __tracebackhide__ = True
         ready = self.wait(0)
         if ready or (timeout is not None and timeout <= 0):
@@ -297,7 +297,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run in a thread; the clock stands still meanwhile."""
+        """Run in a thread; the clock does not move meanwhile."""
         future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
         self._external_io.begin(future, f"thread job {func!r}")
         future.add_done_callback(self._external_io.end)
@@ -315,23 +315,23 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(callback, *args, context=context)
 
     async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:
-        """Join the threads; the clock stands still meanwhile."""
+        """Join the threads; the clock does not move meanwhile."""
         with self._pending("the end of the thread pool"):
             await super().shutdown_default_executor(*args, **options)
 
     async def sock_connect(self, sock: Any, address: Any) -> None:
-        """Connect; the clock stands still meanwhile."""
+        """Connect; the clock does not move meanwhile."""
         with self._pending(f"the connection to {address}"):
             await super().sock_connect(sock, address)
 
     async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
-        """Start a child process; the clock stands still until it exits."""
+        """Start a child process; the clock does not move until it exits."""
         transport, protocol = await super().subprocess_exec(*args, **options)
         self._external_io.watch_child(transport)
         return transport, protocol
 
     async def subprocess_shell(self, *args: Any, **options: Any) -> Any:
-        """Start a child process; the clock stands still until it exits."""
+        """Start a child process; the clock does not move until it exits."""
         transport, protocol = await super().subprocess_shell(*args, **options)
         self._external_io.watch_child(transport)
         return transport, protocol

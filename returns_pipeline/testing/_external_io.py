@@ -1,8 +1,8 @@
-"""What a loop on virtual time still expects from other threads, processes and servers.
+"""The work of other threads, processes and servers that a loop on virtual time waits for.
 
 Their time is real. A clock that jumps as soon as all tasks wait would jump past a thread that is at
 work, or past a database that is about to answer, and each timeout on them would fire. So the loop
-asks here first what is *pending*: what will presumably send something soon.
+first asks this module what is *pending*, that is, which of them will presumably send something.
 
 Calls and child processes are pending from their start to their end. A connection is pending from
 the moment something is sent on it until something arrives. A future that another thread resolves
@@ -30,16 +30,16 @@ from returns_pipeline.testing._await_points import (
 
 __all__ = ["ExternalIO", "has_other_threads"]
 
-# Real seconds of silence after which an answer counts as complete. What has arrived before may be
+# Real seconds of silence after which an answer counts as complete. The data that has arrived may be
 # its first part, or may have been sent before the question.
 _SILENCE = 0.02
 # How many elements of a thread's message are examined, and of each list inside it.
 _MAX_ELEMENTS = 1000
 
-# Nothing on a future tells which thread will resolve it. But a driver awaits the answers of its
-# thread at the same few lines of its code, so each such line is classified once. The knowledge is
-# about code, not about a loop: all loops of the process share it. Both sets only grow; a line that
-# is in both counts as resolved by a thread.
+# A future does not show which thread will resolve it. But a driver awaits the answers of its thread
+# at the same few lines of its code, so each such line is classified once. The knowledge is about
+# code, not about a loop: all loops of the process share it. Both sets only grow; a line that is in
+# both counts as resolved by a thread.
 _RESOLVED_BY_THREADS: set[AwaitPoint] = set()
 _RESOLVED_HERE: set[AwaitPoint] = set()
 
@@ -69,7 +69,7 @@ class ExternalIO:
     """Tracks the threads, connections and child processes that one loop waits for.
 
     Attributes:
-        given_up: What stayed silent for too long. It is not pending until it gives a sign of life.
+        given_up: Those that were silent for too long. They are not pending until they send again.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -135,7 +135,7 @@ class ExternalIO:
         for future, line in self._awaited():
             if line in _RESOLVED_BY_THREADS:
                 pending[future] = f"the thread that answers {line}"
-        # What has ended since is forgotten.
+        # Forget those that have ended since.
         self.given_up = {key: what for key, what in self.given_up.items() if key in pending}
         return {key: what for key, what in pending.items() if key not in self.given_up}
 
@@ -208,8 +208,8 @@ def _flattened(values: Any, depth: int = 4) -> Iterator[object]:
 
 
 def has_other_threads() -> bool:
-    """Whether there is a thread that could send a message which nothing announces."""
-    # A thread of asyncio's own pool does what run_in_executor() gave it, and that is tracked.
+    """Whether there is a thread that could send an unannounced message."""
+    # A thread of asyncio's own pool runs jobs of run_in_executor(), which are tracked.
     return any(
         thread is not threading.current_thread() and not thread.name.startswith("asyncio_")
         for thread in threading.enumerate()

@@ -151,7 +151,7 @@ class FaultInjector:
         task has ended.
 
         Args:
-            main: Awaited once. A ``FutureResult`` gives its ``IOResult``.
+            main: Awaited once. Awaiting a ``FutureResult`` returns its ``IOResult``.
 
         Returns:
             The result of ``main``.

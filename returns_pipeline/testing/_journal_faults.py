@@ -19,13 +19,13 @@ class FaultyJournal(DurableJournal):
     """A journal that passes each request on to another one, with a point before and after it.
 
     A `FaultInjector` injects an error or a cancellation at the n-th point. A function may do its
-    own counting, and kill the process. What it raises
+    own counting, and kill the process. An exception
 
     1. *before* a request prevents the request: nothing has changed;
-    2. *after* a request, keeps the answer from the caller: the request has been carried out. If it
-       is raised after ``record()``, the action is forgotten first, because an action whose
-       ``record()`` raised is not on record. If it is raised after ``forget()``, the caller is in
-       doubt: the commit is there.
+    2. *after* a request keeps the answer from the caller: the request was carried out. If it is
+       raised after ``record()``, the action is forgotten first, because an action whose
+       ``record()`` raised must not be on record. If it is raised after ``forget()``, the caller is
+       in doubt: the commit was carried out.
 
     The requests are those of scopes and of recovery: ``record()``, ``forget()``, ``flush()``,
     ``move()``, ``mark.begin()``, ``mark.done()``, ``mark.give_up()``, ``claim()``, ``release()``,
@@ -33,8 +33,8 @@ class FaultyJournal(DurableJournal):
 
     Args:
         journal: Does the work.
-        strike: Called with the place, such as "before record()". What it raises is what the
-            journal raises: a `JournalError`, if it is to behave like a journal.
+        strike: Called with the place, such as "before record()". The journal raises what this
+            raises: a `JournalError`, if it is to behave like a journal.
 
     >>> import tempfile
     >>> from returns_pipeline.compensation import (CompensationRegistry, CompensationScope)

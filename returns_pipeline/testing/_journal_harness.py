@@ -1,4 +1,4 @@
-"""What the cases of the journal contract are written with: processes, sagas and checks."""
+"""The tools of the cases of the journal contract: processes, sagas and checks."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ UNSTORABLE: Final = "half a pair \ud800 and \0 a zero"
 class Harness:
     """The journals, sagas and undo action of one case.
 
-    A journal object stands for a process, and closing it for that process's end. A case sees the
-    sagas it made itself, because the store may hold others that it left behind, or that are not the
-    suite's at all.
+    A journal object represents a process, and closing it the end of that process. A case sees only
+    the sagas that it made itself: the store may have others, of earlier cases or of other programs.
 
     Attributes:
         sagas: The ids of the sagas of this case.

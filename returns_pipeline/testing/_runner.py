@@ -35,7 +35,7 @@ def run(
 ) -> T:
     """Run a coroutine, or await any awaitable, on virtual time, from 0 seconds on.
 
-    The clock stands still while a task can run, and jumps to the next timer when none can. No real
+    The clock does not move while a task can run, and jumps to the next timer when none can. No real
     time passes, so a test of an hour's timeout takes a millisecond. The docstring of
     `returns_pipeline.testing` has all rules, also those for threads and sockets.
 
@@ -44,15 +44,15 @@ def run(
     - a task that is not done, or that was cancelled and not awaited;
     - an async generator that is suspended and still referenced, so that nothing will close it.
 
-    What ``main`` drops at its very end may still clean up, as long as no time passes. If ``main``
-    fails, errors that the event loop could only log (those of callbacks, and of tasks whose result
-    was never read) are added to the exception as notes: often they are the cause.
+    Tasks that ``main`` drops at its very end may still clean up, as long as no time passes. If
+    ``main`` fails, errors that the event loop could only log (those of callbacks, and of tasks
+    whose result was never read) are added to the exception as notes: often they are the cause.
 
     Context variables: ``main`` runs in a copy of the caller's context. Ctrl-C cancels it and raises
     `KeyboardInterrupt`.
 
     Args:
-        main: A coroutine, or anything to be awaited once. A ``FutureResult`` gives its
+        main: A coroutine, or anything to be awaited once. Awaiting a ``FutureResult`` returns its
             ``IOResult``.
         patience: Real seconds, above 0, to wait for a thread, a socket, a child process or a
             signal.

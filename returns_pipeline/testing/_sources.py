@@ -1,6 +1,6 @@
 """Sources that play a script, and the recorder that reads one back.
 
-A script says what comes and when, so that a test of a stream needs neither queues nor sleeps::
+A script lists items and times, so that a test of a stream needs neither queues nor sleeps::
 
     assert await timeline(chunks_or_timeout(script("ab--c|"), 10, 3.0)) == [
         (3.0, ["a", "b"]),
@@ -8,7 +8,7 @@ A script says what comes and when, so that a test of a stream needs neither queu
     ]
 
 `timed` is paced by its reader: a pause begins when the next item is requested. `script` is paced by
-the clock: a reader that asks late gets at once what was due.
+the clock: a late reader gets all items that were due at once.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Scripted(Generic[T_co]):
     cancelled ends it.
 
     Attributes:
-        opened: Iterations that were begun, that is: asked for their first item.
+        opened: Iterations that were begun, that is, whose first item was requested.
         reads: Items that were requested, in all iterations together.
         given: Items that were emitted, in all iterations together.
         closed: Iterations that ended, in whatever way: read to the end, failed, closed early by
@@ -143,8 +143,8 @@ def timed(*steps: T | Wait | BaseException) -> Scripted[T]:
     """Emit the items in order, as soon as each is requested, with pauses between them.
 
     1. An item is emitted when it is requested.
-    2. A `Wait` delays the next item by its seconds, counted from the moment that item is asked
-       for. So a slow reader delays everything that follows.
+    2. A `Wait` delays the next item by its seconds, counted from the moment that item is requested.
+       So a slow reader delays everything that follows.
     3. An exception is raised in its place, and is the last step.
     4. After the last step the source ends.
 
@@ -198,8 +198,8 @@ def script(
 ) -> Scripted[str] | Scripted[object]:
     """Emit items at the times that their positions in a marble diagram stand for.
 
-    Each character stands for one step of time. The first one's time is 0, the moment the source is
-    asked for its first item; the next one's is ``step`` seconds later, and so on.
+    Each character stands for one step of time. The first one's time is 0, the moment at which the
+    first item is requested; the next one's is ``step`` seconds later, and so on.
 
     ========  ===================================================================================
     letter    an item is emitted: the letter (or digit) itself, or its value in ``values``
@@ -213,16 +213,16 @@ def script(
     So in ``"ab--c|"`` the letters are emitted at 0, 1 and 4 seconds, and the source ends at 5.
     Without ``|`` or ``#`` the source stays silent after its last character, for ever.
 
-    The times are fixed when the source is opened: a reader that asks late gets at once what was
-    due, and the later items at their own times. It can be iterated again, from the start. See
-    `Scripted` for what it counts.
+    The times are fixed when the source is opened: a late reader gets all items that were due at
+    once, and the later items at their own times. The source can be iterated again, from the start.
+    `Scripted` counts items and iterations.
 
     Args:
         marbles: The diagram.
         step: Seconds that each character takes, above 0.
         values: The items by their characters. Every character that has no meaning of its own must
             be in it.
-        error: What ``#`` raises; by default a `ScriptError`.
+        error: The exception that ``#`` raises; by default a `ScriptError`.
 
     Raises:
         InvalidArgument: At the call, if the diagram cannot be read or ``step`` is out of range.

@@ -1,4 +1,4 @@
-"""`time.time()` on virtual time, for code that asks for the date."""
+"""`time.time()` on virtual time, for code that reads the date."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def timestamp(name: str, date: float | datetime) -> float:
 def virtual_wall_clock(loop: VirtualTimeLoop, epoch: float) -> Generator[None]:
     """Make `time.time()` and `time.time_ns()` count from ``epoch`` with the clock of the loop.
 
-    The functions are replaced in the module `time`, so for all threads. What was imported from
-    there by name before, and `datetime.now()`, which asks the operating system, stay real.
+    The functions are replaced in the module `time`, so for all threads. Functions that were
+    imported from it by name before, and `datetime.now()`, which asks the operating system, stay
+    real.
     """
 
     def now() -> float:

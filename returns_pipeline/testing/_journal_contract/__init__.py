@@ -1,4 +1,4 @@
-"""What a journal guarantees, as cases: functions under the claim that each of them checks."""
+"""The guarantees of a journal, as cases: functions, each under the claim that it checks."""
 
 from returns_pipeline.testing._journal_contract import callers, order, owners, recording, states
 from returns_pipeline.testing._journal_contract.owners import EVICTED
