@@ -22,7 +22,7 @@ __all__ = ["on_its_own"]
 def on_its_own(
     code: int, func: Callable[[Any], Awaitable[Any]], extra: Any
 ) -> tuple[Callable[[Any], Awaitable[Any]], Callable[[Any], Any]]:
-    """Return an asynchronous step in two parts: what is awaited, and what its result becomes.
+    """Return an asynchronous step in two parts: a coroutine function, and a function of its result.
 
     The first takes a bare value, or, in a step about failures, a `Failed`.
     """

@@ -1,4 +1,4 @@
-"""The one look at the clock for sources that never suspend."""
+"""How long a source that never suspends may keep the event loop to itself."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MAX_SLICE: Final = 0.005
 
 
 class Budget:
-    """What one task may do before others run: a few milliseconds, and a number of items.
+    """What one task may do before others run: a few milliseconds' work, and a number of items.
 
     A source that never suspends, read by a loop that never waits, keeps timers, stop events and all
     other tasks from running. Such a loop calls `spend` for each item that it does not wait for, and
     awaits `renew` when that is true. (tokio has the same, by the same name, in its ``coop``.)
 
-    The clock is looked at after one item, then two, four and so on: a cheap item costs a decrement,
-    and an expensive one is noticed at once. The number counts as well as the time, because a clock
-    may stand still, as the one of tests does.
+    The clock is read after one item, then two, four and so on: a cheap item costs a decrement, and
+    an expensive one is noticed at once. The number counts as well as the time, because a clock may
+    not move at all, such as the one for tests.
     """
 
     __slots__ = ("_left", "_looked_at", "_loop", "_stride", "_yielded_at")
@@ -43,7 +43,7 @@ class Budget:
         """Let other tasks run, if it is time.
 
         Returns:
-            After how many items to come back, for a loop that counts them itself.
+            The number of items until the next call, for a loop that counts them itself.
         """
         now = self._loop.time()
         if now - self._looked_at > MAX_SLICE:

@@ -51,9 +51,9 @@ async def wait_uncancelled(future: asyncio.Future[Any]) -> asyncio.CancelledErro
 
 
 async def wait_done(task: asyncio.Future[Any]) -> None:
-    """Wait until a task that was asked to stop has ended; raise the caller's cancellation then.
+    """Wait until a task that was asked to stop has ended; then raise the caller's cancellation.
 
-    It is asked once, before this: a cancellation of the caller is not passed on to its clean-up.
+    A cancellation of the caller is not passed on: it would cut the task's clean-up off.
     """
     cancelled = await wait_uncancelled(task)
     if cancelled is not None:
@@ -63,8 +63,8 @@ async def wait_done(task: asyncio.Future[Any]) -> None:
 class _Uncancellable(asyncio.Future[T]):
     """A future that refuses to be cancelled, unless its operation can still be withdrawn.
 
-    A task that awaits it is woken when it is done, with the cancellation that came meanwhile: see
-    `asyncio.Task.cancel`.
+    If the task that awaits it is cancelled, the cancellation is raised there when the future is
+    done: see `asyncio.Task.cancel`.
     """
 
     withdraw: Callable[[], bool] | None = None
@@ -99,7 +99,7 @@ class ShieldedFuture(Generic[T]):
         return self._outcome().__await__()
 
     async def _outcome(self) -> T:
-        # A coroutine of its own: by it the loop of tests knows that a thread will answer.
+        # A coroutine of its own: the loop of tests recognizes it, and waits for the thread.
         return await self.future
 
 
@@ -121,7 +121,7 @@ async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None
                 return await whole, None
         except asyncio.CancelledError as error:
             cancelled: asyncio.CancelledError | None = error
-            # Where a coroutine is stepped by hand, the future itself is not what is cancelled.
+            # If code steps this coroutine by hand, the cancellation does not go through the future.
             _ = await wait_uncancelled(future)
     else:
         future = asyncio.ensure_future(work)
@@ -132,10 +132,11 @@ async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None
 
 
 def shielded_from_anyio() -> AbstractContextManager[object]:
-    """Keep a cancelled anyio scope from cancelling the wait anew in every turn of the loop.
+    """Keep a cancelled anyio scope from cancelling the wait in every turn of the loop.
 
-    anyio repeats a cancellation until the scope is left: a loop that waits on inside would use a
-    whole core. Only an anyio scope can hold that back. If anyio is not imported, no scope is open.
+    anyio repeats a cancellation until the scope is left: a loop that continues to wait inside it
+    would use a whole core. Only another anyio scope prevents that. If anyio is not imported, no
+    scope is open.
     """
     anyio: Any = sys.modules.get("anyio")
     shield: Callable[..., AbstractContextManager[object]] | None
@@ -144,9 +145,9 @@ def shielded_from_anyio() -> AbstractContextManager[object]:
 
 
 async def done_within(task: asyncio.Future[Any], seconds: float) -> bool:
-    """Wait at most so long until a task is done, and return whether it is.
+    """Wait for a task, but no longer than so many seconds; return whether it is done.
 
-    A cancellation of the caller is ignored: for callers that nobody cancels.
+    A cancellation of the caller is ignored: for callers that are never cancelled.
     """
     loop = asyncio.get_running_loop()
     due = loop.time() + seconds
@@ -161,7 +162,7 @@ def stop_within(
 ) -> asyncio.Future[bool]:
     """Cancel a task; give it a grace time to end, then abandon it.
 
-    No task waits for the grace time, so that nobody can cancel the wait: a timer ends it.
+    A timer ends the grace time, not a waiting task, which could be cancelled.
 
     Args:
         task: Is cancelled once, here.

@@ -39,8 +39,8 @@ def map_concurrently(
     or done: a slow reader stops the work (backpressure).
 
     Errors: an exception of ``work`` or of the source cancels the work under way, which is awaited
-    before the source is closed. What was done and may be emitted by the order still is; then the
-    exception is raised.
+    before the source is closed. Items that are done, and whose turn it is, are still emitted; then
+    the exception is raised.
 
     Cancel safety: a read that is cancelled loses nothing. ``aclose()`` cancels the work under way
     and the source, and awaits both.
@@ -90,9 +90,9 @@ class _Slot:
     """The place of one item among those that were not emitted.
 
     Attributes:
-        done: Whether the outcome is there.
-        outcome: What is to be emitted.
-        taken: For one item of many: resolved when it is emitted.
+        done: Whether the outcome is known.
+        outcome: The item to be emitted.
+        taken: For an item of an expanded stream: resolved when it is emitted.
     """
 
     __slots__ = ("done", "outcome", "taken")
@@ -103,7 +103,7 @@ class _Slot:
         self.taken: asyncio.Future[None] | None = None
 
 
-# What a task without work waits for: an item and its slot; or nothing, when it is to end.
+# A task without work waits for this: the next item and its slot, or None if it is to end.
 _Given: TypeAlias = "asyncio.Future[tuple[Any, _Slot] | None]"
 
 
@@ -117,10 +117,10 @@ def _is_same(left: Context, right: Context) -> bool:
 
 
 class _ConcurrentMap(Pump[Any]):
-    """What the task that reads the source, the tasks that work, and the reader share.
+    """The state that the reading task, the working tasks and the reader share.
 
-    The first task reads the source and has each item worked on in another one. It is untyped
-    inside: the functions above say what is read and what is emitted.
+    The first task reads the source and passes each item to a working task. The class is untyped
+    inside: the functions above have the types.
 
     Attributes:
         passes: Whether the items of the class ``passing`` are emitted as they are; else, all
@@ -198,7 +198,7 @@ class _ConcurrentMap(Pump[Any]):
                     try:
                         await self._wait_for_work()
                     except asyncio.CancelledError:
-                        continue  # somebody else's: the source must not be closed under the work
+                        continue  # other code's: the source must not be closed before the work ends
 
     def _is_working(self) -> bool:
         return len(self._tasks) - 1 > len(self._waiting)  # one of them reads the source
@@ -214,7 +214,7 @@ class _ConcurrentMap(Pump[Any]):
         super().ask_to_stop(next_turn=next_turn)
 
     def on_task_ended(self) -> None:
-        """Let the source be closed when the last work has ended."""
+        """Wake the reading task when the last work has ended, so that it closes the source."""
         if self._idle is not None and not self._is_working():
             notify(self._idle)
 
@@ -246,11 +246,11 @@ class _ConcurrentMap(Pump[Any]):
             self.notify_reader()
 
     async def _work_on(self, item: Any, slot: _Slot) -> None:
-        """Work on an item, and on those that are given to this task later.
+        """Work on an item, and on those that are passed to this task later.
 
-        A task costs more than a short piece of work, so it is used again, but only by an item
-        whose context is the same as it would be in a new task: the source has set nothing since
-        this one was made, and the work has left nothing set.
+        A task costs more than a short piece of work, so it is used again. But it is used only for
+        an item whose context would be the same in a new task: the source has set nothing since this
+        task was made, and the work has left nothing set.
         """
         work, after = self._work, self._after
         assert work is not None

@@ -42,9 +42,9 @@ class DeadlineTimer:
     ) -> None:
         """Replace the deadline. An infinite one never comes.
 
-        ``on_due`` is given the deadline that has come. It must compare with that, not with the
-        clock: uvloop fires up to half a millisecond early, and a callback that insists on the clock
-        would arm the timer again at once, and spin. It may call `set`.
+        ``on_due`` gets the deadline that was reached. It must compare with that, not with the
+        clock: uvloop fires up to half a millisecond early, and a callback that compares with the
+        clock would arm the timer again and again. It may call `set`.
         """
         self.deadline = deadline
         if self._handle is None:
@@ -55,14 +55,14 @@ class DeadlineTimer:
             self._arm(loop, on_due)
 
     def cancel(self) -> None:
-        """Forget the deadline, and give the handle back to the loop."""
+        """Forget the deadline, and cancel the handle."""
         self.deadline = math.inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
     def _arm(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[float], None]) -> None:
-        # The time is handed on: `TimerHandle.when()` of uvloop is rounded.
+        # The time is kept here, because uvloop rounds `TimerHandle.when()`.
         self._armed_for = self.deadline
         self._handle = loop.call_at(self.deadline, self._on_timer, loop, on_due)
 

@@ -67,7 +67,7 @@ class Failed(Generic[E_co]):
         self.error: E_co = error
 
 
-# What a step does with a value. The cheapest come first: they are told apart in fewest tests.
+# What a step does with a value. The cheapest come first: they take the fewest comparisons.
 MAP: Final = 0  # func: value -> value
 FILTER: Final = 1  # func: value -> bool: keep it?
 BIND: Final = 2  # func: value -> Result
@@ -141,7 +141,7 @@ class FanInLink:
 
 @dataclass(frozen=True, slots=True)
 class Stateful:
-    """A step with a state: it is made anew for each reading of the chain.
+    """A step with a state: it is made again for each reading of the chain.
 
     Attributes:
         make: Makes the step.
@@ -163,7 +163,7 @@ class _Unfused:
 
 
 Link: TypeAlias = "Source | Step | Stateful | Segment | FanInLink | asyncio.Event"
-"""What a chain is made of. An event ends the source when it is set."""
+"""The elements of a chain. An event ends the source when it is set."""
 
 
 class Chain:
@@ -182,7 +182,7 @@ class Chain:
         self.before: Chain | None = before
         self.link: Link = link
         self.written: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
-        # Kept, or building a chain of n links, which is opened link by link, would take n * n.
+        # Kept, because finding it out at each link would make a chain of n links take n * n steps.
         self.segmented: bool = (
             (before is not None and before.segmented)
             or callable(link)
@@ -256,8 +256,8 @@ async def _half(chain: Chain, source: _OpenSource, *, failed: bool) -> AsyncGene
 class _OpenSource:
     """The source that fused steps read, for a task that closes them while another runs a step.
 
-    An async generator that runs cannot be closed, but the source that waits for it can: then the
-    step comes to its end, its item is emitted, and the stream ends.
+    A running async generator cannot be closed, but the source that it will read next can: then the
+    step runs to its end, its item is emitted, and the stream ends.
     """
 
     __slots__ = ("items",)
@@ -333,9 +333,9 @@ def _open_source(link: Source, stops: list[asyncio.Event]) -> tuple[AsyncIterabl
 class _Resumable:
     """Read a chain that has a segment, so that a cancelled read loses nothing.
 
-    An async generator is finished for good when a read of it is cancelled. So the one that runs the
-    steps after the last segment never waits for items: it is handed one that has come already. Only
-    the cancellation of a step ends it, as it ends any chain.
+    An async generator cannot be read again after a read of it was cancelled. So the one that runs
+    the steps after the last segment never waits for items: it gets an item that has arrived
+    already. Only the cancellation of a step ends it, as it ends any chain.
 
     It emits Results; or, with ``half``, the values alone (False) or the errors alone (True).
 
@@ -359,7 +359,7 @@ class _Resumable:
 
     async def __anext__(self) -> Any:
         if self._is_read:
-            # Here, and not by the segment: that error would end the stream for the first reader.
+            # Here, because the same error of the segment would end the stream of the first reader.
             raise RuntimeError("another task is reading this iterator")
         self._is_read = True
         try:
@@ -559,7 +559,7 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
 
 
 def _error_of(result: object, place: Any = None) -> Any:
-    """Return the error of a Failure; anything else did not come from a well-typed program."""
+    """Return the error of a Failure; in a well-typed program it can be nothing else."""
     if isinstance(result, Failure):
         return result.failure()
     if place is not None:  # of the step that returned it

@@ -49,9 +49,9 @@ E_co = TypeVar("E_co", covariant=True)
 class ResultLike(Protocol[T_co, E_co]):
     """A `Result` by what its methods return, for the parameters of functions that take steps.
 
-    Checkers read ``Success(1)`` as a ``Result[int, Any]``. In a lambda that ``Any`` would become
-    the error type of a stream without a word. But its method ``failure()`` returns ``Never``, so it
-    is a ``ResultLike[int, Never]``. An ``IOResult`` or a ``Maybe`` is none.
+    Checkers read ``Success(1)`` as a ``Result[int, Any]``. In a lambda that ``Any`` would silently
+    become the error type of a stream. But its method ``failure()`` returns ``Never``, so it is a
+    ``ResultLike[int, Never]``. An ``IOResult`` or a ``Maybe`` is none.
     """
 
     @property
@@ -61,7 +61,7 @@ class ResultLike(Protocol[T_co, E_co]):
 
 
 class StreamWithoutTerminal:
-    """What checkers see where a stream is taken for its outcome: there is nothing to do with it."""
+    """The type that checkers see if a stream is used as an outcome: it has no methods."""
 
 
 NO_TERMINAL: Final = "it has no outcome of its own: end it in collect(), run(), for_each(), ..."
@@ -140,11 +140,11 @@ def to_result(step: AsyncResult[T, E]) -> Coroutine[Any, Any, Result[T, E]]: ...
 def to_result(step: AsyncResult[Any, Any]) -> Any:
     """Await a step of either form, and return its `Result`.
 
-    Awaiting a `FutureResult` gives an ``IOResult``; its public unpacking is typed ``Never``.
+    Awaiting a `FutureResult` returns an ``IOResult``, whose public unpacking is typed ``Never``.
 
     Raises:
         TypeError: At the call, if it is a stream, which has no outcome before one of its terminals
-            is called. When awaited, if what was awaited gave something else.
+            is called. When awaited, if the step returned something else.
 
     >>> from aiostream import stream
     >>> from returns_pipeline import ResultStream
@@ -162,7 +162,7 @@ async def outcome_of(step: AsyncResult[T, E]) -> Result[T, E]:
 
 
 def refuse_stream(step: object, what: str) -> None:
-    """Refuse a stream in the place of a step: awaiting it would give its last item alone.
+    """Refuse a stream in the place of a step: awaiting it would return only its last item.
 
     Raises:
         TypeError: It is a stream.
@@ -175,9 +175,9 @@ def refuse_stream(step: object, what: str) -> None:
 def given_by(
     step: AsyncResult[T, E],
 ) -> Awaitable[IOResult[T, E] | Result[T, E]]:
-    """Return what is to be awaited for the outcome of a step, which `result_of` then takes.
+    """Return the awaitable for the outcome of a step; `result_of` then takes its result.
 
-    A `FutureResult` would wrap its Result in an ``IOResult``, only for us to unwrap it again.
+    A `FutureResult` would wrap its Result in an ``IOResult``, which would be unwrapped again here.
 
     Raises:
         TypeError: It is a stream, or cannot be awaited.
@@ -195,10 +195,10 @@ def given_by(
 
 
 def result_of(given: IOResult[T, E] | Result[T, E]) -> Result[T, E]:
-    """Return the `Result` that awaiting a step gave in either form.
+    """Return the `Result` in the awaited outcome of a step of either form.
 
     Raises:
-        TypeError: It gave something else.
+        TypeError: It is something else.
     """
     kind = given.__class__  # both are final, and asking an abstract class costs more than the rest
     if kind is Success or kind is Failure:
@@ -227,7 +227,7 @@ def unpacked(given: object) -> object:
 
 
 def discard(step: object) -> None:
-    """Close a coroutine that will not be run, which would be warned about."""
+    """Close a coroutine that will not be run, so that Python does not warn about it."""
     if isinstance(step, _FutureResult):
         step._work.close()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
         return
@@ -238,9 +238,9 @@ def discard(step: object) -> None:
 
 
 def future_result(work: Coroutine[Any, Any, Result[T, E]], /) -> FutureResult[T, E]:
-    """Return ``FutureResult(work)``, made and awaited for half of what that costs.
+    """Return ``FutureResult(work)``, at half the cost of making and awaiting one.
 
-    It can be awaited again, combined by its methods and awaits to an ``IOResult``, as any other.
+    Like any other it can be awaited again, to an ``IOResult``, and combined by its methods.
     """
     made: _FutureResult[T, E] = _new(_FutureResult)
     _set_work(made, work)
@@ -251,8 +251,8 @@ def future_result(work: Coroutine[Any, Any, Result[T, E]], /) -> FutureResult[T,
 class _FutureResult(FutureResult[T, E]):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
     """A `FutureResult` that keeps its outcome itself.
 
-    The class is final so that nobody changes what it does; this one only does it with one coroutine
-    in place of two and with no Result made again. `__repr__` leaves the underscore out.
+    The class is final, so that its behaviour does not change. This one does not change it: it has
+    one coroutine in place of two, and makes no second Result. `__repr__` omits the underscore.
     """
 
     __slots__ = ("_result", "_work")
@@ -262,11 +262,11 @@ class _FutureResult(FutureResult[T, E]):  # type: ignore[misc]  # pyright: ignor
 
     @property
     def _inner_value(self) -> Awaitable[Result[T, E]]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the methods build upon: gives the Result, any number of times."""
+        """The awaitable on which the methods build: it returns the Result any number of times."""
         return _Again(self)
 
     async def settle(self) -> Result[T, E]:
-        """Await the work, once, and keep what came of it."""
+        """Await the work, once, and keep its Result."""
         result = self._result
         if result is None:
             try:
@@ -287,7 +287,7 @@ class _FutureResult(FutureResult[T, E]):  # type: ignore[misc]  # pyright: ignor
                 shorten(error)
                 raise
             _set_result(self, result)
-        # As IOResult.from_result() does, which makes the Result anew.
+        # As IOResult.from_result() does, which would make a second Result.
         given: IOResult[T, E] = _new(IOSuccess if result.__class__ is Success else IOFailure)
         _set_inner(given, result)
         return given
@@ -311,7 +311,7 @@ class _Again:
         return repr(self._future._work)  # pyright: ignore[reportPrivateUsage]
 
 
-# Containers are immutable, also for themselves: their slots are filled from outside.
+# Containers are immutable, also for their own methods: their slots are set from outside.
 _new: Callable[[type], Any] = object.__new__
 _set_work: Callable[[object, object], None] = vars(_FutureResult)["_work"].__set__
 _set_result: Callable[[object, object], None] = vars(_FutureResult)["_result"].__set__

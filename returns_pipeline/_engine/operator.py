@@ -1,4 +1,4 @@
-"""The base of all operators, the streams they make, and the way in which they open a source."""
+"""The base class of operators, the streams they return, and how they open a source."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ class Operator(ABC):
 class ClosableStream(Stream[T_co]):
     """A stream that makes a new iterator for each reading, and can be closed itself.
 
-    It behaves as an async generator does: what was read of it last is closed when the stream is
-    dropped, or by `aclose`, so that `contextlib.aclosing` works. aiostream's own `Stream` keeps its
-    first iterator, and refers to itself: only the garbage collector would close it.
+    It behaves like an async generator: its last iterator is closed when the stream is dropped, or
+    by `aclose`, so `contextlib.aclosing` works. aiostream's own `Stream` keeps its first iterator
+    and refers to itself: only the garbage collector would close it.
     """
 
     _reading: QuickStreamer[T_co] | None = None
@@ -110,9 +110,9 @@ class ClosableStream(Stream[T_co]):
 
 
 class ReadOnce(ClosableStream[T_co]):
-    """A stream whose items are gone when they are read, and that is left if nobody will read it."""
+    """A stream that can be read once, and that is left if it is dropped unread."""
 
-    _unread: Reader[T_co] | None  # what reads it; `None` when it was opened
+    _unread: Reader[T_co] | None  # its reader; `None` once it was opened
 
 
 async def leave_unread(source: AsyncIterable[Any]) -> None:
@@ -137,10 +137,10 @@ class Repeatable(ClosableStream[T_co]):
 
 
 class _NoSource:
-    """An operator is tried on this before its source has come, to check its arguments."""
+    """A stand-in for a source: an operator is applied to it, to check its arguments early."""
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        raise RuntimeError("this source stands for one to come, and cannot be read")
+        raise RuntimeError("this is a stand-in for a source, and cannot be read")
 
 
 NO_SOURCE: Final[AsyncIterable[Any]] = _NoSource()
@@ -150,10 +150,10 @@ class QuickStreamer(Streamer[T_co]):
     """An aiostream streamer whose checks cost a third.
 
     The reader's exceptions are not thrown into the iterator. It may be iterated without its
-    context, as an async generator: to break off begins the clean-up of what is dropped then.
+    context, like an async generator: a ``break`` then starts the clean-up of the dropped iterator.
 
     Args:
-        iterator: What it reads.
+        iterator: The iterator that it reads.
         close: Closes the iterator; by default its own ``aclose``, if it has one.
     """
 
@@ -193,7 +193,7 @@ class OpenIterator(Generic[T]):
         self._streamer = streamer
         # The attribute is aiostream's own; without it the guarded way is merely slower.
         inner: AsyncIterator[T] = getattr(streamer, "_aiterator", streamer)
-        # An iterator with nothing but ``__anext__`` is enough for a source, but not for a loop.
+        # A source may have only ``__anext__``; ``async for`` needs more.
         self.items: AsyncIterator[T] = inner if hasattr(inner, "__aiter__") else streamer
 
     async def aclose(self) -> None:

@@ -65,8 +65,8 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
     async def aclose(self) -> None:
         """Close the iterator that was made last, if it is open.
 
-        The branches of a `broadcast` that the stream would read, and has not opened, have then
-        left. Any other source that was not opened stays as it is.
+        Branches of a `broadcast` that the stream would read, and has not opened, then leave. Any
+        other source that was not opened is not changed.
         """
         try:
             await super().aclose()

@@ -36,7 +36,7 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
     has left, too.
 
     Attributes:
-        place: Which of the branches it is, from 0.
+        place: The number of the branch, from 0.
     """
 
     def __init__(self, pump: BranchPump[T_co]) -> None:
@@ -47,10 +47,10 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
 
     @property
     def dropped(self) -> int:
-        """How many of its items were not, and will not be, emitted.
+        """The number of its items that were not, and will not be, emitted.
 
         These are the items that it was too slow for, those that it held when it left, and those
-        that came for it later. Each item of the source that is meant for it is emitted, held or
+        that arrived for it later. Each item of the source that is meant for it is emitted, held or
         counted here.
         """
         return self._pump.lost()
@@ -77,17 +77,17 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
 
         The last branch to leave stops the source and awaits its clean-up.
         """
-        # A branch does not refer to its reading: one that is dropped has left. So another reader
-        # closes it, and waits for that.
+        # A branch has no reference to its reader, so that a dropped reader leaves. So another
+        # reader is made to close it and wait.
         reader, self._unread = self._unread or _BranchReader(self._pump), None
         await reader.aclose()
 
 
 class BranchPump(Pump[T]):
-    """What one branch is still to emit. It has no task: the hub fills it.
+    """The items that one branch has still to emit. It has no task: the hub fills it.
 
-    States: *subscribed*; *ended*, when the hub has no more for it (what is held may still be
-    taken); *left*, when it was closed or dropped (nothing is held).
+    States: *subscribed*; *ended*, when the hub has no more items for it (held items may still be
+    taken); *left*, when it was closed or dropped (no items are held).
     """
 
     __slots__ = ("dropped", "gap", "has_left", "hub", "items", "missing_since", "place")
@@ -114,7 +114,7 @@ class BranchPump(Pump[T]):
         return self.dropped + self.hub.count_for(self) - self.missing_since
 
     def end(self, error: BaseException | None, missing_since: int) -> None:
-        """Take note that nothing more will come, and from which item on."""
+        """Take note that no more items will come, and which one was the last."""
         if not self.ended:
             self.ended = True
             self.error = error
@@ -125,7 +125,7 @@ class BranchPump(Pump[T]):
         """Return the error; one that all branches raise is as it was when the source raised it."""
         error = super().take_error()
         if error is not None and error is self.hub.error:
-            # Or the last of 200 branches would show the frames of all that raised it before.
+            # Otherwise the last of 200 branches would show the frames of all the others.
             error = error.with_traceback(self.hub.traceback)
             self.hub.forget_error()
         return error
@@ -139,11 +139,11 @@ class BranchPump(Pump[T]):
             self.hub.report(self.place, gap)
         item = self.items.popleft()
         notify(self.hub.not_full)
-        self.hub.not_full = None  # once is enough: the reads that follow find the short way
+        self.hub.not_full = None  # notified once: the next reads take the fast path
         return item
 
     def drop_oldest(self) -> None:
-        """Make room."""
+        """Notify the hub that the branch is not full."""
         _ = self.items.popleft()
         self.dropped += 1
         self.gap += 1
@@ -219,12 +219,12 @@ class Hub(TaskOwner, Generic[T]):
     """The source, and the task that reads it for all branches.
 
     Attributes:
-        branches: Those that have not left.
-        error: What the source raised, or its clean-up.
-        traceback: Of that error, without the frames of those that raise it later.
-        not_full: What the task waits for while a branch is full.
+        branches: The branches that have not left.
+        error: The error of the source, or of its clean-up.
+        traceback: The traceback of that error, without the frames of branches that raise it later.
+        not_full: The future that the task waits for while a branch is full.
         is_started: Whether a branch was read.
-        count: How many items have come.
+        count: The number of items that the source has emitted.
     """
 
     __slots__ = (
@@ -280,11 +280,11 @@ class Hub(TaskOwner, Generic[T]):
         self.branches.remove(branch)
         notify(self.not_full)
         if not self.branches and self.is_started and not self.ended:
-            self.error = None  # from here on it is that of the clean-up
+            self.error = None  # from here on it is the error of the clean-up
             self.ask_to_stop()
 
     async def wait_if_stopped(self, branch: BranchPump[T]) -> None:
-        """Wait for the clean-up of the source if no branch is left, and hand its error over."""
+        """Wait for the clean-up of the source if no branch is left, and return its error."""
         if not self.stopping:
             return
         try:
@@ -338,9 +338,9 @@ class Hub(TaskOwner, Generic[T]):
                 await budget.renew()
 
     async def _deliver(self, item: T) -> bool:
-        """Pass an item to the branches that are to get it, and wait until there is room.
+        """Pass an item to its branches, and wait while one of them is full.
 
-        Return whether any branch is to get the next one.
+        Return whether a branch is left that may get the next one.
         """
         buffer = self._buffer
         crowded = False  # whether one is full now, or has failed
@@ -416,25 +416,25 @@ def broadcast(
 ) -> tuple[Branch[T], ...]:
     """Emit every item of a source to each of ``n`` branches.
 
-    1. A branch emits an item when the source has emitted it, in order. All branches are there from
-       the start: one that is read later finds what has been held for it.
+    1. A branch emits an item when the source has emitted it, in order. All branches exist from the
+       start: one that is read later emits the items that were held for it.
     2. The source is opened when the first branch is read, and is read once.
-    3. When it has ended or failed, each branch emits what is held for it and then ends, or raises
-       the same error: a failed source is a clean end for no branch.
+    3. When it has ended or failed, each branch emits its held items and then ends, or raises the
+       same error: a failed source is a clean end for no branch.
     4. A branch that is closed or dropped has left; the others continue. The last one to leave stops
        the source; closing awaits its clean-up to its end.
 
     Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
 
-    - ``"backpressure"``: the source is not read until it has room. A branch that nobody reads stops
-      the others: close it.
-    - ``"drop_oldest"``: its oldest item makes room for the next. The branch counts them in
+    - ``"backpressure"``: the source waits until the branch is not full. A branch without a reader
+      stops the others: close it.
+    - ``"drop_oldest"``: its oldest item is dropped for the next. The branch counts these items in
       ``dropped``, and when it is read again, ``on_drop`` is called with its place and the number of
       items dropped; without one, a warning is logged.
-    - ``"fail"``: the branch emits what it holds, raises `BufferOverflow`, and ends.
+    - ``"fail"``: the branch emits its held items, raises `BufferOverflow`, and ends.
 
-    A branch whose reader is ready is given the chance to take its items before it counts as slow,
-    also if the source never suspends.
+    A branch whose reader is ready has the chance to take its items before it counts as slow, also
+    if the source never suspends.
 
     Order of events: the source runs in one task from its first item to its clean-up, in a copy of
     the context of the first reader.
@@ -451,9 +451,8 @@ def broadcast(
         n: How many branches, at least 1.
         buffer: How many items are held for each, at least 1.
         overflow: What happens to a branch that is too slow.
-        on_drop: Called with the place of a branch and a number of items that it did not get, in
-            the task that reads it, before the next item that it gets. An exception of it is raised
-            by that read.
+        on_drop: Called with the place of a branch and the number of items that it did not get, in
+            the task that reads it, before its next item. Its exceptions are raised by that read.
 
     Returns:
         The branches. Each is a stream that can be read once.
@@ -462,7 +461,7 @@ def broadcast(
         InvalidArgument: At the call, if ``n``, ``buffer`` or ``overflow`` is out of range.
         TypeError: At the call, if ``source`` is not an async iterable.
         BufferOverflow: From a branch that was too slow, if so chosen.
-        Exception: From every branch, what the source raised, after the items held.
+        Exception: From every branch, any exception of the source, after the held items.
 
     >>> import asyncio
     >>> from returns_pipeline.testing import run, script, timeline
