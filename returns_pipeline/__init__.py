@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from returns_pipeline import combine, pipe, results, sources
     from returns_pipeline._engine.future_results import cases, err, ok, to_result
+    from returns_pipeline._engine.item_errors import with_item
     from returns_pipeline.compensation import (
         Compensation,
         CompensationRegistry,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from returns_pipeline.errors import (
         CompensationFailed,
         InvalidArgument,
+        ItemError,
         PipelineError,
         ScopeClosed,
         StepTimeout,
@@ -44,6 +46,7 @@ __all__ = [
     "Counts",
     "FailedItems",
     "InvalidArgument",
+    "ItemError",
     "PipelineError",
     "ResultStream",
     "RetryPolicy",
@@ -66,6 +69,7 @@ __all__ = [
     "sliding",
     "sources",
     "to_result",
+    "with_item",
 ]
 
 
@@ -78,6 +82,7 @@ _NAMES = {
         "ok",
         "to_result",
     ),
+    "_engine.item_errors": ("with_item",),
     "compensation": (
         "Compensation",
         "CompensationRegistry",
@@ -89,6 +94,7 @@ _NAMES = {
     "errors": (
         "CompensationFailed",
         "InvalidArgument",
+        "ItemError",
         "PipelineError",
         "ScopeClosed",
         "StepTimeout",

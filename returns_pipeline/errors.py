@@ -10,6 +10,7 @@ PipelineError
 ├── UnevenSources                       streams to be zipped are not equally long
 ├── StepTimeout                         a step or an undo was cancelled at its time limit
 ├── RetriesExhausted                    a step failed and is not tried again
+├── ItemError                           a step failed, with the item that it failed for
 ├── AllFailed                           steps that ran side by side failed
 ├── CircuitOpen                         a circuit breaker refused a step
 ├── BulkheadFull                        a bulkhead refused a step
@@ -44,6 +45,7 @@ __all__ = [
     "CircuitOpen",
     "CompensationFailed",
     "InvalidArgument",
+    "ItemError",
     "ItemsRefused",
     "JournalCorrupt",
     "JournalError",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 
+A_co = TypeVar("A_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
 
 
@@ -227,6 +230,25 @@ class RetriesExhausted(PipelineError, Generic[E_co]):
     def __str__(self) -> str:
         """Return how many attempts there were, and why the last one failed."""
         return f"{self.attempts} attempt(s) failed, the last with {self.errors[-1]!r}"
+
+
+class ItemError(PipelineError, Generic[A_co, E_co]):
+    """A step made by `returns_pipeline.with_item` failed.
+
+    Attributes:
+        item: What the step was given.
+        error: Its own error.
+    """
+
+    def __init__(self, item: A_co, error: E_co) -> None:
+        """Keep both facts as data; the message is made from them."""
+        super().__init__(item, error)
+        self.item = item
+        self.error = error
+
+    def __str__(self) -> str:
+        """Show the error and the item."""
+        return f"{self.error!r} for {self.item!r}"
 
 
 class AllFailed(PipelineError, Generic[E_co]):

@@ -18,6 +18,7 @@ from returns_pipeline.errors import (
     CircuitOpen,
     CompensationFailed,
     InvalidArgument,
+    ItemError,
     ItemsRefused,
     JournalCorrupt,
     JournalError,
@@ -58,6 +59,11 @@ SAMPLES: list[tuple[PipelineError, dict[str, object], str]] = [
         RetriesExhausted((StepTimeout("a", 1), StreamEmpty())),
         {"errors": (StepTimeout("a", 1), StreamEmpty()), "attempts": 2},
         "2 attempt(s) failed, the last with StreamEmpty()",
+    ),
+    (
+        ItemError(3, "odd"),
+        {"item": 3, "error": "odd"},
+        "'odd' for 3",
     ),
     (
         AllFailed(("a", "b")),

@@ -76,7 +76,7 @@ def function(taken_by: str, value: Callable[..., Any], *, use: str) -> None:
     Raises:
         TypeError: It cannot be called, or is a coroutine function.
     """
-    _callable(taken_by, value)
+    callable_only(taken_by, value)
     if inspect.iscoroutinefunction(value):
         raise TypeError(f"{taken_by}() does not await {name_of(value)}(): use {use}()")
 
@@ -87,12 +87,17 @@ def async_function(taken_by: str, value: Callable[..., Any]) -> None:
     Raises:
         TypeError: It cannot be called, or is an async generator function.
     """
-    _callable(taken_by, value)
+    callable_only(taken_by, value)
     if inspect.isasyncgenfunction(value):
         raise TypeError(f"{taken_by}() does not iterate over {name_of(value)}(): use flat_map()")
 
 
-def _callable(taken_by: str, value: object) -> None:
+def callable_only(taken_by: str, value: object) -> None:
+    """Refuse what is no function.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
     if not callable(value):
         raise TypeError(f"{taken_by}() takes a function, not {shown(value)}")
 

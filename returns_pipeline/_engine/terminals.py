@@ -13,7 +13,7 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Failed, Source
-from returns_pipeline._engine.future_results import AsyncResult, failure_in
+from returns_pipeline._engine.future_results import AsyncResult, failure_in, refuse_stream
 from returns_pipeline._engine.operator import ClosableStream, leave_unread, plain_iterator
 from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.errors import StreamEmpty
@@ -126,7 +126,11 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
         Returns:
             How many values were handled.
+
+        Raises:
+            TypeError: At the call, if ``func`` is no function, or an async generator function.
         """
+        checks.async_function("for_each", func)
         return FutureResult(self._for_each(func))
 
     @shortened
@@ -137,11 +141,8 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
                 if item.__class__ is Failed:
                     return Failure(item.error)
                 given = func(item)
-                if given is not None:
-                    if inspect.isawaitable(given):
-                        given = await given
-                    if (failure := failure_in(given)) is not None:
-                        return failure
+                if given is not None and (failure := await _failure_of(given)) is not None:
+                    return failure
                 handled += 1
         return Success(handled)
 
@@ -200,6 +201,34 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
                     break
         return Failure(item.error) if item.__class__ is Failed else Success(item)
 
+    def for_each_all(self, func: Callable[[T_co], object], /) -> Future[Counts]:
+        """Do as `for_each`, past failures: read to the end, and keep no item.
+
+        Returns:
+            How many values were handled, and how many failures there were, of the stream and of
+            ``func`` together.
+
+        Raises:
+            TypeError: As `for_each`.
+        """
+        checks.async_function("for_each_all", func)
+        return Future(self._for_each_all(func))
+
+    @shortened
+    async def _for_each_all(self, func: Callable[[T_co], object]) -> Counts:
+        successes = failures = 0
+        async with plain_iterator(fusion.read(self._chain)) as items:
+            async for item in items:
+                if item.__class__ is Failed:
+                    failures += 1
+                    continue
+                given = func(item)
+                if given is not None and await _failure_of(given) is not None:
+                    failures += 1
+                else:
+                    successes += 1
+        return Counts(successes, failures)
+
     def run_all(self) -> Future[Counts]:
         """Read to the end for the steps' effects, past failures; keep no item."""
         return Future(self._run_all())
@@ -232,6 +261,14 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
                     return Failure(item.error)
                 count += 1
         return Success(count)
+
+
+async def _failure_of(given: object) -> Failure[Any] | None:
+    """Return the failure that a terminal's function returned, plain or awaited, if it did."""
+    if inspect.isawaitable(given):
+        refuse_stream(given, "a function returned")
+        given = await given
+    return failure_in(given)
 
 
 def chain_of(source: AsyncIterable[Result[Any, Any]]) -> Chain:

@@ -21,8 +21,9 @@ from returns.io import IO, IOResult, impure_safe
 from returns.maybe import Maybe, Some
 from returns.result import Failure, Result, Success, safe
 
-from returns_pipeline import ResultStream, Saga
+from returns_pipeline import ResultStream, RetryPolicy, Saga, StepContext, to_result
 from returns_pipeline import pipe as result_pipe
+from returns_pipeline.policies import race, with_retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -283,6 +284,26 @@ def side_effects(source: ResultStream[int, str]) -> None:
     print(source.tap_async(reserve))  # type: ignore[must-use]
     print(source.tap_async(asyncio.sleep))
     print(source.tap_failure(lambda text: half(len(text))))  # type: ignore[must-use]
+
+
+def steps(s: ResultStream[int, str], ctx: StepContext) -> None:
+    """A stream is no outcome of a step, and nothing awaits the coroutines of `map`."""
+    print(s.map(reserve))  # type: ignore[must-use]
+    print(s.bind_async(lambda n: s))  # type: ignore[must-use]
+    print(with_retry(lambda n: s, RetryPolicy()))  # type: ignore[must-use]
+    print(race(lambda n: s))  # type: ignore[must-use]
+    print(Saga("shop").step("read", lambda n: s))  # type: ignore[must-use]
+    print(s.broadcast(2, on_drop=lambda place, count: half(count)))  # type: ignore[must-use]
+    print(RetryPolicy(on_retry=lambda event: half(event.attempt)))  # type: ignore[must-use]
+    print(ctx.run(s))  # type: ignore[must-use]
+    print(to_result(s))  # type: ignore[must-use]
+    print(ctx.run(s.run()), to_result(s.run()), s.map(half), s.map_async(reserve))
+
+
+async def not_awaited(s: ResultStream[int, str], ctx: StepContext) -> None:
+    """Mypy alone refuses to await what they return."""
+    print(await ctx.run(s))  # type: ignore[misc, must-use]
+    print(await to_result(s))  # type: ignore[misc, must-use]
 
 
 def kept(n: int, results: list[Result[float, Exception]], sure: bool) -> Result[float, Exception]:

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Never, assert_type
 
 from aiostream import Stream
 from returns.future import Future, FutureResult
+from returns.io import IOSuccess
 from returns.result import Failure, Result, Success
+from typing_extensions import TypeIs
 
 from returns_pipeline import (
     Counts,
     FailedItems,
+    ItemError,
     ResultStream,
+    StepContext,
     StreamEmpty,
     cases,
     err,
     ok,
+    pipe,
     to_result,
+    with_item,
 )
 
 if TYPE_CHECKING:
@@ -276,3 +282,68 @@ async def what_await_gave(s: ResultStream[int, NoStock]) -> str:
         case Failure(error):
             assert_type(error, NoStock)
             return "b"
+
+
+async def persist(n: int, step: StepContext, *, twice: bool = False) -> Result[str, NoStock]:
+    return Success(step.path) if twice else Failure(NoStock())
+
+
+def with_their_items(s: ResultStream[int, ValueError], ctx: StepContext) -> None:
+    """The step's first argument is the item; its other parameters stay."""
+    assert_type(s.bind(with_item(reserve)), ResultStream[str, ValueError | ItemError[int, NoStock]])
+    assert_type(
+        s.map(str).bind_async(with_item(charge)),
+        ResultStream[float, ValueError | ItemError[str, Refused]],
+    )
+    assert_type(
+        s.map(str).bind_async(with_item(charge_future)),
+        ResultStream[float, ValueError | ItemError[str, Refused]],
+    )
+    assert_type(
+        s.bind_step(with_item(persist), ctx, name="store"),
+        ResultStream[str, ValueError | ItemError[int, NoStock]],
+    )
+    assert_type(with_item(persist)(1, ctx, twice=True), FutureResult[str, ItemError[int, NoStock]])
+    assert_type(ItemError(1, "odd").item, int)
+    with_item(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with_item(persist)("1", ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ItemError(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert_type(s.for_each_all(reserve), Future[Counts])
+    s.for_each_all(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def success_and_failure_in_lambdas(s: ResultStream[int, ValueError]) -> None:
+    """The side that is not there is ``Never``, and not ``Any``."""
+    assert_type(s.bind(lambda n: Success(str(n))), ResultStream[str, ValueError])
+    assert_type(
+        s.bind(lambda n: Success(n) if n else Failure(NoStock())),
+        ResultStream[int, ValueError | NoStock],
+    )
+    assert_type(s.bind(lambda n: Failure(NoStock())), ResultStream[Never, ValueError | NoStock])
+    assert_type(s.lash(lambda error: Success(0)), ResultStream[int, Never])
+    assert_type(s.lash(lambda error: Failure(str(error))), ResultStream[int, str])
+    assert_type(s.tap_result(lambda n: Failure(n)), ResultStream[int, ValueError | int])
+    wrong: ResultStream[str, NoStock] = s.bind(lambda n: Success(str(n)))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    s.bind(lambda n: IOSuccess(n))  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType, reportReturnType]
+    print(wrong)
+
+
+def is_text(value: object) -> TypeIs[str]:
+    return isinstance(value, str)
+
+
+async def is_wanted(value: object) -> bool:
+    return bool(value)
+
+
+def predicates(s: ResultStream[int | str, ValueError]) -> None:
+    """A predicate returns a bool, or narrows."""
+    assert_type(s.filter(is_text), ResultStream[str, ValueError])
+    assert_type(s.ensure(is_text, KeyError), ResultStream[str, ValueError | KeyError])
+    assert_type(s.filter(lambda value: value == 1), ResultStream[int | str, ValueError])
+    assert_type(s.filter(bool), ResultStream[int | str, ValueError])
+    assert_type(pipe.filter_result(is_text)(s), ResultStream[str, ValueError])
+    s.filter(is_wanted)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.filter(repr)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.ensure(is_wanted, KeyError)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    s.filter(lambda value: value.missing)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
