@@ -19,7 +19,8 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
    function in ``map()``; a step that returns a stream, and ``ctx.run(stream)``, where the stream's
    last item alone would be taken for the outcome.
 3. ``@safe(exceptions=(A, B))``, and `impure_safe` and `future_safe` in the same way, have the error
-   type ``A | B``. Mypy alone joins the two to their common base class.
+   type ``A | B``. Mypy alone joins the two to their common base class, and does so with the items
+   of ``select({"a": a, "b": b})``.
 
 It does everything that the plugin of `returns` does, and leaves mypy's own plugin in place. The
 types of this package are exact without it. It works with mypy 1.19 to 2.4, with its cache, its
@@ -41,6 +42,7 @@ from mypy.checker import TypeChecker
 from mypy.checker_state import checker_state
 from mypy.errorcodes import DEPRECATED, UNUSED_AWAITABLE, ErrorCode
 from mypy.errors import ErrorInfo, Errors
+from mypy.maptype import map_instance_to_supertype
 from mypy.messages import format_type
 from mypy.nodes import (
     AssertTypeExpr,
@@ -51,6 +53,7 @@ from mypy.nodes import (
     ClassDef,
     ConditionalExpr,
     Decorator,
+    DictExpr,
     Expression,
     ExpressionStmt,
     ForStmt,
@@ -153,6 +156,7 @@ _HOLDERS: Final = {
 }
 
 _OURS: Final = "returns_pipeline."
+_SELECT: Final = "returns_pipeline.combine._select._Select.__call__"
 _STREAM: Final = "aiostream.core.BaseStream"
 _NO_TERMINAL: Final = "returns_pipeline._engine.future_results.StreamWithoutTerminal"
 
@@ -228,6 +232,8 @@ class _MustUsePlugin(Plugin):
 
     def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:
         _watch_statements()
+        if fullname == _SELECT:
+            return _unite_selected
         return self._returns.get_method_hook(fullname)
 
     def get_attribute_hook(self, fullname: str) -> Callable[[AttributeContext], Type] | None:
@@ -478,17 +484,14 @@ def _misused(call: CallExpr, type_: Type, checker: TypeChecker) -> Iterator[tupl
     if name is None:
         return
     for argument, given_name in zip(call.args, call.arg_names, strict=True):
-        given = checker.lookup_type_or_none(argument)
-        function = None if given is None else get_proper_type(given)
+        function = get_proper_type(checker.lookup_type_or_none(argument))
         if not isinstance(function, CallableType):
             continue
         returned = _awaited(function.ret_type)
         if name in _SIDE_EFFECTS or given_name in _CALLBACKS:
             if (value := _must_use(returned)) is not None:
-                yield (
-                    argument,
-                    f"of what this returns, {_message(returned, value, checker.options)}",
-                )
+                why = _message(returned, value, checker.options)
+                yield argument, f"of what this returns, {why}"
             elif name in {"tap", "tap_failure"} and returned is not function.ret_type:
                 yield argument, f"what this returns never runs; use {name}_async()"
         elif name in _UNAWAITED and returned is not function.ret_type:
@@ -499,27 +502,20 @@ def _misused(call: CallExpr, type_: Type, checker: TypeChecker) -> Iterator[tupl
 
 def _called(callee: Expression, checker: TypeChecker) -> str | None:
     """Return the short name of the function or method of ours that is called."""
-    match callee:
-        case RefExpr(fullname=str(fullname)) if fullname:
-            return fullname.rpartition(".")[2] if fullname.startswith(_OURS) else None
-        case MemberExpr(name=name, expr=owner):
-            known = checker.lookup_type_or_none(owner)
-            match None if known is None else get_proper_type(known):
-                case Instance(type=info) if info.get_containing_type_info(name) is not None:
-                    defined = info.get_containing_type_info(name)
-                    return name if defined and defined.fullname.startswith(_OURS) else None
-                case _:
-                    return None
-        case _:
-            return None
+    if isinstance(callee, RefExpr) and callee.fullname:
+        fullname = callee.fullname
+        return fullname.rpartition(".")[2] if fullname.startswith(_OURS) else None
+    if isinstance(callee, MemberExpr):
+        owner = get_proper_type(checker.lookup_type_or_none(callee.expr))
+        if isinstance(owner, Instance):
+            defined = owner.type.get_containing_type_info(callee.name)
+            return callee.name if defined and defined.fullname.startswith(_OURS) else None
+    return None
 
 
 def _is_a(type_: Type, fullname: str) -> bool:
-    match get_proper_type(type_):
-        case Instance(type=info):
-            return any(base.fullname == fullname for base in info.mro)
-        case _:
-            return False
+    instance = get_proper_type(type_)
+    return isinstance(instance, Instance) and instance.type.has_base(fullname)
 
 
 def _awaited(type_: Type) -> Type:
@@ -529,6 +525,36 @@ def _awaited(type_: Type) -> Type:
             return args[-1]
         case _:
             return type_
+
+
+# The items of streams in a dictionary, whose values mypy joins to a common base class.
+
+
+def _unite_selected(context: MethodContext) -> Type:
+    """Put the union of the items in place of what mypy makes of ``select({"a": a, "b": b})``."""
+    returned = get_proper_type(context.default_return_type)
+    if not (isinstance(returned, Instance) and isinstance(context.args[0][0], DictExpr)):
+        return returned
+    values = [value for _, value in context.args[0][0].items]
+    read = [_item_of(context.api.get_expression_type(value)) for value in values]
+    known = [item for item in read if item is not None]
+    emitted = get_proper_type(returned.args[0])
+    rest = emitted.items[1:] if isinstance(emitted, UnionType) else []
+    pair = get_proper_type(emitted.items[0]) if isinstance(emitted, UnionType) else emitted
+    if not isinstance(pair, TupleType) or len(known) != len(values) or not known:
+        return returned
+    united = TupleType([pair.items[0], UnionType.make_union(known)], pair.partial_fallback)
+    return Instance(returned.type, [UnionType.make_union([united, *rest])])
+
+
+def _item_of(source: Type) -> Type | None:
+    """Return the type of the items of an async iterable."""
+    instance = get_proper_type(source)
+    if isinstance(instance, Instance):
+        for base in instance.type.mro:
+            if base.fullname == "typing.AsyncIterable":
+                return map_instance_to_supertype(instance, base).args[0]
+    return None
 
 
 # The exact errors of `safe`, `impure_safe` and `future_safe`.

@@ -169,9 +169,7 @@ lash_async: Final = _piped(results.lash_async)
 map_async: Final = _piped(results.map_async)
 map_result: Final = _piped(results.map_result)
 successes: Final = _piped(results.successes)
-tap: Final = _piped(results.tap)
 tap_async: Final = _piped(results.tap_async)
-tap_failure: Final = _piped(results.tap_failure)
 tap_failure_async: Final = _piped(results.tap_failure_async)
 tap_result: Final = _piped(results.tap_result)
 tap_result_async: Final = _piped(results.tap_result_async)
@@ -180,6 +178,10 @@ tap_result_async: Final = _piped(results.tap_result_async)
 # Spelled out, because `_piped` keeps only the first overload.
 _ensure: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(results.ensure)
 _filter: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(results.filter_result)
+_tap: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(results.tap)
+_tap_failure: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(
+    results.tap_failure
+)
 _attempt: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(results.attempt)
 _attempt_async: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _piped(
     results.attempt_async
@@ -222,6 +224,47 @@ def ensure(
 ) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[Any, Any]]:
     """Turn the values for which ``predicate`` is false into a failure: ``error`` of them."""
     return _ensure(predicate, error)
+
+
+# A function of any object, such as `print`, says nothing about the values: the source does.
+
+
+@overload
+def tap(
+    func: Callable[[object], object], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]: ...
+
+
+@overload
+def tap(
+    func: Callable[[A], object], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]: ...
+
+
+def tap(
+    func: Callable[[Any], object], /
+) -> Callable[[AsyncIterable[Result[Any, Any]]], ResultStream[Any, Any]]:
+    """Call ``func`` with each value for its effect; the item is unchanged."""
+    return _tap(func)
+
+
+@overload
+def tap_failure(
+    func: Callable[[object], object], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]: ...
+
+
+@overload
+def tap_failure(
+    func: Callable[[E], object], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]: ...
+
+
+def tap_failure(
+    func: Callable[[Any], object], /
+) -> Callable[[AsyncIterable[Result[Any, Any]]], ResultStream[Any, Any]]:
+    """Call ``func`` with each error for its effect; the item is unchanged."""
+    return _tap_failure(func)
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, TypeVar, cast, overload
+from typing import Any, Concatenate, TypeVar, overload
 
 from returns.future import FutureResult
 from returns.result import Failure, Result, Success
@@ -72,7 +72,7 @@ def with_item(step: Callable[..., Any], /) -> Callable[..., Any]:
     def call(item: Any, /, *args: Any, **kwargs: Any) -> Any:
         made = step(item, *args, **kwargs)
         if isinstance(made, Result):
-            return _named(cast("Result[Any, Any]", made), item)
+            return _named(made, item)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if not hasattr(made, "__await__"):
             raise no_result(f"{name_of(step)}()", made)
 

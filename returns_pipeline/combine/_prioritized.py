@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, Final, Generic, TypeVar, overload
 
 from aiostream import Stream
+from returns.result import Result
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.fan_in import BUFFER, FanIn, Input
@@ -20,10 +21,35 @@ __all__ = ["merge_prioritized"]
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+E = TypeVar("E")
+F = TypeVar("F")
+G = TypeVar("G")
 T = TypeVar("T")
 
 
 class _MergePrioritized(Operator):
+    # Results first: mypy would join a union of them, where it has to read one type from it.
+    @overload
+    def __call__(
+        self,
+        a: tuple[float, AsyncIterable[Result[A, E]]],
+        b: tuple[float, AsyncIterable[Result[B, F]]],
+        /,
+        *,
+        starvation_limit: int | None = 32,
+        buffer: int = BUFFER,
+    ) -> Stream[Result[A | B, E | F]]: ...
+    @overload
+    def __call__(
+        self,
+        a: tuple[float, AsyncIterable[Result[A, E]]],
+        b: tuple[float, AsyncIterable[Result[B, F]]],
+        c: tuple[float, AsyncIterable[Result[C, G]]],
+        /,
+        *,
+        starvation_limit: int | None = 32,
+        buffer: int = BUFFER,
+    ) -> Stream[Result[A | B | C, E | F | G]]: ...
     @overload
     def __call__(
         self,

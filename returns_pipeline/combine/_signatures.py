@@ -28,6 +28,8 @@ C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
 F = TypeVar("F")
+G = TypeVar("G")
+H = TypeVar("H")
 K = TypeVar("K")
 T = TypeVar("T")
 U = TypeVar("U")
@@ -40,6 +42,37 @@ class JoinOperator(Operator):
         super().__init__(path)
         self.__doc__ = type(self).__doc__  # there is one for all overloads, with the operator
 
+    # Results first: mypy would join a union of them, where it has to read one type from it.
+    @overload
+    def __call__(
+        self,
+        a: AsyncIterable[Result[A, E]],
+        b: AsyncIterable[Result[B, F]],
+        /,
+        *,
+        buffer: int = BUFFER,
+    ) -> Stream[Result[A | B, E | F]]: ...
+    @overload
+    def __call__(
+        self,
+        a: AsyncIterable[Result[A, E]],
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        /,
+        *,
+        buffer: int = BUFFER,
+    ) -> Stream[Result[A | B | C, E | F | G]]: ...
+    @overload
+    def __call__(
+        self,
+        a: AsyncIterable[Result[A, E]],
+        b: AsyncIterable[Result[B, F]],
+        c: AsyncIterable[Result[C, G]],
+        d: AsyncIterable[Result[D, H]],
+        /,
+        *,
+        buffer: int = BUFFER,
+    ) -> Stream[Result[A | B | C | D, E | F | G | H]]: ...
     @overload
     def __call__(self, a: AsyncIterable[A], /, *, buffer: int = BUFFER) -> Stream[A]: ...
     @overload

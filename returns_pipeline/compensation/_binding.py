@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline.compensation._records import Holder, Record, Registered, single
@@ -109,7 +109,7 @@ class JournalBinding(NoJournal):
         if not isinstance(undo, Compensation):
             reason = f"{record.action(scope).name} is not a compensation of a registry"
             raise UnregisteredCompensation(str(self._journal), reason)
-        known: Compensation[...] = undo
+        known = cast("Compensation[...]", undo)  # isinstance cannot tell its types
         intent = Intent(
             record.id,
             self.saga,

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeAlias
 
-from typing_extensions import ParamSpec
+from typing_extensions import ParamSpec, TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline.errors import InvalidArgument
@@ -15,6 +15,8 @@ from returns_pipeline.retry import RetryPolicy
 __all__ = ["Compensation", "CompensationRegistry", "Upcast"]
 
 P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True, default=object)
 
 
 # Turns the arguments of one version, by name, into those of the next version.
@@ -24,7 +26,7 @@ Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 ONCE: Final = RetryPolicy(attempts=1)
 
 
-class Compensation(Generic[P]):
+class Compensation(Generic[P, R_co]):
     """An undo action under a name that another process knows, too.
 
     `CompensationRegistry.compensation` makes it from a function, and it can be called like that
@@ -43,7 +45,7 @@ class Compensation(Generic[P]):
     def __init__(
         self,
         name: str,
-        func: Callable[P, Awaitable[object]],
+        func: Callable[P, Awaitable[R_co]],
         retry: RetryPolicy,
         timeout: checks.Seconds | None,
         version: int = 1,
@@ -51,14 +53,15 @@ class Compensation(Generic[P]):
     ) -> None:
         # First, because it copies the function's attributes, and tenacity sets a `retry` there.
         _ = functools.update_wrapper(self, func)
-        self.name = name
-        self.retry = retry
-        self.timeout = None if timeout is None else checks.seconds("timeout", timeout)
-        self.version = checks.count("version", version)
+        self.name: str = name
+        self.retry: RetryPolicy = retry
+        seconds = None if timeout is None else checks.seconds("timeout", timeout)
+        self.timeout: float | None = seconds
+        self.version: int = checks.count("version", version)
         self.upcast: Mapping[int, Upcast] = upcast or {}
-        self.func = func
+        self.func: Callable[P, Awaitable[R_co]] = func
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[object]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R_co]:
         """Call the function itself, at once and without any retry."""
         return self.func(*args, **kwargs)
 
@@ -87,7 +90,7 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
         timeout: checks.Seconds | None = None,
         version: int = 1,
         upcast: Mapping[int, Upcast] | None = None,
-    ) -> Callable[[Callable[P, Awaitable[object]]], Compensation[P]]:
+    ) -> Callable[[Callable[P, Awaitable[R]]], Compensation[P, R]]:
         """Register a function as the undo action of this name; to be used as a decorator.
 
         The function fails when it raises or returns a `Failure`. Otherwise it succeeds.
@@ -109,7 +112,7 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
             raise InvalidArgument("a compensation needs a name")
         limit = None if timeout is None else checks.seconds("timeout", timeout)
 
-        def register(func: Callable[P, Awaitable[object]]) -> Compensation[P]:
+        def register(func: Callable[P, Awaitable[R]]) -> Compensation[P, R]:
             if name in self._known:
                 raise InvalidArgument(f"a compensation {name!r} is registered already")
             made = Compensation(name, func, retry or ONCE, limit, version, upcast)

@@ -503,7 +503,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         self, rollback: Rollback[CompensationScope], report: CompensationReport
     ) -> None:
         """Enter the state after a rollback that began here, with all that joined it."""
-        self.report = report
+        self.report: CompensationReport = report
         lost = any(isinstance(entry.error, LeaseLost) for entry in report.failures)
         for scope in rollback.scopes:
             if scope is self and rollback.reopens:

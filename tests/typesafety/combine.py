@@ -316,3 +316,30 @@ def methods(
     s.take_until(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.throttle("1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.debounce("1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def results_of_several(
+    a: ResultStream[int, KeyError],
+    b: ResultStream[str, OSError],
+    c: ResultStream[bytes, ValueError],
+) -> None:
+    """Several streams of Results keep the unions of their values and of their errors."""
+    assert_type(merge(a, b), Stream[Result[int | str, KeyError | OSError]])
+    assert_type(concat(a, b), Stream[Result[int | str, KeyError | OSError]])
+    assert_type(
+        ResultStream.from_results(merge(a, b, c)),
+        ResultStream[int | str | bytes, KeyError | OSError | ValueError],
+    )
+    assert_type(
+        ResultStream.from_results(merge_prioritized((9, a), (1, b))),
+        ResultStream[int | str, KeyError | OSError],
+    )
+    assert_type(
+        ResultStream.from_results(merge_prioritized((9, a), (1, b), (0, c))),
+        ResultStream[int | str | bytes, KeyError | OSError | ValueError],
+    )
+    assert_type(a.merge(b, c), ResultStream[int | str | bytes, KeyError | OSError | ValueError])
+    assert_type(a.concat(b, c), ResultStream[int | str | bytes, KeyError | OSError | ValueError])
+    merged = a.merge(b, c)
+    wrong: ResultStream[int, KeyError] = merged  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(wrong)

@@ -215,3 +215,19 @@ def steps(s: ResultStream[list[int], BadEvent], ctx: StepContext) -> None:
 def undo_of(func: Callable[[str], Awaitable[object]]) -> Compensation[[str]]:
     """A compensation keeps the parameters it was made of."""
     return registry.compensation("undo")(func)
+
+
+@registry.compensation("restock")
+async def restock(item: str) -> bool:
+    return bool(item)
+
+
+async def calls() -> None:
+    """What awaiting an undo gives is what its function gives."""
+    known: Compensation[[str], bool] = restock
+    assert_type(await known("book"), bool)
+    assert_type(await restock("book"), bool)
+    await restock(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    wrong: Compensation[[str], str] = restock  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    undo: Compensation[[str]] = restock
+    print(wrong, undo)

@@ -14,14 +14,14 @@ import functools
 from typing import TYPE_CHECKING, AnyStr, Generic, ParamSpec, TypeVar, assert_type, overload
 
 import pytest
-from aiostream import pipe, stream
+from aiostream import Stream, pipe, stream
 from pytest import raises  # noqa: PT013
 from returns.future import Future, FutureResult, future_safe
 from returns.io import IO, IOResult, impure_safe
 from returns.maybe import Maybe, Some
 from returns.result import Failure, Result, Success, safe
 
-from returns_pipeline import ResultStream, RetryPolicy, Saga, StepContext, to_result
+from returns_pipeline import ResultStream, RetryPolicy, Saga, StepContext, combine, to_result
 from returns_pipeline import pipe as result_pipe
 from returns_pipeline.policies import race, with_retry
 
@@ -298,6 +298,19 @@ def steps(s: ResultStream[int, str], ctx: StepContext) -> None:
     print(ctx.run(s))  # type: ignore[must-use]
     print(to_result(s))  # type: ignore[must-use]
     print(ctx.run(s.run()), to_result(s.run()), s.map(half), s.map_async(reserve))
+
+
+def selected(a: ResultStream[int, KeyError], b: ResultStream[str, OSError]) -> None:
+    """The items of a dictionary's streams keep their types."""
+    assert_type(
+        combine.select({"a": a, "b": b}),
+        Stream[tuple[str, Result[int, KeyError] | Result[str, OSError]]],
+    )
+    assert_type(
+        combine.select({"a": a, "b": b}, timeout=1.0),
+        Stream[tuple[str, Result[int, KeyError] | Result[str, OSError]] | combine.TimedOut],
+    )
+    _ = combine.select({"a": 3})  # type: ignore[dict-item]
 
 
 async def not_awaited(s: ResultStream[int, str], ctx: StepContext) -> None:

@@ -182,6 +182,8 @@ def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(s | pipe.flat_map(many), ResultStream[bytes, ValueError | KeyError])
     assert_type(s | pipe.ensure(positive, negative), ResultStream[int, ValueError | KeyError])
     assert_type(s | pipe.tap(look), ResultStream[int, ValueError])
+    assert_type(s | pipe.tap(print), ResultStream[int, ValueError])
+    assert_type(s | pipe.tap_failure(print), ResultStream[int, ValueError])
     assert_type(s | pipe.tap_async(note), ResultStream[int, ValueError])
     assert_type(s | pipe.tap_result(reserve), ResultStream[int, ValueError | NoStock])
     assert_type(s | pipe.tap_result_async(count), ResultStream[int, ValueError | Refused])
