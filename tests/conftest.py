@@ -136,9 +136,9 @@ def _reach(statement: str = "SELECT 1") -> None:
         absent(f"PostgreSQL at {POSTGRES}: {error}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def journal_schema() -> Iterator[tuple[str, str]]:
-    """Yield a DSN and the name of a schema for the journals of this run."""
+    """Yield a DSN and the name of a schema for the journals of one file: `recover` takes all."""
     schema = f"test_{uuid4().hex}"
     _reach()
     yield POSTGRES, schema
