@@ -259,6 +259,34 @@ def test_what_comes_before_a_pivot_stands_once_the_step_before_it_has_succeeded(
     assert not (captured and undone)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_commit_that_is_refused_after_a_pivot_undoes_nothing(
+    cancelled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def pay(order: int) -> Result[int, str]:
+        return Success(order)
+
+    async def main() -> None:
+        journal = LateJournal(refuses=True)
+        ctx = StepContext("job", journal=journal)
+        saga = Saga("s").step("reserve", pay, undo=undo).step("pay", pay).pivot().step("mail", pay)
+        running = asyncio.ensure_future(ctx.run(saga.run(1, ctx)).awaitable())
+        await asyncio.sleep(5)
+        if cancelled:
+            running.cancel()
+        await asyncio.wait({running})
+        assert running.cancelled() is cancelled
+        if not cancelled:
+            assert isinstance(running.exception(), JournalUnavailable)
+        assert len(ctx.scope) == 0
+        assert len(journal.intents) == 1  # it stays on record, for a person or for `recover`
+        assert journal.left == journal.given_up == []
+
+    run(main())
+    assert undone == []
+    assert "is past its pivot, and not committed" in caplog.text
+
+
 def test_an_argument_that_cannot_be_shown_does_not_replace_the_exception() -> None:
     async def fails(n: int) -> None:
         raise OSError(n)
