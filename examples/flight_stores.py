@@ -199,7 +199,7 @@ async def open_store(database: str, *, durable: bool = False) -> AsyncGenerator[
 class KeptJournal(Journal, RecoverableJournal, Protocol):
     """A journal to work with, to recover from, and to look at."""
 
-    async def sagas(self) -> list[StoredSaga]:
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         """List what is on record, the newest first."""
         ...
 

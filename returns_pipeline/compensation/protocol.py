@@ -239,8 +239,8 @@ class RecoverableJournal(Protocol):
 class OperableJournal(RecoverableJournal, Protocol):
     """The part of a journal that the command line uses."""
 
-    async def sagas(self) -> list[StoredSaga]:
-        """Return everything on record, the newest saga first."""
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
+        """Return what is on record, the newest saga first: see `DurableJournal.sagas`."""
         ...
 
     async def retry(self, saga: str) -> int:
@@ -264,8 +264,13 @@ class DurableJournal(Journal, RecoverableJournal, Protocol):
     them.
     """
 
-    async def sagas(self) -> list[StoredSaga]:
-        """Return everything on record: the newest saga first, in it the last registered action."""
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
+        """Return what is on record: the newest saga first, in it the last registered action.
+
+        Args:
+            done: Whether to include sagas of which all actions are done. What the others cost to
+                read must not depend on how many of those there are.
+        """
         ...
 
     async def retry(self, saga: str) -> int:

@@ -95,7 +95,11 @@ def _answer(asked: Options) -> _Answer:
         # The program's own code may print: that must not become a part of the answer.
         with contextlib.redirect_stdout(sys.stderr):
             registry = load_registries(asked.registries)
-            return asyncio.run(_with_journal(asked, lambda j, url: _recover(j, url, registry)))
+
+            async def recovered(journal: OperableJournal, url: str) -> _Answer:
+                return await _recover(journal, url, registry, asked.concurrency)
+
+            return asyncio.run(_with_journal(asked, recovered))
     if asked.verb == "discard" and not asked.reason.strip():
         raise InvalidArgument("--reason must say why")
     work = {"list": _list, "show": _show, "retry": _retry, "discard": _discard}[asked.verb]
@@ -116,7 +120,7 @@ async def _with_journal(
 
 
 async def _list(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    sagas = await journal.sagas()
+    sagas = await journal.sagas(done=asked.all or "done" in (asked.states or ()))
     short = short_ids(saga.id for saga in sagas)
     wanted = set(asked.states or (STATES if asked.all else STATES[:-1]))
     shown = [saga for saga in sagas if any(action.state in wanted for action in saga.actions)]
@@ -130,15 +134,17 @@ async def _list(journal: OperableJournal, url: str, asked: Options) -> _Answer:
 
 
 async def _show(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    saga = _find(await journal.sagas(), asked.saga)
+    saga = await _find(journal, asked.saga)
     return _Answer(
         saga_as_text(saga, now=time.time(), width=_width()),
         {"journal": url, "saga": saga_facts(saga, actions=True)},
     )
 
 
-async def _recover(journal: OperableJournal, url: str, registry: CompensationRegistry) -> _Answer:
-    reports = await recover(journal, registry)
+async def _recover(
+    journal: OperableJournal, url: str, registry: CompensationRegistry, concurrency: int
+) -> _Answer:
+    reports = await recover(journal, registry, concurrency=concurrency)
     failed = any(report_error(report) is not None for report in reports)
     left = any(report.stuck or report.deferred for report in reports)
     return _Answer(
@@ -149,14 +155,14 @@ async def _recover(journal: OperableJournal, url: str, registry: CompensationReg
 
 
 async def _retry(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    saga = _find(await journal.sagas(), asked.saga)
+    saga = await _find(journal, asked.saga)
     count = await journal.retry(saga.id)
     document: dict[str, object] = {"journal": url, "saga": saga.id, "retried": count}
     return _changed(document, saga, count, "to be tried again by the next recover")
 
 
 async def _discard(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    saga = _find(await journal.sagas(), asked.saga)
+    saga = await _find(journal, asked.saga)
     count = await journal.discard(saga.id, asked.reason)
     document: dict[str, object]
     document = {"journal": url, "saga": saga.id, "discarded": count, "reason": asked.reason}
@@ -173,9 +179,16 @@ def _changed(document: dict[str, object], saga: StoredSaga, count: int, how: str
     return _Answer(f"Saga {shown}: {actions} {how}.\n", document)
 
 
-def _find(sagas: Sequence[StoredSaga], beginning: str) -> StoredSaga:
-    """Return the saga of this id, or the only one whose id begins with it."""
-    found = [saga for saga in sagas if saga.id.startswith(beginning)] if beginning else []
+async def _find(journal: OperableJournal, beginning: str) -> StoredSaga:
+    """Return the saga of this id, or the only one whose id begins with it.
+
+    Those that are not done are looked at first: the others may be many.
+    """
+    found: list[StoredSaga] = []
+    for done in (False, True) if beginning else ():
+        if not found:
+            sagas = await journal.sagas(done=done)
+            found = [saga for saga in sagas if saga.id.startswith(beginning)]
     found = [saga for saga in found if saga.id == beginning] or found
     if not found:
         raise InvalidArgument(f"there is no saga {beginning!r}; list --all shows those there are")

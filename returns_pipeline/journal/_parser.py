@@ -83,6 +83,7 @@ class Options(argparse.Namespace):
     all: bool = False
     check: bool = False
     registries: list[str]
+    concurrency: int = 1
     reason: str = ""
 
 
@@ -156,6 +157,13 @@ def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
         required=True,
         metavar="MODULE:ATTRIBUTE",
         help="a CompensationRegistry of the program; may be given several times",
+    )
+    _ = recovering.add_argument(
+        "--concurrency",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many sagas are worked on at the same time; by default one after the other",
     )
     about = "Make the stuck and deferred actions of a saga pending, for the next recover."
     retrying = add("retry", about, _RETRY_JSON)

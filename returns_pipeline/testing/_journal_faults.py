@@ -142,9 +142,9 @@ class FaultyJournal(DurableJournal):
 
     # For people.
 
-    async def sagas(self) -> list[StoredSaga]:
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         """Return all sagas on record."""
-        return await self._journal.sagas()
+        return await self._journal.sagas(done=done)
 
     async def retry(self, saga: str) -> int:
         """Make the stuck and deferred actions of a saga pending again; return how many."""

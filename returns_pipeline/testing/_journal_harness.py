@@ -115,11 +115,11 @@ class Harness:
         await journal.close()
         return saga
 
-    async def listed(self) -> list[StoredSaga]:
+    async def listed(self, *, done: bool = True) -> list[StoredSaga]:
         """Return the sagas of this case, as another process sees them."""
         if self._reader is None:
             self._reader = self.process()
-        return [saga for saga in await self._reader.sagas() if saga.id in self.sagas]
+        return [saga for saga in await self._reader.sagas(done=done) if saga.id in self.sagas]
 
     async def found(self, saga: str) -> StoredSaga | None:
         """Return a saga as another process sees it; `None` if it is not on record."""

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -349,6 +349,30 @@ Waiting for you: see show, then retry or discard.
     )
 
 
+def test_recover_works_on_as_many_sagas_at_a_time_as_are_asked_for(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def recovered(*_: object, concurrency: int) -> list[object]:
+        asked.append(concurrency)
+        return []
+
+    monkeypatch.syspath_prepend(place)
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "recover", recovered)
+        assert main(["recover", "journal.db", *REGISTRY]) == 0
+        assert main(["recover", "journal.db", *REGISTRY, "--concurrency", "16"]) == 0
+    assert asked == [1, 16]
+    assert main(["recover", "journal.db", *REGISTRY, "--concurrency", "4"]) == 1
+    capsys.readouterr()
+    for wrong in ("0", "-1", "x"):
+        with suppress(SystemExit):
+            assert main(["recover", "journal.db", *REGISTRY, "--concurrency", wrong]) == 2
+        assert "concurrency" in capsys.readouterr().err
+    assert states(place)[3] == ["done"]
+
+
 def test_recover_as_json_is_one_document_with_documented_fields(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,7 +401,7 @@ def test_recover_as_json_is_one_document_with_documented_fields(
 def test_a_saga_that_the_journal_kept_from_being_finished_is_no_success(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(*_: object) -> list[object]:
+    async def fails(*_: object, **__: object) -> list[object]:
         error = JournalUnavailable("j.db", "disk full\x1b")
         report = SimpleNamespace(
             saga="a" * 32, name="job", done=(), stuck=(), deferred=(), error=error
@@ -726,7 +750,7 @@ def test_a_database_is_asked_with_the_address_as_it_is(
         asked.append((dsn, options))
         return SqliteJournal(tmp_path / "j.db")
 
-    async def none(_: object) -> list[object]:
+    async def none(_: object, **kwargs: object) -> list[object]:
         return []
 
     monkeypatch.setattr(journal, "PostgresJournal", make)
@@ -757,7 +781,7 @@ def test_a_database_is_asked_with_the_address_as_it_is(
 def test_what_cannot_be_reached_is_named(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(_: object) -> list[object]:
+    async def refuse(_: object, **kwargs: object) -> list[object]:
         raise ConnectionRefusedError(111, "Connect call failed")
 
     monkeypatch.setattr(SqliteJournal, "sagas", refuse)
@@ -858,7 +882,7 @@ def test_help_says_what_can_be_done_and_what_the_statuses_mean(
 def test_a_bug_is_not_taken_for_something_stuck(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: SqliteJournal) -> None:
+    async def broken(_: SqliteJournal, **_kwargs: object) -> None:
         raise RuntimeError("postgresql://u:secret@h/d\x1b[31m")
 
     monkeypatch.setattr(SqliteJournal, "sagas", broken)

@@ -13,6 +13,7 @@ _ = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope  # noqa: E402
 from returns_pipeline.journal import recover  # noqa: E402
+from returns_pipeline.journal.postgres._rows import listed  # noqa: E402
 
 if TYPE_CHECKING:
     from returns_pipeline.journal import PostgresJournal
@@ -86,6 +87,31 @@ def test_a_claim_does_not_read_what_was_done_before(place: Place) -> None:
         async with place.database() as database:
             rows = await pages_of_the_rows(database, place.schema)
             assert await pages_of_a_claim(database, place.schema) < few + rows // 4
+
+    asyncio.run(main())
+
+
+def test_a_list_of_what_is_not_done_does_not_read_what_is(place: Place) -> None:
+    async def main() -> None:
+        async with place():
+            pass
+        await fill(place, "open", 20)
+        await place.execute("UPDATE {schema}.action SET state = 'stuck' WHERE id = 'open 7'")
+        await place.execute("UPDATE {schema}.saga SET is_open = false WHERE id = 'open 7'")
+        pages: list[int] = []
+        async with place.database() as database:
+            for done in (0, 20_000):
+                await fill(place, "done", done)
+                await place.execute("ANALYZE {schema}.saga, {schema}.action")
+                found = await database.fetchval(
+                    "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + listed(place.schema, done=False)
+                )
+                plan = json.loads(found)[0]["Plan"]
+                pages.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+            rows = await pages_of_the_rows(database, place.schema)
+        assert pages[1] < pages[0] + rows // 4
+        async with place() as journal:
+            assert len(await journal.sagas(done=False)) == 20
 
     asyncio.run(main())
 

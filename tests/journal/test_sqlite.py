@@ -29,6 +29,7 @@ from returns_pipeline.errors import (
     UnregisteredCompensation,
 )
 from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.journal.sqlite._schema import CREATE, NOT_DONE
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga
 
@@ -668,3 +669,16 @@ def test_it_is_for_its_owner_only_and_shows_its_path(path: Path) -> None:
         assert list(path.parent.glob("journal.db-owner-*")) == []
 
     asyncio.run(main())
+
+
+def test_a_list_of_what_is_not_done_does_not_read_what_is(path: Path) -> None:
+    """Nor does it read the table of sagas, save for the rows that it lists."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(CREATE)
+        plan = db.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM saga WHERE id IN ({NOT_DONE})")
+        steps = [row[3] for row in plan]
+    assert [step for step in steps if step.startswith("SCAN")] == [
+        "SCAN action USING COVERING INDEX open_action",
+        "SCAN action USING INDEX stuck_action",
+    ]
+    assert any(step.startswith("SEARCH saga") for step in steps)

@@ -216,10 +216,11 @@ class MemoryJournal:
         actions = tuple(self.sorted(saga.actions.values()))
         return StoredSaga(saga.id, saga.name, saga.began, saga.owner, alive, actions)
 
-    async def sagas(self) -> list[StoredSaga]:
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         await self.checkpoint()
         sagas = sorted(self.store.sagas.values(), key=lambda saga: -saga.number)
-        return [self.seen(saga) for saga in sagas]
+        seen = [self.seen(saga) for saga in sagas]
+        return [saga for saga in seen if done or {a.state for a in saga.actions} != {"done"}]
 
     def given_up(self, saga: str) -> list[StoredAction]:
         if saga not in self.store.sagas:
@@ -544,6 +545,16 @@ class Reset(MemoryJournal):
 class Impatient(MemoryJournal):
     def has_work(self, saga: Saga) -> bool:
         return any(action.state == "pending" for action in saga.actions.values())
+
+
+@breaks("is listed without those that are")
+class Dismissive(MemoryJournal):
+    """Takes a saga for done when nothing in it is to be undone by `recover`."""
+
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
+        open_ = {"pending", "deferred"}
+        found = await super().sagas()
+        return [saga for saga in found if done or {a.state for a in saga.actions} & open_]
 
 
 @breaks("as long as an action in it is pending or deferred")

@@ -83,7 +83,7 @@ async def by_people(journal: OperableJournal) -> None:
     assert_type(await journal.retry("saga"), int)
     assert_type(await journal.discard("saga", "why"), int)
     assert_type(await journal.close(), None)
-    await journal.sagas(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.sagas(1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -117,7 +117,8 @@ async def check(path: Path, registry: CompensationRegistry) -> None:
         assert_type(await journal.close(), None)
         await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-        await journal.sagas("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        assert_type(await journal.sagas(done=False), list[StoredSaga])
+        await journal.sagas("all")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
         await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     SqliteJournal(path, mode=0o660, patience=timedelta(seconds=3))
     SqliteJournal(path, mode="0660")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

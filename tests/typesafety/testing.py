@@ -115,7 +115,7 @@ def faults() -> None:
 class HalfAJournal:
     """Lacks most of what a journal must have."""
 
-    async def sagas(self) -> list[StoredSaga]:
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         return []
 
 
@@ -149,7 +149,7 @@ async def journals() -> None:
     await journal.retry(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    await journal.sagas(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.sagas(1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     faulty = FaultyJournal(journal, FaultInjector(3, OSError))
     assert_type(FaultyJournal(faulty, print), FaultyJournal)
     FaultyJournal(journal)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

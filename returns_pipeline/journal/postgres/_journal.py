@@ -38,7 +38,7 @@ from returns_pipeline.journal._face import (
 from returns_pipeline.journal.postgres._address import AddressSource, Text
 from returns_pipeline.journal.postgres._ledger import ActionKey, Ledger
 from returns_pipeline.journal.postgres._requests import Row
-from returns_pipeline.journal.postgres._rows import LISTED, sagas_listed
+from returns_pipeline.journal.postgres._rows import listed, sagas_listed
 
 if TYPE_CHECKING:
     from returns_pipeline.journal.postgres._writer import Writer  # it needs asyncpg
@@ -276,7 +276,7 @@ class PostgresJournal(JournalFace):
 
     # For people.
 
-    async def sagas(self) -> list[StoredSaga]:
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         """Return everything on record, the newest saga first. It takes no lock, changes nothing.
 
         It uses a connection of its own, and waits for no other process.
@@ -285,9 +285,7 @@ class PostgresJournal(JournalFace):
             JournalUnavailable: The server cannot be reached or refuses the connection, or there are
                 no tables of a journal.
         """
-        return sagas_listed(
-            await self._writer.look(LISTED.replace("{schema}", f'"{self._schema}"'))
-        )
+        return sagas_listed(await self._writer.look(listed(self._schema, done=done)))
 
     async def retry(self, saga: str) -> int:
         """Make the stuck and deferred actions of a saga pending again; return how many.

@@ -7,18 +7,29 @@ from typing import Any, Final
 
 from returns_pipeline.compensation.protocol import StoredAction, StoredSaga
 
-__all__ = ["LISTED", "saga_of", "sagas_listed"]
+__all__ = ["listed", "saga_of", "sagas_listed"]
 
-# All sagas, the newest first.
-LISTED: Final = """
+_LISTED: Final = """
 SELECT s.saga, l.id IS NOT NULL AS alive
 FROM {schema}.stored AS s LEFT JOIN {schema}.living AS l ON l.id = s.owner
-ORDER BY s.number DESC, s.id
+"""
+# By two partial indexes. It is an array for the reason that ``schema.sql`` gives.
+_NOT_DONE: Final = """
+WHERE s.id = ANY(ARRAY(
+    SELECT id FROM {schema}.saga WHERE is_open
+    UNION SELECT saga FROM {schema}.action WHERE state = 'stuck'
+))
 """
 
 
+def listed(schema: str, *, done: bool) -> str:
+    """Return the statement that reads sagas, the newest first: all, or those that are not done."""
+    chosen = _LISTED if done else _LISTED + _NOT_DONE
+    return f"{chosen} ORDER BY s.number DESC, s.id".replace("{schema}", f'"{schema}"')
+
+
 def sagas_listed(rows: list[Any]) -> list[StoredSaga]:
-    """Return the sagas in the rows of the statement `LISTED`."""
+    """Return the sagas in the rows of a statement of `listed`."""
     return [saga_of(json.loads(saga), alive=alive) for saga, alive in rows]
 
 

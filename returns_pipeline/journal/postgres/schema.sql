@@ -77,6 +77,7 @@ CREATE TABLE {schema}.action (
 );
 CREATE INDEX action_of_saga ON {schema}.action (saga, position);
 CREATE INDEX action_open ON {schema}.action (saga) WHERE state IN ('pending', 'deferred');
+CREATE INDEX action_stuck ON {schema}.action (saga) WHERE state = 'stuck';
 CREATE INDEX action_ended ON {schema}.action (ended) WHERE state = 'done';
 COMMENT ON TABLE {schema}.action IS 'Undo actions: on record before their effects.';
 

@@ -15,6 +15,7 @@ from returns_pipeline.journal.sqlite import _forks as forks
 from returns_pipeline.journal.sqlite._busy import patiently
 from returns_pipeline.journal.sqlite._owner_locks import is_alive, lock_path
 from returns_pipeline.journal.sqlite._schema import (
+    NOT_DONE,
     actions_of,
     explained,
     primary_code,
@@ -30,8 +31,8 @@ INHERITED: Final = (
 )
 
 
-def inspect(path: Path, patience: float) -> list[StoredSaga]:
-    """Return the sagas on record, the newest first.
+def inspect(path: Path, patience: float, *, done: bool) -> list[StoredSaga]:
+    """Return the sagas on record, the newest first; without ``done``, those that are not done.
 
     Raises:
         JournalUnavailable: The file does not exist or cannot be read.
@@ -44,19 +45,19 @@ def inspect(path: Path, patience: float) -> list[StoredSaga]:
     real = path.resolve()  # the log and the lock files are in that directory
     try:
         with forks.inside():
-            return patiently(lambda: _look(real), patience)
+            return patiently(lambda: _look(real, done=done), patience)
     except (sqlite3.Error, OSError) as error:
         raise explained(error, str(path)) from error
 
 
-def _look(path: Path) -> list[StoredSaga]:
+def _look(path: Path, *, done: bool) -> list[StoredSaga]:
     """Read in a way that creates no file. Which one that is depends on the existing files."""
     log, index = (path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))
     if not log.exists():
         before = path.stat()
         # No process has it open, so the file has everything. Without this option SQLite would
         # create a log.
-        listed = _read(path, path, "immutable=1")
+        listed = _read(path, path, "immutable=1", done=done)
         after = path.stat()
         unchanged = (before.st_ino, before.st_size, before.st_mtime_ns) == (
             after.st_ino,
@@ -69,7 +70,7 @@ def _look(path: Path) -> list[StoredSaga]:
     try:
         if index.exists() or forks.is_open(path):
             # Without this option SQLite would create a missing index.
-            return _read(path, path, "readonly_shm=1")
+            return _read(path, path, "readonly_shm=1", done=done)
     except sqlite3.OperationalError as error:
         if primary_code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
             raise
@@ -77,10 +78,10 @@ def _look(path: Path) -> list[StoredSaga]:
         # release the locks on it.
         if forks.is_open(path):
             raise
-    return _read_copy(path)
+    return _read_copy(path, done=done)
 
 
-def _read_copy(path: Path) -> list[StoredSaga]:
+def _read_copy(path: Path, *, done: bool) -> list[StoredSaga]:
     """Read a copy. No process has the journal open, or the index of its log would exist."""
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / path.name
@@ -88,10 +89,10 @@ def _read_copy(path: Path) -> list[StoredSaga]:
             source = path.with_name(path.name + suffix)
             with contextlib.suppress(FileNotFoundError):
                 _ = shutil.copyfile(source, copy.with_name(copy.name + suffix))
-        return _read(copy, path, "")
+        return _read(copy, path, "", done=done)
 
 
-def _read(file: Path, journal: Path, option: str) -> list[StoredSaga]:
+def _read(file: Path, journal: Path, option: str, *, done: bool) -> list[StoredSaga]:
     """Read the journal from its file, or from a copy."""
     uri = f"{file.as_uri()}?mode=ro&{option}"
     with contextlib.ExitStack() as stack:
@@ -105,7 +106,8 @@ def _read(file: Path, journal: Path, option: str) -> list[StoredSaga]:
         alive: dict[str, bool] = {"": False}
         listed: list[StoredSaga] = []
         for saga, name, began, owner, on_failure in db.execute(
-            "SELECT id, name, began, owner, on_failure FROM saga ORDER BY number DESC"
+            "SELECT id, name, began, owner, on_failure FROM saga "
+            f"{'' if done else f'WHERE id IN ({NOT_DONE}) '}ORDER BY number DESC"
         ):
             if owner not in alive:
                 alive[owner] = is_alive(lock_path(journal, owner))

@@ -252,7 +252,7 @@ class SqliteJournal(JournalFace):
 
     # For people.
 
-    async def sagas(self) -> list[StoredSaga]:
+    async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         """Return the sagas on record, the newest first.
 
         This takes no lock, creates no file, needs no permission to write, does not wait for other
@@ -265,7 +265,7 @@ class SqliteJournal(JournalFace):
         """
         with contextlib.suppress(JournalError):  # the next request raises it
             await self.flush()
-        return await asyncio.to_thread(inspect, self._path, self._patience)
+        return await asyncio.to_thread(inspect, self._path, self._patience, done=done)
 
     async def retry(self, saga: str) -> int:
         """Make the stuck and deferred actions of a saga pending again; return how many.

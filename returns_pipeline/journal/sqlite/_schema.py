@@ -10,6 +10,7 @@ from returns_pipeline.errors import JournalCorrupt, JournalError, JournalUnavail
 
 __all__ = [
     "CREATE",
+    "NOT_DONE",
     "NO_ACTIONS",
     "OLDEST_SQLITE",
     "OPEN",
@@ -30,6 +31,11 @@ _VERSION: Final = 1
 # for the condition with which the index was created.
 OPEN: Final = "state IN ('pending', 'deferred')"
 _CLOSED: Final = "state IN ('stuck', 'done')"
+_STUCK: Final = "state = 'stuck'"
+# The ids of sagas of which not all actions are done, by partial indexes.
+NOT_DONE: Final = (
+    f"SELECT saga FROM action WHERE {OPEN} UNION SELECT saga FROM action WHERE {_STUCK}"
+)
 # Of a row of `saga`. No numbered parameters: Python 3.12.0 to 3.12.3 warns of them.
 NO_ACTIONS: Final = (
     f"NOT EXISTS (SELECT 1 FROM action WHERE action.saga = saga.id AND {OPEN}) "
@@ -70,6 +76,7 @@ CREATE TABLE action (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX open_action ON action (saga, place, state) WHERE {OPEN};
 CREATE INDEX closed_action ON action (saga, place, state) WHERE {_CLOSED};
+CREATE INDEX stuck_action ON action (saga) WHERE {_STUCK};
 CREATE INDEX ended_action ON action (ended) WHERE ended IS NOT NULL;
 PRAGMA user_version = {_VERSION};
 """

@@ -90,6 +90,23 @@ async def _claimable(harness: Harness) -> None:
     expect("still listed", states, [("c", "done"), ("b", "done"), ("a", "done")])
 
 
+@case(CASES, "a saga that is not done is listed without those that are, and no other")
+async def _not_done(harness: Harness) -> None:
+    saga = await harness.dead("a", "b")
+    for name in ("b", "a"):
+        journal = harness.process()
+        expect("claimed", await harness.claim(journal), [saga])
+        ids = {name_of(it): it.id for it in (await harness.stored(saga)).actions}
+        record = journal.mark(ids[name])
+        await (record.give_up("poison") if name == "b" else record.done())
+        await journal.close()
+        both = await harness.listed(done=False), await harness.listed()
+        expect(f"listed after {name}", *both)
+    expect("discarded", await harness.process().discard(saga, "no"), 1)
+    expect("listed when all is done", await harness.listed(done=False), [])
+    expect("listed with what is done", len(await harness.listed()), 1)
+
+
 @case(CASES, "stuck and deferred actions can be retried or discarded, and no others")
 async def _people(harness: Harness) -> None:
     saga, journal = await harness.dead("a", "b", "c", "d"), harness.process()
