@@ -1,4 +1,4 @@
-"""The main job of `examples/flight_batcher.py` against the same job by hand, on the same driver."""
+"""The main job of `examples/flight_batcher.py` against hand-written code on the same driver."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ async def by_hand(lines: int, store: Store) -> None:  # noqa: C901  # it is what
 
 
 async def least(lines: int, store: Store) -> None:
-    """Fill the same tables with as little as there can be.
+    """Fill the same tables with as little code as possible.
 
-    No time limit, no stopping, no counts, no undoing; the file is read in the loop's own thread.
+    No time limit, no stopping, no counts, no undo; the file is read in the loop's own thread.
     """
     run = Tally().run_id
     number = 0

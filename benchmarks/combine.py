@@ -1,4 +1,4 @@
-"""What it costs to put streams together: an item of a merge, of a broadcast, of the others."""
+"""What it costs to join streams: an item of a merge, of a broadcast, of the others."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ ITEMS = 60_000
 
 
 async def fast(items: int) -> AsyncIterator[int]:
-    """Never suspend: a source that has everything at hand."""
+    """Never suspend: a source whose items are all there."""
     for item in range(items):
         yield item
 
 
 async def suspending(items: int) -> AsyncIterator[int]:
-    """Suspend once for each item, as a source does that waits for a socket."""
+    """Suspend once for each item, like a source that waits for a socket."""
     for item in range(items):
         await asyncio.sleep(0)
         yield item
 
 
 async def bursts(items: int) -> AsyncIterator[int]:
-    """Suspend once for ten items, as a source does that reads pages or packets."""
+    """Suspend once for ten items, like a source that reads pages or packets."""
     for item in range(items):
         if item % 10 == 0:
             await asyncio.sleep(0)
@@ -38,7 +38,7 @@ async def bursts(items: int) -> AsyncIterator[int]:
 
 
 async def read(source: AsyncIterable[object], items: int) -> None:
-    """Count what comes; nothing may be lost while it is measured."""
+    """Count the items; none may be lost while it is measured."""
     count = 0
     async for _ in source:
         count += 1
@@ -48,7 +48,7 @@ async def read(source: AsyncIterable[object], items: int) -> None:
 def parts(
     source: Callable[[int], AsyncIterator[int]], n: int, items: int
 ) -> list[AsyncIterator[int]]:
-    """Share the items out among so many sources."""
+    """Divide the items among so many sources."""
     return [source(items // n + (place < items % n)) for place in range(n)]
 
 
@@ -72,7 +72,7 @@ def over(
     n: int,
     join: Callable[[Iterable[AsyncIterator[int]]], AsyncIterable[object]],
 ) -> Callable[[int], Awaitable[None]]:
-    """Read what an operator makes of the sources."""
+    """Read an operator over the sources."""
 
     async def work(items: int) -> None:
         await read(join(parts(source, n, items)), items)
@@ -83,7 +83,7 @@ def over(
 def aiostreams(
     source: Callable[[int], AsyncIterator[int]], n: int
 ) -> Callable[[int], Awaitable[None]]:
-    """Read aiostream's merge, in its context as it asks for."""
+    """Read aiostream's merge, in its context, as it requires."""
 
     async def work(items: int) -> None:
         async with stream.merge(*parts(source, n, items)).stream() as merged:
@@ -93,7 +93,7 @@ def aiostreams(
 
 
 def queued(source: Callable[[int], AsyncIterator[int]], n: int) -> Callable[[int], Awaitable[None]]:
-    """Do it by hand: a task for each source and one bounded queue."""
+    """Do it in hand-written code: a task for each source and one bounded queue."""
 
     async def work(items: int) -> None:
         queue: asyncio.Queue[int] = asyncio.Queue(64)
@@ -142,7 +142,7 @@ async def ten_branches(items: int) -> None:
 
 
 async def ten_queues(items: int) -> None:
-    """Do it by hand: a bounded queue for each reader."""
+    """Do it in hand-written code: a bounded queue for each reader."""
     queues: list[asyncio.Queue[int]] = [asyncio.Queue(64) for _ in range(10)]
 
     async def feed() -> None:

@@ -37,7 +37,7 @@ def taps(items: int, *, apart: float, keys: int) -> list[Tap]:
 
 
 async def fast(items: list[Tap]) -> AsyncIterator[Tap]:
-    """Never suspend: a source that has everything at hand."""
+    """Never suspend: a source whose items are all there."""
     for item in items:
         yield item
 
@@ -205,7 +205,7 @@ def over(
 
 
 def compare_all(title: str, items: int, *, apart: float, keys: int) -> None:
-    """Set all who can do the work against the dict of lists."""
+    """Compare all libraries that can do the work with the dict of lists."""
     by_keys = keys > 1
     hand = by_hand_with_keys if by_keys else by_hand
     ways = [

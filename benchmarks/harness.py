@@ -37,11 +37,11 @@ class Way:
 
     Attributes:
         name: What the table calls it.
-        work: Does the work for so many items, on a running loop. It gives nothing; or, where the
+        work: Does the work for so many items, on a running loop. It returns nothing; or, where the
             work must be prepared or is done elsewhere, the seconds that count.
         goal: The ratio to the yardstick that it must not pass.
-        share: The part of the items it is given. One that is a hundred times slower would only
-            make everybody wait; costs are compared per item.
+        share: The part of the items that it gets. One that is a hundred times slower would only
+            take long; costs are compared per item.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Figure:
 
 
 def start(about: str) -> None:
-    """Read the command line and say what this is and where it runs. Call it first."""
+    """Read the command line; print what is measured, and where it runs. Call it first."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
         "--rounds", type=int, default=_ROUNDS, help="turns of each way (%(default)s)"

@@ -1,4 +1,4 @@
-"""What `import returns_pipeline` costs, against importing what it stands on."""
+"""What `import returns_pipeline` costs, against importing its dependencies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness import Way, compare, show, start
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-# What the library cannot be without.
+# The dependencies that every user imports.
 BASE = "asyncio, aiostream, returns.future, returns.result, returns.io"
 MEASURE = "import time; begun = time.process_time(); import {}; print(time.process_time() - begun)"
 
 
 def importing(modules: str) -> Callable[[int], Awaitable[float]]:
-    """Import in a new interpreter each time, and give what the statement alone took."""
+    """Import in a new interpreter each time, and return the time of the statement alone."""
 
     async def work(times: int) -> float:
         seconds = 0.0

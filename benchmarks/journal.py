@@ -1,8 +1,8 @@
-"""What a durable log of undo actions costs, against one transaction each, by hand.
+"""What a durable log of undo actions costs, against hand-written code with one transaction each.
 
-Time here is the wall's: what is measured waits for the disk. The disk of a shared machine is never
-the same twice, so only ratios within a round say something. `--postgres DSN` adds the same for
-`PostgresJournal`; `--directory` says whose disk it is.
+Time here is wall-clock time, because the work waits for the disk. The disk of a shared machine is
+never the same twice, so only ratios within a round are meaningful. `--postgres DSN` adds the same
+for `PostgresJournal`; `--directory` chooses the disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ registry = CompensationRegistry()
 
 @registry.compensation("delete-batch")
 async def delete_batch(batch_id: str) -> None:
-    """Take back what never happened."""
+    """Undo an effect that never happened."""
 
 
 class Disk(NamedTuple):
@@ -61,12 +61,12 @@ def open_by_hand(path: Path) -> sqlite3.Connection:
 
 
 def insert_by_hand(db: sqlite3.Connection, batch_id: str) -> None:
-    """Put a line in."""
+    """Insert a line."""
     _ = db.execute("INSERT INTO intent VALUES (?, 'delete-batch', ?)", (batch_id, batch_id))
 
 
 class Registers:
-    """So many registrations, by so many scopes at a time."""
+    """A number of registrations, by a number of scopes at a time."""
 
     def __init__(self, disk: Disk, scopes: int) -> None:
         self._disk = disk
@@ -144,7 +144,7 @@ class Windows:
             return await self.journal(journal, items)
 
     async def lazy(self, items: int) -> float:
-        """By one whose commits ride with the next intent."""
+        """By a journal whose commits are written with the next intent."""
         async with SqliteJournal(self._disk.file(), lazy_commits=True) as journal:
             return await self.journal(journal, items)
 
@@ -161,7 +161,7 @@ class Windows:
 
 
 async def numbers(items: int) -> AsyncIterator[int]:
-    """Emit all there are without ever suspending."""
+    """Yield all numbers without ever suspending."""
     for item in range(items):
         yield item
 
@@ -173,7 +173,7 @@ async def write(window: int, step: StepContext) -> Result[int, str]:
 
 
 class Recovered(NamedTuple):
-    """What a recovery cost: seconds of the wall, of the processor, and the longest wait beside."""
+    """The cost of a recovery: wall-clock and CPU seconds, and another writer's longest wait."""
 
     wall: float
     cpu: float
@@ -181,7 +181,7 @@ class Recovered(NamedTuple):
 
 
 async def recovery(disk: Disk, sagas: int, *, done: int = 0, concurrency: int = 1) -> Recovered:
-    """Return what it costs to undo what a dead process left, beside so many rows that are done.
+    """Return the cost of undoing what a dead process left, in a file with many done actions.
 
     Another journal on the file registers and commits meanwhile, without a pause.
     """
@@ -211,7 +211,7 @@ async def recovery(disk: Disk, sagas: int, *, done: int = 0, concurrency: int = 
 
 
 def fill(path: Path, orphans: int, done: int) -> None:
-    """Put sagas of no owner into a journal, an action each: the first of them are done."""
+    """Put sagas without an owner into a journal, with one action each; the first ones are done."""
     now, states = time.time(), ["done"] * done + ["pending"] * orphans
     with closing(sqlite3.connect(path)) as db:
         _ = db.executemany(
@@ -231,7 +231,7 @@ def fill(path: Path, orphans: int, done: int) -> None:
 
 
 async def postgres(dsn: str, disk: Disk) -> None:
-    """Print what `PostgresJournal` does in the same minute."""
+    """Print the figures of `PostgresJournal`, in the same minute."""
     print("\nPostgreSQL")
     async with PostgresJournal(dsn) as journal:
         for scopes in SCOPES:
@@ -256,7 +256,7 @@ SCOPES = (1, 8, 32, 128)
 
 
 def arguments() -> argparse.Namespace:
-    """Take what is ours from the command line, and leave the rest to the harness."""
+    """Take our own options from the command line, and leave the others to the harness."""
     parser = argparse.ArgumentParser(add_help=False)
     _ = parser.add_argument("--postgres", default="")
     _ = parser.add_argument("--directory", default=None)

@@ -24,13 +24,13 @@ TIMEOUT = 2.0
 
 
 async def fast(items: int) -> AsyncIterator[int]:
-    """Never suspend: a source that has everything at hand."""
+    """Never suspend: a source whose items are all there."""
     for item in range(items):
         yield item
 
 
 async def suspending(items: int) -> AsyncIterator[int]:
-    """Suspend once for each item, as a source does that waits for a socket."""
+    """Suspend once for each item, like a source that waits for a socket."""
     for item in range(items):
         await asyncio.sleep(0)
         yield item
@@ -62,7 +62,7 @@ async def ours(source: AsyncIterable[int], n: int, key: Callable[[int], int]) ->
 
 
 async def by_silence(source: AsyncIterable[int], n: int, key: Callable[[int], int]) -> int:
-    """Look at the clock for each item, as a silence must be noticed."""
+    """Read the clock for each item, as a silence must be noticed."""
     read = 0
     async with sessions(source, TIMEOUT, n=n, key=key).stream() as chunks:
         async for chunk in chunks:
@@ -71,7 +71,7 @@ async def by_silence(source: AsyncIterable[int], n: int, key: Callable[[int], in
 
 
 async def with_reactivex(source: AsyncIterable[int], n: int, key: Callable[[int], int]) -> int:
-    """Have a subject and a timer for each key."""
+    """Use a subject and a timer for each key."""
     read = 0
 
     def count(chunk: list[int]) -> None:
@@ -106,7 +106,7 @@ def over(
 def compare_keys(
     source: Callable[[int], AsyncIterable[int]], items: int, n: int, keys: int, goal: float
 ) -> None:
-    """Set all who can do the work against the dict of lists."""
+    """Compare all libraries that can do the work with the dict of lists."""
     compare(
         f"{keys} keys, {source.__name__} source, n = {n}, timeout = {TIMEOUT:g} s",
         items,

@@ -33,7 +33,7 @@ from returns_pipeline.policies import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-# Three microseconds more than an await of a tenth of one.
+# Three microseconds more than an await that takes a tenth of one.
 _GOAL = 31.0
 _DONE: Result[int, str] = Success(1)
 
@@ -54,7 +54,7 @@ def calls(made: Callable[[], Awaitable[Any]]) -> Callable[[int], Awaitable[None]
 
 
 async def in_timeout() -> Result[int, str]:
-    """Do what one writes without a library."""
+    """Do what a user writes without a library."""
     async with asyncio.timeout(5.0):
         return await step()
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 async def undo(what: int) -> None:
-    """Take back what never happened."""
+    """Undo an effect that never happened."""
 
 
 async def exit_stack(items: int) -> None:
-    """What the standard library has: a stack for each, and what it holds handed on and dropped."""
+    """The standard library: an exit stack for each, whose callbacks are moved away and dropped."""
     for item in range(items):
         stack = AsyncExitStack()
         stack.push_async_callback(undo, item)
@@ -29,7 +29,7 @@ async def exit_stack(items: int) -> None:
 
 
 async def exit_stack_entered(items: int) -> None:
-    """The same as it is written where an exception may come."""
+    """The same, in the form for code that may raise."""
     for item in range(items):
         async with AsyncExitStack() as stack:
             stack.push_async_callback(undo, item)
@@ -60,12 +60,12 @@ async def numbers(items: int) -> AsyncIterator[int]:
 
 
 async def double(item: int) -> Result[int, str]:
-    """Do next to nothing, so that what is around it shows."""
+    """Do almost nothing, so that the overhead shows."""
     return Success(item * 2)
 
 
 def bare(item: int) -> FutureResult[int, str]:
-    """A step that knows no context."""
+    """A step without a context."""
     return FutureResult(double(item))
 
 
@@ -103,21 +103,21 @@ async def bind_step_holding(items: int) -> None:
 
 
 async def unwind_exit_stack(items: int) -> None:
-    """Call all that was pushed, newest first."""
+    """Call all callbacks, newest first."""
     async with AsyncExitStack() as stack:
         for item in range(items):
             stack.push_async_callback(undo, item)
 
 
 async def task_for_each(items: int) -> None:
-    """Await each in a task with a time limit: the least that keeps a rollback's promises."""
+    """Await each in a task with a time limit: the least code that does what a rollback promises."""
     for item in range(items):
         task = asyncio.create_task(undo(item))
         await asyncio.wait({task}, timeout=30.0)
 
 
 async def roll_back(items: int) -> None:
-    """Undo all that was registered."""
+    """Undo all actions."""
     scope = CompensationScope("root")
     for item in range(items):
         await scope.register(undo, item)

@@ -1,4 +1,4 @@
-"""Steps: five sequential ones on a `ResultStream`, and concurrent ones, against code by hand."""
+"""Steps of a `ResultStream`, sequential and concurrent ones, against hand-written code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add(number: int) -> int:
 
 
 def odd_or_even(number: int) -> bool:
-    """Be true of all."""
+    """Return true."""
     return number >= 0
 
 
@@ -44,7 +44,7 @@ def checked(number: int) -> Result[int, str]:
 
 
 async def by_hand(count: int) -> None:
-    """Call the five functions in one loop, and make one `Success` an item."""
+    """Call the five functions in one loop, and make one `Success` for each item."""
     async for number in source(count):
         value = add(add(number))
         if odd_or_even(value):
@@ -52,7 +52,7 @@ async def by_hand(count: int) -> None:
 
 
 async def fused(count: int) -> None:
-    """Let the stream do it."""
+    """Do it with a stream."""
     steps = ResultStream.of(source(count)).map(add).map(add).filter(odd_or_even).map(add).map(add)
     async with steps.stream() as items:
         async for _ in items:
@@ -60,7 +60,7 @@ async def fused(count: int) -> None:
 
 
 async def piped(count: int) -> None:
-    """Let aiostream do it, on plain values."""
+    """Do it with aiostream, on plain values."""
     steps = (
         stream.iterate(source(count))
         | aio.map(add)
@@ -75,7 +75,7 @@ async def piped(count: int) -> None:
 
 
 async def by_hand_with_results(count: int) -> None:
-    """The same with two functions that give Results."""
+    """The same with two functions that return Results."""
     async for number in source(count):
         first = checked(add(number))
         if isinstance(first, Success):
@@ -85,7 +85,7 @@ async def by_hand_with_results(count: int) -> None:
 
 
 async def fused_with_results(count: int) -> None:
-    """Let the stream do it."""
+    """Do it with a stream."""
     steps = ResultStream.of(source(count)).map(add).bind(checked).map(add).bind(checked).map(add)
     async with steps.stream() as items:
         async for _ in items:
@@ -93,7 +93,7 @@ async def fused_with_results(count: int) -> None:
 
 
 async def collect_by_hand(count: int) -> None:
-    """Collect what five functions give."""
+    """Collect the results of five functions."""
     values: list[int] = []
     async for number in source(count):
         value = add(add(number))
@@ -102,7 +102,7 @@ async def collect_by_hand(count: int) -> None:
 
 
 async def collect(count: int) -> None:
-    """Let the stream do it."""
+    """Do it with a stream."""
     steps = ResultStream.of(source(count)).map(add).map(add).filter(odd_or_even).map(add).map(add)
     _ = await steps.collect()
 
@@ -186,7 +186,7 @@ def free_pool(
 def concurrent(
     make: Callable[[], Callable[[int], Awaitable[Result[int, str]]]], *, ordered: bool = True
 ) -> Callable[[int], Awaitable[None]]:
-    """Let the stream do it."""
+    """Do it with a stream."""
 
     async def work(count: int) -> None:
         steps = ResultStream.of(source(count)).bind_async(
@@ -202,7 +202,7 @@ def concurrent(
 def aiostreams(
     make: Callable[[], Callable[[int], Awaitable[Result[int, str]]]],
 ) -> Callable[[int], Awaitable[None]]:
-    """Let aiostream do it."""
+    """Do it with aiostream."""
 
     async def work(count: int) -> None:
         step = make()

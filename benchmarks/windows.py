@@ -28,20 +28,20 @@ TIMEOUT = 2.0
 
 
 async def fast(items: int) -> AsyncIterator[int]:
-    """Never suspend: a source that has everything at hand."""
+    """Never suspend: a source whose items are all there."""
     for item in range(items):
         yield item
 
 
 async def suspending(items: int) -> AsyncIterator[int]:
-    """Suspend once for each item, as a source does that waits for a socket."""
+    """Suspend once for each item, like a source that waits for a socket."""
     for item in range(items):
         await asyncio.sleep(0)
         yield item
 
 
 async def by_hand(source: AsyncIterable[int], n: int) -> int:
-    """Append and slice in the reader's own loop: no timer, no task, the least there can be."""
+    """Append and slice in the reader's own loop: no timer, no task, the least possible."""
     held: list[int] = []
     read = 0
     async for item in source:
@@ -95,7 +95,7 @@ async def task_per_item(source: AsyncIterable[int], n: int) -> int:
 
 
 async def with_aiostream(source: AsyncIterable[int], n: int) -> int:
-    """Group by count alone: aiostream has nothing that looks at the clock."""
+    """Group by count alone: aiostream has no operator that uses the clock."""
     read = 0
     async with stream.chunks(source, n).stream() as chunks:
         async for chunk in chunks:
@@ -154,7 +154,7 @@ def over(
 def compare_rivals(
     title: str, items: int, source: Callable[[int], AsyncIterable[int]], goal: float
 ) -> None:
-    """Set all who can do the work, or half of it, against the loop by hand."""
+    """Compare all libraries that can do the work, or half of it, with the hand-written loop."""
     compare(
         f"{title}, n = 500, timeout = 2 s",
         items,
@@ -169,7 +169,7 @@ def compare_rivals(
 
 
 def compare_sizes() -> None:
-    """Make the lists smaller: what each list costs shows more and more."""
+    """Make the lists smaller: the cost of each list shows more and more."""
     for n, items, goal in ((100, 200_000, 1.6), (10, 100_000, 4.0)):
         compare(
             f"fast source, n = {n}",
@@ -221,7 +221,7 @@ async def measure_delay(rounds: int = 100, timeout: float = 0.01) -> None:
 
 
 async def measure_silent(count: int = 10_000, seconds: float = 2.0) -> None:
-    """Open many windows on sources that say one thing and then nothing."""
+    """Open many windows on sources that emit one item and then nothing."""
     silence = asyncio.Event()
 
     async def source() -> AsyncIterator[int]:
@@ -271,7 +271,7 @@ async def _keep(
 
 
 async def measure_memory(n: int = 500) -> None:
-    """Let a reader be ten times slower than its source, and see what gathers."""
+    """Read ten times more slowly than the source, and measure what is held."""
     delivered = 0
 
     async def source(items: int) -> AsyncIterator[int]:

@@ -69,12 +69,12 @@ def record(source: AsyncIterable[Any], operator: Callable[[AsyncIterable[Any]], 
 
 
 def x(at: float) -> str:
-    """Where a time is."""
+    """Return the position of a time."""
     return f"{LEFT + at * SECOND:g}"
 
 
 def svg(title: str, width: float, height: float, parts: list[str]) -> str:
-    """Put the parts on a sheet."""
+    """Return the picture with these parts, as SVG."""
     return "\n".join(
         [
             (

@@ -1,9 +1,9 @@
-"""Write departures to a database in windows of 500 or 2 seconds, each whole or not at all.
+"""Write departures to a database in windows of 500 or 2 seconds, each completely or not at all.
 
-The main job of `returns_pipeline`, on real data: the 336,776 flights that left New York City in
-2013. `flight_records` reads and validates them, `flight_stores` keeps them, `flight_tally` counts
-them, `flight_windows` says which are written together, `flight_chart` draws. Here are the pipeline,
-`run_batches`, and the command line around it.
+This is the main job of `returns_pipeline`, on real data: the 336,776 flights that left New York
+City in 2013. `flight_records` reads and validates them, `flight_stores` stores them, `flight_tally`
+counts them, `flight_windows` groups them, `flight_chart` draws. This file has the pipeline,
+`run_batches`, and the command line.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class WriteFailed(Exception):
 
 
 def compensations(store: Store) -> tuple[CompensationRegistry, Compensation[[str]]]:
-    """Return what can be undone in a database, under a name that holds for this database alone.
+    """Return the undo actions of a database, under a name that is valid for this database alone.
 
-    A journal may have undo actions for another one: those are not known here, and so left alone.
+    A journal may have undo actions for another database: these are unknown here, and so deferred.
     """
     registry = CompensationRegistry()
 
@@ -83,7 +83,7 @@ def compensations(store: Store) -> tuple[CompensationRegistry, Compensation[[str
 async def recovered(
     journal: RecoverableJournal, store: Store, say: Callable[[str], None]
 ) -> list[str]:
-    """Delete the windows that were being written when a run was killed; say what went wrong.
+    """Delete the windows that were being written when a run was killed; return the problems.
 
     Raises:
         JournalError: The journal cannot be read or written.
@@ -110,8 +110,8 @@ async def run_batches(
     """Read, validate, and write in windows, to the end of the input or until ``stop`` is set.
 
     A window that cannot be written is rolled back and becomes dead letters, so that every line is
-    in one of the two tables. The failure of that ends the run. With a journal, what is to be rolled
-    back is on record before it is written, for the next run if this one is killed.
+    in one of the two tables. If that fails, the run ends. With a journal, the undo of each window
+    is recorded before the window is written, for the next run in case this one is killed.
     """
     _, delete_batch = compensations(store)
 
@@ -155,7 +155,7 @@ async def run_batches(
 
 
 def tell_nonsense(window: Window, tally: Tally, say: Callable[[str], None]) -> None:
-    """Print which lines make no sense: the first twenty. The table has all."""
+    """Print the first twenty invalid lines. The table has all of them."""
     for letter in window.rejected:
         if letter.reason in NONSENSE and tally.told < 20:
             tally.told += 1
@@ -170,8 +170,8 @@ def spoilt(batch: Batch) -> Batch:
 
 
 async def abandon(source: Source, store: Store, tally: Tally) -> None:
-    """Make dead letters of what was read and not written: the run was stopped at once."""
-    if tally.under_way is not None:  # what has become of it is not known
+    """Make dead letters of lines that were read and not written: the run was stopped at once."""
+    if tally.under_way is not None:  # its outcome is not known
         await store.delete(tally.under_way.batch_id)
     if tally.unsettled:
         window = tally.open(
@@ -182,7 +182,7 @@ async def abandon(source: Source, store: Store, tally: Tally) -> None:
 
 
 async def run(options: Options) -> int:
-    """Do what the command line asks for, and give the exit status.
+    """Carry out the command line, and return the exit status.
 
     Raises:
         SourceError: The input cannot be opened.
@@ -263,7 +263,7 @@ async def settle_accounts(
 def interrupts(
     stop: asyncio.Event, work: asyncio.Task[object], say: Callable[[str], None]
 ) -> Generator[list[int], None, None]:
-    """Have Ctrl-C, or a termination, end the work: gently, and the second time at once."""
+    """Make Ctrl-C, or a termination, end the work: gently at first, the second time at once."""
     loop = asyncio.get_running_loop()
     received: list[int] = []
 
@@ -291,27 +291,28 @@ def interrupts(
 
 DESCRIPTION = """\
 Write the 336,776 flights that left New York City in 2013, or lines of your own, to a database:
-in windows of 500 records or 2 seconds, each of them whole or not at all.
+in windows of 500 records or 2 seconds, each of them completely or not at all.
 """
 
 EPILOG = """\
-Every line that is read becomes a row: of the table "flights" if it is a valid record, and else of
+Every line that is read becomes a row: of the table "flights" if it is a valid record, otherwise of
 "dead_letters", with its number, the reason, and its text. A window that cannot be written is rolled
-back, and its records become dead letters. The table "batches" has a row for each window. A database
-that is there already is added to, under the id of a new run, which begins each batch_id.
+back, and its records become dead letters. The table "batches" has a row for each window. If the
+database exists, rows are added under the id of a new run, with which each batch_id begins.
 
-With --by, each carrier or airport has a window of its own, and what is no valid record has one.
+With --by, each carrier or airport has a window of its own, and so have the invalid records.
 
-With --event-time, an airport's flights are counted by the time they were scheduled for, whatever
-the order they come in. The count of an hour is final, and becomes a row of the table "departures",
-when a flight comes that is --out-of-order later than its end. A flight of that hour that comes then
-is a dead letter, "late". The hours in a window are written with their flights, whole or not at all:
-the sum of departures.flights is the number of flights. A chart is shown at the end. The months of
-2013 are then read in the order of the calendar; those of the file are in that of their names.
+With --event-time, an airport's flights are counted by the time for which they were scheduled, in
+whatever order they arrive. The count of an hour is final, and becomes a row of the table
+"departures", once a flight arrives that is --out-of-order later than the end of that hour. A flight
+of that hour that arrives afterwards is a dead letter, "late". The hours of a window are written
+with their flights, completely or not at all: the sum of departures.flights is the number of
+flights. A chart is shown at the end. The months of 2013 are then read in calendar order; in the
+file they are in the order of their names.
 
-With --journal, what is to be rolled back stands there before it is written. If the program
-is killed, or the machine fails, the next run with the same journal and database deletes the window
-that was not complete, and says so. The lines of it are for you to read again.
+With --journal, the undo of a window is recorded there before the window is written. If the program
+is killed, or the machine fails, the next run with the same journal and database deletes the
+incomplete window, and says so. Its lines have to be read again.
 
 A line of --input is a JSON object like this one; its other fields are ignored:
   {"year": 2013, "month": 1, "day": 1, "carrier": "UA", "flight": 1545, "tailnum": "N14228",
@@ -319,24 +320,24 @@ A line of --input is a JSON object like this one; its other fields are ignored:
    "time_hour": "2013-01-01T10:00:00Z", "sched_dep_time": 515, "sched_arr_time": 819,
    "dep_time": 517, "dep_delay": 2, "arr_time": 830, "arr_delay": 11, "air_time": 227}
 (on one line). A flight without a departure time was cancelled: that is a dead letter, too. The
-payload of a dead letter that is not a malformed line can be mended and read again.
+payload of a dead letter that is not a malformed line can be corrected and read again.
 
 Ctrl-C ends the reading: the open window is written, the summary printed. A second Ctrl-C rolls
-back the window that is being written, and makes dead letters of what else was read.
+back the window that is being written, and makes dead letters of the other lines that were read.
 
 exit status:
-  0    all is read, and each line is in one of the two tables (the summary says in which)
+  0    everything was read, and each line is in one of the two tables (the summary says in which)
   1    the input, database or journal failed on the way; the summary says what is in no table
   2    wrong arguments, or one of the three cannot be opened: nothing was done
-  130  ended by Ctrl-C (143: by a termination); as 0 for what was read
+  130  ended by Ctrl-C (143: by a termination); like 0 for the lines that were read
 
 examples:
-  flight_batcher.py                                        into flights.db, as fast as it goes
+  flight_batcher.py                                        into flights.db, as fast as possible
   flight_batcher.py --rate 100                             so that windows are closed by time
   flight_batcher.py --limit 5000 --fail-at 3               see the third window rolled back
   flight_batcher.py --by carrier --seconds 5               windows of one carrier each
   flight_batcher.py --event-time 1h                        departures by hour, and a chart
-  flight_batcher.py --event-time 1h --out-of-order 6h      many of them come too late
+  flight_batcher.py --event-time 1h --out-of-order 6h      many of them arrive too late
   flight_batcher.py --journal flights.journal              kill -9 it, and start it again
   flight_batcher.py --database postgresql://localhost/test
   tail -f events.jsonl | flight_batcher.py --input -
@@ -352,7 +353,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole_number(text: str) -> int:
-    """Read a number of things."""
+    """Read a count."""
     try:
         number = int(text)
     except ValueError:
@@ -435,7 +436,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program, and give the exit status."""
+    """Run the program, and return the exit status."""
     options = parse_options(arguments)
     try:
         return asyncio.run(run(options))
@@ -444,7 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED + signal.SIGINT
-    except BrokenPipeError:  # nobody reads the summary; nor is Python to try again at its exit
+    except BrokenPipeError:  # no reader is left; Python must not try again at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 

@@ -10,12 +10,12 @@ from rich.text import Text
 
 ByHour = Counter[tuple[str, int]]
 
-_COLUMN = 22  # the narrowest in which a bar says something
+_COLUMN = 22  # the narrowest in which a bar is useful
 _MOST = 12  # airports that are shown
 
 
 def show_departures(console: Console, by_hour: ByHour) -> None:
-    """Print a chart of them, or, where nobody looks, a line of text for each airport and hour."""
+    """Print a chart; without a terminal, a line of text for each airport and hour."""
     if not by_hour:
         return
     if not console.is_terminal:
@@ -28,7 +28,7 @@ def show_departures(console: Console, by_hour: ByHour) -> None:
 
 
 def chart(by_hour: ByHour, width: int, *, ascii_only: bool) -> Iterator[str]:
-    """Draw airports side by side, as many as there is room for, then those below them.
+    """Draw airports side by side, as many as fit, then the next ones below them.
 
     All bars are to one scale. The airports with the most departures come first.
     """
@@ -41,7 +41,7 @@ def chart(by_hour: ByHour, width: int, *, ascii_only: bool) -> Iterator[str]:
     hours = range(min(hour for _, hour in by_hour), max(hour for _, hour in by_hour) + 1)
     digits = len(f"{max(by_hour.values()):,}")
     side = max(1, min((width - 2) // _COLUMN, len(shown)))
-    # Between two airports there are two blanks. What a narrower terminal has no room for, it crops.
+    # Two blanks separate airports. A narrower terminal crops the lines.
     room = max((width - 2) // side - 2, digits + 2)
     scale = (room - digits - 1) / max(by_hour.values())
     yield "Departures by scheduled hour of the day"
@@ -58,7 +58,7 @@ def chart(by_hour: ByHour, width: int, *, ascii_only: bool) -> Iterator[str]:
 
 
 def _legible(name: str) -> str:
-    """Return a name that any terminal can show, whatever the input made of it."""
+    """Return a name that any terminal can show, whatever characters the input has in it."""
     return name if name.isascii() and name.isalnum() else ascii(name)
 
 
@@ -66,7 +66,7 @@ def _bar(count: int, scale: float, room: int, *, ascii_only: bool) -> str:
     """Draw one, in eighths of a character, with its count at its end."""
     full, eighths = divmod(round(count * scale * 8), 8)
     if count and not full:
-        eighths = max(eighths, 1)  # a few are not nothing
+        eighths = max(eighths, 1)  # even a few must be visible
     if ascii_only:
         bar = "#" * (full + (eighths >= 4 or (eighths > 0 and not full)))
     else:

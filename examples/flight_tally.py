@@ -1,4 +1,4 @@
-"""What became of every line: windows, their counts, and how both are shown."""
+"""The outcome of every line: windows, their counts, and how both are shown."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Window:
     """Records that are written together or not at all.
 
     Attributes:
-        number: Which window of the run it is, counted from 1.
+        number: The number of the window in the run, counted from 1.
         batch_id: The key of its rows.
         closed_by: Its size, its time, or the end of the input.
         flights: Its valid records.
@@ -74,7 +74,7 @@ class Window:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of every line: read = written + dead letters + unsettled, at any time."""
+    """The outcome of every line: read = written + dead letters + unsettled, at any time."""
 
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(3)}")
     began: float = field(default_factory=monotonic)
@@ -86,7 +86,7 @@ class Tally:
     rows_rolled_back: int = 0
     rejected: Counter[Reason] = field(default_factory=Counter[Reason])
     windows: Counter[ClosedBy] = field(default_factory=Counter[ClosedBy])
-    told: int = 0  # of lines that make no sense
+    told: int = 0  # how many invalid lines were printed
     under_way: Window | None = None
     # Of windows open or under way, by their numbers: windows are not always consecutive.
     unsettled: dict[int, Line] = field(default_factory=dict[int, Line])
@@ -112,7 +112,7 @@ class Tally:
         full: bool,
         ended: bool,
     ) -> Window:
-        """Make the next window: of these flights, and these lines that are none."""
+        """Make the next window, of these flights and these rejected lines."""
         closed_by: ClosedBy = "size" if full else "end" if ended else "time"
         self.windows[closed_by] += 1
         number = self.windows.total()
@@ -158,7 +158,7 @@ class Tally:
 
 
 async def show_progress(console: Console, source: Source, tally: Tally) -> None:
-    """Show how far it is, until it is cancelled: a bar, or a line now and then."""
+    """Show the progress until it is cancelled: a bar, or a line now and then."""
     if not console.is_terminal:
         while True:
             await asyncio.sleep(2.0)

@@ -1,4 +1,4 @@
-"""Which records are written together: those that come one after the other, or have something alike.
+"""Which records are written together: consecutive ones, or those that have something in common.
 
 `windowed` makes windows of consecutive records, of records with the same key, or of hours.
 """
@@ -29,21 +29,21 @@ class Windows:
     """How windows are made.
 
     Attributes:
-        size: Records in a full one.
-        seconds: Its longest time, from its first record on.
-        by: What the flights of one have in common, if anything.
+        size: Records in a full window.
+        seconds: The longest time of a window, from its first record on.
+        by: What the flights of a window have in common, if anything.
         event_time: Seconds of scheduled time in the windows in which departures are counted, if
             they are.
-        out_of_order: Seconds of scheduled time by which a flight may come behind a later one.
+        out_of_order: Seconds of scheduled time by which a flight may arrive after a later one.
     """
 
     size: int = 500
     seconds: float = 2.0
     by: By | None = None
     event_time: int | None = None
-    # The flights of 2013 come in the order of their departures, those of a day together. Those that
-    # were to leave at 23:59 of the day before and left after midnight come before them, as the
-    # first of their own day: the next, scheduled for 5:00, is 18 hours and 59 minutes late.
+    # The flights of 2013 are in the order of their departures, those of a day together. A flight
+    # that was scheduled for 23:59 and left after midnight is the first of the day on which it was
+    # scheduled: the next one, scheduled for 5:00, is 18 hours and 59 minutes earlier.
     out_of_order: int = 19 * 3600
 
 
@@ -64,7 +64,7 @@ def windowed(
 def _keyed(
     records: ResultStream[Flight, Rejected], source: Source, tally: Tally, how: Windows, by: By
 ) -> ResultStream[Window, Never]:
-    """Keep a window for each carrier or airport, and one for what was rejected."""
+    """Keep a window for each carrier or airport, and one for the rejected lines."""
     field: Callable[[Flight], str] = operator.attrgetter(by)
 
     def key(item: Parsed) -> str | None:
@@ -85,9 +85,9 @@ def _hourly(
 ) -> ResultStream[Window, Never]:
     """Count the departures of each airport by their scheduled time.
 
-    A count is final: it is emitted when the watermark has passed the end of its hour (or at
-    the end of the input). A flight that comes later still is rejected as "late". Then as many hours
-    as hold ``how.size`` flights are written together, none of them in two parts.
+    A count is final: it is emitted when the watermark has passed the end of its hour (or at the end
+    of the input). A flight that arrives later still is rejected as "late". Then as many hours as
+    hold ``how.size`` flights are written together, none of them in two parts.
     """
     weighed = given = 0
 
@@ -132,5 +132,5 @@ def _in_time(hour: EventWindow[str, Flight]) -> Counted:
         return Success(hour)
     [flight] = hour.items
     end = datetime.fromtimestamp(hour.end, UTC)
-    detail = f"its time, until {end:%Y-%m-%d %H:%M:%S}, was over"
+    detail = f"its hour ended at {end:%Y-%m-%d %H:%M:%S}"
     return Failure(Rejected(flight.line, "late", detail, msgspec.json.encode(flight).decode()))

@@ -272,7 +272,7 @@ def test_a_late_flight_is_told_from_one_that_is_only_out_of_order() -> None:
     assert tally.rejected == {"late": 1}
     [batch] = store.batches.values()
     [letter] = batch.dead_letters
-    assert letter[1:4] == (7, "late", "its time, until 2013-01-01 11:00:00, was over")
+    assert letter[1:4] == (7, "late", "its hour ended at 2013-01-01 11:00:00")
     rows = [(f"{row[2]:%H}", row[3], row[4]) for row in batch.departures]
     assert rows == [("10", 3600, 3), ("11", 3600, 2), ("12", 3600, 1), ("13", 3600, 1)]
 
