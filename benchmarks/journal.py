@@ -220,7 +220,7 @@ def fill(path: Path, orphans: int, done: int) -> None:
         )
         _ = db.executemany(
             "INSERT INTO action "
-            "(id, saga, place, path, key, name, version, arguments, state, ended) "
+            "(id, saga, position, path, key, name, version, arguments, state, ended) "
             "VALUES (?, ?, '0', 'job', 'k', 'delete-batch', 1, '{\"batch_id\": \"x\"}', ?, ?)",
             (
                 (f"a{number:032x}", f"{number:032x}", state, now if state == "done" else None)

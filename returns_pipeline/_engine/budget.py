@@ -27,12 +27,12 @@ class Budget:
     not move at all, such as the one for tests.
     """
 
-    __slots__ = ("_left", "_looked_at", "_loop", "_stride", "_yielded_at")
+    __slots__ = ("_last_check_at", "_last_yield_at", "_left", "_loop", "_stride")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._left = self._stride = 1
-        self._looked_at = self._yielded_at = loop.time()
+        self._last_check_at = self._last_yield_at = loop.time()
 
     def spend(self) -> bool:
         """Count an item, and return whether it is time to `renew`."""
@@ -46,13 +46,13 @@ class Budget:
             The number of items until the next call, for a loop that counts them itself.
         """
         now = self._loop.time()
-        if now - self._looked_at > MAX_SLICE:
+        if now - self._last_check_at > MAX_SLICE:
             self._stride = 1
         elif self._stride < MAX_STRIDE:
             self._stride *= 2
-        if self._stride == MAX_STRIDE or now - self._yielded_at > MAX_SLICE:
+        if self._stride == MAX_STRIDE or now - self._last_yield_at > MAX_SLICE:
             await checkpoint()
-            now = self._yielded_at = self._loop.time()
-        self._looked_at = now
+            now = self._last_yield_at = self._loop.time()
+        self._last_check_at = now
         self._left = self._stride
         return self._stride

@@ -24,12 +24,12 @@ __all__ = [
     "Lost",
     "ResultLike",
     "StreamWithoutTerminal",
+    "awaitable_of",
     "cases",
     "discard",
     "err",
     "failure_in",
     "future_result",
-    "given_by",
     "no_result",
     "ok",
     "outcome_of",
@@ -158,7 +158,7 @@ def to_result(step: AsyncResult[Any, Any]) -> Any:
 
 async def outcome_of(step: AsyncResult[T, E]) -> Result[T, E]:
     """Do as `to_result`, which users call."""
-    return result_of(await given_by(step))
+    return result_of(await awaitable_of(step))
 
 
 def refuse_stream(step: object, what: str) -> None:
@@ -172,7 +172,7 @@ def refuse_stream(step: object, what: str) -> None:
         raise TypeError(f"{what} a {kind}: {NO_TERMINAL}")
 
 
-def given_by(
+def awaitable_of(
     step: AsyncResult[T, E],
 ) -> Awaitable[IOResult[T, E] | Result[T, E]]:
     """Return the awaitable for the outcome of a step; `result_of` then takes its result.

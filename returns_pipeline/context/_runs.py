@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, cast
 from returns.result import Failure, Result
 
 from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
-from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
+from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
 from returns_pipeline._engine.names import name_of
 from returns_pipeline._engine.tracebacks import note_step
 from returns_pipeline.context import _steps
@@ -109,7 +109,7 @@ class Call(Generic[T, E]):
         self._made += 1
         if self.context is None:
             try:
-                return result_of(await given_by(self.begin(None)))
+                return result_of(await awaitable_of(self.begin(None)))
             except Exception as error:
                 note_step(error, self._note)
                 raise
@@ -191,7 +191,7 @@ class Run(Generic[T, E]):
 
     async def _run_step(self) -> Result[T, E]:
         try:
-            return result_of(await given_by(self._call.begin(self._context)))
+            return result_of(await awaitable_of(self._call.begin(self._context)))
         finally:
             self._step_ended = True
 

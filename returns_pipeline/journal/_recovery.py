@@ -59,8 +59,7 @@ async def recover(
 ) -> list[RecoveryReport]:
     """Undo the actions that dead processes left behind, and report on each saga.
 
-    Undo actions run *at least once*; with undos that are idempotent by their key, each takes effect
-    once.
+    Undo actions run *at least once*: an undo must be idempotent, and then it takes effect once.
 
     1. **Order.** The newest saga comes first. Within a saga the action that was registered last
        comes first, strictly.

@@ -16,7 +16,7 @@ from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
+from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
 from returns_pipeline._engine.names import shown
 from returns_pipeline._engine.retry_loop import RetryOn, check_errors, is_one_of
 from returns_pipeline.errors import CircuitOpen, InvalidArgument
@@ -271,7 +271,7 @@ class CircuitBreaker(Shared):
                 return Failure(trial)
         phase = self._phase
         try:
-            result = result_of(await given_by(step(*args, **kwargs)))
+            result = result_of(await awaitable_of(step(*args, **kwargs)))
         except Exception as error:
             self._on_end(phase, trial, failed=True, error=error)
             raise

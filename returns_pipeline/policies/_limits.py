@@ -20,7 +20,7 @@ from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.future_results import AsyncResult, given_by, result_of
+from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
 from returns_pipeline.errors import BulkheadFull, InvalidArgument
 from returns_pipeline.policies._decorated import DecoratedStep
 
@@ -99,7 +99,7 @@ class RateLimit(Shared):
     ) -> Result[T, E]:
         if self._waiting or not self._take(1, asyncio.get_running_loop().time()):
             await self._wait(1)
-        return result_of(await given_by(step(*args, **kwargs)))
+        return result_of(await awaitable_of(step(*args, **kwargs)))
 
     async def acquire(self, amount: int = 1) -> None:
         """Wait until the limit lets ``amount`` runs begin, for work that is not a step.
@@ -227,7 +227,7 @@ class Bulkhead(Shared):
                 return Failure(self._full())
             await self._wait(1)
         try:
-            return result_of(await given_by(step(*args, **kwargs)))
+            return result_of(await awaitable_of(step(*args, **kwargs)))
         finally:
             self._release(1)
 

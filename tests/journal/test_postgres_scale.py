@@ -218,7 +218,7 @@ def test_a_saga_claimed_in_advance_and_lost_meanwhile_is_not_handed_out(make: Pl
             await fill(make, "open", 6)
             lost = await claim_in_advance(journal)
             for saga in lost:
-                journal._ledger.dismiss(saga)  # as when the server says that another has it
+                journal._ledger.discard(saga)  # as when the server says that another has it
             following = await journal.claim(besides=frozenset())
             assert following is not None
             assert following.id not in lost

@@ -92,7 +92,7 @@ class Claims:
 
     def _claimed(self, answer: dict[str, Any]) -> list[StoredSaga]:
         for saga in answer["dropped"]:
-            self._ledger.dismiss(saga)
+            self._ledger.discard(saga)
         claimed: list[StoredSaga] = []
         for found in answer["found"]:
             stored = saga_of(found, alive=True)
@@ -104,7 +104,7 @@ class Claims:
         """Release sagas that were claimed for a caller that was cancelled."""
         ours = [stored.id for stored in claimed if stored.id in self._ledger.sagas]
         for saga in ours:
-            self._ledger.dismiss(saga)
+            self._ledger.discard(saga)
         if ours:  # and the journal was not closed meanwhile
             self._ledger.orphan()
             self._writer.reconnect()
@@ -125,13 +125,13 @@ class Claims:
 
         def released(found: object) -> None:
             was_ours = self._ledger.sagas.get(saga) is held  # else it was requested twice
-            self._ledger.dismiss(saga)
+            self._ledger.discard(saga)
             if was_ours and not found:
                 raise fenced(self._name, saga)
 
         row: Row = {"saga": saga, "epoch": held.epoch}
         return self._writer.send(
-            "release", [row], released, lambda: self._ledger.dismiss(saga), saga=saga
+            "release", [row], released, lambda: self._ledger.discard(saga), saga=saga
         )
 
     # Sagas that were claimed in advance and not asked for.

@@ -220,7 +220,7 @@ class Ledger:
                 saga.actions.add(action.id)
                 self.actions[action.id] = HeldAction(stored.id, action.position)
 
-    def dismiss(self, saga: str) -> None:
+    def discard(self, saga: str) -> None:
         """Remove a saga with all its actions: it was released, or another process has it."""
         held = self.sagas.pop(saga, None)
         for action in held.actions if held is not None else ():

@@ -40,12 +40,12 @@ class Claims:
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._candidates: list[str] = []  # ids of sagas, the newest last
-        self._looked = -math.inf
+        self._last_look_at = -math.inf
         self._unreadable: set[str] = set()  # sagas that the claims of this round could not read
 
     def must_look(self) -> bool:
         """Return whether there is no list of candidates, or only an old one."""
-        return not self._candidates or time.monotonic() - self._looked > _FRESH
+        return not self._candidates or time.monotonic() - self._last_look_at > _FRESH
 
     def look(self, besides: frozenset[str], db: sqlite3.Connection) -> int:
         """List the newest sagas of dead owners that have open actions; return how many.
@@ -72,7 +72,7 @@ class Claims:
                     break
         rows.close()
         self._candidates = found[::-1]
-        self._looked = time.monotonic()
+        self._last_look_at = time.monotonic()
         return len(found)
 
     def claim(self, besides: frozenset[str], db: sqlite3.Connection) -> StoredSaga | None:

@@ -17,7 +17,7 @@ __all__ = ["Ledger"]
 
 # One statement inserts the action and checks its lease: a second one would cost half as much again.
 _INSERT = (
-    "INSERT INTO action (id, saga, place, path, key, name, version, arguments, state) "
+    "INSERT INTO action (id, saga, position, path, key, name, version, arguments, state) "
     "SELECT ?, ?, ?, ?, ?, ?, ?, ?, 'pending' "
     "WHERE EXISTS (SELECT 1 FROM saga WHERE id = ? AND owner = ? AND epoch = ?)"
 )
@@ -106,7 +106,7 @@ class Ledger:
         if not self._leases.is_known(saga):
             self._open(db, saga, name, next(iter(left.values()), "continue"))
         self._leases.check(db, saga)
-        what = "UPDATE action SET saga = ?, place = ? || place WHERE id IN ({})"
+        what = "UPDATE action SET saga = ?, position = ? || position WHERE id IN ({})"
         _ = self._each(db, what, (saga, prefix), ids)
         for emptied in left.keys() - {saga}:
             self._drop_if_empty(db, emptied)

@@ -62,7 +62,7 @@ CREATE TABLE saga (
 CREATE TABLE action (
     id TEXT PRIMARY KEY,
     saga TEXT NOT NULL,
-    place TEXT NOT NULL,
+    position TEXT NOT NULL,
     path TEXT NOT NULL,
     key TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -74,18 +74,18 @@ CREATE TABLE action (
     error TEXT NOT NULL DEFAULT '',
     ended REAL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX open_action ON action (saga, place, state) WHERE {OPEN};
-CREATE INDEX closed_action ON action (saga, place, state) WHERE {_CLOSED};
+CREATE INDEX open_action ON action (saga, position, state) WHERE {OPEN};
+CREATE INDEX closed_action ON action (saga, position, state) WHERE {_CLOSED};
 CREATE INDEX stuck_action ON action (saga) WHERE {_STUCK};
 CREATE INDEX ended_action ON action (ended) WHERE ended IS NOT NULL;
 PRAGMA user_version = {_VERSION};
 """
 _COLUMNS: Final = (
-    "id, place, path, key, name, version, arguments, state, attempts, next_attempt, error"
+    "id, position, path, key, name, version, arguments, state, attempts, next_attempt, error"
 )
 _ACTIONS: Final = (
     f"SELECT {_COLUMNS} FROM action WHERE saga = ? AND {OPEN} UNION ALL "
-    f"SELECT {_COLUMNS} FROM action WHERE saga = ? AND {_CLOSED} ORDER BY place DESC"
+    f"SELECT {_COLUMNS} FROM action WHERE saga = ? AND {_CLOSED} ORDER BY position DESC"
 )
 
 
