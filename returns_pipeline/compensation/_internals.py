@@ -6,15 +6,19 @@ from __future__ import annotations
 
 from typing import Final
 
+from returns_pipeline.compensation._registry import hidden
+from returns_pipeline.compensation._report import HIDDEN
 from returns_pipeline.compensation._scope import CompensationScope
 from returns_pipeline.compensation._undo import Action, undo_once
 
 __all__ = [
+    "HIDDEN",
     "Action",
     "awaits_journal",
     "commit",
     "commits_ended",
     "detached",
+    "hidden",
     "presume_committed",
     "renew_key",
     "roll_back",

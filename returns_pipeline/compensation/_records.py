@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
-from returns_pipeline.compensation._registry import ONCE, Compensation
+from returns_pipeline.compensation._registry import ONCE, Compensation, hidden
 from returns_pipeline.compensation._undo import Action
 from returns_pipeline.compensation.protocol import ActionRecord
 
@@ -65,15 +65,21 @@ class Registered:
         """Return the action to be run."""
         owner = self.owner or holder
         name, retry, timeout = "", ONCE, owner.timeout
-        known, _, _ = self.whole_call()
+        known, args, _ = self.whole_call()
+        sensitive: frozenset[int | str] = frozenset()
         if isinstance(known, Compensation):
-            name, retry = known.name, known.retry
-            if known.timeout is not None:
-                timeout = known.timeout
+            undo: Compensation[..., Any] = cast("Compensation[..., Any]", known)
+            name, retry = undo.name, undo.retry
+            before = len(args) - len(self.args)
+            sensitive = hidden(undo, len(self.args), self.kwargs, before=before)
+            if undo.timeout is not None:
+                timeout = undo.timeout
         else:
             named: object = getattr(known, "__qualname__", None)
             name = named if isinstance(named, str) else type(known).__qualname__
-        return Action(name, owner, self.undo, self.args, self.kwargs, retry, timeout, record)
+        return Action(
+            name, owner, self.undo, self.args, self.kwargs, retry, timeout, record, sensitive
+        )
 
     def whole_call(self) -> tuple[object, tuple[object, ...], dict[str, object]]:
         """Return the function inside all partials, and all its arguments."""

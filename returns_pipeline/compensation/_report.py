@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from returns_pipeline.errors import CompensationFailed
 
-__all__ = ["CompensationEntry", "CompensationReport"]
+__all__ = ["HIDDEN", "CompensationEntry", "CompensationReport", "brief"]
 
 
 class _Brief(reprlib.Repr):
@@ -26,11 +26,19 @@ class _Brief(reprlib.Repr):
             return f"<{type(x).__name__} whose repr() raised {type(error).__name__}>"
 
 
+class _Hidden:
+    """Stands for a sensitive argument."""
+
+    def __repr__(self) -> str:
+        return "<sensitive>"
+
+
+HIDDEN = _Hidden()
 brief = _Brief()
 brief.maxstring = brief.maxother = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CompensationEntry:
     """The outcome of one undo action.
 
@@ -42,6 +50,7 @@ class CompensationEntry:
         error: Why it failed: the exception that it raised, the error of the `Failure` that it
             returned, or `StepTimeout`; ``None`` if it succeeded or was not run.
         scope: The path of the scope it was registered in.
+        sensitive: The positions and names of arguments that are not shown.
     """
 
     name: str
@@ -50,11 +59,26 @@ class CompensationEntry:
     attempts: int = 0
     error: object = None
     scope: str = ""
+    sensitive: frozenset[int | str] = frozenset()
+
+    def _shown(self) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments, without those that are sensitive."""
+        args = (HIDDEN if n in self.sensitive else value for n, value in enumerate(self.args))
+        kwargs = {n: HIDDEN if n in self.sensitive else v for n, v in self.kwargs.items()}
+        return tuple(args), kwargs
+
+    def __repr__(self) -> str:
+        args, kwargs = self._shown()
+        return (
+            f"CompensationEntry(name={self.name!r}, args={args!r}, kwargs={kwargs!r}, "
+            f"attempts={self.attempts!r}, error={self.error!r}, scope={self.scope!r})"
+        )
 
     def __str__(self) -> str:
         """Show it as a call."""
-        arguments = [brief.repr(value) for value in self.args]
-        arguments += [f"{name}={brief.repr(value)}" for name, value in self.kwargs.items()]
+        args, kwargs = self._shown()
+        arguments = [brief.repr(value) for value in args]
+        arguments += [f"{name}={brief.repr(value)}" for name, value in kwargs.items()]
         return f"{self.name}({', '.join(arguments)})"
 
 

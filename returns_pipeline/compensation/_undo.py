@@ -79,6 +79,7 @@ class Action:
         retry: How often it is tried.
         timeout: Seconds that it may take, all attempts and the waits between them included.
         mark: Its durable record, if there is one.
+        sensitive: The positions and names of arguments that are not shown.
     """
 
     name: str
@@ -89,11 +90,13 @@ class Action:
     retry: RetryPolicy
     timeout: float
     mark: ActionRecord | None = None
+    sensitive: frozenset[int | str] = frozenset()
 
     def entry(self, attempts: int = 0, error: object = None) -> CompensationEntry:
         """Return the report's entry for it."""
+        path = self.owner.path
         return CompensationEntry(
-            self.name, self.args, self.kwargs, attempts, error, self.owner.path
+            self.name, self.args, self.kwargs, attempts, error, path, self.sensitive
         )
 
 

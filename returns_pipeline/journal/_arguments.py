@@ -20,21 +20,27 @@ import json
 import math
 import reprlib
 import typing
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from returns_pipeline.compensation import Compensation
+from returns_pipeline.compensation._internals import HIDDEN
 from returns_pipeline.compensation.protocol import Intent
 from returns_pipeline.errors import ArgumentsNotRecordable, JournalCorrupt
+from returns_pipeline.journal._types import decoder, encoder
 
-__all__ = ["MAX_SIZE", "decode", "encode", "encode_arguments"]
+__all__ = ["MAX_SIZE", "decode", "encode", "encode_arguments", "shown"]
 
 # Characters of text. A journal is for what identifies an effect, not for the data of the effect.
 MAX_SIZE = 65_536
 # Types that JSON has itself: their values need no trial of the round trip.
 _PLAIN: Final = frozenset({str, int, float, bool})
+# Sensitive arguments are recorded in an object of their own under this name, which no parameter
+# has: so a process that shows a record need not know the undo.
+_SENSITIVE: Final = ""
 _brief: Final = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 200
 
@@ -68,18 +74,20 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
         # The result of binding, which takes longer than all the rest.
         named = dict(zip(positional, args, strict=True))
     else:
-        try:
-            named = signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise refuse(str(error)) from error
+        named = _bound(signature, args, kwargs, refuse)
     plain: dict[str, Any] = {}
     for name, value in named.items():
         if name not in hints:
             raise refuse(f"parameter {name!r} has no type hint")
+        is_secret = name in undo.sensitive
         try:
-            plain[name] = _plain(value, hints[name])
+            recorded = _plain(value, hints[name], undo)
         except ValueError as error:
+            if is_secret:  # the message and the cause may show it
+                raise refuse(f"{name}={HIDDEN} cannot be recorded as it is") from None
             raise refuse(f"{name}={_show(value)} {error}") from error.__cause__
+        place = plain.setdefault(_SENSITIVE, {}) if is_secret else plain
+        place[name] = recorded
     try:
         text = json.dumps(plain)
     except ValueError as error:  # a number of too many digits
@@ -89,7 +97,43 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
     return text
 
 
-def _plain(value: object, hint: Any) -> Any:
+def _bound(
+    signature: inspect.Signature,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    refuse: Callable[[str], ArgumentsNotRecordable],
+) -> dict[str, Any]:
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise refuse(str(error)) from error
+
+
+def shown(text: str) -> str:
+    """Return recorded arguments without those that are sensitive, to be shown."""
+    try:
+        named: object = json.loads(text) if f'"{_SENSITIVE}": {{' in text else None
+    except (ValueError, RecursionError):
+        named = None
+    secret = _secret(named)
+    if secret is None:
+        return text
+    return json.dumps(_merged(cast("dict[str, Any]", named), dict.fromkeys(secret, repr(HIDDEN))))
+
+
+def _secret(named: object) -> dict[str, Any] | None:
+    """Return the sensitive arguments of a record, if it has any."""
+    if not isinstance(named, dict):
+        return None
+    secret = cast("dict[str, object]", named).get(_SENSITIVE)
+    return cast("dict[str, Any]", secret) if isinstance(secret, dict) else None
+
+
+def _merged(named: dict[str, Any], secret: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in named.items() if name != _SENSITIVE} | dict(secret)
+
+
+def _plain(value: object, hint: Any, undo: Compensation[...]) -> Any:
     """Return the JSON value for a value.
 
     Raises:
@@ -98,8 +142,8 @@ def _plain(value: object, hint: Any) -> Any:
     if type(value) is hint and hint in _PLAIN:
         return value
     try:
-        plain = msgspec.to_builtins(value, str_keys=True)
-        back: object = _convert(json.loads(json.dumps(plain)), hint)
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=encoder(undo))
+        back: object = _convert(json.loads(json.dumps(plain)), hint, undo)
         same = _same(back, value)
     except Exception as error:
         # Also an error of the type's own code, such as its ``==``.
@@ -119,13 +163,15 @@ def decode(
     """
     try:
         named = msgspec.convert(json.loads(text), type=dict[str, Any])
+        if (secret := _secret(named)) is not None:
+            named = _merged(named, secret)
         while version < undo.version:
             named = undo.upcast[version](named)
             version += 1
         signature, hints, _ = _parameters(undo)
         bound = signature.bind_partial()
         for name, value in named.items():
-            bound.arguments[name] = _convert(value, hints[name])
+            bound.arguments[name] = _convert(value, hints[name], undo)
         _ = signature.bind(*bound.args, **bound.kwargs)
     except Exception as error:
         # A person or an upcast may have changed them in any way: do not call the undo.
@@ -156,8 +202,8 @@ def _parameters(
     return signature, hints, tuple(signature.parameters) if only_plain else None
 
 
-def _convert(plain: object, hint: Any) -> object:
-    return msgspec.convert(plain, type=hint, str_keys=True)
+def _convert(plain: object, hint: Any, undo: Compensation[...]) -> object:
+    return msgspec.convert(plain, type=hint, str_keys=True, dec_hook=decoder(undo))
 
 
 def _same(back: object, value: object) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from returns_pipeline.compensation import CompensationEntry
 from returns_pipeline.compensation.protocol import RecoveryReport, StoredAction, StoredSaga
+from returns_pipeline.journal._arguments import shown
 
 __all__ = [
     "STATES",
@@ -140,8 +141,8 @@ def _action_facts(order: int, action: StoredAction) -> dict[str, object]:
         "order": order,
         "name": action.name,
         "version": action.version,
-        "arguments": _arguments(action.arguments),
-        "arguments_text": action.arguments,
+        "arguments": _arguments(shown(action.arguments)),
+        "arguments_text": shown(action.arguments),
         "path": action.path,
         "key": action.key,
         "state": action.state,
@@ -338,6 +339,7 @@ def _call(action: StoredAction, room: int) -> str:
 
 def _readable(text: str) -> str:
     """Return recorded arguments as those of a call, or as recorded if they cannot be parsed."""
+    text = shown(text)
     named = _arguments(text)
     if named is None:
         return text

@@ -26,7 +26,7 @@ from returns_pipeline.compensation import (
     CompensationEntry,
     CompensationRegistry,
 )
-from returns_pipeline.compensation._internals import Action, undo_once
+from returns_pipeline.compensation._internals import Action, hidden, undo_once
 from returns_pipeline.compensation.protocol import (
     ActionRecord,
     RecoverableJournal,
@@ -35,7 +35,7 @@ from returns_pipeline.compensation.protocol import (
     StoredSaga,
 )
 from returns_pipeline.errors import JournalCorrupt, JournalError
-from returns_pipeline.journal._arguments import decode
+from returns_pipeline.journal._arguments import decode, shown
 from returns_pipeline.retry import RetryPolicy
 
 __all__ = ["recover", "recovering"]
@@ -437,7 +437,16 @@ class _Recovery:
         owner = _Owner(stored.path, stored.key, timeout)
         await record.begin()
         entry, is_running = await undo_once(
-            Action(undo.name, owner, undo, args, kwargs, _ONCE, timeout)
+            Action(
+                undo.name,
+                owner,
+                undo,
+                args,
+                kwargs,
+                _ONCE,
+                timeout,
+                sensitive=hidden(undo, len(args), kwargs),
+            )
         )
         case.attempts = (case.attempts or 0) + 1
         entry = dataclasses.replace(entry, attempts=case.attempts)
@@ -498,5 +507,5 @@ class _Owner:
 
 def _entry(stored: StoredAction, error: object) -> CompensationEntry:
     return CompensationEntry(
-        stored.name, (stored.arguments,), {}, stored.attempts, error, stored.path
+        stored.name, (shown(stored.arguments),), {}, stored.attempts, error, stored.path
     )

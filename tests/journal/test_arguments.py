@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Interface, IPv6Network
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +65,89 @@ async def everything(
 
 def there_and_back(*args: Any, **kwargs: Any) -> tuple[tuple[object, ...], dict[str, object]]:
     return decode(everything, 1, encode(everything, args, kwargs))
+
+
+class Order(pydantic.BaseModel):
+    number: int
+    when: datetime
+    lines: list[Line]
+
+
+class Line(pydantic.BaseModel):
+    price: Decimal
+
+
+@registry.compensation("more")
+async def more(
+    path: Path = Path(),
+    pure: PurePosixPath | None = None,
+    address: IPv4Address | None = None,
+    network: IPv6Network | None = None,
+    interface: IPv4Interface | None = None,
+    order: Order | None = None,
+    all_paths: dict[str, list[Path]] | None = None,
+) -> None:
+    """Take types that JSON has no form for."""
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"path": Path("/tmp/é x"), "pure": PurePosixPath("a/../b")},
+        {"address": IPv4Address("10.0.0.1"), "network": IPv6Network("fe80::/64")},
+        {"interface": IPv4Interface("10.0.0.1/8"), "all_paths": {"a": [Path("b"), Path("c")]}},
+        {"order": Order(number=1, when=datetime(2026, 1, 1, tzinfo=UTC), lines=[])},
+        {
+            "order": Order(
+                number=1,
+                when=datetime(2026, 1, 1, tzinfo=UTC),
+                lines=[Line(price=Decimal("1.10"))],
+            )
+        },
+    ],
+)
+def test_paths_addresses_and_models_come_back_equal(kwargs: dict[str, Any]) -> None:
+    args, back = decode(more, 1, encode(more, (), kwargs))
+    bound = inspect.signature(more.func).bind_partial(*args, **back).arguments
+    assert {name: bound[name] for name in kwargs} == kwargs
+    assert all(type(bound[name]) is type(value) for name, value in kwargs.items())
+
+
+def test_types_of_ones_own_come_back_by_the_functions_of_the_registry() -> None:
+    def to_json(value: object) -> object:
+        if isinstance(value, complex):
+            return [value.real, value.imag]
+        if isinstance(value, Path):
+            return {"mine": str(value)}
+        raise NotImplementedError
+
+    def of_json(type_: type, value: Any) -> object:
+        if type_ is complex:
+            return complex(*value)
+        if type_ is Path:
+            return Path(value["mine"])
+        raise NotImplementedError
+
+    known, unknown = CompensationRegistry(encode=to_json, decode=of_json), CompensationRegistry()
+
+    async def undo(number: complex, path: Path, address: IPv4Address) -> None: ...
+
+    values = (1 + 2j, Path("a"), IPv4Address("10.0.0.1"))
+    made = known.compensation("undo")(undo)
+    text = encode(made, values, {})
+    assert '{"mine": "a"}' in text  # the program's own comes first
+    assert decode(made, 1, text) == (values, {})
+    with pytest.raises(ArgumentsNotRecordable, match="cannot be recorded"):
+        encode(unknown.compensation("undo")(undo), values, {})
+
+
+def test_a_decoder_that_fails_makes_the_record_corrupt_and_calls_nothing() -> None:
+    async def undo(path: Path) -> None: ...
+
+    made = CompensationRegistry().compensation("undo")(undo)
+    for text in ('{"path": 1}', '{"path": null}', '{"path": {"a": 1}}'):
+        with pytest.raises(JournalCorrupt):
+            decode(made, 1, text)
 
 
 CASES: list[tuple[tuple[Any, ...], dict[str, Any]]] = [

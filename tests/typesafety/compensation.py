@@ -71,7 +71,11 @@ def registrations() -> None:
     registry.compensation("delete")(len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     registry.compensation(delete)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     registry.compensation("delete", RetryPolicy())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    CompensationRegistry("name")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    CompensationRegistry(encode=str, decode=lambda type_, value: type_(value))
+    CompensationRegistry(encode="str")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    registry.compensation("hides", sensitive={"card"})
+    registry.compensation("hides", sensitive=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    CompensationRegistry("name")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     Compensation("delete")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     RetryPolicy(attempts="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RetryPolicy(wait="1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
