@@ -121,7 +121,7 @@ async def with_streamable(source: AsyncIterable[int], n: int) -> int:
 
 
 async def with_reactivex(source: AsyncIterable[int], n: int) -> int:
-    """Push into a subject: RxPY has no back-pressure, so its reader is a callback."""
+    """Push into a subject: RxPY has no backpressure, so its reader is a callback."""
     read = 0
 
     def count(chunk: list[int]) -> None:

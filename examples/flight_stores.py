@@ -272,7 +272,7 @@ class SqliteStore:
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[None, None]:
         with _refusals(sqlite3.Error):
-            try:  # a statement whose await is cancelled is carried out all the same
+            try:  # a statement whose await is cancelled is carried out nevertheless
                 await self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 await self._connection.commit()
@@ -284,7 +284,7 @@ class SqliteStore:
 
 
 class PostgresStore:
-    """Keeps batches on a server, through `asyncpg`; connects anew when the connection is lost."""
+    """Keeps batches on a server, through `asyncpg`; reconnects when the connection is lost."""
 
     def __init__(self, address: str) -> None:
         self._address = address

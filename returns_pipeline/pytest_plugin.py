@@ -2,7 +2,7 @@
 
 ```python
 @pytest.mark.virtual_time
-async def test_a_quiet_hour_is_over_at_once() -> None:
+async def test_a_quiet_hour_ends_at_once() -> None:
     await asyncio.sleep(3600)
 
 async def test_with_the_clock_at_hand(virtual_time: VirtualTimeLoop) -> None:

@@ -59,7 +59,7 @@ MAX_TURNS = 500_000
 
 
 def _refuse_to_spin() -> None:
-    """Let a loop on virtual time fail that does not come to rest, where it would hang."""
+    """Make a loop on virtual time fail where it would hang, because it never comes to rest."""
     one_turn: Callable[[VirtualTimeLoop], None] = vars(asyncio.BaseEventLoop)["_run_once"]
     turns: WeakKeyDictionary[VirtualTimeLoop, tuple[float, int]] = WeakKeyDictionary()
 

@@ -118,7 +118,7 @@ def test_a_failure_is_undone_before_it_goes_downstream(world: World) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_an_exception_is_undone_before_it_goes_on(world: World, concurrency: int) -> None:
+def test_an_exception_is_undone_before_it_propagates(world: World, concurrency: int) -> None:
     async def main() -> None:
         ctx = StepContext("job")
 

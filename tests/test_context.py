@@ -75,7 +75,7 @@ def test_a_success_commits(undone: Undone) -> None:
     assert undone == []
 
 
-def test_a_failure_is_given_when_all_is_undone(undone: Undone) -> None:
+def test_a_failure_is_returned_when_all_is_undone(undone: Undone) -> None:
     async def main() -> None:
         ctx = StepContext("job")
         error = LookupError("no")
@@ -98,7 +98,9 @@ def test_a_failure_is_given_when_all_is_undone(undone: Undone) -> None:
 
 
 @pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError])
-def test_an_exception_goes_on_when_all_is_undone(undone: Undone, kind: type[BaseException]) -> None:
+def test_an_exception_propagates_when_all_is_undone(
+    undone: Undone, kind: type[BaseException]
+) -> None:
     async def main() -> None:
         error = kind("told so")
         ctx = StepContext("job")
@@ -145,7 +147,7 @@ def test_steps_of_every_form_are_run() -> None:
     run(main())
 
 
-def test_what_gives_no_result_is_a_type_error_and_undone(undone: Undone) -> None:
+def test_what_returns_no_result_is_a_type_error_and_undone(undone: Undone) -> None:
     async def main() -> None:
         ctx = StepContext("job")
 
@@ -341,7 +343,7 @@ def test_a_step_may_commit_its_first_half(undone: Undone) -> None:
     assert undone == [2]
 
 
-def test_who_registers_late_is_refused_during_the_rollback(undone: Undone) -> None:
+def test_a_late_registration_is_refused_during_the_rollback(undone: Undone) -> None:
     """A task that the step left running must not begin effects that nobody undoes."""
 
     async def main() -> None:
@@ -780,7 +782,9 @@ class Recorder:
         (asyncio.CancelledError(), "cancelled"),
     ],
 )
-def test_an_observer_is_told_in_order_and_in_time(undone: Undone, outcome: Any, kind: str) -> None:
+def test_an_observer_gets_events_in_order_and_in_time(
+    undone: Undone, outcome: Any, kind: str
+) -> None:
     recorder = Recorder()
 
     async def main() -> None:
@@ -810,7 +814,7 @@ def test_an_observer_is_told_in_order_and_in_time(undone: Undone, outcome: Any, 
     run(main())
 
 
-def test_an_observer_is_told_of_the_steps_inside(undone: Undone) -> None:
+def test_an_observer_gets_the_events_of_the_steps_inside(undone: Undone) -> None:
     recorder = Recorder()
 
     async def main() -> None:

@@ -101,7 +101,7 @@ def test_at_every_change_of_the_clocks_it_hits_the_instant(
         ("Australia/Lord_Howe", "45 1 * * *", "2026-04-04T15:10:00", "2026-04-05T15:15:00"),
     ],
 )
-def test_in_the_second_pass_of_an_hour_what_was_in_the_first_is_over(
+def test_in_the_second_pass_of_an_hour_what_was_in_the_first_has_ended(
     zone: str, expression: str, now: str, then: str
 ) -> None:
     """The wait is never negative, and a retry with it is made."""

@@ -156,7 +156,7 @@ def test_side_effects_see_their_side_alone_and_in_order() -> None:
     assert seen == [0, 0, "1 is odd", "1 is odd", 2, 2, "3 is odd", "3 is odd"]
 
 
-def test_a_value_made_of_a_failure_goes_on_with_the_steps_behind() -> None:
+def test_a_value_made_of_a_failure_continues_with_the_steps_after_it() -> None:
     seen: list[int] = []
     s = (
         numbers()
@@ -286,7 +286,7 @@ def test_a_failure_flushes_the_open_window_and_keeps_its_place() -> None:
     ]  # fmt: skip
 
 
-def test_a_window_of_values_is_given_out_at_its_deadline() -> None:
+def test_a_window_of_values_is_emitted_at_its_deadline() -> None:
     async def main() -> None:
         seen = []
         s = ResultStream.of(Source(3, delay=1.0)).chunks_or_timeout(9, 1.5)
@@ -331,7 +331,7 @@ def test_a_slice_and_a_sum_are_streams_of_results_with_all_their_methods() -> No
     run(main())
 
 
-def test_a_slice_closes_the_source_when_it_is_over() -> None:
+def test_a_slice_closes_the_source_when_it_has_ended() -> None:
     source = Source()
     assert run(ResultStream.of(source)[:2].collect().awaitable()) == IOSuccess([0, 1])
     assert (source.read, source.closed) == (2, 1)
@@ -357,7 +357,7 @@ def test_flat_map_refuses_what_is_no_stream() -> None:
             all_of(numbers().flat_map(lambda n: n, concurrency=concurrency))  # type: ignore[arg-type, return-value]
 
 
-def test_flat_map_goes_on_inside_a_stream_where_a_read_was_cancelled() -> None:
+def test_flat_map_continues_inside_a_stream_where_a_read_was_cancelled() -> None:
     """Neither the stream nor a time limit inside it notices the reader's."""
     entered: list[int] = []
 
@@ -404,7 +404,7 @@ def test_flat_map_is_ahead_of_a_slow_reader_by_one_item() -> None:
 
 
 @pytest.mark.parametrize("where", ["source", "func", "stream", "no Result"])
-def test_flat_map_gives_what_came_before_an_error_and_closes_all(where: str) -> None:
+def test_flat_map_emits_what_came_before_an_error_and_closes_all(where: str) -> None:
     async def main() -> None:
         sources = [Source(3, error=ValueError() if where == "source" else None)]
 
@@ -450,7 +450,7 @@ def test_flat_map_lets_others_run_while_all_streams_are_empty() -> None:
 # Terminals.
 
 
-def test_collect_gives_all_values() -> None:
+def test_collect_returns_all_values() -> None:
     assert run(numbers().collect().awaitable()) == IOSuccess([0, 1, 2, 3])
 
 
@@ -485,7 +485,7 @@ def test_collect_all_reads_to_the_end() -> None:
     assert failed == IOFailure(FailedItems([0, 2], ["1 is odd", "3 is odd"]))
 
 
-def test_partition_gives_both_sides_in_order() -> None:
+def test_partition_returns_both_sides_in_order() -> None:
     assert run(numbers().bind(even).partition().awaitable()) == IO(
         ([0, 2], ["1 is odd", "3 is odd"])
     )
@@ -642,7 +642,7 @@ async def sleep_and_give(value: Any) -> Any:
 # Until.
 
 
-def test_until_ends_a_silent_source_and_lets_everything_already_read_out() -> None:
+def test_until_ends_a_silent_source_and_emits_everything_already_read() -> None:
     source = Source(9, delay=1.0)
 
     async def main() -> None:
@@ -675,7 +675,7 @@ def test_until_lets_work_under_way_finish(concurrency: int) -> None:
     run(main())
 
 
-def test_until_set_before_the_first_read_gives_nothing() -> None:
+def test_until_set_before_the_first_read_emits_nothing() -> None:
     source = Source()
 
     async def main() -> None:
@@ -724,7 +724,7 @@ def test_until_is_not_mistaken_for_a_cancellation_from_elsewhere() -> None:
     run(main())
 
 
-def test_a_cancellation_that_comes_together_with_the_stop_goes_on() -> None:
+def test_a_cancellation_that_comes_together_with_the_stop_propagates() -> None:
     async def main() -> None:
         stop = asyncio.Event()
         s = ResultStream.of(Source(9, delay=1.0)).drain_on(stop)
@@ -750,7 +750,7 @@ def test_a_source_without_the_listed_exception_ends_as_ever() -> None:
     run(main())
 
 
-def test_until_gives_out_an_item_that_a_cancelled_source_still_hands_over() -> None:
+def test_until_emits_an_item_that_a_cancelled_source_still_delivers() -> None:
     async def source() -> AsyncIterator[int]:
         yield 1
         try:
@@ -864,7 +864,7 @@ def test_a_half_that_is_closed_early_or_whose_reader_raises_closes_the_source(
 
 
 @pytest.mark.parametrize("where", ["source", "step", "step after a cancelled read"])
-def test_an_error_behind_or_before_a_segment_closes_the_source(where: str) -> None:
+def test_an_error_after_or_before_a_segment_closes_the_source(where: str) -> None:
     async def main() -> None:
         error = ValueError("no")
         source = Source(4, delay=1.0, error=error if where == "source" else None)
@@ -1041,7 +1041,7 @@ def test_ok_and_err_are_plain_results() -> None:
     assert (ok(1), err("no")) == (Success(1), Failure("no"))
 
 
-def test_cases_unpacks_what_await_gave() -> None:
+def test_cases_unpacks_what_await_returned() -> None:
     async def main() -> list[Any]:
         return [cases(await numbers(2).collect()), cases(await numbers(2).bind(even).collect())]
 

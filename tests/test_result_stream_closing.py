@@ -284,11 +284,11 @@ def test_an_error_that_the_source_is_raising_when_it_is_drained_is_raised() -> N
     run(main())
 
 
-@pytest.mark.parametrize("anew", [False, True])
-def test_an_exception_that_the_reader_is_handling_is_no_error_of_the_source(anew: bool) -> None:
+@pytest.mark.parametrize("another", [False, True])
+def test_an_exception_that_the_reader_is_handling_is_no_error_of_the_source(another: bool) -> None:
     async def source() -> AsyncIterator[int]:
         yield 0
-        if not anew:
+        if not another:
             await asyncio.sleep(60)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)

@@ -221,7 +221,7 @@ def test_zip_says_when_strict_that_one_is_shorter() -> None:
     run(main())
 
 
-def test_broadcast_gives_values_and_failures_to_each_stream() -> None:
+def test_broadcast_emits_values_and_failures_to_each_stream() -> None:
     async def main() -> None:
         for branches in results("aXb|").broadcast(2), results("aXb|") | pipe.broadcast(2):
             streams = [ResultStream.from_results(branch) for branch in branches]
@@ -309,7 +309,7 @@ def test_what_a_worker_of_route_raises_is_fatal_or_a_failure_as_chosen() -> None
     run(main())
 
 
-def test_a_worker_of_route_that_gives_no_result_fails_like_one_that_raises() -> None:
+def test_a_worker_of_route_that_returns_no_result_fails_like_one_that_raises() -> None:
     async def worker(_: str, items: AsyncIterator[str]) -> AsyncIterator[Any]:
         async for item in items:
             yield item
@@ -360,7 +360,7 @@ def test_until_lets_the_workers_of_route_finish_what_was_read() -> None:
     run(main())
 
 
-def test_where_no_stream_comes_first_a_result_stream_is_made_of_what_comes_out() -> None:
+def test_where_no_stream_comes_first_a_result_stream_is_made_of_what_is_emitted() -> None:
     async def main() -> None:
         first = ResultStream.from_results(
             combine.merge_prioritized((1, results("(aX)|")), (2, results("(bY)|")))

@@ -115,7 +115,7 @@ def test_a_strategy_sees_the_attempt_and_what_came_of_it() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
-def test_a_strategy_that_gives_no_time_is_refused(seconds: float) -> None:
+def test_a_strategy_that_returns_no_time_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidArgument, match="wait"):
         RetryPolicy(wait=lambda _: seconds).delay(1, OSError())
 

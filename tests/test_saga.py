@@ -75,7 +75,7 @@ def test_a_failure_undoes_the_steps_before_it_newest_first_by_their_outputs() ->
     assert world.log == ["did 1", "did 2", "undid 2", "undid 1"]
 
 
-def test_an_exception_goes_on_as_the_same_object_when_all_is_undone() -> None:
+def test_an_exception_propagates_as_the_same_object_when_all_is_undone() -> None:
     world = World()
     bug = ZeroDivisionError()
 
@@ -113,7 +113,7 @@ def test_an_undo_may_be_a_lambda_and_a_step_a_future_result() -> None:
     assert world.effects == []
 
 
-def test_behind_the_pivot_nothing_is_undone_and_steps_are_retried() -> None:
+def test_after_the_pivot_nothing_is_undone_and_steps_are_retried() -> None:
     world = World()
     tries: list[float] = []
 
@@ -140,7 +140,7 @@ def test_a_failure_before_the_pivot_undoes() -> None:
     assert world.effects == []
 
 
-def test_a_cancellation_behind_the_pivot_undoes_nothing() -> None:
+def test_a_cancellation_after_the_pivot_undoes_nothing() -> None:
     world = World()
 
     async def main() -> None:
@@ -302,7 +302,7 @@ def test_an_attempt_that_succeeds_after_its_time_limit_is_undone_before_the_next
     assert world.log == ["did 1", "undid 1", "did 5", "undid 5", "did 5"]
 
 
-def test_an_attempt_that_ignores_its_cancellation_is_left_behind_and_undone_when_it_succeeds(
+def test_an_attempt_that_ignores_its_cancellation_is_abandoned_and_undone_when_it_succeeds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -359,7 +359,7 @@ def test_an_output_that_comes_too_late_is_undone_by_the_journal_too(tmp_path: Pa
     run(main())
 
 
-def test_an_exception_that_the_policy_names_is_retried_and_in_the_end_goes_on() -> None:
+def test_an_exception_that_the_policy_names_is_retried_and_in_the_end_propagates() -> None:
     world = World()
     tries: list[float] = []
 

@@ -40,7 +40,7 @@ class Budget:
         return self._left <= 0
 
     async def renew(self) -> int:
-        """Let other tasks run, if it is time.
+        """Yield to other tasks, if it is time.
 
         Returns:
             The number of items until the next call, for a loop that counts them itself.

@@ -188,7 +188,7 @@ def stop_within(
         if task.done():
             return
         if spared is not None and spared():
-            # As long again, when it may have come back to what heeds a cancellation.
+            # As long again: it may have reached code that responds to a cancellation.
             timer = loop.call_later(max(grace, _SPARED), on_timer)
             return
         abandon(task, f"it ignored its cancellation for {grace:g} s")

@@ -16,7 +16,7 @@ __all__ = ["Drainable", "until"]
 
 
 class Drainable(ABC):
-    """An iterator over items that are there before they are asked for, as in a queue."""
+    """An iterator over items that exist before they are requested, as in a queue."""
 
     __slots__ = ()
 

@@ -87,7 +87,7 @@ class Input(Generic[T]):
         return item
 
     def resume(self) -> None:
-        """Let the task read on: all items of this input were emitted."""
+        """Wake the task: all items of this input were emitted."""
         self.in_flight = 0
         notify(self.not_full)
 
@@ -207,7 +207,7 @@ class FanIn(Pump[U], Generic[T, U]):
         return len(input_.items) + input_.in_flight >= input_.capacity and not self.stopping
 
     def _adapt(self, input_: Input[T]) -> None:
-        """Let an input run further ahead if the reader waits, and not at all if it does not."""
+        """Raise the capacity of an input if the reader waits; set it to one if it does not."""
         input_.capacity = min(2 * input_.capacity, self.buffer) if self.reading else 1
 
 

@@ -42,7 +42,7 @@ def with_item(step: Callable[..., Any], /) -> Callable[..., Any]:
 
     The item is the step's first argument. Successes and exceptions stay as they are.
 
-    So a failure can be put where somebody looks at it later, with all that is needed to try it
+    So a failure can be stored for a person to read later, with all that is needed to try it
     again (*dead letters*), while the stream continues:
 
     ```python

@@ -41,7 +41,7 @@ class Operator(ABC):
     Each operator is the one instance of a class of its own, which spells out the three signatures:
     that is what type checkers and editors read. (aiostream derives them from a function; mypy loses
     the type variables there, python/mypy#17191, and editors show no parameters.) `raw` does the
-    work, and checks the arguments; it must do nothing else before the first item is asked for. The
+    work, and checks the arguments; it must do nothing else before the first item is requested. The
     other two are derived by `_stream` and `_piped`.
 
     Args:

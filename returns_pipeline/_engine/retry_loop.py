@@ -101,7 +101,7 @@ async def run_with_retry(
             again = final is None or not final(error)
         else:
             if isinstance(last, Success):
-                return last  # making it anew would cost as much as the rest
+                return last  # making another would cost as much as the rest
             error = last.failure()
             again = final is None or not final(error)
             again = again and _is_retried(policy, error, default=True)

@@ -429,5 +429,5 @@ def notify(waiting: asyncio.Future[Any] | None) -> None:
 
 @types.coroutine
 def checkpoint() -> Generator[None, None, None]:
-    """Let other tasks run for one turn, as ``asyncio.sleep(0)`` does, at a third of its cost."""
+    """Yield to other tasks for one turn, as ``asyncio.sleep(0)`` does, at a third of its cost."""
     yield

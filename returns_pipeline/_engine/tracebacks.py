@@ -60,7 +60,7 @@ def shorten(error: BaseException) -> None:
 def shortened(
     work: Callable[P, Coroutine[Any, Any, T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Have a coroutine function shorten the traceback of what it raises."""
+    """Decorate a coroutine function: it shortens the tracebacks of its exceptions."""
 
     @functools.wraps(work)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:

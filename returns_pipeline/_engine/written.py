@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def written(method: M) -> M:
-    """Have a method that adds a link to a chain keep how it was called."""
+    """Decorate a method that adds a link to a chain: it records the call."""
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:

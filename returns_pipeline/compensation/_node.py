@@ -26,17 +26,18 @@ _ROLLING_BACK: Final = ScopeState.ROLLING_BACK
 
 
 class ScopeNode(Generic[S]):
-    """A scope's place in the tree, what it has on record, and its state.
+    """A scope's place in the tree, its records, and its state.
 
-    It waits for nothing and asks nobody. What a scope does with all that (register, commit, roll
-    back) is in `CompensationScope`, the only class that is derived from this one.
+    It waits for nothing. The operations of a scope (register, commit, roll back) are in
+    `CompensationScope`, the only class that is derived from this one.
     """
 
-    # Invariants. `_state` is changed by `_change` alone. Its data is `_pending`: the `Commit` while
-    # it is committing; the `Rollback` while it is rolling back and afterwards; else None. Only an
-    # open or a committing scope has records. `_children` are those that are open or in between; a
-    # scope leaves it with its final state. What a method does between two awaits, no other task
-    # sees half of: everything here runs in the thread of one event loop.
+    # Invariants. Only `_change` changes `_state`. The data of the state is `_pending`: the `Commit`
+    # while it is committing; the `Rollback` while it is rolling back and afterwards; else None.
+    # Only an open or a committing scope has records. `_children` are the children that are open,
+    # committing or rolling back; a child leaves it with its final state. Everything here runs in
+    # the thread of one event loop: no other task sees a change that is half done, because no method
+    # awaits anything in the middle of one.
 
     __slots__ = (
         "__weakref__",
@@ -70,7 +71,7 @@ class ScopeNode(Generic[S]):
 
     @property
     def journal(self) -> Journal | None:
-        """What keeps its actions, if a crash must not forget them."""
+        """The journal that stores its actions, if there is one."""
         return self._settings.binding.journal
 
     @property
@@ -106,17 +107,17 @@ class ScopeNode(Generic[S]):
         return self._key
 
     def _renew_key(self, key: str | None = None) -> None:
-        """Begin another step, with this key, or with a new one."""
+        """Begin another step, with this key or a new one."""
         self._key = key
 
     @property
     def state(self) -> ScopeState:
-        """What has become of it, as one of the members of `ScopeState`."""
+        """The state, a member of `ScopeState`."""
         return self._state
 
     @property
     def closed(self) -> bool:
-        """Whether it is rolling back, or has a final state, and so takes no more actions."""
+        """Whether it is rolling back, or has a final state, and so accepts no more actions."""
         return self._state is not _OPEN and self._state is not _COMMITTING
 
     def _change(self, state: ScopeState, pending: Commit | Rollback[S] | None = None) -> None:
@@ -139,9 +140,9 @@ class ScopeNode(Generic[S]):
             self._children[child] = None
 
     def _family(self) -> list[S]:
-        """Return this scope and all that are open, or in between, inside it."""
+        """Return this scope and all scopes inside it that have no final state."""
         family = [cast("S", self)]
-        for scope in family:  # which grows: a loop, so that any depth will do
+        for scope in family:  # the list grows meanwhile; not recursive, for any depth
             if scope._children:
                 family.extend(scope._children)
         return family
@@ -161,7 +162,7 @@ class ScopeNode(Generic[S]):
         return sum(1 for _ in newest_first(self._held(self._family())))
 
     def __bool__(self) -> bool:
-        """Be true also when empty: a scope is not a container."""
+        """Return true, even if it is empty: a scope is not a container."""
         return True
 
     def __repr__(self) -> str:

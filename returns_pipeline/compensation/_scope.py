@@ -1,4 +1,4 @@
-"""`CompensationScope`: what has to be undone, unless it is committed."""
+"""`CompensationScope`: undo actions, which run unless they are committed."""
 
 from __future__ import annotations
 
@@ -43,40 +43,39 @@ _ROLLED_BACK: Final = ScopeState.ROLLED_BACK
 
 
 class CompensationScope(ScopeNode["CompensationScope"]):
-    """What has to be undone, unless it is committed.
+    """Undo actions, which run unless they are committed.
 
     ``async with scope:`` commits on a normal exit. An exception or a cancellation rolls back, and
-    the *same* exception propagates when all is undone. What could not be undone is noted on it
-    (``__notes__``), logged, and kept on `report`. A commit that the journal refuses is such an
-    exception.
+    the *same* exception propagates once everything is undone. Actions that could not be undone are
+    noted on it (``__notes__``), logged, and listed in `report`. A commit that the journal refuses
+    is such an exception.
 
     A rollback
 
     1. undoes the last registered action first, over all open children, at any depth;
-    2. continues when an undo raises, returns a `Failure` or outlasts its time (see
-       ``on_failure``);
-    3. runs each action once, also when several tasks ask for it;
-    4. ends before any exception or cancellation propagates, however often the tasks that wait for
-       it are cancelled. It is bounded: each undo has its ``timeout``.
+    2. continues when an undo raises, returns a `Failure` or exceeds its time (see ``on_failure``);
+    3. runs each action once, even if several tasks start it;
+    4. ends before any exception or cancellation propagates, however often the waiting tasks are
+       cancelled. It is bounded: each undo has its ``timeout``.
 
-    A scope has one `state`. While it is "committing" or "rolling back", a task that has something
-    to ask of it waits for the outcome first: nobody is told "committed" of a commit that the
-    journal then refuses.
+    A scope has one `state`. While it is "committing" or "rolling back", a task that calls one of
+    its methods waits for the outcome first. So no task acts on a commit that the journal then
+    refuses.
 
     A scope that is dropped with actions neither committed nor undone emits a `ResourceWarning`.
 
     Args:
         name: For reports and warnings.
         order: "reverse" for last in, first out; "parallel" to undo all at the same time.
-        timeout: Seconds that an undo may take, its retries included, above 0; one that has a time
-            of its own keeps it. It is then cancelled, and five seconds later abandoned; both
-            stand in the report.
+        timeout: Seconds that an undo may take, its retries included, above 0, unless it has a
+            timeout of its own. It is then cancelled, and five seconds later abandoned; the report
+            shows both.
         on_failure: What a failed undo means for the rest: "continue" with it, or "stop" and leave
             it in `CompensationReport.not_run`.
-        journal: Keeps the actions on disk or in a database, so that a crash does not forget them:
-            an action is there before `register` returns, and gone before `commit` returns; if the
-            journal has lazy commits, when `flush` or ``async with`` returns. What that promises,
-            and what a crash can hit, is in ``docs/sagas.md``.
+        journal: Stores the actions on disk or in a database, where they survive a crash. An action
+            is stored before `register` returns, and deleted before `commit` returns; if the journal
+            has lazy commits, before `flush` or ``async with`` returns. ``docs/sagas.md`` says what
+            that promises, and what happens in a crash.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -108,7 +107,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         """Wait while it is committing.
 
         Raises:
-            ScopeClosed: It does not take actions afterwards.
+            ScopeClosed: It does not accept actions afterwards.
         """
         while isinstance(self._pending, Commit):
             await self._pending.outcome()
@@ -118,13 +117,13 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     async def register(
         self, undo: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Put an undo action on record. Call it before the effect, not after.
+        """Record an undo action. Call this before the effect, not after.
 
         Args:
             undo: A `Compensation`, or any function that returns an awaitable. It fails by raising
                 or by returning a `Failure`.
-            args: What it is to be called with. They are kept, not copied.
-            kwargs: And by name.
+            args: Its positional arguments. They are kept, not copied.
+            kwargs: Its keyword arguments.
 
         Raises:
             ScopeClosed: The scope is closed. The action is not accepted: do not begin its effect.
@@ -142,8 +141,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             self._records.append(record)
 
     async def _record(self, record: Registered, binding: JournalBinding) -> None:
-        """Put an action into the journal. Nothing here stops half-way when cancelled."""
-        accepting = self._records  # a rollback puts another list in its place
+        """Put an action into the journal. A cancellation does not stop this halfway."""
+        accepting = self._records  # a rollback replaces the list
         self._recording += 1
         try:
             cancelled = await binding.record(record, self)
@@ -154,9 +153,9 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         if self._state is _OPEN and self._records is accepting:
             accepting.append(record)
             if cancelled is not None:
-                raise cancelled  # it is on record, so it is undone like the others
+                raise cancelled  # the action is on record, so it is undone like the others
             return
-        # Its effect must not begin, and nothing need be undone.
+        # The effect must not begin, so nothing has to be undone.
         try:
             cancelled = await binding.forget([record]) or cancelled
         except BaseException:
@@ -183,7 +182,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     def _detached(self, name: str = "") -> CompensationScope:
         """Open a scope whose actions belong to this one only when they are absorbed.
 
-        It is for a step that runs: nothing rolls it back while it does, and its caller settles it.
+        It is for a running step: no rollback touches it while the step runs; the caller of the step
+        settles it.
 
         Raises:
             ScopeClosed: This scope is closed.
@@ -194,13 +194,13 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         return made
 
     def _check_takes_more(self) -> None:
-        """Check that something may be added, by a method that cannot wait.
+        """Check that actions may be added, in a method that cannot wait.
 
-        That is right during a commit after which the scope stays open: it is not part of the
-        commit, and if that is refused it is undone with the rest.
+        They may be added during a commit after which the scope stays open: they are not part of
+        that commit, and if it is refused they are undone with the rest.
 
         Raises:
-            ScopeClosed: Nothing may be added, or it is not known yet.
+            ScopeClosed: No action may be added, or it is not known yet.
         """
         if self._state is _OPEN:
             return
@@ -210,16 +210,16 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         raise ScopeClosed(self.path, self._state)
 
     def absorb(self, child: CompensationScope, *, as_one: bool = False) -> None:
-        """Take over the actions of another scope, which is closed by it.
+        """Take over the actions of another scope, and close that scope.
 
-        They keep their order: each is undone in its position by the order of registration. Open
-        children of the other become children of this one. With ``as_one`` all actions inside,
-        those of open children included, stay together, in the position where the other was
-        opened; the children are closed.
+        The actions keep their order: each is undone in its position in the order of registration.
+        Open children of the other scope become children of this one. With ``as_one``, all its
+        actions, those of open children included, stay together in the position at which the other
+        scope was opened; the children are closed.
 
         Raises:
             ScopeClosed: One of the two is closed.
-            InvalidArgument: It is this scope itself, or one that this scope is inside of.
+            InvalidArgument: The other scope is this one, or encloses it; or it has another journal.
             JournalError: The journal refuses; nothing has changed.
         """
         self._check_absorb(child)
@@ -230,7 +230,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             kept = [scope for scope in inside if scope._state is not _OPEN]
         records = [record for scope in taken for record in scope._records]
         binding = self._settings.binding
-        # First: if the journal refuses, nothing has changed, and the other is rolled back.
+        # First: if the journal refuses, nothing has changed, and the other scope is rolled back.
         prefix = f"{position(child._started)}." if as_one else ""
         binding.take_over(records, child._settings.binding, prefix=prefix)
         for scope in kept:
@@ -266,10 +266,10 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     async def commit(self) -> None:
         """Commit all actions, those of open children included: they will not be undone.
 
-        The scope and those children are closed. Doing it again changes nothing.
+        The scope and those children are closed. A second call changes nothing.
 
-        Cancel safety: a cancellation that finds the commit on its way to the journal propagates
-        when its outcome is known. If it is committed, a note on the `CancelledError` says so.
+        Cancel safety: if the commit is on its way to the journal, a cancellation propagates once
+        the outcome is known. If it was committed, the `CancelledError` has a note.
 
         Raises:
             ScopeClosed: The scope was rolled back or absorbed.
@@ -283,10 +283,10 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             raise cancelled
 
     async def _commit(self, *, keep_open: bool) -> asyncio.CancelledError | None:
-        """Commit, and stay open for more if asked to.
+        """Commit; with ``keep_open``, stay open for further actions.
 
         Returns:
-            The cancellation that came while the journal was asked. It is committed all the same.
+            A cancellation that came meanwhile. The commit succeeded; the caller must raise it.
         """
         while self._state is not _OPEN:
             if self._state is _COMMITTED and not keep_open:
@@ -322,15 +322,15 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         return cancelled
 
     async def _commits_ended(self) -> None:
-        """Wait for a commit that is under way here, or inside."""
+        """Wait for a commit that is under way here, or in a scope inside."""
         if (commit := self._commit_under_way) is not None:
             await commit.outcome()
 
     async def _presume_committed(self) -> None:
         """Commit after a point of no return: even if the journal refuses, nothing is undone here.
 
-        What the journal refuses stays on record as open, so `recover` undoes it if this process
-        ends before a person has looked.
+        If the journal refuses, the actions stay on record as open. So `recover` undoes them if this
+        process ends before a person has dealt with them.
         """
         try:
             _ = await self._commit(keep_open=True)
@@ -342,11 +342,11 @@ class CompensationScope(ScopeNode["CompensationScope"]):
                     )
                     scope._records = []
         except ScopeClosed:
-            pass  # a scope around it has settled it
+            pass  # an enclosing scope has settled it
 
     @property
     def _commit_under_way(self) -> Commit | None:
-        """The commit that a scope of the family waits for, if one does."""
+        """A commit that a scope of the family waits for, if there is one."""
         commits = (scope._pending for scope in self._family())
         return next((commit for commit in commits if isinstance(commit, Commit)), None)
 
@@ -358,7 +358,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         keep_open: bool,
         kept: list[Record] | None = None,
     ) -> None:
-        """Enter the state after a commit. What was absorbed during it is kept."""
+        """Enter the state after a commit. Actions that were absorbed during it are kept."""
         for scope in family:
             if isinstance(scope._pending, Rollback):
                 scope._pending.reopens = False  # the scope does not outlive this commit
@@ -374,7 +374,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             self._open_again(self._pending)
 
     def _open_again(self, commit: Commit) -> None:
-        """Be open after a commit, or part of the rollback that a scope around has begun."""
+        """Become open after a commit, or join the rollback that an enclosing scope has begun."""
         if commit.rollback is None:
             self._change(_OPEN)
         else:
@@ -384,8 +384,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         """Return when all commits of its journal are durable; without a journal, at once.
 
         Raises:
-            JournalError: They are not. If they may still be, they count as commits: what they
-                cover is not undone here, but by `recover` if this process ends before.
+            JournalError: One is not durable. If it may still become so, it counts as committed: its
+                actions are not undone here, but by `recover` if this process ends before.
         """
         flushing = self._settings.binding.flush()
         if flushing is not None and (cancelled := await flushing) is not None:
@@ -394,11 +394,11 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     async def compensate(self) -> CompensationReport:
         """Undo all actions, those of open children included; close the scope.
 
-        Asking again, also from another task, returns the same report; so does asking a scope that
-        was rolled back together with one around it. A scope that was committed or absorbed has
-        nothing to undo; one that is being committed is waited for first.
+        A second call, also in another task, returns the same report; so does a call on a scope that
+        was rolled back together with an enclosing one. A scope that was committed or absorbed has
+        nothing to undo. If a commit is under way, this waits for its outcome first.
 
-        Cancel safety: a cancellation is raised when all is undone.
+        Cancel safety: a cancellation is raised once everything is undone.
         """
         report, cancelled = await self._roll_back(close=True)
         if cancelled is not None:
@@ -421,19 +421,19 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             try:
                 await self.commit()
             except BaseException as refused:
-                # It is not committed, and nobody else will see to it while this process lives.
+                # It is not committed, and no other process recovers it while this one is alive.
                 await self._roll_back_after(refused, close=True)
                 raise
         elif self._state is _ROLLING_BACK:
-            _ = await self.compensate()  # another task's, which is under way
+            _ = await self.compensate()  # wait for the rollback that another task has begun
         if self._settings.binding is not _IN_MEMORY:
             await self.flush()  # the caller may acknowledge its source after this
 
     async def _roll_back_after(self, error: BaseException, *, close: bool) -> None:
-        """Undo all, because of an exception, and note on it what could not be undone.
+        """Undo everything because of an exception, and add a note for each failed undo.
 
-        The caller raises it. A cancellation that came meanwhile is raised here, unless the
-        exception is one itself.
+        The caller raises the exception. A cancellation that came meanwhile is raised here, unless
+        the exception is a cancellation itself.
         """
         report, cancelled = await self._roll_back(close=close)
         for note in report.notes():
@@ -444,7 +444,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     async def _roll_back(
         self, *, close: bool
     ) -> tuple[CompensationReport, asyncio.CancelledError | None]:
-        """Undo all, to the end; return the first cancellation that came meanwhile, too."""
+        """Undo everything; return the report and the first cancellation that came meanwhile."""
         cancelled: asyncio.CancelledError | None = None
         while isinstance(self._pending, Commit):
             late = await self._pending.wait()
@@ -456,11 +456,11 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         return rollback.report, cancelled or late
 
     def _begin_rollback(self, *, close: bool) -> Rollback[CompensationScope] | None:
-        """Start to undo all records of the family, and return what is to be waited for.
+        """Begin to undo all records of the family; return the rollback to wait for, if any.
 
-        All of the family is closed to new actions at once, also if it stays open afterwards: a
-        task that registers late must not begin its effect. The undoing begins when the commits and
-        rollbacks that are under way inside have ended; a commit that is refused joins it.
+        The whole family is closed to new actions at once, even if it is open again afterwards: a
+        task that registers late must not begin its effect. The undo actions start when the commits
+        and rollbacks that are under way inside have ended; a refused commit joins the rollback.
         """
         if isinstance(self._pending, Rollback):
             self._pending.reopens = self._pending.reopens and not close
@@ -494,7 +494,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         return rollback
 
     def _join(self, rollback: Rollback[CompensationScope]) -> None:
-        """Be rolled back, together with others; the rollback has the records from now on."""
+        """Join a rollback, which takes the records."""
         self._change(_ROLLING_BACK, rollback)
         rollback.add(self, self._held([self]))
         self._records = []
@@ -502,7 +502,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     def _rolled_back(
         self, rollback: Rollback[CompensationScope], report: CompensationReport
     ) -> None:
-        """Enter the state after a rollback that began here, with all that joined it."""
+        """Enter the state after a rollback that began here, together with all that joined it."""
         self.report: CompensationReport = report
         lost = any(isinstance(entry.error, LeaseLost) for entry in report.failures)
         for scope in rollback.scopes:

@@ -87,7 +87,7 @@ class Commit:
         self.rollback: Rollback[Any] | None = None
 
     def supersede(self, rollback: Rollback[Any]) -> None:
-        """Have the scopes that are open afterwards join the rollback of an enclosing scope."""
+        """Make the scopes that are open afterwards join the rollback of an enclosing scope."""
         self.rollback = rollback
 
     def end(self) -> None:

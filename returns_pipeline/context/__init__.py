@@ -1,4 +1,4 @@
-"""`StepContext`: what a step registers its undo actions with, and what commits or undoes them.
+"""`StepContext`: a step registers its undo actions with it, and it commits or undoes them.
 
 >>> from returns.future import future_safe
 >>> from returns_pipeline.testing import run

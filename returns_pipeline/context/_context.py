@@ -1,4 +1,4 @@
-"""`StepContext`: the place of a step, and where it is decided what becomes of its actions."""
+"""`StepContext`: a step's name, key and undo actions, which it commits or undoes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _busy: Final[set[CompensationScope]] = set()  # a context runs a step whose acti
 
 
 class _Inside:
-    """What a context knows of the steps inside it. Most contexts have none, and no such object."""
+    """Data about the steps inside a context. Most contexts have none, and no such object."""
 
     __slots__ = ("child_failures", "opened", "running")
 
@@ -62,20 +62,20 @@ class _Inside:
 
 
 class StepContext:
-    """The place of a step in a pipeline: its name, its key, and its undo actions.
+    """A step of a pipeline: its name, its key, and its undo actions.
 
-    `run` settles what was registered: a success commits it, anything else has it undone first.
-    ``async with StepContext(...) as ctx`` commits what is left on a normal exit, and rolls it back
-    on an exception or a cancellation, as `CompensationScope` does.
+    `run` settles the registered actions: a success commits them, any other outcome undoes them
+    first. ``async with StepContext(...) as ctx`` commits the remaining actions on a normal exit,
+    and undoes them on an exception or a cancellation, as `CompensationScope` does.
 
     Args:
         name: For paths, reports and observers.
-        scope: Where actions are registered; by default a scope of its own. One that is given is
-            settled by `run` and by an exception, and is otherwise left to the caller: a normal
-            exit neither commits nor closes it.
-        journal: For a scope of its own: keeps the undo actions where a crash cannot reach them.
-        observer: Learns of the steps that run here and in children.
-        deadline: When steps should be over, on the running loop's clock; for steps to look at.
+        scope: The scope in which actions are registered; by default a scope of its own. A scope
+            that is passed is settled by `run` and by an exception, and is otherwise left to the
+            caller: a normal exit neither commits nor closes it.
+        journal: For a scope of its own: stores the undo actions, so that they survive a crash.
+        observer: Gets events of the steps that run here and in children.
+        deadline: The time on the running loop's clock by which steps should end. Steps may read it.
 
     Raises:
         InvalidArgument: At the call, if both a scope and a journal are given, or ``deadline`` is
@@ -107,7 +107,7 @@ class StepContext:
         deadline: float = math.inf,
     ) -> None:
         if scope is not None and journal is not None:
-            raise InvalidArgument("a scope that is given has a journal of its own, or none")
+            raise InvalidArgument("pass a scope or a journal: a scope has a journal of its own")
         own = CompensationScope(name, journal=journal) if scope is None else scope
         self._begin(name, None, own, observer, deadline)
         self._owns_scope = scope is None
@@ -128,7 +128,7 @@ class StepContext:
         self.deadline: float = deadline
         self._observer = observer
         self._owns_scope = True
-        self._key_is_spent = False  # by a run that has ended
+        self._key_is_spent = False  # whether a run with this key has ended
         self._outcome = ScopeState.OPEN  # of the last run, while the scope stays open
         self._inside: _Inside | None = None
         self._base = name  # without the number that a step has
@@ -148,31 +148,31 @@ class StepContext:
     def key(self) -> str:
         """The idempotency key of this step: unique to it, and the same while it is undone.
 
-        An undo reads it by `returns_pipeline.compensation.current_key`. Each `run` is a step of
-        its own, with what is registered before it and after the last: it has a key of its own.
+        An undo reads it with `returns_pipeline.compensation.current_key`. Each `run` is a step with
+        a key of its own. Actions that are registered before the next `run` belong to that one.
         """
         return self.scope.key
 
     @property
     def outcome(self) -> ScopeState:
-        """What has become of the actions of the last step: "committed", "rolled back", ...
+        """The outcome for the actions of the last step: "committed", "rolled back", ...
 
-        It tells the two kinds of a cancellation apart. One that came while the commit was on its
-        way to a journal is raised when the journal has answered; the outcome is "committed" if the
-        effect stands all the same, and "rolled back" if it was undone. Before anything is settled
-        it is "open".
+        After a cancellation it shows whether the effect was kept. A cancellation that came while
+        the commit was on its way to a journal is raised when the journal has answered: the outcome
+        is "committed" if the effect is kept, and "rolled back" if it was undone. Before the first
+        step has ended it is "open".
         """
         state = self.scope.state
         if state is ScopeState.OPEN:
             return self._outcome
-        # After a run, and with nothing registered since, what closed the scope had nothing to do.
+        # If no action was registered after the last run, closing the scope changed nothing.
         if self._key_is_spent and self._outcome is not ScopeState.OPEN:
             return self._outcome
         return state
 
     @property
     def report(self) -> CompensationReport:
-        """What the last rollback did, with what failed in the rollbacks of steps inside."""
+        """The report of the last rollback, with the failures of rollbacks of steps inside."""
         report = self.scope.report
         inside = self._inside.child_failures if self._inside is not None else ()
         if not inside:
@@ -191,12 +191,12 @@ class StepContext:
     def register(
         self, undo: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[object, object, None]:
-        """Put an undo action on record, before its effect: see `CompensationScope.register`."""
+        """Record an undo action, before its effect: see `CompensationScope.register`."""
         self._renew_key()
         return self.scope.register(undo, *args, **kwargs)
 
     def _renew_key(self) -> None:
-        """Begin the next step if the last has ended: what is registered in between is its part."""
+        """Begin the next step if the last one has ended: it gets actions registered in between."""
         if self._key_is_spent:
             self._key_is_spent = False
             _internals.renew_key(self.scope)
@@ -204,11 +204,11 @@ class StepContext:
     def child(self, name: str, *, deadline: float = math.inf) -> StepContext:
         """Open a context inside this one, for a part that may succeed or fail on its own.
 
-        What is registered there is settled by its own `run`, or else together with this one's.
+        Its actions are settled by its own `run`, or else together with this context's.
 
         Args:
             name: For its path.
-            deadline: When it should be over; it never outlives the deadline of this one.
+            deadline: When it should end; never later than the deadline of this context.
 
         Raises:
             ScopeClosed: This context is settled.
@@ -226,23 +226,23 @@ class StepContext:
     @overload
     def run(self, step: AsyncResult[T, E], /) -> FutureResult[T, E]: ...
     def run(self, step: AsyncResult[Any, Any], /) -> Any:
-        """Run a step and settle what was registered since the last one.
+        """Run a step, and settle the actions registered since the last step.
 
-        1. On a `Success`, it is committed.
-        2. On a `Failure`, all of it is undone; then the same failure is returned.
-        3. On an exception or a cancellation, all of it is undone; then the same exception
-           propagates. A cancellation that comes while a journal commits is the exception:
-           `outcome` tells whether the effect stands.
+        1. On a `Success`, they are committed.
+        2. On a `Failure`, they are undone; then the same failure is returned.
+        3. On an exception or a cancellation, they are undone; then the same exception propagates.
+           There is one special case: a cancellation that comes while a journal commits. `outcome`
+           shows whether the effect was kept.
 
-        It may be used again. Children that are open are settled with it. When it returns a result,
-        the commits inside are durable, also those of a journal with lazy commits.
+        The context may be used again. Open children are settled with it. When this returns a
+        result, the commits inside are durable, also those of a journal with lazy commits.
 
-        Cancel safety: a cancellation that comes during the rollback is raised when all is undone.
+        Cancel safety: a cancellation during the rollback is raised once everything is undone.
 
         Raises:
             ScopeBusy: When awaited, if a step is being run here already.
             ScopeClosed: When awaited, if this context is settled; or if it was rolled back while
-                the step ran, and the step succeeded all the same.
+                the step ran, although the step succeeded.
             TypeError: At the call, if it is a stream, which has no outcome of its own.
         """
         refuse_stream(step, f"{self.path}: run() was given")
@@ -276,13 +276,13 @@ class StepContext:
             await self.commit()
         except ScopeClosed:
             # The step may have committed it itself. If it was rolled back, by the step or together
-            # with a scope around it, what was done has been undone: a success would be untrue.
+            # with an enclosing scope, the effects were undone, and a success would be false.
             if self.scope.state is not ScopeState.COMMITTED:
                 raise
         await self.scope.flush()
 
     async def commit(self) -> None:
-        """Commit what is registered so far: it will not be undone, whatever becomes of the step.
+        """Commit the actions registered so far: they are not undone, even if the step fails.
 
         Cancel safety: as `CompensationScope.commit`.
 
@@ -303,11 +303,11 @@ class StepContext:
         name: str | None = None,
         hold: bool = False,
     ) -> Callable[[T], Coroutine[Any, Any, Result[U, E]]]:
-        """Make of a step a function that runs it in a context of its own, inside this one.
+        """Return a function that runs a step in a context of its own, inside this one.
 
-        What the step registers is settled when it ends: a success commits it, or, to ``hold`` it,
-        hands it to this context, as one and in the position where the step was started. Anything
-        else undoes it before it is returned or raised.
+        The actions of the step are settled when it ends. A success commits them, or, with ``hold``,
+        passes them to this context, as one block in the position at which the step was started. Any
+        other outcome undoes them before it is returned or raised.
         """
         called = name or name_of(func)
 
@@ -325,9 +325,9 @@ class StepContext:
         It is not one of the open children: nothing rolls it back while its step runs.
 
         Args:
-            name: Of the step; it gets a number.
-            deadline: When it should be over.
-            attempt: Which attempt this is, if a policy makes several.
+            name: The name of the step; a number is added.
+            deadline: When it should end.
+            attempt: The number of the attempt, if a policy makes several.
 
         Raises:
             ScopeClosed: This context is settled.
@@ -342,15 +342,15 @@ class StepContext:
     def _note(self) -> str:
         """Return the note of an exception: ``in step shop/persist[17], attempt 2``.
 
-        A policy opens a context for each attempt, inside that of its step and with its name: of
-        those the attempt alone is told.
+        A policy opens a context for each attempt, inside that of its step and with the same name:
+        of these, only the number of the attempt is shown.
         """
         at, attempt = self, self._attempt
         while at.parent is not None and at.parent._base == at._base != at.name:
             at = at.parent
             attempt = max(attempt, at._attempt)
         path = at.path
-        if at._attempt > 1:  # its number is that of the attempt
+        if at._attempt > 1:  # the number in its name is that of the attempt
             path = path.removesuffix(at.name) + at._base
         return f"in step {path}" + (f", attempt {attempt}" if attempt > 1 else "")
 
@@ -366,10 +366,11 @@ class StepContext:
 
         Args:
             call: Begins the step.
-            hold: Whether a success hands its actions to the context around this one, or commits.
-            as_one: Whether they then stay together, in the position where the step was started,
-                or each has its position in the order of registration.
-            wanted: Returns whether a success is still of use; else it is undone, and counts as
+            hold: Whether a success passes its actions to the enclosing context instead of
+                committing them.
+            as_one: Whether they then stay together, in the position at which the step was started,
+                or each keeps its position in the order of registration.
+            wanted: Returns whether a success is still wanted; if not, it is undone, and counts as
                 cancelled.
         """
 
@@ -377,7 +378,7 @@ class StepContext:
             if wanted is not None and not wanted():
                 raise asyncio.CancelledError("no longer wanted")
             scope, outer = self.scope, self.parent.scope if self.parent is not None else None
-            if scope.state is ScopeState.COMMITTING:  # the step has left a commit under way
+            if scope.state is ScopeState.COMMITTING:  # the step has not awaited its own commit
                 with contextlib.suppress(ScopeClosed):
                     await _internals.until_open(scope)
             if scope.closed:
@@ -399,9 +400,9 @@ class StepContext:
             del beside[self]
 
     async def _abandon(self) -> None:
-        """Undo a step in this context that does not stop, the steps inside it first.
+        """Undo a step in this context that does not stop; before it, the steps inside it.
 
-        From then on neither can register anything, and their results are lost.
+        From then on none of them can register anything, and their results are lost.
         """
         inner = self._inside.running if self._inside is not None else ()
         for step in reversed([*inner]):
@@ -411,15 +412,15 @@ class StepContext:
     async def _commits_ended(self) -> None:
         """Wait for commits that are under way in this step and in those inside it, once.
 
-        A step at its time limit is not stopped in the middle of a commit: it could not tell whether
-        its effect stands. With the outcome, it may have ended well and in time.
+        A step at its time limit is not stopped in the middle of a commit, or it would be unknown
+        whether its effect is kept. Once the outcome is known, the step may have succeeded in time.
         """
         for step in [*self._inside.running] if self._inside is not None else ():
             await step._commits_ended()
         await _internals.commits_ended(self.scope)
 
     def _awaits_journal(self) -> bool:
-        """Whether this step, or one inside it, waits for the journal: it cannot heed anything."""
+        """Whether this step, or one inside it, waits for the journal and cannot be interrupted."""
         inner = self._inside.running if self._inside is not None else ()
         return _internals.awaits_journal(self.scope) or any(s._awaits_journal() for s in inner)
 
@@ -430,9 +431,9 @@ class StepContext:
         *,
         close: bool,
     ) -> Result[T, E]:
-        """Run a step; accept its success, undo what is registered on anything else.
+        """Run a step; accept its success, or undo its actions after any other outcome.
 
-        The one place that decides what becomes of a step's actions.
+        Only this method decides whether a step's actions are kept or undone.
         """
         self._tell("started")
         try:
@@ -465,7 +466,7 @@ class StepContext:
         """Take note of a rollback, if there was something to undo."""
         report = self.scope.report
         if report == _NOTHING:
-            if self._outcome is ScopeState.OPEN:  # a commit that came before it still stands
+            if self._outcome is ScopeState.OPEN:  # else an earlier commit remains the outcome
                 self._outcome = ScopeState.ROLLED_BACK
             return
         self._outcome = ScopeState.ROLLED_BACK

@@ -1,10 +1,10 @@
 """`Call` and `Run`: a step that is run in the caller's task, or in one that can be stopped.
 
 If there is a `StepContext` among the arguments of a call, each run of the step gets a context of
-its own in its place. What the run registers there is handed to the call's own context if the run
-succeeds. It is undone if the run fails, raises, is cancelled or is not wanted any more.
+its own in its place. If the run succeeds, its actions pass to the call's own context. They are
+undone if the run fails, raises, is cancelled or is not wanted any more.
 
-Policies and sagas are made of these.
+Policies and sagas are built on these.
 """
 
 from __future__ import annotations
@@ -145,18 +145,18 @@ async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | St
 class Run(Generic[T, E]):
     """One run of a step, in a task of its own that can be stopped.
 
-    The task runs the step, then settles its context. Until it has done both the run is under way.
-    A run that is stopped succeeds for nobody: `_is_wanted` is asked in the task, between the
-    step's success and the handing over of its actions, and nothing is awaited in between.
+    The task runs the step, then settles its context. Until it has done both, the run is under way.
+    A run that is stopped can no longer succeed: the task calls `_is_wanted` after the step has
+    succeeded and before its actions are passed on, without an await between the two.
 
     Args:
         call: The step.
-        deadline: Is put into its context.
-        wanted: Whether a success is still of use; asked once, when the step has succeeded.
+        deadline: The deadline of its context.
+        wanted: Returns whether a success is still wanted; called once, when the step has succeeded.
 
     Attributes:
-        task: Returns what the step returned.
-        abandoned: Whether the step ignored its cancellation and is left running.
+        task: Returns the step's Result.
+        abandoned: Whether the step ignored its cancellation and is still running.
     """
 
     __slots__ = ("_call", "_context", "_step_ended", "_stopping", "_wanted", "abandoned", "task")
@@ -176,7 +176,7 @@ class Run(Generic[T, E]):
         self._stopping = False
         self._step_ended = False  # its rollback may still be under way
         self.abandoned = False
-        # Last: where the task begins at once, it uses all of the above before this returns.
+        # Last, because an eager task uses all of the above before this returns.
         self.task: asyncio.Task[Result[T, E]] = _start(self._run(), call.name)
 
     async def _run(self) -> Result[T, E]:
@@ -237,7 +237,8 @@ def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 async def stop_all(runs: list[Run[Any, Any]], grace: float) -> asyncio.CancelledError | None:
     """Stop runs, all at the same time; return the caller's first cancellation meanwhile, if any.
 
-    What a stopped run raises instead of its cancellation has no reader, so it is logged.
+    If a stopped run raises an exception instead of its cancellation, it is logged, because no
+    caller gets it.
     """
     # All are stopped before anything is awaited: one of them might succeed meanwhile.
     stopping = [(run, run.stop(grace)) for run in runs if not run.task.done()]

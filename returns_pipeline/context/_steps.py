@@ -1,7 +1,7 @@
-"""Running a step in a context of its own: what streams, policies and sagas ask of `StepContext`."""
+"""Running a step in a context of its own: the part of `StepContext` for the other rooms."""
 # pyright: reportPrivateUsage=false
-# Users run steps by `StepContext.run`. One place reaches into the class for what lies below that,
-# and names all that is reached for.
+# Users run steps with `StepContext.run`. Only this file uses private parts of the class, and lists
+# every one that is used.
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ exit status:
 examples:
   %(prog)s list orders.db
   %(prog)s list orders.db --state stuck --json
-  %(prog)s list orders.db --check || page somebody
+  %(prog)s list orders.db --check || page-the-person-on-call
   %(prog)s show orders.db 3f2a
   %(prog)s recover orders.db --registry shop.orders:registry
   %(prog)s retry orders.db 3f2a

@@ -1,6 +1,6 @@
 """Types of arguments that JSON has no form for: paths, addresses, models, and those of a program.
 
-They are the ``enc_hook`` and ``dec_hook`` of msgspec, which are asked for what it does not know.
+They are the ``enc_hook`` and ``dec_hook`` of msgspec, which are requested what it does not know.
 """
 
 from __future__ import annotations

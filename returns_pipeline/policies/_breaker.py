@@ -289,7 +289,7 @@ class CircuitBreaker(Shared):
         return phase.since + self._reset_after - asyncio.get_running_loop().time()
 
     def _begin_trial(self) -> object:
-        """Let a step through, if it may; otherwise return the error."""
+        """Admit a step, if it may run; otherwise return the error."""
         phase = self._phase
         if phase.state == "open":
             if (left := self._seconds_open(phase)) > 0:

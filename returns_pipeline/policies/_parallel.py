@@ -50,7 +50,7 @@ E8 = TypeVar("E8")
 
 # Overloads for one step, two steps, and so on: mypy would join the types of `*steps` to a common
 # base class. No two of them fit the same call: if they did, a lambda among the steps, which mypy
-# first takes for a function of Any, would make all of it Any without a word.
+# first takes for a function of Any, would silently make all of it Any.
 
 # With more steps than this, `all_of` returns a list.
 _MOST_TYPED: Final = 8
@@ -538,7 +538,7 @@ async def _run_all_of(
     if outer is None:
         result = await run_all(calls, limit, grace, fail_fast=fail_fast)
     else:
-        # A context around all of them: what successful steps hand over is undone with the rest.
+        # A context around all of them: the actions of successful steps are undone with the rest.
         own = _steps.open_attempt(outer, "all_of")
         inner = [call.within(own) for call in calls]
         result = await _steps.run_and_settle(

@@ -1,4 +1,4 @@
-"""Sources: streams of what is not a stream yet, such as lists, queues, callbacks and threads."""
+"""Sources: streams of lists, queues, callbacks, threads and other things that are not streams."""
 
 from returns_pipeline.sources._channel import Channel
 from returns_pipeline.sources._iterable import from_iterable

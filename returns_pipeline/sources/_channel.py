@@ -52,9 +52,9 @@ class Channel(Generic[T]):
 
     Backpressure: ``capacity`` items are held; then senders wait.
 
-    Nothing is lost: a call that returns has had its item accepted; one that raises has not, also
-    if it was cancelled or timed out. What was accepted and not emitted when the reader left is in
-    `unread`.
+    Nothing is lost: if a call returns, its item was accepted; if it raises, also because it was
+    cancelled or timed out, the item was not accepted. Items that were accepted and not emitted when
+    the reader left are in `unread`.
 
     Cancel safety: a cancelled read loses nothing; the next read continues where it was. To close it
     is also safe at any time, from any thread, more than once.
@@ -141,8 +141,8 @@ class Channel(Generic[T]):
     def send_soon(self, item: T) -> asyncio.Future[None]:
         """Send an item from a callback, which cannot wait.
 
-        An item for which there is no room waits in line, as if a coroutine had sent it. Nothing
-        else bounds the line, so pause what calls back until the future is done:
+        If the channel is full the item waits in line, as if a coroutine had sent it. Nothing else
+        bounds the line, so pause the caller of the callback until the future is done:
 
         .. code-block:: python
 
@@ -154,8 +154,8 @@ class Channel(Generic[T]):
 
         Returns:
             A future that is done when the item is accepted: at once, if there is room. It gets
-            `ChannelClosed` if the channel is closed before; asyncio logs that, if nobody looks. To
-            cancel it takes the item back, if it was not accepted.
+            `ChannelClosed` if the channel is closed before; asyncio logs that if no code reads it.
+            Cancelling it takes the item back if it was not accepted.
 
         Raises:
             ChannelClosed: At the call, if the channel is closed.
@@ -177,8 +177,8 @@ class Channel(Generic[T]):
         """Send an item from another thread; block it while the channel is full.
 
         Args:
-            item: What to send.
-            timeout: Seconds to wait, above 0; in real time, for threads know no other.
+            item: The item.
+            timeout: Seconds to wait, above 0; in real time, like everything in threads.
 
         Raises:
             ChannelClosed: The channel, or its event loop, is closed.
@@ -210,7 +210,7 @@ class Channel(Generic[T]):
         It may be called from any thread, and more than once: the first call counts.
 
         Args:
-            error: What the reader is to raise at the end, if the items end by an error.
+            error: The reader raises it at the end, after the items.
         """
         loop = self._pump.bound_to
         if loop is not None and not _runs_a_loop():
@@ -288,8 +288,9 @@ class _ChannelPump(Pump[T]):
     States: *open*; *closed*, when nothing more is accepted (what is held may still be taken); the
     loop is bound before anything is sent. All methods run in the loop's thread.
 
-    There is room only while nobody waits in line. So the line is served in order: at its head may
-    be a `_Turn` that was granted, whose task has not run yet; the room is kept for it.
+    While a sender waits in line, the channel counts as full for all others: so the line is served
+    in order. At its head may be a `_Turn` that was granted, whose task has not run yet; its place
+    is kept.
     """
 
     __slots__ = ("bound_to", "capacity", "failure", "is_open", "items", "line")
@@ -327,7 +328,7 @@ class _ChannelPump(Pump[T]):
             self.notify_reader()
 
     def serve_line(self) -> None:
-        """Let the senders in, in order, while there is room."""
+        """Serve the waiting senders, in order, until the channel is full."""
         line = self.line
         while line and len(self.items) < self.capacity:
             head = line[0]
@@ -351,7 +352,7 @@ class _ChannelPump(Pump[T]):
             self.forget_cancelled()
 
     def forget_cancelled(self) -> None:
-        """Drop the items that were taken back, before their turn: nobody may come for long."""
+        """Drop the items that were taken back, before their turn, which may be long in coming."""
         self.line = deque(
             [each for each in self.line if isinstance(each, _Turn) or not each.sent.cancelled()]
         )
@@ -369,7 +370,7 @@ class _ChannelPump(Pump[T]):
             ticket.set_result(None)
 
     def shut(self, error: BaseException | None) -> None:
-        """Accept nothing more, and tell those that wait in line."""
+        """Accept nothing more, and refuse the senders that wait in line."""
         if not self.is_open:
             return
         self.is_open = False
@@ -396,7 +397,7 @@ class _ChannelPump(Pump[T]):
         return item
 
     def close(self) -> None:
-        """Let the reader leave; what it has not taken stays."""
+        """Take note that the reader left; items that it has not taken stay."""
         self.shut(None)
         self.error = None
         self.notify_reader()

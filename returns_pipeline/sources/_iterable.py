@@ -19,7 +19,7 @@ T = TypeVar("T")
 def from_iterable(iterable: Iterable[T]) -> Stream[T]:
     """Emit the items of a plain iterable, such as a list, a range or a generator.
 
-    1. An item is emitted when it is asked for; nothing is read ahead.
+    1. An item is emitted when it is requested; nothing is read ahead.
     2. The stream ends, or fails, when the iterable does.
 
     The iterable runs in the event loop: one whose ``next()`` blocks belongs in `from_thread`. Other
@@ -34,7 +34,7 @@ def from_iterable(iterable: Iterable[T]) -> Stream[T]:
     ``Source(iterable)`` (Akka and Pekko).
 
     Args:
-        iterable: Iterated anew for each reading.
+        iterable: Iterated again for each reading.
 
     Returns:
         A stream of its items.

@@ -34,7 +34,7 @@ def iterate(
 
     1. The first ``next()`` starts a thread with an event loop of its own, in which the stream runs
        from its opening to its clean-up, in a copy of the caller's context.
-    2. An item is asked for when ``next()`` is called, and not before. Between two calls the loop
+    2. An item is requested when ``next()`` is called, and not before. Between two calls the loop
        runs on, so windows fill and timers fire.
     3. At the end of the stream the iteration ends; an error of the stream is raised by ``next()``.
        Then the thread has ended.
@@ -130,7 +130,7 @@ class SyncIterator(Iterator[T_co], Generic[T_co]):
         except RuntimeError:
             return
         raise RuntimeError(
-            "iterate() would block the event loop of this thread: use `async for`, or say"
+            "iterate() would block the event loop of this thread: use `async for`, or pass"
             " iterate(..., blocks_loop=True)"
         )
 
@@ -154,7 +154,7 @@ class _Session(Generic[T]):
         self._context = context
         self._given: queue.SimpleQueue[Any] = queue.SimpleQueue()  # items, then `_END`
         self._thread: threading.Thread | None = None
-        self._is_asked = False  # an item was asked for, and has not come
+        self._is_asked = False  # an item was requested, and has not come
         self._is_closed = False
         self._has_ended = False  # `_END` was seen
         self._error: BaseException | None = None  # set before `_END`
@@ -168,7 +168,7 @@ class _Session(Generic[T]):
     # Of the caller's thread.
 
     def next(self) -> T:
-        """Ask for an item and wait for it."""
+        """Request an item and wait for it."""
         if self._is_closed or self._has_ended:
             raise StopIteration
         if self._thread is None:

@@ -1,4 +1,4 @@
-"""`from_queue`: a stream of what others put into a queue."""
+"""`from_queue`: a stream of the items that are put into a queue."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def from_queue(queue: AsyncQueue[T | None], *, sentinel: None) -> Stream[T]: ...
 @overload
 def from_queue(queue: AsyncQueue[T], *, sentinel: object = ...) -> Stream[T]: ...
 def from_queue(queue: AsyncQueue[Any], *, sentinel: object = _NO_SENTINEL) -> Stream[Any]:
-    """Emit what is put into a queue, until it is shut down or a sentinel comes.
+    """Emit the items that are put into a queue, until it is shut down or a sentinel arrives.
 
-    1. An item is taken from the queue when it is asked for: none is held between the queue and the
+    1. An item is taken from the queue when it is requested: none is held between the queue and the
        reader, so none is lost if the stream is closed, or cancelled, at any time. A new stream of
        the same queue continues with the next item.
     2. The stream ends when the queue is shut down and empty (``shutdown()``, from Python 3.13 on),
@@ -97,7 +97,7 @@ def from_queue(queue: AsyncQueue[Any], *, sentinel: object = _NO_SENTINEL) -> St
 class _QueueReader(Drainable, Generic[T]):
     """Holds no item: each is emitted by the read that has taken it.
 
-    States: reading; draining, when only what is in the queue is wanted; ended.
+    States: reading; draining, when only the items in the queue are wanted; ended.
     """
 
     __slots__ = ("_draining", "_ended", "_queue", "_sentinel")

@@ -29,14 +29,14 @@ def restarting(factory: Callable[[], AsyncIterable[T]], policy: RetryPolicy) -> 
 
     1. ``factory`` opens a source, at the first read and after each failure. Its items are emitted
        as they come; those of a source that is opened again follow those of the one before. Where
-       it begins is its own matter: a feed begins with what is new, a table at its first row,
-       unless ``factory`` remembers how far the reader was.
+       it begins depends on the source: a feed begins with new items, a table with its first row,
+       unless ``factory`` remembers the reader's position.
     2. When a source, or ``factory``, raises an exception that ``policy.retry_on`` names (by
        default: any exception), it is closed. After the policy's wait it is opened again.
     3. Failures are counted *in a row*: an item begins the count, the waits and
-       ``policy.total_timeout`` anew. After ``policy.attempts`` failures in a row, the last
+       ``policy.total_timeout`` again. After ``policy.attempts`` failures in a row, the last
        exception is raised.
-    4. When a source ends, the stream ends. A source that should go on and ends instead is to raise.
+    4. When a source ends, the stream ends. If a source ends that should not, let it raise instead.
 
     ``policy.on_retry`` is called with each failure that is followed by another try.
 

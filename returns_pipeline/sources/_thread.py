@@ -59,7 +59,7 @@ def from_thread(
 
     Backpressure: at most ``buffer`` items are read ahead of the reader; then the thread waits.
 
-    Nothing is lost without a word: when the stream is closed, ``on_drop`` gets each item that was
+    Nothing is lost silently: when the stream is closed, ``on_drop`` gets each item that was
     read and not emitted, the one under way included. With `ResultStream.drain_on` these items are
     emitted.
 
@@ -67,7 +67,7 @@ def from_thread(
 
     Cancel safety: a cancelled read loses nothing; the next read continues where it was.
 
-    On a loop of `returns_pipeline.testing`, the clock stands still while the thread reads.
+    On a loop of `returns_pipeline.testing`, the clock does not move while the thread reads.
 
     Known elsewhere as: ``fromBlockingIterator`` (fs2), ``Source.fromIterator`` with a dispatcher
     (Akka and Pekko), ``spawn_blocking`` with a channel (tokio), ``iterate_in_thread``.
@@ -152,7 +152,7 @@ class _OneThread(Executor):
 
 
 class _ThreadPump(Pump[T], Generic[T]):
-    """What the thread has read, and the task that tells it to read on.
+    """The items that the thread has read, and the task that makes it read on.
 
     The thread reads in *jobs*. A job reads as many items as there is room for, and posts each to
     the loop as it comes. So it never waits for the reader, and the loop of tests can tell a thread
@@ -215,7 +215,7 @@ class _ThreadPump(Pump[T], Generic[T]):
         return item
 
     def discard(self) -> None:
-        """Hand over what was read and is not wanted any more."""
+        """Pass items that were read and are not wanted any more to `on_drop`."""
         while self.items:
             self._drop(self.items.popleft())
 
@@ -238,12 +238,12 @@ class _ThreadPump(Pump[T], Generic[T]):
     # The task.
 
     def ask_to_stop(self, *, next_turn: bool = False) -> None:
-        """Let the thread see it at once."""
+        """Make the thread see the request at once."""
         self._is_asked = True
         super().ask_to_stop(next_turn=next_turn)
 
     async def pump(self) -> None:
-        """Let the thread read while there is room; then let it clean up, and wait for its end."""
+        """Run jobs while the buffer is not full; then the clean-up; then wait for the thread."""
         executor = _OneThread()
         self._context = contextvars.copy_context()
         try:
@@ -263,7 +263,7 @@ class _ThreadPump(Pump[T], Generic[T]):
             await self._end(executor)
 
     def _ask_thread(self) -> None:
-        """Let the thread return, once: it cannot be cancelled. From here on its time runs."""
+        """Call `interrupt`, once, as a thread cannot be cancelled. From here on its time runs."""
         self._is_asked = True
         if self._was_asked:
             return
@@ -276,7 +276,7 @@ class _ThreadPump(Pump[T], Generic[T]):
                 self.on_failure(error)
 
     async def _end(self, executor: _OneThread) -> None:
-        """Let the thread clean up after its job, and wait for its end; or abandon it."""
+        """Run the clean-up in the thread after its job, and wait for its end; or abandon it."""
         closing = self.loop.run_in_executor(executor, self._context.run, self._close)
         closing.add_done_callback(_retrieve)
         cancelled: asyncio.CancelledError | None = None
@@ -336,7 +336,7 @@ class _ThreadPump(Pump[T], Generic[T]):
 
 
 def _retrieve(job: asyncio.Future[Any]) -> None:
-    """Look at the error of a job; it is raised where the job is awaited, or not wanted any more."""
+    """Mark the error of a job as retrieved: it is raised where the job is awaited."""
     if not job.cancelled():
         _ = job.exception()
 

@@ -17,10 +17,10 @@ __all__ = ["ticks"]
 
 
 def ticks(seconds: Seconds) -> Stream[int]:
-    """Emit 1, 2, 3, ... every so many seconds, counted from the first read.
+    """Emit 1, 2, 3, ... at regular intervals, counted from the first read.
 
-    1. Tick ``k`` is due exactly ``k * seconds`` after the first read: what the reader takes for a
-       tick is no delay of the next, and nothing adds up.
+    1. Tick ``k`` is due exactly ``k * seconds`` after the first read: time that the reader takes
+       for one tick does not delay the next, so delays do not add up.
     2. A reader that comes late gets the latest tick that is due, at once. Those that it missed are
        left out, which the numbers show: no tick waits in line.
     3. The stream never ends by itself.
@@ -88,7 +88,7 @@ class _Ticks:
                 self._timer.cancel()
             if self._closed:
                 raise StopAsyncIteration
-        # Some loops fire a timer a little early; the tick that it was for has come all the same.
+        # Some loops fire a timer a little early; its tick counts as reached.
         passed = math.floor((self._loop.time() - self._started_at) / self._period)
         if self._started_at + passed * self._period > self._loop.time():  # the division was rounded
             passed -= 1

@@ -82,7 +82,7 @@ class Scripted(Generic[T_co]):
         opened: Iterations that were begun, that is, whose first item was requested.
         reads: Items that were requested, in all iterations together.
         given: Items that were emitted, in all iterations together.
-        closed: Iterations that ended, in whatever way: read to the end, failed, closed early by
+        closed: Iterations that ended, in any way: read to the end, failed, closed early by
             ``aclose()``, or cancelled. Equal to ``opened`` when none is left open.
         cancelled: Iterations that were cancelled while they waited.
     """

@@ -167,7 +167,7 @@ class DeadlinePump(Pump[Any]):
         return self._stride
 
     async def yield_to_others(self) -> None:
-        """Let all other tasks run once."""
+        """Yield to all other tasks, once."""
         await checkpoint()
         self._last_check_at = self._last_yield_at = self.now()
 
@@ -214,5 +214,5 @@ class DeadlinePump(Pump[Any]):
             self._not_full = None
 
     def resume(self) -> None:
-        """Let the source continue, if it waits for the reader."""
+        """Wake the source, if it waits for the reader."""
         notify(self._not_full)

@@ -93,7 +93,7 @@ def test_arguments_out_of_range_are_refused_at_the_call(
         share(script("a|"), **options)
 
 
-def test_a_broadcast_to_nobody_is_refused() -> None:
+def test_a_broadcast_to_no_branch_is_refused() -> None:
     with pytest.raises(InvalidArgument):
         broadcast(script("a|"), 0)
 
@@ -125,7 +125,7 @@ def test_branches_may_be_read_one_after_the_other(share: Share) -> None:
 
 
 @each_share
-def test_a_failed_source_is_no_clean_end_for_anybody(share: Share) -> None:
+def test_a_failed_source_is_a_clean_end_for_no_branch(share: Share) -> None:
     async def main() -> None:
         left, right = share(script("aB-#", error=ZeroDivisionError()))
         items, error = await read_to_the_error(left)
@@ -202,7 +202,7 @@ def test_branches_dropped_without_any_loop_do_no_harm(share: Share) -> None:
 
 
 @each_share
-def test_an_error_of_the_clean_up_is_raised_to_the_last_who_leaves(share: Share) -> None:
+def test_an_error_of_the_clean_up_is_raised_by_the_last_branch_to_leave(share: Share) -> None:
     async def source() -> AsyncIterator[str]:
         try:
             yield "a"
@@ -247,7 +247,7 @@ def test_a_cancelled_read_loses_nothing(share: Share) -> None:
 
 
 @each_share
-def test_what_a_reader_raises_concerns_nobody_else(share: Share) -> None:
+def test_what_a_reader_raises_concerns_no_other_branch(share: Share) -> None:
     thrown = []
 
     async def source() -> AsyncIterator[str]:
@@ -383,7 +383,7 @@ def test_a_slow_branch_slows_the_source_to_its_buffer(buffer: int) -> None:
     run(main())
 
 
-def test_a_branch_that_nobody_reads_stops_the_others_until_it_leaves() -> None:
+def test_a_branch_without_a_reader_stops_the_others_until_it_leaves() -> None:
     async def main() -> None:
         left, right = broadcast(timed(*range(10)), 2, buffer=3)
         reader = asyncio.create_task(timeline(left))
@@ -395,7 +395,7 @@ def test_a_branch_that_nobody_reads_stops_the_others_until_it_leaves() -> None:
     run(main())
 
 
-def test_the_oldest_are_dropped_counted_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_oldest_are_dropped_counted_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         fast, overflow = broadcast(timed(*range(10)), 2, buffer=3, overflow="drop_oldest")
         assert await read(fast) == list(range(10))
@@ -410,7 +410,7 @@ def test_the_oldest_are_dropped_counted_and_told_of(caplog: pytest.LogCaptureFix
         run(main())
 
 
-def test_each_gap_is_told_of_where_it_is() -> None:
+def test_each_gap_is_reported_where_it_is() -> None:
     told: list[object] = []
 
     async def main() -> None:
@@ -456,7 +456,7 @@ def test_a_reader_that_is_ready_to_go_on_is_not_too_slow_for_a_source_that_never
     run(main())
 
 
-def test_a_branch_that_fails_for_being_slow_first_gives_out_what_it_holds() -> None:
+def test_a_branch_that_fails_for_being_slow_first_emits_what_it_holds() -> None:
     async def main() -> None:
         fast, overflow = broadcast(timed(*range(10)), 2, buffer=3, overflow="fail")
         assert await read(fast) == list(range(10))

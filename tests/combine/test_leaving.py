@@ -312,7 +312,7 @@ def test_to_break_off_any_stream_begins_the_clean_up_at_once(make: Callable[[Any
 
 
 @each_stream
-def test_a_reading_that_is_kept_goes_on_after_a_break(make: Callable[[Any], Any]) -> None:
+def test_a_reading_that_is_kept_continues_after_a_break(make: Callable[[Any], Any]) -> None:
     watched = Watched()
 
     async def main() -> None:

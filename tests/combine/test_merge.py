@@ -86,7 +86,7 @@ async def collect(source: AsyncIterator[Any]) -> list[Any]:
 
 
 @each_join
-def test_nothing_is_read_before_the_first_item_is_asked_for(join: Join) -> None:
+def test_nothing_is_read_before_the_first_item_is_requested(join: Join) -> None:
     async def main() -> None:
         source = script("ab|")
         made = join(ok(source), ok(source))
@@ -169,7 +169,7 @@ def test_a_failing_source_ends_the_others_at_once_after_what_was_read(join: Join
 
 
 @each_together
-def test_what_was_read_before_an_error_comes_out_before_it(join: Join) -> None:
+def test_what_was_read_before_an_error_is_emitted_before_it(join: Join) -> None:
     async def main() -> None:
         made = join(ok(script("a#", error=ZeroDivisionError())), ok(script("b------|")))
         await anext(made)
@@ -363,7 +363,7 @@ def test_a_source_gets_ahead_of_a_fast_reader_by_as_much_as_was_taken_of_it_up_t
 
 
 @each_join
-def test_cancelled_at_every_await_point_it_closes_its_sources_and_nothing_is_given_twice(
+def test_cancelled_at_every_await_point_it_closes_its_sources_and_nothing_is_emitted_twice(
     join: Join,
 ) -> None:
     async def scenario(injector: FaultInjector) -> None:
@@ -402,7 +402,7 @@ def test_a_stream_of_no_or_one_source(join: Join) -> None:
 # merge
 
 
-def test_merge_gives_items_at_the_times_they_come() -> None:
+def test_merge_emits_items_at_the_times_at_which_they_arrive() -> None:
     async def main() -> None:
         assert await timeline(merge(script("a--b|"), script("-1-2--3|"))) == [
             (0.0, "a"),
@@ -426,7 +426,7 @@ def test_two_sources_that_are_always_ready_each_get_half(count: int) -> None:
     run(main())
 
 
-def test_no_source_waits_behind_one_that_has_many_items() -> None:
+def test_no_source_waits_for_one_that_has_many_items() -> None:
     async def main() -> None:
         made: Any = merge.raw(endless("busy"), script("a-b-c-d|"))
         seen: list[Any] = []
@@ -466,7 +466,7 @@ def test_the_next_item_is_fetched_while_the_reader_works_on_one() -> None:
     run(main())
 
 
-def test_a_source_goes_on_when_its_item_is_taken_whatever_waits_of_the_others() -> None:
+def test_a_source_continues_when_its_item_is_taken_whatever_waits_of_the_others() -> None:
     async def main() -> None:
         first, second = timed(*"abc"), timed(*"xyz")
         made: Any = merge.raw(first, second)
@@ -488,7 +488,7 @@ def test_a_source_with_many_items_waiting_takes_turns_with_one_that_has_few() ->
     run(main())
 
 
-def test_what_is_drawn_and_not_given_out_counts_as_held() -> None:
+def test_what_is_drawn_and_not_emitted_counts_as_held() -> None:
     async def main() -> None:
         source = timed(*"abc", Wait(1), *"defghijk")
         pump: FairMerge[str, str] = FairMerge([source])
@@ -507,7 +507,7 @@ def test_what_is_drawn_and_not_given_out_counts_as_held() -> None:
     pauses=st.lists(st.sampled_from([0, 0, 0, 1, 2.5]), max_size=40),
     buffer=st.integers(1, 4),
 )
-def test_merge_gives_every_item_once_each_source_in_order(
+def test_merge_emits_every_item_once_each_source_in_order(
     sources: list[list[int]], pauses: list[float], buffer: int
 ) -> None:
     async def source(at: int, gaps: list[int]) -> AsyncIterator[tuple[int, int]]:
@@ -645,7 +645,7 @@ def test_an_item_of_high_priority_overtakes_all_that_wait() -> None:
     run(main())
 
 
-def test_an_empty_source_of_high_priority_blocks_nobody() -> None:
+def test_an_empty_source_of_high_priority_blocks_no_other() -> None:
     async def main() -> None:
         made = merge_prioritized((9, script("-----|")), (1, script("abc|")))
         assert await timeline(made) == [(0.0, "a"), (1.0, "b"), (2.0, "c")]
@@ -680,7 +680,7 @@ def test_what_went_before_an_item_came_does_not_make_its_turn_come_sooner() -> N
     run(main())
 
 
-def test_nobody_starves_by_default() -> None:
+def test_no_source_starves_by_default() -> None:
     async def main() -> None:
         made: Any = merge_prioritized.raw(*((p, endless(str(p))) for p in range(5)))
         shares = Counter([(await anext(made)).unwrap() for _ in range(1000)])
@@ -792,7 +792,7 @@ def test_select_tells_where_each_item_is_from() -> None:
     run(main())
 
 
-def test_select_gives_a_timeout_for_each_silence_and_goes_on() -> None:
+def test_select_emits_a_timeout_for_each_silence_and_continues() -> None:
     async def main() -> None:
         made = select({"x": script("a--------b|"), "y": script("-1|")}, timeout=3.0)
         assert await timeline(made) == [
@@ -806,7 +806,7 @@ def test_select_gives_a_timeout_for_each_silence_and_goes_on() -> None:
     run(main())
 
 
-def test_a_slow_reader_of_select_is_told_of_one_silence_not_of_many() -> None:
+def test_a_slow_reader_of_select_gets_one_silence_not_many() -> None:
     async def main() -> None:
         made: Any = select.raw({"x": script("a---------------b|")}, timeout=2.0)
         assert await anext(made) == ("x", "a")
@@ -899,7 +899,7 @@ def test_concat_is_the_sum_of_lists(lists: list[list[int]]) -> None:
 # zip_results
 
 
-def test_zip_results_pairs_items_by_their_number_and_gives_the_first_failure() -> None:
+def test_zip_results_pairs_items_by_their_number_and_emits_the_first_failure() -> None:
     async def main() -> None:
         left = timed(Success(1), Failure("left"), Success(3), Failure("both, left"))
         right = timed(Success("a"), Success("b"), Failure("right"), Failure("both, right"))
@@ -968,7 +968,7 @@ def test_zip_results_against_zip(lists: list[list[int]], suspending: bool) -> No
     assert run(main()) == expected
 
 
-def test_a_silence_that_began_while_the_reader_was_away_is_told_of_at_once() -> None:
+def test_a_silence_that_began_while_the_reader_was_away_is_reported_at_once() -> None:
     async def main() -> None:
         made: Any = select.raw({"x": script("a-b-----------c|")}, timeout=3.0)
         assert [await anext(made), await anext(made)] == [("x", "a"), ("x", "b")]

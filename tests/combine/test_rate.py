@@ -143,7 +143,7 @@ def test_throttle_counts_the_time_that_the_reader_takes() -> None:
 
 
 @given(waits=gaps, interval=st.sampled_from([0.5, 1.0, 3.0]), burst=st.integers(1, 3))
-def test_throttle_gives_each_item_as_early_as_its_bucket_allows(
+def test_throttle_emits_each_item_as_early_as_its_bucket_allows(
     waits: list[float], interval: float, burst: int
 ) -> None:
     expected = []
@@ -179,7 +179,7 @@ def test_throttle_keeps_the_source_waiting() -> None:
     run(main())
 
 
-def test_throttle_gives_what_it_holds_before_an_error_and_ends_at_once_after_it() -> None:
+def test_throttle_emits_what_it_holds_before_an_error_and_ends_at_once_after_it() -> None:
     async def main() -> None:
         made = throttle(timed(1, 2, ZeroDivisionError()), 2.0)
         seen = await timeline(made, error=ZeroDivisionError)
@@ -239,7 +239,7 @@ def test_debounce_holds_three_items_at_most() -> None:
     run(main())
 
 
-def test_debounce_for_ever_gives_the_last_item_alone() -> None:
+def test_debounce_for_ever_emits_the_last_item_alone() -> None:
     async def main() -> None:
         assert await timeline(debounce(script("a------b|"), math.inf)) == [(8.0, "b")]
         assert await timeline(debounce(script("--|"), math.inf)) == []

@@ -66,13 +66,13 @@ class Log:
     def __init__(self) -> None:
         self.alive: Counter[str] = Counter()
         self.most = 0
-        self.hired: list[str] = []
+        self.started: list[str] = []
 
     async def __call__(self, key: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
         self.alive[key] += 1
         assert self.alive[key] == 1
         self.most = max(self.most, self.alive.total())
-        self.hired.append(key)
+        self.started.append(key)
         try:
             async for item in items:
                 yield item
@@ -145,7 +145,7 @@ def test_the_longest_idle_worker_makes_room_for_a_new_key() -> None:
         source = timed(*[s for item in "abacab" for s in (item, Wait(1))])
         await collect(route.raw(source, first, log, max_keys=2))
         # c comes while a was used last, so b goes; then b comes while a was used last: c goes
-        assert log.hired == ["a", "b", "c", "b"]
+        assert log.started == ["a", "b", "c", "b"]
 
     run(main())
 
@@ -266,7 +266,7 @@ def test_what_a_worker_raises_ends_the_others_at_once() -> None:
     run(main())
 
 
-def test_an_isolated_failure_tells_what_was_not_done_and_the_key_goes_on() -> None:
+def test_an_isolated_failure_tells_what_was_not_done_and_the_key_continues() -> None:
     error = ZeroDivisionError()
 
     async def worker(key: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
@@ -304,7 +304,7 @@ def test_an_error_of_the_source_or_of_the_key_comes_when_all_that_was_read_is_do
     run(main())
 
 
-def test_a_worker_that_fails_while_the_others_finish_is_told_of_with_the_source_s_error() -> None:
+def test_a_worker_that_fails_while_the_others_finish_is_reported_with_the_source_s_error() -> None:
     async def worker(_: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
         async for item in items:
             await asyncio.sleep(1)
@@ -325,7 +325,7 @@ async def echo_any(_: object, items: AsyncIterator[str]) -> AsyncIterator[str]:
         yield item
 
 
-def test_items_that_a_worker_refuses_are_told_of_and_nobody_is_hired_for_ever() -> None:
+def test_items_that_a_worker_refuses_are_reported_and_no_worker_is_started_for_ever() -> None:
     async def never(_: str, items: AsyncIterator[str]) -> None:
         del items
 
@@ -339,7 +339,7 @@ def test_items_that_a_worker_refuses_are_told_of_and_nobody_is_hired_for_ever() 
     run(main())
 
 
-def test_a_worker_that_is_not_asynchronous_is_told_so() -> None:
+def test_a_worker_that_is_not_asynchronous_is_refused() -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match="'list'"):
             await collect(route.raw(timed("a"), first, lambda key, _: [key]))
@@ -361,7 +361,7 @@ def future_letters(key: str, items: AsyncIterator[str]) -> FutureResult[str, str
 @pytest.mark.parametrize(
     "worker", [future_letters, with_policy(letters, Timeout(9.0))], ids=["made", "with_policy"]
 )
-def test_a_worker_s_future_result_comes_out_as_a_result_a_failure_too(
+def test_a_worker_s_future_result_is_emitted_as_a_result_a_failure_too(
     worker: Callable[[str, AsyncIterator[str]], FutureResult[str, str]],
 ) -> None:
     async def main() -> None:

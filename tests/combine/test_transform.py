@@ -48,7 +48,7 @@ each_relay = pytest.mark.parametrize("relay", RELAYS.values(), ids=RELAYS)
 
 
 @each_relay
-def test_nothing_is_read_before_the_first_item_is_asked_for(relay: Any) -> None:
+def test_nothing_is_read_before_the_first_item_is_requested(relay: Any) -> None:
     async def main() -> None:
         source = script("ab|")
         made = relay(source)
@@ -105,7 +105,7 @@ def test_closing_or_dropping_stops_the_source(relay: Any) -> None:
 
 
 @each_relay
-def test_what_was_read_comes_out_before_the_error_of_the_source(relay: Any) -> None:
+def test_what_was_read_is_emitted_before_the_error_of_the_source(relay: Any) -> None:
     async def main() -> None:
         made = relay(script("(ab)#", error=ZeroDivisionError()))
         assert await anext(made) == "a"
@@ -339,7 +339,7 @@ def test_take_until_ends_when_the_other_thing_happens(stop: Callable[[], Any]) -
     run(main())
 
 
-def test_take_until_lets_out_what_was_read_before() -> None:
+def test_take_until_emits_what_was_read_before() -> None:
     async def main() -> None:
         made = take_until.raw(script("(ab)----c|"), timed(Wait(2), "stop"))
         assert await anext(made) == "a"

@@ -186,7 +186,7 @@ def test_anything_that_is_no_failure_is_a_success(result: Any) -> None:
 
 
 @pytest.mark.parametrize("result", [Failure(None), IOFailure(None), FutureFailure(None)])
-def test_a_failure_without_an_error_is_a_failure_all_the_same(result: Any) -> None:
+def test_a_failure_without_an_error_is_a_failure(result: Any) -> None:
     async def undo() -> Any:
         return result
 
@@ -517,7 +517,7 @@ def test_what_the_clean_up_raises_is_the_cause() -> None:
     assert entry.attempts == 1  # its time has passed: no further attempt
 
 
-def test_an_undo_that_ignores_its_cancellation_is_left_behind_and_reported(
+def test_an_undo_that_ignores_its_cancellation_is_abandoned_and_reported(
     undone: Undone, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def stubborn() -> None:
@@ -536,7 +536,7 @@ def test_an_undo_that_ignores_its_cancellation_is_left_behind_and_reported(
         assert failed.error == StepTimeout(stubborn.__qualname__, 10)
         assert isinstance(failed.error, StepTimeout)
         assert failed.error.__notes__ == ["it ignored its cancellation for 5 s: left running"]
-        gc.collect()  # the loop holds tasks weakly; this one is held all the same
+        gc.collect()  # the loop holds tasks weakly; this one is held nevertheless
         assert "has ended" not in caplog.text
         await asyncio.sleep(60)
         name = f"undo {stubborn.__qualname__}"
@@ -549,7 +549,7 @@ def test_an_undo_that_ignores_its_cancellation_is_left_behind_and_reported(
     assert undone == [1]
 
 
-def test_what_was_left_behind_may_end_well_and_is_still_reported(undone: Undone) -> None:
+def test_what_was_abandoned_may_end_well_and_is_still_reported(undone: Undone) -> None:
     """In parallel it ends while the others are still waited for."""
 
     async def stubborn() -> None:
@@ -579,7 +579,7 @@ def test_what_was_left_behind_may_end_well_and_is_still_reported(undone: Undone)
     run(main())
 
 
-def test_an_undo_that_waits_for_its_own_rollback_is_left_behind() -> None:
+def test_an_undo_that_waits_for_its_own_rollback_is_abandoned() -> None:
     """It can never end by itself; its time limit ends the rollback."""
 
     async def main() -> None:
@@ -717,7 +717,7 @@ def test_a_cancellation_during_the_rollback_follows_the_exception() -> None:
     run(main())
 
 
-def test_the_first_cancellation_is_the_one_that_goes_on(undone: Undone) -> None:
+def test_the_first_cancellation_is_the_one_that_propagates(undone: Undone) -> None:
     async def main() -> None:
         async def work() -> None:
             async with CompensationScope() as scope:
@@ -823,7 +823,7 @@ def test_a_task_group_ends_with_its_members_rolled_back(undone: Undone) -> None:
     run(main())
 
 
-def test_a_task_group_inside_a_scope_is_over_before_the_rollback(undone: Undone) -> None:
+def test_a_task_group_inside_a_scope_has_ended_before_the_rollback(undone: Undone) -> None:
     async def main() -> None:
         async def member(scope: CompensationScope) -> None:
             try:
@@ -846,7 +846,7 @@ def test_a_task_group_inside_a_scope_is_over_before_the_rollback(undone: Undone)
     assert undone == ["late"]
 
 
-def test_those_who_cancel_all_tasks_do_not_lose_actions(undone: Undone) -> None:
+def test_cancelling_all_tasks_does_not_lose_actions(undone: Undone) -> None:
     """The usual end of a program; it may hit a rollback in any turn of the loop."""
 
     async def main(turns: int) -> None:
@@ -891,7 +891,7 @@ def test_a_cancelled_wait_between_attempts_ends_them() -> None:
     run(main())
 
 
-# anyio cancels a scope by level: anew in each turn of the loop, until it is left.
+# anyio cancels a scope by level: again in each turn of the loop, until it is left.
 
 
 class Turns:
@@ -959,7 +959,7 @@ def test_an_anyio_cancel_scope_waits_for_the_rollback_without_spinning(
     run(main())
 
 
-def test_an_anyio_scope_cancelled_during_the_rollback_lets_the_exception_go_on(
+def test_an_anyio_scope_cancelled_during_the_rollback_raises_the_exception_afterwards(
     undone: Undone,
 ) -> None:
     async def main() -> None:
@@ -972,7 +972,7 @@ def test_an_anyio_scope_cancelled_during_the_rollback_lets_the_exception_go_on(
     run(main())
 
 
-def test_an_anyio_scope_around_those_who_ask(undone: Undone) -> None:
+def test_an_anyio_scope_around_the_tasks_that_ask(undone: Undone) -> None:
     """``compensate()`` finishes; the cancellation comes with the next wait in the scope."""
 
     async def main() -> None:

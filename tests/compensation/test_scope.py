@@ -97,7 +97,7 @@ def test_order_is_that_of_registration_across_children(undone: Undone) -> None:
     assert undone == [7, 6, 5, 4, 3, 2, 1, 0]
 
 
-def test_an_undo_begins_when_the_one_before_is_over() -> None:
+def test_an_undo_begins_when_the_one_before_has_ended() -> None:
     log: list[str] = []
 
     async def undo(name: str) -> None:
@@ -550,7 +550,7 @@ def test_a_normal_exit_commits(undone: Undone) -> None:
 @pytest.mark.parametrize(
     "error", [ValueError("no"), asyncio.CancelledError("told so"), SystemExit(3), GeneratorExit()]
 )
-def test_the_same_exception_goes_on_when_all_is_undone(
+def test_the_same_exception_propagates_when_all_is_undone(
     undone: Undone, error: BaseException
 ) -> None:
     async def main() -> None:
@@ -595,7 +595,7 @@ def test_failed_undos_are_noted_on_the_exception_and_kept() -> None:
     run(main())
 
 
-def test_an_exception_that_cannot_be_changed_goes_on_with_its_notes() -> None:
+def test_an_exception_that_cannot_be_changed_propagates_with_its_notes() -> None:
     @dataclass(frozen=True)
     class Refused(Exception):
         code: int
@@ -789,7 +789,7 @@ def test_a_child_that_was_undone_with_its_parent_gives_the_parent_s_report(undon
 
 @pytest.mark.parametrize("as_one", [True, False])
 def test_a_rollback_under_way_inside_is_taken_over(undone: Undone, as_one: bool) -> None:
-    """The one who absorbs waits for it like the one it began under."""
+    """The scope that absorbs waits for it, like the one that it began under."""
 
     async def main() -> None:
         root = CompensationScope("root")

@@ -75,7 +75,7 @@ class LateJournal:
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_a_second_committer_is_told_the_outcome_of_the_first(refuses: bool) -> None:
+def test_a_second_committer_learns_the_outcome_of_the_first(refuses: bool) -> None:
     async def main() -> None:
         scope = CompensationScope("s", journal=LateJournal(refuses=refuses))
         await scope.register(undo, 1)

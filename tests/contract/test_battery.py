@@ -245,7 +245,7 @@ PUBLIC: dict[str, object] = {
 }
 PUBLIC = {name: made for name, made in PUBLIC.items() if not isinstance(made, type)}
 
-# Methods of `ResultStream` that are no operators, and have a task of their own all the same.
+# Methods of `ResultStream` that are not operators, and yet have a task of their own.
 METHODS = {"flat_map"}
 
 
@@ -296,7 +296,7 @@ def check_complete(case: Case, given: list[Any], expected: list[Item]) -> None:
 
 @every_case
 @pytest.mark.parametrize("pause", [0.0, 0.6, 7.1], ids=["fast", "slow", "slower"])
-def test_every_item_comes_out_once_in_order_whatever_the_reader_takes(
+def test_every_item_is_emitted_once_in_order_whatever_the_reader_takes(
     case: Case, pause: float
 ) -> None:
     async def main() -> None:
@@ -511,7 +511,7 @@ def test_a_slow_reader_of_what_drops_items_gets_the_last_one_and_holds_nothing_u
 
 
 @every_case
-def test_what_is_open_comes_out_before_the_error_of_the_source(case: Case) -> None:
+def test_what_is_open_is_emitted_before_the_error_of_the_source(case: Case) -> None:
     async def main() -> None:
         for many in range(8):
             items = [Item(number) for number in range(many)]
@@ -658,7 +658,7 @@ def test_ten_thousand_idle_ones_of_all_kinds_hold_no_timer_and_never_wake_up() -
 
 
 @every_case
-def test_nothing_that_was_given_out_is_kept(case: Case) -> None:
+def test_nothing_that_was_emitted_is_kept(case: Case) -> None:
     async def main() -> None:
         alive: weakref.WeakSet[Item] = weakref.WeakSet()
 
@@ -804,7 +804,7 @@ def test_a_source_that_is_not_async_is_a_type_error_at_the_call(case: Case) -> N
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_a_docstring_says_when_things_come_out_what_is_held_and_what_a_cancelled_read_loses(
+def test_a_docstring_says_when_things_are_emitted_what_is_held_and_what_a_cancelled_read_loses(
     name: str,
 ) -> None:
     doc = inspect.getdoc(PUBLIC[name]) or ""

@@ -150,7 +150,7 @@ async def watch(reading: AsyncIterator[T], pauses: Sequence[float]) -> list[tupl
     timeout=timeouts,
     pauses=st.lists(pauses, min_size=1, max_size=6),
 )
-def test_each_window_comes_out_at_its_time_with_its_items(
+def test_each_window_is_emitted_at_its_time_with_its_items(
     steps: list[Step], n: int, timeout: float, pauses: list[float]
 ) -> None:
     """Under any arrivals and any reader: nothing lost, in order, not empty, to the moment."""

@@ -73,7 +73,7 @@ class World:
         return made
 
     async def act(self, place: CompensationScope | StepContext, name: str) -> None:
-        """Have an effect in a scope, once its undo is on record."""
+        """Produce an effect in a scope, once its undo is on record."""
         scope = place if isinstance(place, CompensationScope) else place.scope
         # A cancelled registration is on record, and undone although the effect did not begin.
         self.held_by[name] = scope
@@ -415,7 +415,7 @@ def carry_out(program: Program, make: Make | None, meddler: Meddler) -> Outcome:
 
 
 async def check_recovered(world: World, make: Make, first: DurableJournal) -> None:
-    """Have another owner undo what the first gave up; then nothing of the first is left."""
+    """Make another owner undo what the first gave up; then nothing of the first is left."""
     await first.flush()  # what is given up is written soon, and not waited for
     async with make() as other:
         for report in await recover(other, world.registry):

@@ -280,7 +280,7 @@ class Blocks:
             if kind == "act":
                 fails, wait = what
                 number = len(self.registered)
-                # On a journal it may be cancelled here: then it is on record all the same.
+                # On a journal it may be cancelled here: then it is on record nevertheless.
                 self.registered[number] = scope
                 await scope.register(self.undo, number, fails=fails)
                 await asyncio.sleep(wait)

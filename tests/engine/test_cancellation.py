@@ -60,7 +60,7 @@ async def end_late() -> str:
 
 
 def in_few_turns(main: Coroutine[Any, Any, None]) -> None:
-    """Run on virtual time; fail if the loop takes many turns: anyio cancels anew in each."""
+    """Run on virtual time; fail if the loop takes many turns: anyio cancels again in each."""
 
     async def counted() -> None:
         loop: Any = asyncio.get_running_loop()

@@ -64,7 +64,7 @@ class Passing:
     """Items that are not worked on."""
 
 
-def test_items_are_worked_on_side_by_side_and_come_out_in_order() -> None:
+def test_items_are_worked_on_side_by_side_and_are_emitted_in_order() -> None:
     work = Work(3, 1, 2)
 
     async def main() -> None:
@@ -77,7 +77,7 @@ def test_items_are_worked_on_side_by_side_and_come_out_in_order() -> None:
     assert work.finished[:3] == [1, 2, 0]
 
 
-def test_unordered_items_come_out_as_they_are_done() -> None:
+def test_unordered_items_are_emitted_as_they_are_done() -> None:
     async def main() -> None:
         s = ResultStream.of(count_up(3)).map_async(Work(3, 1, 2), concurrency=3, ordered=False)
         seen = []
@@ -91,7 +91,7 @@ def test_unordered_items_come_out_as_they_are_done() -> None:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_slow_reader_stops_the_work(ordered: bool) -> None:
-    """Never more than ``concurrency`` items started beyond what was asked for."""
+    """Never more than ``concurrency`` items started beyond those that were requested."""
     work = Work(0.01)
     read: list[int] = []
 
@@ -146,7 +146,7 @@ def test_the_first_exception_cancels_and_awaits_the_siblings(
     assert sorted(work.cancelled) == sorted(set(work.started) - {0})
 
 
-def test_what_was_done_before_the_exception_comes_out_before_it() -> None:
+def test_what_was_done_before_the_exception_is_emitted_before_it() -> None:
     async def work(n: int) -> int:
         await asyncio.sleep(1 if n < 2 else 2)
         if n == 2:
@@ -492,7 +492,7 @@ def test_an_exception_in_one_expanded_stream_closes_the_others() -> None:
     ordered=st.booleans(),
     impatience=st.one_of(st.none(), st.floats(0.1, 2)),
 )
-def test_every_item_comes_out_once_whatever_the_timing(
+def test_every_item_is_emitted_once_whatever_the_timing(
     times: list[float], concurrency: int, ordered: bool, impatience: float | None
 ) -> None:
     work = Work(*times)
@@ -516,7 +516,7 @@ def test_every_item_comes_out_once_whatever_the_timing(
     assert seen == (sorted(seen) if ordered else work.finished)
 
 
-def test_an_error_in_the_clean_up_of_the_work_is_raised_to_who_closes() -> None:
+def test_an_error_in_the_clean_up_of_the_work_is_raised_in_the_task_that_closes() -> None:
     async def work(n: int) -> int:
         try:
             await asyncio.sleep(99)

@@ -34,7 +34,7 @@ def drained(source: Any, stop: asyncio.Event) -> Any:
     return ResultStream.of(source).drain_on(stop)
 
 
-def test_a_reader_that_was_cancelled_before_drains_all_the_same() -> None:
+def test_a_reader_that_was_cancelled_before_drains_nevertheless() -> None:
     """It has survived that: no other cancellation has come meanwhile."""
 
     async def main() -> None:
@@ -83,7 +83,7 @@ def test_a_cancellation_that_comes_during_the_drain_is_raised() -> None:
     run(main())
 
 
-def test_a_drain_that_the_source_has_swallowed_is_over_when_the_event_is_cleared() -> None:
+def test_a_drain_that_the_source_has_swallowed_ends_when_the_event_is_cleared() -> None:
     """What cancels the reader later is no drain."""
 
     async def source() -> AsyncGenerator[int, None]:
@@ -115,7 +115,7 @@ def test_a_drain_that_the_source_has_swallowed_is_over_when_the_event_is_cleared
 
 
 def test_an_exception_that_the_reader_is_handling_is_not_raised_by_the_drain() -> None:
-    """It is the context of every exception that the source raises after it has suspended anew."""
+    """It is the context of every exception that the source raises after it has suspended again."""
 
     async def source() -> AsyncGenerator[int, None]:
         yield 0

@@ -111,7 +111,7 @@ def test_it_is_a_future_result_and_its_work_is_done_once() -> None:
     run(main())
 
 
-def test_what_the_work_raises_goes_on_and_awaiting_it_again_is_an_error() -> None:
+def test_what_the_work_raises_propagates_and_awaiting_it_again_is_an_error() -> None:
     async def broken() -> Result[int, str]:
         raise ZeroDivisionError
 
@@ -174,7 +174,7 @@ def test_a_step_that_is_refused_is_closed_without_a_warning(make: Callable[..., 
 
 
 @pytest.mark.parametrize("make", [FutureResult, future_result, identity])
-def test_a_step_that_gives_no_result_is_a_type_error(make: Callable[..., Any]) -> None:
+def test_a_step_that_returns_no_result_is_a_type_error(make: Callable[..., Any]) -> None:
     async def wrong() -> int:
         return 1
 

@@ -112,7 +112,7 @@ def test_a_source_that_is_not_async_is_a_type_error_at_the_call_in_each_form() -
             call()
 
 
-def test_a_call_opens_nothing_and_each_reading_opens_anew() -> None:
+def test_a_call_opens_nothing_and_each_reading_opens_again() -> None:
     async def main() -> None:
         source = Watched()
         made = every(source, 3)

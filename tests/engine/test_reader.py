@@ -65,7 +65,9 @@ async def numbers(count: int, delay: float = 0.0) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("turns", [False, True])
-def test_what_the_pump_has_comes_out_in_order_and_then_the_end_again_and_again(turns: bool) -> None:
+def test_what_the_pump_has_is_emitted_in_order_and_then_the_end_again_and_again(
+    turns: bool,
+) -> None:
     async def main() -> None:
         reader = Reader(Through(numbers(5), turns=turns))
         assert aiter(reader) is reader
@@ -154,7 +156,7 @@ def test_an_error_that_was_raised_keeps_nothing_alive() -> None:
         gc.enable()
 
 
-def test_an_error_of_the_source_that_nobody_read_up_to_is_not_raised_by_closing() -> None:
+def test_an_error_of_the_source_that_was_not_read_up_to_is_not_raised_by_closing() -> None:
     async def source() -> AsyncIterator[int]:
         yield 1
         raise KeyError("never read up to")
@@ -168,7 +170,9 @@ def test_an_error_of_the_source_that_nobody_read_up_to_is_not_raised_by_closing(
     run(main())
 
 
-def test_an_error_in_the_clean_up_of_a_closed_source_is_raised_by_the_first_who_closes() -> None:
+def test_an_error_in_the_clean_up_of_a_closed_source_is_raised_by_the_first_task_that_closes() -> (
+    None
+):
     async def source() -> AsyncIterator[int]:
         try:
             yield 1
@@ -500,7 +504,7 @@ def test_a_reader_dropped_unread_or_at_its_end_is_silent() -> None:
     run(main())
 
 
-def test_a_reader_that_outlives_its_loop_is_dropped_in_silence() -> None:
+def test_a_reader_that_outlives_its_loop_is_dropped_silently() -> None:
     async def main() -> Reader[int]:
         async def source() -> AsyncIterator[int]:
             yield 0
@@ -587,7 +591,7 @@ def test_a_turn_lets_everything_that_is_ready_run_once() -> None:
     run(main())
 
 
-@pytest.mark.not_eager  # the first turn would be over at once
+@pytest.mark.not_eager  # the first turn would end at once
 def test_a_turn_can_be_cancelled() -> None:
     async def main() -> None:
         seen = []

@@ -34,7 +34,7 @@ async def stubborn(seconds: float) -> None:
         (6.0, 5.0, lambda: False, False, 5.0),
     ],
 )
-def test_a_task_is_abandoned_when_its_grace_time_is_over_unless_it_is_spared(
+def test_a_task_is_abandoned_when_its_grace_time_has_ended_unless_it_is_spared(
     seconds: float,
     grace: float,
     spared: Callable[[], bool] | None,

@@ -257,7 +257,7 @@ def test_the_end_of_the_loop_does_not_cut_the_clean_up(read: Read) -> None:
 
 
 @each_form
-def test_a_source_that_closes_its_own_stream_is_told_so(read: Read) -> None:
+def test_a_source_that_closes_its_own_stream_is_refused(read: Read) -> None:
     """It would wait for itself."""
 
     async def main() -> None:
@@ -276,7 +276,7 @@ def test_a_source_that_closes_its_own_stream_is_told_so(read: Read) -> None:
     run(main())
 
 
-def test_a_step_that_closes_its_own_stream_is_told_so() -> None:
+def test_a_step_that_closes_its_own_stream_is_refused() -> None:
     async def main() -> None:
         async def step(n: int) -> int:
             await asyncio.sleep(0)
@@ -435,7 +435,7 @@ def test_a_source_that_has_swallowed_a_cancellation_can_be_closed(read: Read) ->
     run(main())
 
 
-def test_the_error_of_a_clean_up_that_nobody_awaits_is_reported_to_the_loop() -> None:
+def test_the_error_of_a_clean_up_without_a_waiting_task_is_reported_to_the_loop() -> None:
     async def dirty() -> AsyncGenerator[int, None]:
         try:
             yield 1

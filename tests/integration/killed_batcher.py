@@ -30,7 +30,7 @@ def point(at: str) -> None:
 
 
 def watch(kind: type, name: str) -> None:
-    """Have a method die at the point."""
+    """Make a method kill the process at the point."""
     real = getattr(kind, name)
 
     async def watched(*given: Any) -> Any:
@@ -45,7 +45,7 @@ def watch(kind: type, name: str) -> None:
 
 
 def watch_transaction(kind: type) -> None:
-    """Have a transaction die at the point before its end."""
+    """Make a transaction kill the process at the point before its end."""
     real = getattr(kind, "_transaction")  # noqa: B009  # it is not ours to see
 
     @asynccontextmanager

@@ -329,7 +329,7 @@ def test_an_unreachable_server_is_one_line_and_status_2() -> None:
     assert len(program.err.splitlines()) == 1
 
 
-def test_a_table_of_somebody_else_is_not_written_to(
+def test_another_program_s_table_is_not_written_to(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def make() -> None:
@@ -365,7 +365,7 @@ def test_the_help_names_every_option_and_every_exit_status(
         assert word in shown
 
 
-def test_nobody_reading_the_summary_is_no_reason_for_a_traceback(path: str) -> None:
+def test_a_summary_without_a_reader_is_no_reason_for_a_traceback(path: str) -> None:
     program = Program(path, "--input", "-")
     assert program.process.stdout is not None
     program.process.stdout.close()
@@ -613,7 +613,7 @@ def test_of_a_line_without_end_only_the_beginning_is_kept() -> None:
     assert parse_json((1, endless)).failure().detail == "longer than 1,048,576 bytes"
 
 
-def test_a_source_is_read_no_further_than_it_is_asked_for() -> None:
+def test_a_source_is_read_no_further_than_requested() -> None:
     source = source_of(*[lines_of(flight())] * 50)
 
     async def main() -> None:
@@ -672,7 +672,7 @@ def test_a_record_is_rejected_for_the_first_thing_that_is_wrong_with_it(
     assert parse_json((1, line)).failure().reason == reason
 
 
-def test_both_formats_give_the_same_flight() -> None:
+def test_both_formats_yield_the_same_flight() -> None:
     text = (
         b"2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z"
     )

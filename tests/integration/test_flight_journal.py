@@ -261,7 +261,7 @@ def test_with_a_journal_what_is_written_to_a_file_survives_the_machine(
     asyncio.run(main())
 
 
-def test_a_run_that_lives_is_not_robbed(path: str, tmp_path: Path) -> None:
+def test_a_living_run_keeps_its_saga(path: str, tmp_path: Path) -> None:
     journal = str(tmp_path / "journal")
     options = ["--journal", journal, "--input", "-", "--size", "2"]
     first = Program(path, *options, stdin=subprocess.PIPE)

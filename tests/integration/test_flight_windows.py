@@ -301,7 +301,7 @@ def test_an_hour_is_never_in_two_windows_and_full_ones_are_told_from_tails() -> 
     assert tally.windows == {"size": 2, "end": 1}
 
 
-def test_hours_whose_time_is_over_are_written_two_seconds_later_at_the_latest() -> None:
+def test_hours_whose_time_has_ended_are_written_two_seconds_later_at_the_latest() -> None:
     """On virtual time: a line a second, an hour every three."""
     store = Memory()
     times = [f"{hour:02}:{minute:02}" for hour in (8, 9, 10) for minute in (0, 20, 40)]
@@ -380,7 +380,7 @@ def test_a_duration_is_hours_minutes_and_seconds(text: str, seconds: int) -> Non
         (["--out-of-order", "1h"], "--event-time"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(
+def test_invalid_arguments_are_refused_in_one_line(
     arguments: list[str], said: str, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
@@ -513,7 +513,7 @@ def test_a_terminal_gets_a_chart_it_can_show(width: int, encoding: str, path: st
         assert names == ["EWR", "2", "JFK", "2", "LGA", "2"]
 
 
-def test_where_nobody_looks_the_chart_is_plain_text(path: str) -> None:
+def test_without_a_terminal_the_chart_is_plain_text(path: str) -> None:
     program = Program(path, "--event-time", "1h", "--input", "-", stdin=subprocess.PIPE)
     program.end(
         lines_of(

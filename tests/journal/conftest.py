@@ -317,7 +317,7 @@ class Wire:
         await asyncio.gather(*self._tasks)
 
     def cut(self) -> None:
-        """End all connections without a word."""
+        """End all connections abruptly."""
         self.closed = self.closes
         for writer in self._writers if self.half else {*self._writers, *self._backs}:
             writer.transport.abort()

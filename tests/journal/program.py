@@ -190,7 +190,7 @@ async def _listed(journal: DurableJournal) -> list[StoredSaga]:
 
 
 def run(where: str, points: str, what: str, url: str) -> None:
-    """Do what is asked for, in this process."""
+    """Do what the command line says, in this process."""
     global place, left, store
     place, left, store = Path(where), int(points), url
     if what == "leave":

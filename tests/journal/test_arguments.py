@@ -213,15 +213,15 @@ def test_what_would_not_come_back_is_refused(
 def test_a_call_that_does_not_fit_and_missing_hints_are_refused() -> None:
     @registry.compensation("bare")
     async def bare(a, b: int = 0) -> None:  # type: ignore[no-untyped-def]
-        """Have a parameter without a type."""
+        """An undo that has a parameter without a type."""
 
     @registry.compensation("wrong")
     async def wrong(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821
-        """Have a type that is not there."""
+        """An undo that has a type which does not exist."""
 
     @registry.compensation("named")
     async def named(*, a: int) -> None:
-        """Have a parameter that is given by name only."""
+        """An undo that has a keyword-only parameter."""
 
     assert encode(named, (), {"a": 1}) == '{"a": 1}'
     for undo, args, why in (

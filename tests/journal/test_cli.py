@@ -295,7 +295,7 @@ def test_show_says_when_the_next_attempt_is_and_wraps_what_is_long(
     assert json.loads(capsys.readouterr().out)["saga"]["began"] is None
 
 
-def test_arguments_that_make_no_sense_are_shown_as_they_are(
+def test_arguments_that_cannot_be_parsed_are_shown_as_they_are(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saga = ids(place)[3]
@@ -349,7 +349,7 @@ Waiting for you: see show, then retry or discard.
     )
 
 
-def test_recover_works_on_as_many_sagas_at_a_time_as_are_asked_for(
+def test_recover_works_on_as_many_sagas_at_a_time_as_requested(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -591,7 +591,7 @@ def test_a_beginning_that_several_have_is_refused_with_their_ids(
     assert "twin-saga4  twin" in capsys.readouterr().out  # as long as it takes
 
 
-def test_an_id_that_others_begin_with_is_found_all_the_same(
+def test_an_id_that_others_begin_with_is_found_nevertheless(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = ids(place)[3]
@@ -791,7 +791,7 @@ def test_what_cannot_be_reached_is_named(
     )
 
 
-def test_a_journal_in_a_database_is_shown_and_put_right_like_one_in_a_file(
+def test_a_journal_in_a_database_is_shown_and_repaired_like_one_in_a_file(
     tmp_path: Path, postgres_dsn: str
 ) -> None:
     (schema,) = re.findall(r"test_\w+", postgres_dsn)
@@ -929,7 +929,7 @@ def slow(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_ctrl_c_ends_a_recovery_behind_the_undo_that_is_under_way(
+def test_ctrl_c_ends_a_recovery_after_the_undo_that_is_under_way(
     slow: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     assert slow.stderr is not None

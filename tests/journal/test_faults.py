@@ -342,7 +342,7 @@ def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
         assert db.execute("SELECT name FROM sqlite_schema").fetchall() == [("invoice",)]
 
 
-def test_tables_that_are_missing_are_not_made_anew(path: Path) -> None:
+def test_tables_that_are_missing_are_not_made_again(path: Path) -> None:
     leave_open(path, a="x")
     with closing(sqlite3.connect(path)) as db:
         db.execute("DROP TABLE action")
@@ -449,7 +449,7 @@ def test_a_payload_changed_by_hand_is_stuck_and_the_rest_is_undone(
     assert not BOOM.exists()
 
 
-def test_bytes_that_are_no_text_are_read_all_the_same(path: Path) -> None:
+def test_bytes_that_are_no_text_are_read_nevertheless(path: Path) -> None:
     leave_open(path, a="x", b="y")
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE action SET name = CAST(x'ff6e6f' AS TEXT) WHERE arguments LIKE '%y%'")
@@ -557,7 +557,7 @@ def test_a_stopped_owner_keeps_its_saga_and_a_killed_one_loses_it_at_once(path: 
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_file_that_has_lost_its_name_takes_no_more_and_what_it_has_is_undone(
+def test_a_file_that_has_lost_its_name_accepts_nothing_and_what_it_has_is_undone(
     path: Path, *, replaced: bool
 ) -> None:
     async def main() -> None:
@@ -704,7 +704,7 @@ def test_a_forked_child_does_not_keep_its_parents_sagas(path: Path) -> None:
 
 @pytest.mark.parametrize("lazy", [True, False])
 def test_an_owner_that_was_taken_for_dead_does_nothing_more(path: Path, lazy: bool) -> None:
-    """Its lock is lost, as when somebody removes the file; another process takes its saga."""
+    """Its lock is lost, as when a person removes the file; another process takes its saga."""
 
     async def main() -> None:
         journal = SqliteJournal(path, lazy_commits=lazy)
@@ -768,7 +768,7 @@ def test_a_move_of_what_was_taken_over_is_reported_at_the_commit(path: Path) -> 
 
 
 def spawned(path: Path, work: str) -> None:
-    """Have a process that was not forked open the journal, do this, and close it."""
+    """Do this in a process that was not forked, between opening and closing the journal."""
     program = (
         "import asyncio\n"
         "from undoing import *\n"
@@ -792,7 +792,7 @@ def test_a_file_that_was_open_at_the_fork_is_refused_in_the_child_at_once(path: 
 
     async def child() -> None:
         for _ in range(2):
-            journal = SqliteJournal(path)  # anew
+            journal = SqliteJournal(path)  # again
             with pytest.raises(JournalUnavailable, match=r"forked from.*'spawn'"):
                 await CompensationScope("a", journal=journal).register(note, "x")
             with pytest.raises(JournalUnavailable, match="forked from"):
@@ -938,7 +938,7 @@ def test_the_lock_of_another_user_counts_as_held(path: Path) -> None:
 
 
 async def tidy_soon(journal: SqliteJournal) -> None:
-    """Have the thread tidy up after this request; asked from here, it may do so twice."""
+    """Make the thread tidy up after this request; called from here, it may do so twice."""
 
     def be_due(_: sqlite3.Connection) -> None:
         journal._store._housekeeping._next = 0.0

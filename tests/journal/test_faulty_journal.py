@@ -78,7 +78,7 @@ class World:
         self.effects.discard(name)
 
     async def write(self, name: str, ctx: StepContext) -> None:
-        """Have an effect, if its undo is on record."""
+        """Produce an effect, if its undo is on record."""
         await ctx.register(self.delete, name)
         open_ = [a for saga in await self.journal.sagas() for a in saga.actions]
         assert f'{{"name": "{name}"}}' in [a.arguments for a in open_ if a.state == "pending"]

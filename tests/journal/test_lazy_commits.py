@@ -194,7 +194,7 @@ def test_closing_a_journal_that_cannot_be_written_says_what_is_lost(path: Path) 
     asyncio.run(main())
 
 
-def test_a_commit_that_came_too_late_is_reported_by_everything_until_the_journal_is_used_anew(
+def test_a_commit_that_came_too_late_is_reported_by_everything_until_the_journal_is_used_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "LAZY_DELAY", 3600.0)
@@ -218,7 +218,7 @@ def test_a_commit_that_came_too_late_is_reported_by_everything_until_the_journal
                 await other.commit()
         report = await other.compensate()
         assert isinstance(report.failures[0].error, LeaseLost)
-        assert undone == []  # it is not carried out by one who may not
+        assert undone == []  # a process that lost the saga does not carry it out
         await journal.close()
         with pytest.raises(LeaseLost):  # also of a task that had committed before another closed it
             await journal.flush()

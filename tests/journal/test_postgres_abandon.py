@@ -151,7 +151,7 @@ def test_what_is_abandoned_while_the_tables_are_locked_is_written_without_anothe
     asyncio.run(main())
 
 
-def test_an_undo_that_the_journal_kept_from_running_is_left_to_anybody(make: Place) -> None:
+def test_an_undo_that_the_journal_kept_from_running_is_left_to_any_process(make: Place) -> None:
     async def main() -> None:
         async with make(patience=0.3) as journal, make() as other:
             scope = CompensationScope("a", journal=journal)

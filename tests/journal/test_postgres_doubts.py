@@ -409,7 +409,7 @@ def test_closing_removes_what_is_in_doubt(make: Place, wire: type[Wire]) -> None
     asyncio.run(main())
 
 
-def test_a_connection_that_ends_during_close_is_not_made_anew(place: Place) -> None:
+def test_a_connection_that_ends_during_close_is_not_made_again(place: Place) -> None:
     async def main() -> None:
         journal = place()
         scope = CompensationScope("a", journal=journal)
@@ -601,10 +601,10 @@ def test_a_saga_whose_claim_is_in_doubt_is_released_at_once(make: Place) -> None
 
             async def refuse(*_: object) -> Any:
                 del session.apply
-                raise asyncpg.QueryCanceledError("by somebody")
+                raise asyncpg.QueryCanceledError("by a person")
 
             session.apply = apply
-            with pytest.raises(JournalUnavailable, match="by somebody"):
+            with pytest.raises(JournalUnavailable, match="by a person"):
                 await journal.claim(besides=frozenset())
 
             async def free() -> bool:

@@ -595,7 +595,7 @@ def test_an_answer_older_than_the_loss_of_the_saga_is_worth_nothing(
 def test_a_record_refused_after_its_answer_was_lost_is_not_on_record(
     place: Place, wire: type[Wire], connections: int
 ) -> None:
-    """The answer is asked for again, then whether it still holds; before one, the way is gone."""
+    """The answer is requested again, then whether it is true; before one, the connection ends."""
 
     async def main() -> None:
         async with wire(place.dsn) as way, place() as watcher, place(dsn=way.dsn) as journal:

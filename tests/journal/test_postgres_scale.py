@@ -212,7 +212,7 @@ def test_sagas_claimed_in_advance_are_free_when_the_journal_is_closed(make: Plac
     asyncio.run(main())
 
 
-def test_a_saga_claimed_in_advance_and_lost_meanwhile_is_not_handed_out(make: Place) -> None:
+def test_a_saga_claimed_in_advance_and_lost_meanwhile_is_not_returned(make: Place) -> None:
     async def main() -> None:
         async with make() as journal:
             await fill(make, "open", 6)

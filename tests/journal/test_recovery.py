@@ -74,7 +74,7 @@ def test_no_jump_of_the_clock_makes_a_wait_longer_than_the_policys(path: Path, j
         async with SqliteJournal(path) as journal:
             (report,) = await recover(journal, patient(60.0))
             assert [entry.attempts for entry in report.done] == [2]
-        # Back: it is as if the wait began anew. Forward: it has ended.
+        # Back: it is as if the wait began again. Forward: it has ended.
         assert loop.time() - began == pytest.approx(60.0 if jump < 0 else 0.0, abs=0.1)
 
     run(main())

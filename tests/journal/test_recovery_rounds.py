@@ -120,7 +120,7 @@ def test_a_bug_in_a_journal_ends_the_recovery_and_releases_what_it_has(path: Pat
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, 1.5, True, "2"])
-def test_a_concurrency_that_makes_no_sense_is_refused(path: Path, concurrency: object) -> None:
+def test_an_invalid_concurrency_is_refused(path: Path, concurrency: object) -> None:
     async def main() -> None:
         with pytest.raises(InvalidArgument, match="concurrency"):
             await recover(SqliteJournal(path), registry, concurrency=concurrency)  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ def test_what_others_leave_behind_is_undone_while_the_program_runs(path: Path) -
     run(main())
 
 
-def test_a_background_recovery_goes_on_after_the_journal_was_away(
+def test_a_background_recovery_continues_after_the_journal_was_away(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave_open(path, a="1")
@@ -215,7 +215,7 @@ def test_an_observer_that_fails_does_not_end_the_background_recovery(
 
 
 @pytest.mark.parametrize("every", [0, -1.0, float("inf"), float("nan"), "1"])
-def test_a_pause_that_makes_no_sense_is_refused_at_the_call(path: Path, every: object) -> None:
+def test_an_invalid_pause_is_refused_at_the_call(path: Path, every: object) -> None:
     with pytest.raises(InvalidArgument, match="every"):
         recovering(SqliteJournal(path), registry, every=every)  # type: ignore[arg-type]
 

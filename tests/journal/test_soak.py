@@ -109,13 +109,13 @@ def server() -> Iterator[subprocess.Popen[str]]:
 
 
 def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
-    """Have them work and be disturbed for a while, restart the store in the middle, and end."""
+    """Run and disturb them for a while, restart the store in the middle, and end."""
     with closing(sqlite3.connect(place / "sink.db")) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript(_schema())
-    everybody = [f"work {n}" for n in range(3)] + [f"recover {n}" for n in range(4)]
+    all_of_them = [f"work {n}" for n in range(3)] + [f"recover {n}" for n in range(4)]
     try:
-        for each in everybody:
+        for each in all_of_them:
             soak.start(each)
         begun = time.monotonic()
         restarted = False
@@ -127,9 +127,9 @@ def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
                 restarted = True
         soak.wake()
         (place / "stop").touch()
-        assert [soak.wait(each) for each in everybody[:3]] == [0, 0, 0]
+        assert [soak.wait(each) for each in all_of_them[:3]] == [0, 0, 0]
         (place / "last").touch()
-        assert [soak.wait(each) for each in everybody[3:]] == [0, 0, 0, 0]
+        assert [soak.wait(each) for each in all_of_them[3:]] == [0, 0, 0, 0]
     finally:
         for each in list(soak.running):
             soak.kill(each)

@@ -156,8 +156,8 @@ def test_children_steps_and_sagas_are_on_record_too(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_scope_that_has_settled_all_begins_anew(path: Path) -> None:
-    """What was committed is gone; that it is gone does not mean that somebody took it over."""
+def test_a_scope_that_has_settled_all_begins_again(path: Path) -> None:
+    """What was committed is gone; that it is gone does not mean that a process took it over."""
 
     async def main() -> None:
         async with SqliteJournal(path) as journal, StepContext("job", journal=journal) as ctx:
@@ -549,7 +549,7 @@ def test_a_journal_that_cannot_be_written_refuses_before_the_effect(path: Path) 
         with pytest.raises(JournalCorrupt, match="not a database"):
             await broken.register(undo, "x")
         for journal in (nowhere, nonsense):
-            await journal.close()  # which stops its thread all the same
+            await journal.close()  # which stops its thread nevertheless
         assert not [t for t in threading.enumerate() if t.name.startswith("journal")]
 
     path.write_text("this is not a database, but it is long enough to be looked at" * 20)

@@ -27,7 +27,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs locks of the o
 
 
 def spawned(path: Path, work: str) -> str:
-    """Have a process that was not forked open the journal, do this, and close it."""
+    """Do this in a process that was not forked, between opening and closing the journal."""
     program = (
         "import asyncio\n"
         "from undoing import *\n"
@@ -297,7 +297,7 @@ def test_all_files_have_the_group_of_a_journal_that_was_made_before(path: Path) 
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o1600, -1, 1.5, "600", True])
-def test_a_mode_that_makes_no_sense_is_refused(path: Path, mode: object) -> None:
+def test_an_invalid_mode_is_refused(path: Path, mode: object) -> None:
     with pytest.raises(InvalidArgument, match="mode"):
         SqliteJournal(path, mode=mode)  # type: ignore[arg-type]
 
@@ -353,7 +353,7 @@ def test_importing_journals_needs_no_locks_of_posix_and_making_one_says_what_it_
     assert "use PostgresJournal" in done.stdout
 
 
-def test_without_locks_of_the_open_file_a_journal_works_all_the_same(
+def test_without_locks_of_the_open_file_a_journal_works_nevertheless(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on macOS. What must not be done there is in the docstring of `SqliteJournal`."""

@@ -245,7 +245,7 @@ def test_on_retry_may_be_a_coroutine_function_and_is_cancelled_with_the_step() -
     run(main())
 
 
-def test_a_cancellation_in_the_back_off_leaves_nothing_to_undo_and_goes_on() -> None:
+def test_a_cancellation_in_the_back_off_leaves_nothing_to_undo_and_propagates() -> None:
     world = World()
 
     async def main() -> None:
@@ -284,7 +284,7 @@ def test_a_step_is_cancelled_awaited_and_undone_at_its_limit() -> None:
     run(main())
 
 
-def test_a_step_in_time_is_given_as_it_is_and_its_actions_are_held() -> None:
+def test_a_step_in_time_is_returned_as_it_is_and_its_actions_are_held() -> None:
     world = World()
     given, report = in_context(
         lambda ctx: to_result(with_timeout(world.step("a", 1.0), 2.0)(ctx))
@@ -459,7 +459,7 @@ def test_if_all_fail_the_errors_come_in_the_order_of_the_steps() -> None:
     run(main())
 
 
-def test_an_exception_of_one_stops_the_others_and_goes_on() -> None:
+def test_an_exception_of_one_stops_the_others_and_propagates() -> None:
     world = World()
 
     async def main() -> None:
@@ -590,7 +590,7 @@ def test_a_rollback_may_take_longer_than_the_grace_and_is_awaited(
 
 
 @pytest.mark.parametrize("policy", ["timeout", "race"])
-def test_a_cancellation_while_a_step_is_being_undone_goes_on_when_it_is(policy: str) -> None:
+def test_a_cancellation_while_a_step_is_being_undone_propagates_when_it_is(policy: str) -> None:
     log: list[str] = []
 
     async def slow(ctx: StepContext) -> Result[int, str]:
@@ -725,7 +725,7 @@ def test_at_most_limit_run_at_a_time() -> None:
     run(main())
 
 
-def test_an_exception_in_one_of_all_undoes_all_and_goes_on() -> None:
+def test_an_exception_in_one_of_all_undoes_all_and_propagates() -> None:
     world = World()
 
     async def main() -> None:

@@ -188,7 +188,7 @@ def test_the_time_of_an_undo_is_for_all_attempts_in_memory() -> None:
     assert undo.times == [0.0, 2.0, 4.0]
 
 
-def test_what_becomes_of_each_attempt_goes_on_record_and_those_before_count() -> None:
+def test_the_outcome_of_each_attempt_is_on_record_and_earlier_ones_count() -> None:
     undo = Undo("a", "b", "c")
     registry = CompensationRegistry()
     registry.compensation("undo", retry=RetryPolicy(attempts=4, wait=1.0))(undo.perform)
@@ -203,7 +203,7 @@ def test_what_becomes_of_each_attempt_goes_on_record_and_those_before_count() ->
     ]
 
 
-def test_a_wait_that_a_process_died_in_goes_on_in_the_next() -> None:
+def test_a_wait_that_a_process_died_in_continues_in_the_next() -> None:
     undo = Undo()
     registry = CompensationRegistry()
     registry.compensation("undo", retry=RetryPolicy(attempts=4, wait=60.0, total_timeout=9.0))(

@@ -105,7 +105,7 @@ def test_every_overload_fits_the_operator_and_together_they_name_all_parameters(
                 real = in_place[min(i, len(in_place) - 1)]
             else:
                 real = by_name[parameter.name]
-                # What has a place may be asked for by name alone; the reverse would not work.
+                # A positional parameter may be keyword-only in the stub, not the reverse.
                 assert parameter.kind in (real.kind, Parameter.KEYWORD_ONLY)
             if parameter.default is not parameter.empty and real.kind not in ANY_NUMBER:
                 assert parameter.default == real.default

@@ -468,7 +468,7 @@ def test_a_thread_may_close_it() -> None:
     asyncio.run(main())
 
 
-def test_misuse_is_told() -> None:
+def test_misuse_is_refused() -> None:
     unused: Channel[int] = Channel(1)
     with pytest.raises(RuntimeError, match="no event loop has used the channel yet"):
         unused.send_from_thread(1)

@@ -158,7 +158,7 @@ def test_the_stream_runs_in_a_copy_of_the_callers_context() -> None:
 
 def test_a_thread_with_a_running_loop_has_to_say_that_it_may_be_blocked() -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="use `async for`, or say iterate"):
+        with pytest.raises(RuntimeError, match="use `async for`, or pass iterate"):
             iterate(from_iterable([1]))
         assert list(iterate(from_iterable([1, 2]), blocks_loop=True)) == [1, 2]
         assert list(await asyncio.to_thread(lambda: list(iterate(from_iterable([3]))))) == [3]

@@ -147,7 +147,7 @@ def test_draining_emits_what_is_queued_and_waits_for_no_more() -> None:
             for item in "cde":
                 queue.put_nowait(item)
             stop.set()
-            queue.put_nowait("f")  # before anybody has seen the event
+            queue.put_nowait("f")  # before any task has seen the event
 
         loop.call_later(2.0, put_and_stop)
         loop.call_later(3.0, queue.put_nowait, "too late")

@@ -48,7 +48,7 @@ def test_it_is_opened_again_after_the_wait_and_its_items_follow() -> None:
     assert [source.closed for source in sources] == [1, 1, 1]
 
 
-def test_an_item_begins_the_count_anew() -> None:
+def test_an_item_begins_the_count_again() -> None:
     def failing_after(*items: int) -> Any:
         return timed(*items, OSError(*items))
 
@@ -104,7 +104,7 @@ def test_the_total_time_counts_from_the_first_failure_in_a_row() -> None:
     run(main())
 
 
-def test_on_retry_is_told_of_each_failure() -> None:
+def test_on_retry_is_called_for_each_failure() -> None:
     seen = []
 
     async def note(event: Any) -> None:

@@ -251,7 +251,7 @@ def test_a_thread_that_never_ends_is_abandoned_after_its_grace_time(
             await reading.aclose()  # type: ignore[attr-defined]
         assert "was abandoned" in caplog.text
         assert len(threads()) == 1
-        blocking.given.put(7)  # it comes back late: even then its item is handed over
+        blocking.given.put(7)  # it comes back late: even then its item is delivered
         await asyncio.sleep(0.05)
         assert dropped == [7]
         assert not threads()
@@ -259,7 +259,7 @@ def test_a_thread_that_never_ends_is_abandoned_after_its_grace_time(
     asyncio.run(main())
 
 
-def test_items_that_closing_drops_are_handed_over() -> None:
+def test_items_that_closing_drops_are_passed_to_on_drop() -> None:
     dropped: list[int] = []
 
     async def main() -> None:

@@ -71,7 +71,7 @@ def test_no_real_time_passes() -> None:
 
 
 @pytest.mark.parametrize("days", [1, 400, 40_000, 10**9])
-def test_the_clock_goes_on_however_late_it_is(days: int) -> None:
+def test_the_clock_continues_however_late_it_is(days: int) -> None:
     """A resolution of 1 ns makes no difference to a clock that shows years: it spun for ever."""
 
     async def main() -> float:
@@ -274,7 +274,7 @@ def test_without_virtual_time_the_error_says_what_to_do(name: str) -> None:
 # run()
 
 
-def test_run_gives_what_any_awaitable_gives() -> None:
+def test_run_returns_what_any_awaitable_returns() -> None:
     class Later:
         def __await__(self) -> Generator[Any, None, int]:
             yield from asyncio.sleep(1).__await__()
@@ -882,7 +882,7 @@ def test_a_thread_that_does_not_answer_is_given_up_after_the_patience() -> None:
         assert run(main(worker, release), patience=0.02) == 120.0
 
 
-def test_a_deadlock_says_whom_it_has_waited_for() -> None:
+def test_a_deadlock_names_what_it_waited_for() -> None:
     async def main(worker: Worker, release: threading.Event) -> None:
         await worker.call(release.wait)
 
@@ -913,7 +913,7 @@ def test_what_was_given_up_is_waited_for_again_when_it_has_shown_life() -> None:
 def test_the_pool_is_joined_without_its_time_limit_running_out(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    """Since 3.12 asyncio gives it 300 s, which would be over at once."""
+    """Since 3.12 asyncio gives it 300 s, which would pass at once."""
 
     async def main() -> None:
         job = asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.05)

@@ -55,7 +55,7 @@ def test_each_point_is_struck_once_and_the_last_run_goes_through(
     run(main())
 
 
-def test_what_came_out_is_the_injected_error_itself() -> None:
+def test_the_exception_raised_is_the_injected_error_itself() -> None:
     async def main() -> None:
         injector = FaultInjector(2, OSError)
         with pytest.raises(OSError) as caught:  # noqa: PT011
@@ -155,7 +155,7 @@ def test_the_points_of_child_tasks_count_and_their_errors_strike_there() -> None
     assert struck == ["parent", "child", "child", ""]
 
 
-def test_a_task_cancelled_before_its_first_step_gives_no_warning() -> None:
+def test_a_task_cancelled_before_its_first_step_causes_no_warning() -> None:
     async def parent() -> None:
         task = asyncio.create_task(asyncio.sleep(1))
         task.cancel()
@@ -469,7 +469,7 @@ def test_everywhere_says_where_the_fault_was_that_broke_the_scenario() -> None:
 
 
 @pytest.mark.not_eager
-def test_everywhere_sees_the_task_that_one_fault_left_behind() -> None:
+def test_everywhere_sees_the_task_that_one_fault_left_running() -> None:
     async def careless() -> None:
         task = asyncio.create_task(asyncio.sleep(100))
         await asyncio.sleep(1)

@@ -87,7 +87,7 @@ def test_a_signal_that_does_not_come_is_a_deadlock_after_the_patience(
         run(main(), patience=0.05)
 
 
-def test_a_handler_from_before_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handler_from_before_keeps_no_task_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as that of a tool that measures coverage."""
     signal.signal(signal.SIGUSR1, lambda *_: None)
     with pytest.raises(Deadlock):

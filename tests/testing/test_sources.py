@@ -25,7 +25,7 @@ from returns_pipeline.testing import (
 )
 
 
-def test_timed_gives_items_after_their_pauses_and_then_ends() -> None:
+def test_timed_emits_items_after_their_pauses_and_then_ends() -> None:
     source = timed(Wait(2), "a", "b", Wait(0.5), "c", Wait(9))
     assert run(timeline(source)) == [(2.0, "a"), (2.0, "b"), (2.5, "c")]
 

@@ -109,7 +109,7 @@ def is_int(item: int | str) -> TypeIs[int]:
 
 
 def shared(ints: Stream[int], either: AsyncIterable[int | str], branch: Branch[int]) -> None:
-    """As many branches as were asked for; a side is as narrow as the predicate says."""
+    """As many branches as requested; a side is as narrow as the predicate says."""
     assert_type(broadcast(ints, 2, buffer=8), tuple[Branch[int], Branch[int]])
     assert_type(broadcast(ints, 3, overflow="fail"), tuple[Branch[int], Branch[int], Branch[int]])
     assert_type(broadcast(ints, len("four")), tuple[Branch[int], ...])

@@ -211,12 +211,12 @@ def check_lambdas(ctx: StepContext) -> None:
 
 
 async def near(order: int) -> Result[str, KeyError]:
-    """Have one parameter."""
+    """A step with one parameter."""
     return Success(str(order))
 
 
 async def far(order: int, fast: bool = True) -> Result[bytes, OSError]:
-    """Have another with a default."""
+    """A step with another parameter, which has a default."""
     return Success(b"fast" if fast else str(order).encode())
 
 

@@ -38,7 +38,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def test_a_list_is_given_out_at_its_deadline_not_at_the_next_item() -> None:
+def test_a_list_is_emitted_at_its_deadline_not_at_the_next_item() -> None:
     async def main() -> None:
         seen = []
         async for chunk in chunks_or_timeout.raw(timed("a", 1, "b", 60, "c"), 10, 5.0):
@@ -70,7 +70,7 @@ def test_a_timer_armed_for_a_list_that_filled_up_does_not_cut_the_next_one_short
     run(main())
 
 
-def test_the_tail_comes_out_before_the_error_of_the_source() -> None:
+def test_the_tail_is_emitted_before_the_error_of_the_source() -> None:
     async def source() -> AsyncIterator[int]:
         yield 1
         yield 2
@@ -429,8 +429,8 @@ def test_no_list_is_empty_and_no_source_gives_none() -> None:
 # Late readers.
 
 
-def test_a_list_that_is_due_goes_on_filling_until_its_reader_comes() -> None:
-    """It is not cut where its time was over: under load, lists grow instead of piling up."""
+def test_a_list_that_is_due_continues_filling_until_its_reader_comes() -> None:
+    """It is not cut where its time ended: under load, lists grow instead of piling up."""
 
     async def main() -> None:
         chunks = chunks_or_timeout.raw(timed("a", 3, "b", 3, "c", 3, "d", 3, "e"), 4, 2.0)
@@ -460,7 +460,7 @@ def test_the_time_of_the_next_list_counts_from_its_own_first_item_however_late_t
 
 
 @pytest.mark.not_eager  # the read would begin before it is cancelled
-def test_a_full_list_whose_time_is_over_as_well_comes_out_once() -> None:
+def test_a_full_list_whose_time_has_ended_as_well_is_emitted_once() -> None:
     async def main() -> None:
         chunks = chunks_or_timeout.raw(timed("a", "b", "c"), 2, 1.0)
         read = asyncio.ensure_future(anext(chunks))
@@ -570,7 +570,7 @@ def test_a_stubborn_source_is_stopped_at_its_next_item_also_when_that_fills_a_li
     run(main())
 
 
-def test_a_source_that_awaits_a_cancelled_task_gives_its_tail_and_then_that() -> None:
+def test_a_source_that_awaits_a_cancelled_task_emits_its_tail_and_then_that() -> None:
     async def main() -> None:
         other = asyncio.create_task(asyncio.sleep(math.inf))
 
@@ -582,7 +582,7 @@ def test_a_source_that_awaits_a_cancelled_task_gives_its_tail_and_then_that() ->
         chunks = chunks_or_timeout.raw(source(), 10, 60.0)
         read = asyncio.ensure_future(anext(chunks))
         await advance(5)
-        other.cancel("by somebody")
+        other.cancel("by other code")
         assert await read == [1, 2]
         assert now() == 5.0
         with pytest.raises(asyncio.CancelledError):
@@ -775,7 +775,7 @@ def test_one_timer_serves_lists_that_fill_up_while_it_runs() -> None:
 
 
 @pytest.mark.parametrize("early", [0.0004, 0.0])
-def test_a_timer_that_fires_a_little_early_gives_the_list_out_and_does_not_spin(
+def test_a_timer_that_fires_a_little_early_emits_the_list_and_does_not_spin(
     early: float,
 ) -> None:
     """Some loops do so: a wait that insists on the clock would re-arm again and again."""
@@ -801,7 +801,7 @@ def live_timers(loop: asyncio.AbstractEventLoop) -> list[asyncio.TimerHandle]:
     return [handle for handle in scheduled if not handle.cancelled()]
 
 
-def test_on_uvloop_lists_are_given_out_by_size_and_by_time() -> None:
+def test_on_uvloop_lists_are_emitted_by_size_and_by_time() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def main() -> None:

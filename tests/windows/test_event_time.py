@@ -234,7 +234,7 @@ def pane(window: EventWindow[object, float]) -> Pane:
             id="sessions that grow, merge and are forgotten below the watermark",
         ),
         pytest.param(
-            # As above, but nothing late comes at 32: what was put off is forgotten all the same.
+            # As above, but nothing late comes at 32: what was put off is forgotten nevertheless.
             [0, 7, 20, 4, 7.5, 32, 33, 8],
             SessionWindows(5),
             {"allowed_lateness": 20},
@@ -327,7 +327,7 @@ def test_a_merged_session_was_opened_when_its_first_part_was() -> None:
     run(main())
 
 
-def test_a_pane_given_out_does_not_change_when_the_next_comes() -> None:
+def test_a_pane_emitted_does_not_change_when_the_next_comes() -> None:
     panes = fired([1, 12, 3], TumblingWindows(10), allowed_lateness=5)
     assert [items for _, _, items, _, _ in panes] == [[1], [1, 3], [12]]
 
@@ -531,9 +531,7 @@ class Counting:
         (SessionWindows(0.5), 10.0, 11),
     ],
 )
-def test_state_is_freed_behind_the_watermark(
-    assigner: Assigner, lateness: float, most: int
-) -> None:
+def test_state_is_freed_below_the_watermark(assigner: Assigner, lateness: float, most: int) -> None:
     async def main() -> None:
         source = Counting(range(1000))
         windows: Any = event_windows.raw(
@@ -575,7 +573,7 @@ def test_state_of_many_keys_is_freed_too() -> None:
 # Failures.
 
 
-def test_a_failure_comes_out_at_once_and_fires_nothing() -> None:
+def test_a_failure_is_emitted_at_once_and_fires_nothing() -> None:
     async def source() -> AsyncIterator[Result[float, str]]:
         for result in (Success(1.0), Failure("bad"), Success(4.0), Success(12.0), Failure("worse")):
             yield result

@@ -60,7 +60,7 @@ def test_a_list_of_exactly_the_limit_still_takes_what_weighs_nothing() -> None:
     ]
 
 
-def test_a_list_by_weight_is_given_out_at_its_deadline() -> None:
+def test_a_list_by_weight_is_emitted_at_its_deadline() -> None:
     source = timed(1, Wait(1.5), 2, Wait(1.5), 3, Wait(9), 4)
     assert run(timeline(chunks_by_weight(source, 100, 2.0, weight=float))) == [
         (2, [1, 2]),
@@ -135,7 +135,7 @@ def test_at_max_keys_the_oldest_list_makes_room() -> None:
     ]
 
 
-def test_a_list_that_is_due_and_not_taken_goes_on_filling() -> None:
+def test_a_list_that_is_due_and_not_taken_continues_filling() -> None:
     source = timed("a1", Wait(2), "a2", Wait(2), "a3", Wait(2), "a4", Wait(2), "a5")
     windows = keyed_chunks(source, 3, 1.0, key=first)
     assert run(timeline(windows, pause=4.5)) == [
@@ -349,11 +349,11 @@ def test_runs_of_neighbours(n: int, step: int, expected: list[str], pause: float
     assert ["".join(window) for window in given(windows, pause=pause)] == expected
 
 
-def test_a_run_is_given_out_with_its_last_item() -> None:
+def test_a_run_is_emitted_with_its_last_item() -> None:
     assert run(timeline(sliding(script("a-b-c-d-|"), 3))) == [(4, [*"abc"]), (6, [*"bcd"])]
 
 
-def test_a_run_given_out_is_the_readers_own() -> None:
+def test_a_run_emitted_is_the_readers_own() -> None:
     async def main() -> None:
         runs = sliding.raw(timed(1, 2, 3), 2)
         taken = await anext(runs)
@@ -490,7 +490,7 @@ def test_a_failure_flushes_all_sessions_the_oldest_first() -> None:
     ]  # fmt: skip
 
 
-def test_a_failure_ends_a_run_of_neighbours_and_the_next_begins_anew() -> None:
+def test_a_failure_ends_a_run_of_neighbours_and_the_next_begins_again() -> None:
     stream = of_results("a", "b", "c", NO, "d", NO, "e", "f", "g", "h").sliding(3, step=2)
     assert given(stream) == [
         Success(["a", "b", "c"]), NO, Success(["d"]), NO, Success(["e", "f", "g"]),
@@ -498,7 +498,7 @@ def test_a_failure_ends_a_run_of_neighbours_and_the_next_begins_anew() -> None:
     ]  # fmt: skip
 
 
-def test_what_a_run_leaves_out_begins_anew_after_a_failure() -> None:
+def test_what_a_run_leaves_out_begins_again_after_a_failure() -> None:
     stream = of_results("a", NO, "b", "c", "d").sliding(1, step=3)
     assert given(stream) == [Success(["a"]), NO, Success(["b"])]
 

@@ -41,7 +41,7 @@ _PROBE: Final = 2.0
 
 
 async def keep_session(connection: Connection[Record]) -> None:
-    """Have the server keep a session while it is idle, and end it when its client is gone."""
+    """Make the server keep an idle session, and end it when its client is gone."""
     version = connection.get_server_version().major
     known = [f"SET {setting}" for since, setting in _SETTINGS if version >= since]
     await connection.execute("; ".join(known))

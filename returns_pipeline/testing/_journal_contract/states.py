@@ -154,7 +154,7 @@ async def _errors(harness: Harness) -> None:
     await journal.close()
     for reason in (ODD, UNSTORABLE, "y" * 1_000_000):
         actions = (await harness.stored(saga)).actions
-        expect("without a word", [name_of(it) for it in actions if not it.error], [])
+        expect("without an error", [name_of(it) for it in actions if not it.error], [])
         expect("retried", await harness.process().retry(saga), len(errors))
         journal, ids = await _claimed(harness, saga)
         for id_ in ids.values():
