@@ -18,6 +18,7 @@ from returns_pipeline.windows import (
     TumblingWindows,
     chunks_by_weight,
     chunks_or_timeout,
+    chunks_until,
     event_windows,
     keyed_chunks,
     sessions,
@@ -262,6 +263,14 @@ def pictures() -> dict[str, str]:
             ),
             list,
             label=lambda item: str(weights[item]),
+        ),
+        "chunks_until": draw_times(
+            "chunks_until(source, is_z, timeout=3.0)",
+            record(
+                script("abz-czd-----e--|"),
+                lambda s: chunks_until(s, lambda item: item == "z", timeout=3.0),
+            ),
+            list,
         ),
         "keyed_chunks": draw_times(
             "keyed_chunks(source, 3, 2.5, key=...)",

@@ -46,6 +46,7 @@ __all__ = [
     "broadcast",
     "chunks_by_weight",
     "chunks_or_timeout",
+    "chunks_until",
     "concat",
     "debounce",
     "distinct_until_changed",
@@ -114,6 +115,7 @@ def _piped(
 
 chunks_by_weight: Final = windows.chunks_by_weight.pipe
 chunks_or_timeout: Final = windows.chunks_or_timeout.pipe
+chunks_until: Final = windows.chunks_until.pipe
 event_windows: Final = windows.event_windows.pipe
 keyed_chunks: Final = windows.keyed_chunks.pipe
 sessions: Final = windows.sessions.pipe
@@ -136,11 +138,14 @@ def broadcast(
     buffer: int = BUFFER,
     overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
+    replay: int = 0,
 ) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], ...]]:
     """Copy every item of the source to each of ``n`` branches."""
-    _ = combine.broadcast(NO_SOURCE, n, buffer=buffer, overflow=overflow, on_drop=on_drop)
+    _ = combine.broadcast(
+        NO_SOURCE, n, buffer=buffer, overflow=overflow, on_drop=on_drop, replay=replay
+    )
     return lambda source: combine.broadcast(
-        source, n, buffer=buffer, overflow=overflow, on_drop=on_drop
+        source, n, buffer=buffer, overflow=overflow, on_drop=on_drop, replay=replay
     )
 
 

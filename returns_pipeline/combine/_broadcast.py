@@ -72,6 +72,22 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
             raise RuntimeError("a branch can be read once; ask for one more branch")
         return QuickStreamer(reader)
 
+    def subscribe(self) -> Branch[T_co]:
+        """Return one more branch of the same source, which joins now.
+
+        It emits the last items that were emitted before, as many as ``replay`` says, and then each
+        item that follows. If the source has ended or failed, it emits those and then ends, or
+        raises the same error. It holds so many items more than the others.
+
+        It may be called on a branch that is being read, or has left. Where the branches are streams
+        of Results, ``ResultStream.from_results(branch.subscribe())`` has the methods.
+
+        Raises:
+            RuntimeError: The source was stopped before its end, as no branch was left; or it is
+                a side of a `split`.
+        """
+        return Branch(self._pump.hub.subscribe())
+
     async def aclose(self) -> None:
         """Leave, whether the branch was opened or not.
 
@@ -90,12 +106,22 @@ class BranchPump(Pump[T]):
     taken); *left*, when it was closed or dropped (no items are held).
     """
 
-    __slots__ = ("dropped", "gap", "has_left", "hub", "items", "missing_since", "place")
+    __slots__ = (
+        "capacity",
+        "dropped",
+        "gap",
+        "has_left",
+        "hub",
+        "items",
+        "missing_since",
+        "place",
+    )
 
-    def __init__(self, hub: Hub[T], place: int) -> None:
+    def __init__(self, hub: Hub[T], place: int, capacity: int) -> None:
         super().__init__()
         self.hub: Hub[T] = hub
         self.place: int = place
+        self.capacity: int = capacity  # how many items it may hold
         self.items: deque[T] = deque()
         self.dropped: int = 0  # while it was subscribed, or when it left
         self.gap: int = 0  # items dropped since the last one that was emitted
@@ -229,9 +255,13 @@ class Hub(TaskOwner, Generic[T]):
 
     __slots__ = (
         "_buffer",
+        "_failure",
         "_on_drop",
         "_overflow",
+        "_places",
+        "_recent",
         "_source",
+        "_was_left",
         "branches",
         "count",
         "error",
@@ -247,14 +277,21 @@ class Hub(TaskOwner, Generic[T]):
         buffer: int,
         overflow: str,
         on_drop: Callable[[int, int], object] | None,
+        replay: int = 0,
     ) -> None:
         super().__init__()
         self._source = checks.source(source)
         self._buffer = checks.count("buffer", buffer)
         self._overflow = overflow
         self._on_drop = on_drop
+        self._places = checks.count("n", n)  # how many branches there have been
+        self._recent: deque[T] | None = None  # what a branch that joins is to emit first
+        if checks.count("replay", replay, least=0):
+            self._recent = deque(maxlen=replay)
+        self._was_left = False  # all branches were too slow
+        self._failure: BaseException | None = None  # what it is to raise, if the source has failed
         self.branches: list[BranchPump[T]] = [
-            BranchPump(self, place) for place in range(checks.count("n", n))
+            BranchPump(self, place, self._buffer) for place in range(n)
         ]
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
@@ -267,6 +304,25 @@ class Hub(TaskOwner, Generic[T]):
         if not self.is_started:
             self.is_started = True
             self.start()
+
+    def subscribe(self) -> BranchPump[T]:
+        """Add a branch that joins now.
+
+        Raises:
+            RuntimeError: The source was stopped.
+        """
+        if self.stopping or self._was_left:
+            raise RuntimeError("the source was stopped before its end, as no branch was left")
+        recent = () if self._recent is None else self._recent
+        # The items that it emits again are held besides, so that it is not full before it is read.
+        branch = BranchPump(self, self._places, self._buffer + len(recent))
+        branch.items.extend(recent)
+        self._places += 1
+        if self.ended:
+            branch.end(self._failure, self.count_for(branch))
+        else:
+            self.branches.append(branch)
+        return branch
 
     def start_tasks(self) -> None:
         self.start_task(self._run)
@@ -315,6 +371,8 @@ class Hub(TaskOwner, Generic[T]):
         """Take the error of the source, or of its clean-up."""
         if not self.stopping or not isinstance(error, asyncio.CancelledError):
             self.error, self.traceback = error, error.__traceback__
+            if not self.stopping:
+                self._failure = error
 
     def on_all_ended(self) -> None:
         """End all branches."""
@@ -331,7 +389,10 @@ class Hub(TaskOwner, Generic[T]):
             if self.stopping:
                 return  # and the source has swallowed the cancellation
             self.count += 1
+            if self._recent is not None:
+                self._recent.append(item)
             if not await self._deliver(item):
+                self._was_left = True
                 return
             if budget.spend():
                 self.still_reading()
@@ -342,16 +403,15 @@ class Hub(TaskOwner, Generic[T]):
 
         Return whether a branch is left that may get the next one.
         """
-        buffer = self._buffer
         crowded = False  # whether one is full now, or has failed
         for branch in self.branches:
             items = branch.items
             if branch.ended:  # it was too slow
                 crowded = True
                 continue
-            if len(items) >= buffer:  # it had its chance
+            if len(items) >= branch.capacity:  # it had its chance
                 if self._overflow == "fail":
-                    branch.end(BufferOverflow(branch.place, buffer), self.count - 1)
+                    branch.end(BufferOverflow(branch.place, branch.capacity), self.count - 1)
                     crowded = True
                     continue
                 branch.drop_oldest()
@@ -359,7 +419,7 @@ class Hub(TaskOwner, Generic[T]):
             held = len(items)
             if held == 1 and branch.ready is not None:
                 branch.notify_reader()
-            if held >= buffer:
+            if held >= branch.capacity:
                 crowded = True
         if not crowded:
             return True
@@ -370,7 +430,7 @@ class Hub(TaskOwner, Generic[T]):
         return any(not branch.ended for branch in self.branches)
 
     async def _wait_until_not_full(self, branches: list[BranchPump[T]]) -> None:
-        while any(len(branch.items) >= self._buffer for branch in branches):
+        while any(len(branch.items) >= branch.capacity for branch in branches):
             self.still_reading()
             self.not_full = self.loop.create_future()
             try:
@@ -387,6 +447,7 @@ def broadcast(
     buffer: int = BUFFER,
     overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
+    replay: int = 0,
 ) -> tuple[Branch[T], Branch[T]]: ...
 @overload
 def broadcast(
@@ -396,6 +457,7 @@ def broadcast(
     buffer: int = BUFFER,
     overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
+    replay: int = 0,
 ) -> tuple[Branch[T], Branch[T], Branch[T]]: ...
 @overload
 def broadcast(
@@ -405,6 +467,7 @@ def broadcast(
     buffer: int = BUFFER,
     overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
+    replay: int = 0,
 ) -> tuple[Branch[T], ...]: ...
 def broadcast(
     source: AsyncIterable[T],
@@ -413,6 +476,7 @@ def broadcast(
     buffer: int = BUFFER,
     overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
     on_drop: Callable[[int, int], object] | None = None,
+    replay: int = 0,
 ) -> tuple[Branch[T], ...]:
     """Emit every item of a source to each of ``n`` branches.
 
@@ -423,6 +487,8 @@ def broadcast(
        same error: a failed source is a clean end for no branch.
     4. A branch that is closed or dropped has left; the others continue. The last one to leave stops
        the source; closing awaits its clean-up to its end.
+    5. A branch can join late: ``branch.subscribe()`` returns one more. It emits the last ``replay``
+       items first, and then each item that follows.
 
     Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
 
@@ -454,11 +520,14 @@ def broadcast(
         on_drop: Called with the place of a branch and the number of items that it did not get, in
             the task that reads it, before its next item. Its exceptions are raised by that read.
 
+        replay: How many of the latest items are kept for a branch that joins late, at least 0.
+
     Returns:
         The branches. Each is a stream that can be read once.
 
     Raises:
-        InvalidArgument: At the call, if ``n``, ``buffer`` or ``overflow`` is out of range.
+        InvalidArgument: At the call, if ``n``, ``buffer``, ``overflow`` or ``replay`` is out of
+            range.
         TypeError: At the call, if ``source`` is not an async iterable.
         BufferOverflow: From a branch that was too slow, if so chosen.
         Exception: From every branch, any exception of the source, after the held items.
@@ -472,10 +541,19 @@ def broadcast(
     >>> run(main())
     [(0.0, 'a'), (2.0, 'b')]
     [(0.0, 'a'), (3.0, 'b')]
+    >>> async def join_late() -> None:
+    ...     (early,) = broadcast(script("abc-d|"), 1, replay=2)
+    ...     reading = asyncio.create_task(timeline(early))
+    ...     await asyncio.sleep(2.5)
+    ...     print(await timeline(early.subscribe()))
+    ...     print(await reading)
+    >>> run(join_late())
+    [(0.0, 'b'), (0.0, 'c'), (1.5, 'd')]
+    [(0.0, 'a'), (1.0, 'b'), (2.0, 'c'), (4.0, 'd')]
     """
     if overflow not in {"backpressure", "drop_oldest", "fail"}:
         raise InvalidArgument(
             f"overflow must be 'backpressure', 'drop_oldest' or 'fail', not {overflow!r}"
         )
-    hub: Hub[T] = Hub(source, n, buffer, overflow, on_drop)
+    hub: Hub[T] = Hub(source, n, buffer, overflow, on_drop, replay)
     return tuple([Branch(branch) for branch in hub.branches])

@@ -140,12 +140,17 @@ class ThrottlePump(FanIn[T, T]):
 
 
 class _Debounce(Operator):
-    def __call__(self, source: AsyncIterable[T], quiet: Seconds) -> Stream[T]:
+    def __call__(
+        self, source: AsyncIterable[T], quiet: Seconds, *, max_wait: Seconds = math.inf
+    ) -> Stream[T]:
         """Emit an item when nothing has come after it for a while; drop those that it replaces.
 
         1. An item is emitted when ``quiet`` seconds have passed since it came and no other came.
-        2. The last one is emitted when the source ends, or before its error is raised.
-        3. An item after which another one came sooner is dropped: that is the purpose.
+        2. With ``max_wait``, the latest one is also emitted when so many seconds have passed
+           without such a silence, counted from the first item after the last emission: a source
+           that never falls silent is still seen.
+        3. The last one is emitted when the source ends, or before its error is raised.
+        4. An item after which another one came sooner is dropped: that is the purpose.
 
         Backpressure: three items are held at most. An item that has outlived its silence is never
         replaced, also if the loop was busy at that time: it waits for the reader. When the one
@@ -161,26 +166,34 @@ class _Debounce(Operator):
             source: Read one item at a time.
             quiet: Seconds of silence, above 0; ``math.inf`` for the last item alone. On the running
                 loop's clock.
+            max_wait: The longest time, in seconds, that an emission waits for a silence, above 0;
+                ``math.inf`` for as long as it takes.
 
         Returns:
             A stream of the items that were not replaced.
 
         Raises:
-            InvalidArgument: At the call, if ``quiet`` is out of range.
+            InvalidArgument: At the call, if ``quiet`` or ``max_wait`` is out of range.
             TypeError: At the call, if ``source`` is not an async iterable.
             Exception: Any exception of the source, after the last item.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(debounce(script("abc----d----e|"), 2.0)))
         [(4.0, 'c'), (9.0, 'd'), (13.0, 'e')]
+        >>> run(timeline(debounce(script("abcdefg|"), 2.0, max_wait=3.0)))
+        [(3.0, 'c'), (6.0, 'f'), (7.0, 'g')]
         """
-        return self._stream(source, quiet)
+        return self._stream(source, quiet, max_wait=max_wait)
 
-    def pipe(self, quiet: Seconds) -> Callable[[AsyncIterable[T]], Stream[T]]:
-        return self._piped(quiet)
+    def pipe(
+        self, quiet: Seconds, *, max_wait: Seconds = math.inf
+    ) -> Callable[[AsyncIterable[T]], Stream[T]]:
+        return self._piped(quiet, max_wait=max_wait)
 
-    def raw(self, source: AsyncIterable[T], quiet: Seconds) -> AsyncIterator[T]:
-        return Reader(DebouncePump(source, quiet))
+    def raw(
+        self, source: AsyncIterable[T], quiet: Seconds, *, max_wait: Seconds = math.inf
+    ) -> AsyncIterator[T]:
+        return Reader(DebouncePump(source, quiet, max_wait))
 
 
 debounce: Final = _Debounce("returns_pipeline.combine.debounce")
@@ -199,11 +212,17 @@ class DebouncePump(Pump[T]):
     """
 
     def __init__(
-        self, source: AsyncIterable[T], quiet: Seconds, passing: type[Any] | None = None
+        self,
+        source: AsyncIterable[T],
+        quiet: Seconds,
+        max_wait: Seconds = math.inf,
+        passing: type[Any] | None = None,
     ) -> None:
         super().__init__()
         self._source = checks.source(source)
         self._quiet = checks.seconds("quiet", quiet)
+        self._max_wait = checks.seconds("max_wait", max_wait)
+        self._latest_at = math.inf  # when the last item is due, silence or not
         self._passing: type[Any] | tuple[()] = () if passing is None else passing
         self._last: list[T] = []  # at most one
         self._settled: list[T] = []  # at most one
@@ -246,11 +265,14 @@ class DebouncePump(Pump[T]):
                         await self._wait_until_not_full(passing=passing)
                     if self.stopping:
                         break
+                    now = self.loop.time()
+                    if not self._last:
+                        self._latest_at = now + self._max_wait
                     self._last[:] = [item]
                     if passing:
                         self._settle()
                     else:
-                        deadline = self.loop.time() + self._quiet
+                        deadline = min(now + self._quiet, self._latest_at)
                         self._timer.set(self.loop, deadline, self._on_deadline)
                     if budget.spend():
                         await budget.renew()

@@ -31,6 +31,9 @@ class _Splitter(Hub[T]):
         self._sides = tuple(self.branches)
         self._counts = [0, 0]
 
+    def subscribe(self) -> BranchPump[T]:
+        raise RuntimeError("a side of a split has one reader: broadcast() it for several")
+
     def count_for(self, branch: BranchPump[T]) -> int:
         return self._counts[branch.place]
 

@@ -16,7 +16,7 @@ from returns_pipeline import combine
 from returns_pipeline._engine import fusion
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.fan_in import BUFFER
-from returns_pipeline._engine.fusion import Failed
+from returns_pipeline._engine.fusion import Failed, Source
 from returns_pipeline._engine.future_results import AsyncResult, result_of
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline._engine.terminals import chain_of
@@ -25,6 +25,7 @@ from returns_pipeline.combine._rate import DebouncePump, ThrottlePump
 from returns_pipeline.combine._route import KeyFailed, RoutePump
 from returns_pipeline.combine._zip import ZipPump
 from returns_pipeline.context import StepContext
+from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.result_stream._chained import Chained
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         buffer: int = BUFFER,
         overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
         on_drop: Callable[[int, int], object] | None = None,
+        replay: int = 0,
     ) -> tuple[ResultStream[T_co, E_co], ResultStream[T_co, E_co]]: ...
     @overload
     def broadcast(
@@ -167,6 +169,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         buffer: int = BUFFER,
         overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
         on_drop: Callable[[int, int], object] | None = None,
+        replay: int = 0,
     ) -> tuple[ResultStream[T_co, E_co], ResultStream[T_co, E_co], ResultStream[T_co, E_co]]: ...
     @overload
     def broadcast(
@@ -176,6 +179,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         buffer: int = BUFFER,
         overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
         on_drop: Callable[[int, int], object] | None = None,
+        replay: int = 0,
     ) -> tuple[
         ResultStream[T_co, E_co],
         ResultStream[T_co, E_co],
@@ -190,6 +194,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         buffer: int = BUFFER,
         overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
         on_drop: Callable[[int, int], object] | None = None,
+        replay: int = 0,
     ) -> tuple[ResultStream[T_co, E_co], ...]: ...
     def broadcast(
         self,
@@ -198,10 +203,33 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         buffer: int = BUFFER,
         overflow: Literal["backpressure", "drop_oldest", "fail"] = "backpressure",
         on_drop: Callable[[int, int], object] | None = None,
+        replay: int = 0,
     ) -> tuple[ResultStream[T_co, E_co], ...]:
-        """Copy every item to ``n`` streams that can be read once: `combine.broadcast`."""
-        branches = combine.broadcast(self, n, buffer=buffer, overflow=overflow, on_drop=on_drop)
+        """Copy every item to ``n`` streams that can be read once: `combine.broadcast`.
+
+        One more can join late: see `subscribe`.
+        """
+        branches = combine.broadcast(
+            self, n, buffer=buffer, overflow=overflow, on_drop=on_drop, replay=replay
+        )
         return tuple([self._from_chain(chain_of(branch)) for branch in branches])
+
+    def subscribe(self) -> ResultStream[T_co, E_co]:
+        """Return one more stream of the same `broadcast`, which joins now.
+
+        It emits the last ``replay`` items first, and then what comes, as `combine.Branch.subscribe`
+        does. It comes right after `broadcast`, before any step; the stream that it is called on may
+        be being read, or closed.
+
+        Raises:
+            InvalidArgument: This is no stream that `broadcast` returned.
+            RuntimeError: The last of the streams was closed, so the source was stopped.
+        """
+        link = self._chain.link
+        if not isinstance(link, Source) or not isinstance(link.items, combine.Branch):
+            raise InvalidArgument("subscribe() must come right after broadcast()")
+        branch: combine.Branch[Result[T_co, E_co]] = link.items
+        return self._from_chain(chain_of(branch.subscribe()))
 
     @overload
     def route(
@@ -328,12 +356,13 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         )
 
     @written
-    def debounce(self, quiet: Seconds) -> ResultStream[T_co, E_co]:
+    def debounce(self, quiet: Seconds, *, max_wait: Seconds = math.inf) -> ResultStream[T_co, E_co]:
         """Emit a value once ``quiet`` seconds of silence have followed it, as `combine.debounce`.
 
-        A failure is emitted in its place, after the value before it.
+        With ``max_wait`` the latest is emitted after so many seconds without such a silence. A
+        failure is emitted in its place, after the value before it.
         """
-        return self._segment(lambda part: Reader(DebouncePump(part, quiet, Failed)))
+        return self._segment(lambda part: Reader(DebouncePump(part, quiet, max_wait, Failed)))
 
 
 def _routed(made: Any) -> Any:

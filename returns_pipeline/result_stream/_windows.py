@@ -20,9 +20,11 @@ from returns_pipeline.windows._assigners import Assigner
 from returns_pipeline.windows._chunks import ChunksPump
 from returns_pipeline.windows._event_state import EventWindow
 from returns_pipeline.windows._event_time import EventPump, Late
+from returns_pipeline.windows._flushing import FlushOn
 from returns_pipeline.windows._keyed import KeyedPump
 from returns_pipeline.windows._sessions import SessionPump
 from returns_pipeline.windows._sliding import SlidingPump
+from returns_pipeline.windows._until import UntilPump
 from returns_pipeline.windows._weight import WeightPump
 
 if TYPE_CHECKING:
@@ -40,13 +42,20 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     """The operators of `returns_pipeline.windows`, for the values of a stream of Results."""
 
     @written
-    def chunks_or_timeout(self, n: int, timeout: Seconds) -> ResultStream[list[T_co], E_co]:
+    def chunks_or_timeout(
+        self,
+        n: int,
+        timeout: Seconds,
+        *,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
+    ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists, each emitted by its size or its age, whichever comes first.
 
         As `returns_pipeline.chunks_or_timeout`, for the values of this stream: a list is emitted
-        when it holds ``n`` values, when ``timeout`` seconds have passed since its first one, when
-        the stream before it ends or fails, and *before a failure*. The failure is then emitted in
-        its place: nothing is dropped, order is kept.
+        when it holds ``n`` values, when ``timeout`` seconds have passed since its first one, at a
+        signal of ``flush_on``, when the stream before it ends or fails, and *before a failure*. The
+        failure is then emitted in its place: nothing is dropped, order is kept.
 
         Backpressure: at most ``n`` values, or those and one failure, are held ahead of the reader.
 
@@ -56,7 +65,9 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
         """
-        return self._segment(lambda part: Reader(ChunksPump(part, n, timeout, Failed)))
+        return self._segment(
+            lambda part: Reader(ChunksPump(part, n, timeout, flush_on, emit_empty, Failed))
+        )
 
     @written
     def chunks_by_weight(
@@ -66,6 +77,8 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         weight: Callable[[T_co], float],
         n: int | None = None,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
     ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists that together weigh no more than ``max_weight``.
 
@@ -76,7 +89,35 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             InvalidArgument: At the call, if ``max_weight``, ``timeout`` or ``n`` is out of range.
         """
         return self._segment(
-            lambda part: Reader(WeightPump(part, max_weight, timeout, weight, n, Failed))
+            lambda part: Reader(
+                WeightPump(part, max_weight, timeout, weight, n, flush_on, emit_empty, Failed)
+            )
+        )
+
+    @written
+    def chunks_until(
+        self,
+        predicate: Callable[[T_co], bool],
+        *,
+        n: int | None = None,
+        timeout: Seconds = math.inf,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
+    ) -> ResultStream[list[T_co], E_co]:
+        """Group values into lists, each closed by a value for which ``predicate`` is true.
+
+        As `returns_pipeline.windows.chunks_until`, for the values of this stream. A failure is
+        emitted in its place, after the open list.
+
+        Raises:
+            InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
+            TypeError: At the call, if ``predicate`` is no plain function. While reading, if it
+                returns no ``bool``.
+        """
+        return self._segment(
+            lambda part: Reader(
+                UntilPump(part, predicate, n, timeout, flush_on, emit_empty, Failed)
+            )
         )
 
     @written
@@ -87,6 +128,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         key: Callable[[T_co], A],
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> ResultStream[tuple[A, list[T_co]], E_co]:
         """Group values into lists by key, each emitted with its key by its size or its age.
 
@@ -97,11 +139,13 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             InvalidArgument: At the call, if ``n``, ``timeout`` or ``max_keys`` is out of range.
         """
         return self._segment(
-            lambda part: Reader(KeyedPump(part, n, timeout, key, max_keys, Failed))
+            lambda part: Reader(KeyedPump(part, n, timeout, key, max_keys, flush_on, Failed))
         )
 
     @written
-    def sliding(self, n: int, *, step: int = 1) -> ResultStream[list[T_co], E_co]:
+    def sliding(
+        self, n: int, *, step: int = 1, flush_on: FlushOn | None = None
+    ) -> ResultStream[list[T_co], E_co]:
         """Emit every run of ``n`` neighbouring values, each ``step`` values after the one before.
 
         As `returns_pipeline.sliding`, for the values of this stream. A failure ends the run as
@@ -111,7 +155,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if ``n`` or ``step`` is out of range.
         """
-        return self._segment(lambda part: Reader(SlidingPump(part, n, step, Failed)))
+        return self._segment(lambda part: Reader(SlidingPump(part, n, step, flush_on, Failed)))
 
     @written
     def sessions(
@@ -122,6 +166,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         n: int | None = None,
         key: Callable[[T_co], object] | None = None,
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists that a silence of ``gap`` seconds ends.
 
@@ -133,7 +178,9 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
                 of range.
         """
         return self._segment(
-            lambda part: Reader(SessionPump(part, gap, max_duration, n, key, max_keys, Failed))
+            lambda part: Reader(
+                SessionPump(part, gap, max_duration, n, key, max_keys, flush_on, Failed)
+            )
         )
 
     @written
@@ -147,6 +194,9 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         max_out_of_orderness: Seconds = 0.0,
         late: Late[T_co] | None = None,
         idle_after: Seconds | None = None,
+        partition: Callable[[T_co], object] | None = None,
+        max_future_skew: Seconds | None = None,
+        flush_on: FlushOn | None = None,
     ) -> ResultStream[EventWindow[KeyT, T_co], E_co]:
         """Group values by the time in them, whatever the order in which they come.
 
@@ -169,6 +219,9 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
                     max_out_of_orderness=max_out_of_orderness,
                     late=late,
                     idle_after=idle_after,
+                    partition=partition,
+                    max_future_skew=max_future_skew,
+                    flush_on=flush_on,
                     passing=Failed,
                 )
             )

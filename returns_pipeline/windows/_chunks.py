@@ -12,9 +12,11 @@ from aiostream import Stream
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
-from returns_pipeline._engine.operator import Operator, plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, checkpoint, notify
+from returns_pipeline._engine.operator import Operator
+from returns_pipeline._engine.reader import Reader, checkpoint, notify
 from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE
+from returns_pipeline.windows._flushing import FlushOn, WindowPump
+from returns_pipeline.windows._single import check_emit_empty
 
 __all__ = ["ChunksPump", "chunks_or_timeout"]
 
@@ -22,16 +24,27 @@ T = TypeVar("T")
 
 
 class _ChunksOrTimeout(Operator):
-    def __call__(self, source: AsyncIterable[T], n: int, timeout: Seconds) -> Stream[list[T]]:
+    def __call__(
+        self,
+        source: AsyncIterable[T],
+        n: int,
+        timeout: Seconds,
+        *,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
+    ) -> Stream[list[T]]:
         """Group items into lists, each emitted by its size or its age, whichever comes first.
 
         A list is emitted when
 
         1. it holds ``n`` items,
-        2. ``timeout`` seconds have passed since its first item, or
-        3. the source has ended (or failed) and the list is not empty.
+        2. ``timeout`` seconds have passed since its first item,
+        3. ``flush_on`` is given, and is set or emits an item, or
+        4. the source has ended (or failed) and the list is not empty.
 
-        Every item is emitted exactly once, in order; no list is empty. The time counts from the
+        Every item is emitted exactly once, in order; no list is empty. With ``emit_empty`` silence
+        is seen as well: an empty list is emitted when ``timeout`` seconds have passed since the
+        list before it (or the first read) without an item, or at a flush. The time counts from the
         list's first item: it does not restart with each item, nor does it run while the list is
         empty. A reader that comes late gets everything that has gathered until then, at once: under
         load, lists fill up to ``n``.
@@ -54,34 +67,58 @@ class _ChunksOrTimeout(Operator):
             n: Items in a full list, at least 1.
             timeout: Seconds from a list's first item until it is emitted, above 0; ``math.inf`` to
                 close lists by size alone. On the running loop's clock.
+            flush_on: An ``asyncio.Event``: what is open is emitted each time that it is set (one
+                that stays set flushes once). Or a stream: what is open is emitted with each of its
+                items, whatever they are; its end ends nothing, its error is raised after the open
+                list. It is opened and closed with the source.
+            emit_empty: Whether an empty list is emitted where there was no item. At most one waits
+                for a slow reader.
 
         Returns:
             A stream of lists.
 
         Raises:
-            InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
-            TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: Any exception of the source, after the last list.
+            InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range, or
+                ``emit_empty`` is chosen with no finite ``timeout`` and no ``flush_on``.
+            TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable.
+            Exception: Any exception of the source or of ``flush_on``, after the last list.
 
         >>> from returns_pipeline.testing import Wait, run, timed, timeline
         >>> source = timed("a", "b", "c", Wait(9.0), "d")
         >>> run(timeline(chunks_or_timeout(source, 2, 5.0)))
         [(0.0, ['a', 'b']), (5.0, ['c']), (9.0, ['d'])]
+        >>> run(timeline(chunks_or_timeout(source, 9, 5.0, emit_empty=True)))
+        [(5.0, ['a', 'b', 'c']), (9.0, ['d'])]
         """
-        return self._stream(source, n, timeout)
+        return self._stream(source, n, timeout, flush_on=flush_on, emit_empty=emit_empty)
 
-    def pipe(self, n: int, timeout: Seconds) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
-        return self._piped(n, timeout)
+    def pipe(
+        self,
+        n: int,
+        timeout: Seconds,
+        *,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
+    ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
+        return self._piped(n, timeout, flush_on=flush_on, emit_empty=emit_empty)
 
-    def raw(self, source: AsyncIterable[T], n: int, timeout: Seconds) -> AsyncIterator[list[T]]:
-        return Reader(ChunksPump(source, n, timeout))
+    def raw(
+        self,
+        source: AsyncIterable[T],
+        n: int,
+        timeout: Seconds,
+        *,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
+    ) -> AsyncIterator[list[T]]:
+        return Reader(ChunksPump(source, n, timeout, flush_on, emit_empty))
 
 
 chunks_or_timeout: Final = _ChunksOrTimeout("returns_pipeline.windows.chunks_or_timeout")
 """Group items into lists, each emitted by its size or its age, whichever comes first."""
 
 
-class ChunksPump(Pump[Any]):
+class ChunksPump(WindowPump):
     """The open list, its deadline, and the loop that fills it.
 
     An item of the class ``passing`` is in no list: it closes the open one, and is emitted after it.
@@ -91,14 +128,16 @@ class ChunksPump(Pump[Any]):
     long: that is how a fast source costs little more than an ``append``. Everything that must
     interrupt the loop (a reader that took the list, a stop) therefore lowers ``_check_at``.
 
-    `take` and `discard` run in the reader's task, `_on_due` in the loop, all others in the pump's
-    task; none of them waits halfway through a change, so each sees a whole state.
+    `take` and `discard` run in the reader's task, `_on_due` in the loop, `flush_now` in the task of
+    the signal, all others in the pump's task; none of them waits halfway through a change, so each
+    sees a whole state.
 
     The items are ``Any`` here: the callers' signatures have the types.
     """
 
     __slots__ = (
         "_check_at",
+        "_emit_empty",
         "_is_due",
         "_items",
         "_last_check_at",
@@ -107,23 +146,28 @@ class ChunksPump(Pump[Any]):
         "_not_full",
         "_passed",
         "_passing",
-        "_source",
         "_stride",
         "_timeout",
         "_timer",
     )
 
     def __init__(
-        self, source: AsyncIterable[Any], n: int, timeout: Seconds, passing: type | None = None
+        self,
+        source: AsyncIterable[Any],
+        n: int,
+        timeout: Seconds,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
+        passing: type | None = None,
     ) -> None:
-        super().__init__()
-        self._source = checks.source(source)
+        super().__init__(source, flush_on)
         self._n = checks.count("n", n)
         self._timeout = checks.seconds("timeout", timeout)
+        self._emit_empty = check_emit_empty(emit_empty, self._timeout, flush_on)
         self._passing = passing
         self._items: list[Any] = []
         self._passed: list[Any] = []  # what closed the list, and follows it: at most one item
-        self._is_due = False  # the open list has reached its deadline
+        self._is_due = False  # the open list, which may be empty, has reached its deadline
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
         self._last_check_at = 0.0  # when the clock was last read
@@ -137,33 +181,46 @@ class ChunksPump(Pump[Any]):
         held = len(self._items)
         if held >= self._n or self._passed:
             return True
-        return held > 0 and (self._is_due or self.ended)
+        if held:
+            return self._is_due or self.ended
+        return self._is_due and self._emit_empty
 
     def take(self) -> Any:
         if self._not_full is not None:
             notify(self._not_full)
-        if not self._items:
+        if not self._items and not (self._is_due and self._emit_empty):
             return self._passed.pop()
         taken = self._items.copy()
         self._items.clear()  # in place: the running loop below appends to this very list
         self._is_due = False
         self._timer.deadline = math.inf  # the handle stays, for the next list
         self._check_at = 1
+        if self._emit_empty and not self.source_ended:
+            self._timer.set(self.loop, self.loop.time() + self._timeout, self._on_due)
         return taken
 
     def discard(self) -> None:
         self._check_at = -1
+        self._is_due = False
         self._items.clear()
         self._passed.clear()
 
-    async def pump(self) -> None:
-        try:
-            async with plain_iterator(self._source) as source:
-                await self._fill(source)
-        finally:
-            self._timer.cancel()
+    def start_tasks(self) -> None:
+        if self._emit_empty:
+            self._timer.set(self.loop, self.loop.time() + self._timeout, self._on_due)
+        super().start_tasks()
 
-    async def _fill(self, source: AsyncIterator[Any]) -> None:
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._items:
+            self._is_due = True
+
+    def flush_now(self) -> None:
+        if self._items or self._emit_empty:
+            self._is_due = True
+            self.notify_reader()
+
+    async def fill(self, source: AsyncIterator[Any]) -> None:
         items = self._items
         n = self._n
         passing = self._passing

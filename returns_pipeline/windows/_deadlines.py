@@ -11,13 +11,12 @@ import asyncio
 import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from collections.abc import AsyncIterable, Awaitable
 from typing import Any, Final
 
-from returns_pipeline._engine import checks
 from returns_pipeline._engine.deadlines import DeadlineTimer
-from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.reader import Pump, checkpoint, notify
+from returns_pipeline._engine.reader import checkpoint, notify
+from returns_pipeline.windows._flushing import FlushOn, WindowPump
 
 __all__ = ["MAX_SLICE", "MAX_STRIDE", "DeadlinePump"]
 
@@ -27,7 +26,7 @@ MAX_STRIDE: Final = 256
 MAX_SLICE: Final = 0.005
 
 
-class DeadlinePump(Pump[Any]):
+class DeadlinePump(WindowPump):
     """A pump whose windows queue for the reader in the order of their deadlines.
 
     Windows in ``due`` are emitted by `take`, which each operator defines. A window there may still
@@ -36,9 +35,10 @@ class DeadlinePump(Pump[Any]):
     Time is the loop's, less ``lag``: the time for which the source was kept waiting, where that
     must not count (a slow reader must not look like a silence of the source).
 
-    `take` and `discard` run in the reader's task, `_on_due` and `expire` also in the loop; all
-    others run in the pump's task. Between two awaits every window is either open or in ``due`` (or,
-    where `take` allows it, both), so none of them can lose one.
+    `take` and `discard` run in the reader's task, `_on_due` and `expire` also in the loop,
+    `flush_now` in the task of the signal; all others run in the pump's task. Between two awaits
+    every window is either open or in ``due`` (or, where `take` allows it, both), so none of them
+    can lose one.
     """
 
     __slots__ = (
@@ -46,7 +46,6 @@ class DeadlinePump(Pump[Any]):
         "_last_check_at",
         "_last_yield_at",
         "_not_full",
-        "_source",
         "_stride",
         "_timer",
         "_timer_deadline",
@@ -56,22 +55,17 @@ class DeadlinePump(Pump[Any]):
 
     yielding: bool
 
-    def __init__(self, source: AsyncIterable[Any]) -> None:
-        super().__init__()
+    def __init__(self, source: AsyncIterable[Any], flush_on: FlushOn | None) -> None:
+        super().__init__(source, flush_on)
         self.due: deque[Any] = deque()
         self.lag: float = 0.0
         self._is_paused = False  # the clock, while the source waits
-        self._source = checks.source(source)
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
         self._timer_deadline = math.inf  # the time it is set for, on the pump's own clock
         self._last_check_at = 0.0  # when the clock was last read
         self._last_yield_at = 0.0  # when other tasks last had a turn
         self._stride = 1  # how many items may pass until the next check
-
-    @abstractmethod
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        """Put each item of the source into its window."""
 
     @abstractmethod
     def next_deadline(self) -> float:
@@ -94,15 +88,17 @@ class DeadlinePump(Pump[Any]):
         self.due.clear()
         self._disarm()
 
-    async def pump(self) -> None:
-        """Read the source to its end, clean it up, and flush the open windows."""
-        try:
-            async with plain_iterator(self._source) as source:
-                await self.fill(source)
-        finally:
-            self._disarm()
-            if not self.closed:
-                self.flush()
+    def end(self) -> None:
+        """Flush the open windows."""
+        self._disarm()
+        if not self.closed:
+            self.flush()
+
+    def flush_now(self) -> None:
+        """Do as if the deadlines of all open windows had come."""
+        self.expire(math.inf)
+        if self.due:
+            self.notify_reader()
 
     # The clock.
 

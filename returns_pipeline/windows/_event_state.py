@@ -83,7 +83,14 @@ class EventState(ABC):
 
     @abstractmethod
     def advance(self, watermark: float) -> None:
-        """Fire the windows that end at or before the watermark, forget those kept long enough."""
+        """Fire the windows that end at or before the watermark, forget those kept long enough.
+
+        A window that was fired early, and has got no item since, does not fire again.
+        """
+
+    @abstractmethod
+    def fire_open(self) -> None:
+        """Fire those that wait for their end early, if they have items that were in no pane."""
 
     def first_end(self) -> float:
         """Return the end of the first window that waits for its end, exactly."""
@@ -115,11 +122,12 @@ class _Region:
 class _Held:
     """The items of one key in one window."""
 
-    __slots__ = ("items", "panes", "region")
+    __slots__ = ("items", "panes", "region", "shown")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.panes = 0
+        self.shown = 0  # how many items the last pane had
         self.region: _Region | None = None  # the last one that ends with this window
 
 
@@ -190,7 +198,7 @@ class _AlignedState(EventState):
                 held = window.by_key[key] = _Held()
             held.items.append(item)
             if end <= watermark:
-                self._fire(window, key, held, is_late=True)
+                self._fire(window, key, held, is_late=True, is_kept=bool(self._lateness))
             else:
                 appends.append(held.items.append)
         if len(appends) == last - first + 1:
@@ -222,23 +230,34 @@ class _AlignedState(EventState):
         self.next_end = self._ends[0][0] if self._ends else math.inf
         self.next_move = min(self.next_end, self._kept[0][0]) if self._kept else self.next_end
 
-    def _fire(self, window: _Window, key: object, held: _Held, *, is_late: bool) -> None:
+    def _fire(
+        self, window: _Window, key: object, held: _Held, *, is_late: bool, is_kept: bool
+    ) -> None:
         # A window that is kept needs a list of its own.
-        items = held.items.copy() if self._lateness else held.items
+        items = held.items.copy() if is_kept else held.items
         self.fired.append(EventWindow(key, window.start, window.end, items, held.panes, is_late))
         held.panes += 1
+        held.shown = len(items)
 
     def advance(self, watermark: float) -> None:
         while self._ends and self._ends[0][0] <= watermark:
             end, index = heappop(self._ends)
             window = self._windows[index]
             for key, held in window.by_key.items():
-                self._fire(window, key, held, is_late=False)
+                if len(held.items) > held.shown:
+                    self._fire(window, key, held, is_late=False, is_kept=bool(self._lateness))
             heappush(self._kept, (end + self._lateness, index))
             self.recent.clear()
         while self._kept and self._kept[0][0] <= watermark:
             del self._windows[heappop(self._kept)[1]]
         self._look_ahead()
+
+    def fire_open(self) -> None:
+        for _, index in sorted(self._ends):
+            window = self._windows[index]
+            for key, held in window.by_key.items():
+                if len(held.items) > held.shown:
+                    self._fire(window, key, held, is_late=False, is_kept=True)
 
     def assigned(self) -> int:
         return sum(len(window.by_key) for window in self._windows.values())
@@ -398,6 +417,12 @@ class _SessionState(EventState):
                 self._forget(session)
             else:
                 self._keep(session)
+        self._look_ahead()
+
+    def fire_open(self) -> None:
+        waiting = [entry[-1] for entry in self._ends if entry[-1].waits]
+        for session in sorted(waiting, key=lambda each: (each.end, each.number)):
+            self._fire(session, is_late=False)
         self._look_ahead()
 
     def _forget(self, session: _Session) -> None:

@@ -26,6 +26,8 @@ from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.windows._assigners import Assigner
 from returns_pipeline.windows._deadlines import DeadlinePump
 from returns_pipeline.windows._event_state import EventWindow, state_of
+from returns_pipeline.windows._flushing import FlushOn
+from returns_pipeline.windows._watermarks import Watermarks
 
 __all__ = ["EventPump", "Late", "event_windows"]
 
@@ -48,6 +50,9 @@ class _EventWindows(Operator):
         max_out_of_orderness: Seconds = 0.0,
         late: Late[T] | None = None,
         idle_after: Seconds | None = None,
+        partition: Callable[[T], object] | None = None,
+        max_future_skew: Seconds | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Stream[EventWindow[K, T]]:
         """Group items by the time in them, whatever the order in which they come.
 
@@ -58,7 +63,10 @@ class _EventWindows(Operator):
         1. the watermark reaches its end: that is its first pane;
         2. an item arrives for it after the watermark has passed its end, but not yet by
            ``allowed_lateness``: it fires again, at once, with the next pane number, ``is_late``;
-        3. the source has ended (or failed): then every window fires that has items in no pane.
+        3. ``flush_on`` is given, and is set or emits an item: then every window fires early that
+           has items in no pane. It stays open. When the watermark reaches its end, it fires again
+           if it has got other items since;
+        4. the source has ended (or failed): then every window fires that has items in no pane.
 
         Windows that fire at one moment are emitted in the order of their ends, then of their
         opening. A pane holds all items of its window so far (panes accumulate, they do not
@@ -82,6 +90,19 @@ class _EventWindows(Operator):
         item: an open window fires as soon as the seconds since the last item, added to the
         watermark of that time, reach its end. The watermark only ever moves to the end of an open
         window. Time for which the source was kept waiting does not count.
+
+        Sources that were merged do not advance together. With ``partition`` each one has a
+        watermark of its own (a partition of a topic, a device, a file), and the least of them
+        counts. One that has had no item for ``idle_after`` seconds is left out, until its next; if
+        all have had none, the clock moves the one that is furthest. Without ``idle_after`` a
+        partition that falls silent holds all windows back.
+
+        One item with a wrong date, years ahead, would make all others late. With
+        ``max_future_skew``, an item that is further ahead is put into its window, and does not move
+        the watermark. It is ahead if its timestamp exceeds the greatest one so far by more than
+        this, and by more than the time that has passed since, on the running loop's clock. (So the
+        items' clock need not be that of this machine, but has to run as fast: for a replay at
+        another speed, leave it out.) The first item is taken at its word.
 
         Backpressure: the items of windows that the watermark has not passed by ``allowed_lateness``
         are held. The source waits while a window that has fired is not taken.
@@ -113,6 +134,10 @@ class _EventWindows(Operator):
                 queue.
             idle_after: Seconds on the running loop's clock after which a source without items
                 counts as quiet, above 0; `None` for never.
+            partition: Returns what an item came from, hashable; `None` if all came from one source.
+            max_future_skew: Seconds of event time by which an item may be ahead, at least 0; `None`
+                for no limit.
+            flush_on: An event or a stream, as of `chunks_or_timeout`.
 
         Returns:
             A stream of windows. Their ``key`` is `None` without ``key``.
@@ -120,9 +145,10 @@ class _EventWindows(Operator):
         Raises:
             InvalidArgument: At the call, if a number is out of range. While reading, after the open
                 windows, if a timestamp is not finite.
-            TypeError: At the call, if ``source`` is not an async iterable, or ``assigner`` or
-                ``late`` is of another kind.
-            Exception: Any exception of the source or of a function, after the last window.
+            TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable, or
+                ``assigner`` or ``late`` is of another kind.
+            Exception: Any exception of the source, of ``flush_on`` or of a function, after the last
+                window.
 
         >>> from returns_pipeline.testing import run, timed
         >>> from returns_pipeline.windows import TumblingWindows
@@ -149,6 +175,9 @@ class _EventWindows(Operator):
             max_out_of_orderness=max_out_of_orderness,
             late=late,
             idle_after=idle_after,
+            partition=partition,
+            max_future_skew=max_future_skew,
+            flush_on=flush_on,
         )
 
     def pipe(
@@ -161,6 +190,9 @@ class _EventWindows(Operator):
         max_out_of_orderness: Seconds = 0.0,
         late: Late[T] | None = None,
         idle_after: Seconds | None = None,
+        partition: Callable[[T], object] | None = None,
+        max_future_skew: Seconds | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Callable[[AsyncIterable[T]], Stream[EventWindow[K, T]]]:
         return self._piped(
             assigner,
@@ -170,6 +202,9 @@ class _EventWindows(Operator):
             max_out_of_orderness=max_out_of_orderness,
             late=late,
             idle_after=idle_after,
+            partition=partition,
+            max_future_skew=max_future_skew,
+            flush_on=flush_on,
         )
 
     def raw(
@@ -183,6 +218,9 @@ class _EventWindows(Operator):
         max_out_of_orderness: Seconds = 0.0,
         late: Late[T] | None = None,
         idle_after: Seconds | None = None,
+        partition: Callable[[T], object] | None = None,
+        max_future_skew: Seconds | None = None,
+        flush_on: FlushOn | None = None,
     ) -> AsyncIterator[EventWindow[K, T]]:
         pump = EventPump(
             source,
@@ -193,6 +231,9 @@ class _EventWindows(Operator):
             max_out_of_orderness=max_out_of_orderness,
             late=late,
             idle_after=idle_after,
+            partition=partition,
+            max_future_skew=max_future_skew,
+            flush_on=flush_on,
         )
         return Reader(pump)
 
@@ -212,9 +253,10 @@ class EventPump(DeadlinePump):
         "_idle_after",
         "_key",
         "_late",
-        "_newest",
+        "_marks",
+        "_partition",
         "_passing",
-        "_seen_at",
+        "_skewed",
         "_slack",
         "_timestamp",
         "_watermark",
@@ -232,9 +274,12 @@ class EventPump(DeadlinePump):
         max_out_of_orderness: Seconds,
         late: Late[Any] | None,
         idle_after: Seconds | None,
+        partition: Callable[[Any], object] | None = None,
+        max_future_skew: Seconds | None = None,
+        flush_on: FlushOn | None = None,
         passing: type | None = None,
     ) -> None:
-        super().__init__(source)
+        super().__init__(source, flush_on)
         lateness = checks.seconds("allowed_lateness", allowed_lateness, zero=True)
         self.state = state_of(assigner, lateness)
         self._timestamp = timestamp
@@ -244,10 +289,18 @@ class EventPump(DeadlinePump):
         )
         self._late = _taker(late)
         self._idle_after = None if idle_after is None else checks.seconds("idle_after", idle_after)
+        self._partition = partition
+        self._skewed = max_future_skew is not None
+        skew = math.inf
+        if max_future_skew is not None:
+            skew = checks.seconds("max_future_skew", max_future_skew, zero=True)
+        # One source without a clock needs only the greatest timestamp, which `fill` has.
+        self._marks: Watermarks | None = None
+        if partition is not None or self._skewed or self._idle_after is not None:
+            idle = math.inf if self._idle_after is None else self._idle_after
+            self._marks = Watermarks(self._slack, idle, skew)
         self._passing = passing
-        self._newest = -math.inf  # the greatest timestamp
         self._watermark = -math.inf
-        self._seen_at = 0.0  # when the last item came
 
     def take(self) -> Any:
         taken = self.due.popleft()
@@ -269,36 +322,40 @@ class EventPump(DeadlinePump):
         self.due.extend(self.state.fired)
         self.state.fired.clear()
 
+    def flush_now(self) -> None:
+        self.state.fire_open()
+        if self.state.fired:
+            self.due.extend(self.state.fired)
+            self.state.fired.clear()
+            self.notify_reader()
+
     # The clock, for a quiet source.
 
     def next_deadline(self) -> float:
-        quiet = self._quiet_at()
-        if quiet == math.inf or self.now() < quiet:
-            return quiet  # only then can the clock move the watermark
-        return self._end_at()
-
-    def _quiet_at(self) -> float:
-        if self._idle_after is None or self.state.next_end == math.inf:
+        marks = self._marks
+        if marks is None or self._idle_after is None or self.state.next_end == math.inf:
             return math.inf
-        return self._seen_at + self._idle_after
-
-    def _end_at(self) -> float:
-        """Return when the clock brings the watermark to the end of the next open window."""
-        return self._seen_at + (self.state.first_end() - (self._newest - self._slack))
+        quiet = marks.idle_at(self.now())
+        # Once all are idle, and only then, the clock moves the watermark.
+        return quiet if quiet < math.inf else marks.reaches_at(self.state.first_end())
 
     def expire(self, now: float) -> None:
-        if self._idle_after is None or now < self._seen_at + self._idle_after:
+        marks = self._marks
+        if marks is None or self._idle_after is None:
             return
-        # To the ends of windows, and not beyond: this must not make later items late.
-        while self._end_at() <= now:
-            self._advance(self.state.next_end)
+        # To the ends of windows, and not beyond: later items must not become late by it.
+        while (end := self.state.first_end()) < math.inf and marks.has_reached(end, now):
+            self._advance(end)
 
-    def _note_time(self, idle_after: float) -> None:
-        """Take note that an item arrived: the source is not quiet."""
+    def _mark(self, marks: Watermarks, item: Any, at: float) -> float:
+        """Take note of an item, and return the watermark after it."""
+        partition = None if self._partition is None else self._partition(item)
+        ahead = self._skewed and marks.is_ahead(at, self.loop.time())
         now = self.now()
-        self.expire(now)
-        self._seen_at = now
-        self.arm_for(now + idle_after)
+        watermark = marks.note(partition, at, now, ahead=ahead)
+        if self._idle_after is not None:
+            self.arm_for(now + self._idle_after)
+        return watermark
 
     # The source.
 
@@ -310,10 +367,11 @@ class EventPump(DeadlinePump):
         key: object = None
         slack = self._slack
         idle_after = self._idle_after
+        marks = self._marks
         passing = self._passing
         state = self.state
         find = state.recent.get
-        newest = self._newest
+        newest = -math.inf  # the greatest timestamp
         left = 1
         async for item in source:
             if item.__class__ is passing:
@@ -324,7 +382,7 @@ class EventPump(DeadlinePump):
             if key_of is not None:
                 key = key_of(item)
             if idle_after is not None:
-                self._note_time(idle_after)
+                self.expire(self.now())
             region = find(key)
             if region is not None and region.start <= at < region.end:
                 for append in region.appends:
@@ -335,13 +393,11 @@ class EventPump(DeadlinePump):
                 accepted, forgotten = state.add(at, key, item, self._watermark)
                 if forgotten or state.fired:
                     await self._settle(key, item, forgotten, accepted=accepted)
-                if idle_after is not None:
-                    self.arm_for(self._seen_at + idle_after)
             else:
                 raise InvalidArgument(f"a timestamp must be finite, not {at!r}")
-            if at > newest:
-                newest = self._newest = at
-                watermark = at - slack
+            if marks is not None or at > newest:
+                newest = at
+                watermark = at - slack if marks is None else self._mark(marks, item, at)
                 if watermark > self._watermark:
                     self._watermark = watermark
                     if watermark >= state.next_move:

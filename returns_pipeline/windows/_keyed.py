@@ -18,6 +18,7 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import DeadlinePump
+from returns_pipeline.windows._flushing import FlushOn
 
 __all__ = ["PASSING", "KeyedPump", "keyed_chunks", "passing_key"]
 
@@ -34,6 +35,7 @@ class _KeyedChunks(Operator):
         *,
         key: Callable[[T], K],
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Stream[tuple[K, list[T]]]:
         """Group items into lists by key, each emitted with its key by its size or its age.
 
@@ -41,8 +43,9 @@ class _KeyedChunks(Operator):
 
         1. it holds ``n`` items,
         2. ``timeout`` seconds have passed since its first item,
-        3. an item with a new key comes, ``max_keys`` lists are open, and it is the oldest, or
-        4. the source has ended (or failed): then all open lists, the oldest first.
+        3. an item with a new key comes, ``max_keys`` lists are open, and it is the oldest,
+        4. ``flush_on`` is given, and is set or emits an item: then all open lists, or
+        5. the source has ended (or failed): then all open lists, the oldest first.
 
         Lists are emitted in the order of their deadlines, those of one instant in the order in
         which they were opened. Every item is emitted exactly once, in order within its key; no list
@@ -74,15 +77,16 @@ class _KeyedChunks(Operator):
                 no limit. On the running loop's clock.
             key: Returns the key of an item; keys are hashable.
             max_keys: How many lists may be open at a time, at least 1; `None` for no limit.
+            flush_on: An event or a stream, as of `chunks_or_timeout`.
 
         Returns:
             A stream of pairs: a key, and a list of items with that key.
 
         Raises:
             InvalidArgument: At the call, if ``n``, ``timeout`` or ``max_keys`` is out of range.
-            TypeError: At the call, if ``source`` is not an async iterable. While reading, after all
-                lists, if a key cannot be hashed.
-            Exception: Any exception of the source or of ``key``, after the last list.
+            TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable. While
+                reading, after all lists, if a key cannot be hashed.
+            Exception: Any exception of the source, ``key`` or ``flush_on``, after the last list.
 
         >>> from returns_pipeline.testing import run, timed
         >>> words = timed("apple", "bean", "avocado", "beet", "corn")
@@ -92,7 +96,7 @@ class _KeyedChunks(Operator):
         >>> run(main())
         [('a', ['apple', 'avocado']), ('b', ['bean', 'beet']), ('c', ['corn'])]
         """
-        return self._stream(source, n, timeout, key=key, max_keys=max_keys)
+        return self._stream(source, n, timeout, key=key, max_keys=max_keys, flush_on=flush_on)
 
     def pipe(
         self,
@@ -101,8 +105,9 @@ class _KeyedChunks(Operator):
         *,
         key: Callable[[T], K],
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Callable[[AsyncIterable[T]], Stream[tuple[K, list[T]]]]:
-        return self._piped(n, timeout, key=key, max_keys=max_keys)
+        return self._piped(n, timeout, key=key, max_keys=max_keys, flush_on=flush_on)
 
     def raw(
         self,
@@ -112,8 +117,9 @@ class _KeyedChunks(Operator):
         *,
         key: Callable[[T], K],
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> AsyncIterator[tuple[K, list[T]]]:
-        return Reader(KeyedPump(source, n, timeout, key, max_keys))
+        return Reader(KeyedPump(source, n, timeout, key, max_keys, flush_on))
 
 
 keyed_chunks: Final = _KeyedChunks("returns_pipeline.windows.keyed_chunks")
@@ -160,9 +166,10 @@ class KeyedPump(DeadlinePump):
         timeout: Seconds,
         key: Callable[[Any], object],
         max_keys: int | None,
+        flush_on: FlushOn | None = None,
         passing: type | None = None,
     ) -> None:
-        super().__init__(source)
+        super().__init__(source, flush_on)
         self._n = checks.count("n", n)
         self._timeout = checks.seconds("timeout", timeout)
         self._key = passing_key(key, passing)

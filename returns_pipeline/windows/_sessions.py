@@ -18,6 +18,7 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import MAX_SLICE, DeadlinePump
+from returns_pipeline.windows._flushing import FlushOn
 from returns_pipeline.windows._keyed import PASSING, passing_key
 
 __all__ = ["SessionPump", "sessions"]
@@ -35,6 +36,7 @@ class _Sessions(Operator):
         n: int | None = None,
         key: Callable[[T], object] | None = None,
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Stream[list[T]]:
         """Group items into lists that a silence ends.
 
@@ -44,8 +46,9 @@ class _Sessions(Operator):
         2. ``max_duration`` seconds have passed since its first item,
         3. it holds ``n`` items, if ``n`` is given,
         4. an item with a new key comes, ``max_keys`` lists are open, and it is the one that has
-           been silent for longest, or
-        5. the source has ended (or failed): then all open lists, the oldest first.
+           been silent for longest,
+        5. ``flush_on`` is given, and is set or emits an item: then all open lists, or
+        6. the source has ended (or failed): then all open lists, the oldest first.
 
         With a ``key`` each key has a list and a silence of its own; the key of a list is that of
         any of its items. An item that comes exactly ``gap`` seconds after the last one begins a new
@@ -83,6 +86,7 @@ class _Sessions(Operator):
             n: Items in a full list, at least 1; `None` for no limit.
             key: Returns the key of an item, hashable; `None` if all items belong together.
             max_keys: How many lists may be open at a time, at least 1; `None` for no limit.
+            flush_on: An event or a stream, as of `chunks_or_timeout`.
 
         Returns:
             A stream of lists.
@@ -90,21 +94,34 @@ class _Sessions(Operator):
         Raises:
             InvalidArgument: At the call, if ``gap``, ``max_duration``, ``n`` or ``max_keys`` is out
                 of range.
-            TypeError: At the call, if ``source`` is not an async iterable. While reading, after all
-                lists, if a key cannot be hashed.
-            Exception: Any exception of the source or of ``key``, after the last list.
+            TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable. While
+                reading, after all lists, if a key cannot be hashed.
+            Exception: Any exception of the source, ``key`` or ``flush_on``, after the last list.
 
         >>> from returns_pipeline.testing import run, script, timeline
         >>> run(timeline(sessions(script("ab-c-----d|"), 3.0)))
         [(6.0, ['a', 'b', 'c']), (10.0, ['d'])]
         """
-        return self._stream(source, gap, max_duration=max_duration, n=n, key=key, max_keys=max_keys)
+        return self._stream(
+            source,
+            gap,
+            max_duration=max_duration,
+            n=n,
+            key=key,
+            max_keys=max_keys,
+            flush_on=flush_on,
+        )
 
     # In two overloads for pyright: without a key, nothing tells the item's type before the source
     # comes, and an optional function of it would make it unknown.
     @overload
     def pipe(
-        self, gap: Seconds, *, max_duration: Seconds = math.inf, n: int | None = None
+        self,
+        gap: Seconds,
+        *,
+        max_duration: Seconds = math.inf,
+        n: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]: ...
     @overload
     def pipe(
@@ -115,6 +132,7 @@ class _Sessions(Operator):
         n: int | None = None,
         key: Callable[[T], object] | None,
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]: ...
     def pipe(
         self,
@@ -124,8 +142,11 @@ class _Sessions(Operator):
         n: int | None = None,
         key: Callable[[T], object] | None = None,
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
-        return self._piped(gap, max_duration=max_duration, n=n, key=key, max_keys=max_keys)
+        return self._piped(
+            gap, max_duration=max_duration, n=n, key=key, max_keys=max_keys, flush_on=flush_on
+        )
 
     def raw(
         self,
@@ -136,8 +157,9 @@ class _Sessions(Operator):
         n: int | None = None,
         key: Callable[[T], object] | None = None,
         max_keys: int | None = None,
+        flush_on: FlushOn | None = None,
     ) -> AsyncIterator[list[T]]:
-        return Reader(SessionPump(source, gap, max_duration, n, key, max_keys))
+        return Reader(SessionPump(source, gap, max_duration, n, key, max_keys, flush_on))
 
 
 sessions: Final = _Sessions("returns_pipeline.windows.sessions")
@@ -187,9 +209,10 @@ class SessionPump(DeadlinePump):
         n: int | None,
         key: Callable[[Any], object] | None,
         max_keys: int | None,
+        flush_on: FlushOn | None = None,
         passing: type | None = None,
     ) -> None:
-        super().__init__(source)
+        super().__init__(source, flush_on)
         self._gap = checks.seconds("gap", gap)
         self._max_duration = checks.seconds("max_duration", max_duration)
         self._n = math.inf if n is None else checks.count("n", n)

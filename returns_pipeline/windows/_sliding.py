@@ -9,9 +9,10 @@ from typing import Any, Final, TypeVar
 from aiostream import Stream
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.operator import Operator, plain_iterator
-from returns_pipeline._engine.reader import Pump, Reader, checkpoint, notify
+from returns_pipeline._engine.operator import Operator
+from returns_pipeline._engine.reader import Reader, checkpoint, notify
 from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE
+from returns_pipeline.windows._flushing import FlushOn, WindowPump
 
 __all__ = ["SlidingPump", "sliding"]
 
@@ -19,14 +20,22 @@ T = TypeVar("T")
 
 
 class _Sliding(Operator):
-    def __call__(self, source: AsyncIterable[T], n: int, *, step: int = 1) -> Stream[list[T]]:
+    def __call__(
+        self,
+        source: AsyncIterable[T],
+        n: int,
+        *,
+        step: int = 1,
+        flush_on: FlushOn | None = None,
+    ) -> Stream[list[T]]:
         """Emit every run of ``n`` neighbouring items, each ``step`` items after the one before.
 
         A list is emitted when
 
         1. it holds ``n`` items, or
-        2. the source has ended (or failed) and some items were in no list yet: these, and the items
-           that share a list with them, are a last, shorter list.
+        2. the source has ended (or failed), or ``flush_on`` is given and is set or emits an item,
+           and some items were in no list yet: these, and the items that share a list with them, are
+           a last, shorter list. After a flush, the items that follow begin again.
 
         So a source of fewer than ``n`` items makes one list of all of them. A ``step`` above ``n``
         leaves out the items between two lists. In all other cases every item is in at least one
@@ -55,14 +64,15 @@ class _Sliding(Operator):
             n: Items in a list, at least 1.
             step: Items from the start of a list to the start of the next, at least 1; ``n`` for
                 lists that do not overlap.
+            flush_on: An event or a stream, as of `chunks_or_timeout`.
 
         Returns:
             A stream of lists.
 
         Raises:
             InvalidArgument: At the call, if ``n`` or ``step`` is out of range.
-            TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: Any exception of the source, after the last list.
+            TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable.
+            Exception: Any exception of the source or of ``flush_on``, after the last list.
 
         >>> from returns_pipeline.testing import run, timed
         >>> async def main() -> list[list[str]]:
@@ -71,27 +81,37 @@ class _Sliding(Operator):
         >>> run(main())
         [['a', 'b', 'c'], ['b', 'c', 'd']]
         """
-        return self._stream(source, n, step=step)
+        return self._stream(source, n, step=step, flush_on=flush_on)
 
-    def pipe(self, n: int, *, step: int = 1) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
-        return self._piped(n, step=step)
+    def pipe(
+        self, n: int, *, step: int = 1, flush_on: FlushOn | None = None
+    ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
+        return self._piped(n, step=step, flush_on=flush_on)
 
-    def raw(self, source: AsyncIterable[T], n: int, *, step: int = 1) -> AsyncIterator[list[T]]:
-        return Reader(SlidingPump(source, n, step))
+    def raw(
+        self,
+        source: AsyncIterable[T],
+        n: int,
+        *,
+        step: int = 1,
+        flush_on: FlushOn | None = None,
+    ) -> AsyncIterator[list[T]]:
+        return Reader(SlidingPump(source, n, step, flush_on))
 
 
 sliding: Final = _Sliding("returns_pipeline.windows.sliding")
 """Emit every run of ``n`` neighbouring items, each ``step`` items after the one before."""
 
 
-class SlidingPump(Pump[Any]):
+class SlidingPump(WindowPump):
     """The items of the next list and of those after it; the reader cuts the lists off.
 
     An item of the class ``passing`` is in no list: it ends the run as the end of the source would,
-    is emitted after it, and the items after it begin again.
+    is emitted after it, and the items after it begin again. So does a flush, without an item.
     """
 
     __slots__ = (
+        "_is_due",
         "_items",
         "_n",
         "_not_full",
@@ -99,18 +119,22 @@ class SlidingPump(Pump[Any]):
         "_passing",
         "_shown",
         "_skip",
-        "_source",
         "_step",
     )
 
     def __init__(
-        self, source: AsyncIterable[Any], n: int, step: int, passing: type | None = None
+        self,
+        source: AsyncIterable[Any],
+        n: int,
+        step: int,
+        flush_on: FlushOn | None = None,
+        passing: type | None = None,
     ) -> None:
-        super().__init__()
-        self._source = checks.source(source)
+        super().__init__(source, flush_on)
         self._n = checks.count("n", n)
         self._step = checks.count("step", step)
         self._passing = passing
+        self._is_due = False  # what is held is to be emitted, though it is no full list
         self._items: list[Any] = []
         self._shown = 0  # how many of them were in a list already
         self._skip = 0  # how many of the next items are in no list
@@ -120,7 +144,9 @@ class SlidingPump(Pump[Any]):
     def has_next(self) -> bool:
         if len(self._items) >= self._n:
             return True
-        return bool(self._passed) or (self.ended and len(self._items) > self._shown)
+        if self._passed:
+            return True
+        return len(self._items) > self._shown and (self._is_due or self.ended)
 
     def take(self) -> Any:
         items = self._items
@@ -129,32 +155,39 @@ class SlidingPump(Pump[Any]):
             self._skip = max(0, self._step - len(items))
             del items[: self._step]
             self._shown = max(0, self._n - self._step)
-        elif len(items) > self._shown:  # the end, or an item that passes
+            self._is_due = False  # it has what a flush was for
+        elif len(items) > self._shown:  # the end, a flush, or an item that passes
             taken = items.copy()
-            self._shown = len(items)
-            if self.ended:
-                items.clear()
+            self._begin_anew()
         else:
-            items.clear()
-            self._shown = self._skip = 0
+            self._begin_anew()
             notify(self._not_full)
             return self._passed.pop()
         notify(self._not_full)
         return taken
 
+    def _begin_anew(self) -> None:
+        self._items.clear()
+        self._shown = self._skip = 0
+        self._is_due = False
+
     def discard(self) -> None:
         self._items.clear()
         self._passed.clear()
 
-    async def pump(self) -> None:
-        try:
-            async with plain_iterator(self._source) as source:
-                await self._fill(source)
-        finally:
-            if len(self._items) <= self._shown:
-                self._items.clear()
+    def end(self) -> None:
+        self._is_due = True
+        if len(self._items) <= self._shown:
+            self._items.clear()
 
-    async def _fill(self, source: AsyncIterator[Any]) -> None:
+    def flush_now(self) -> None:
+        if len(self._items) > self._shown:
+            self._is_due = True
+            self.notify_reader()
+        elif not self._passed:
+            self._begin_anew()
+
+    async def fill(self, source: AsyncIterator[Any]) -> None:
         items = self._items
         n = self._n
         left = MAX_STRIDE

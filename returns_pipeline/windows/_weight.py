@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
-from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.windows._deadlines import DeadlinePump
+from returns_pipeline.windows._flushing import FlushOn
+from returns_pipeline.windows._single import SingleWindowPump
 
 __all__ = ["WeightPump", "chunks_by_weight"]
 
@@ -29,6 +28,8 @@ class _ChunksByWeight(Operator):
         *,
         weight: Callable[[T], float],
         n: int | None = None,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
     ) -> Stream[list[T]]:
         """Group items into lists that together weigh no more than a limit.
 
@@ -37,13 +38,15 @@ class _ChunksByWeight(Operator):
         1. the next item would bring it above ``max_weight``; that item begins the next list,
         2. it holds one item that is heavier than ``max_weight`` by itself: such an item is alone,
         3. it holds ``n`` items, if ``n`` is given,
-        4. ``timeout`` seconds have passed since its first item, or
-        5. the source has ended (or failed) and the list is not empty.
+        4. ``timeout`` seconds have passed since its first item,
+        5. ``flush_on`` is given, and is set or emits an item, or
+        6. the source has ended (or failed) and the list is not empty.
 
         A list that weighs exactly ``max_weight`` is still open: an item of weight 0 fits into it.
-        Every item is emitted exactly once, in order; no list is empty. The time counts from the
-        list's first item. A reader that comes late gets everything that has gathered until then, at
-        once, up to the limits.
+        Every item is emitted exactly once, in order; no list is empty, except for the silences that
+        ``emit_empty`` shows, as of `chunks_or_timeout`. The time counts from the list's first item.
+        A reader that comes late gets everything that has gathered until then, at once, up to the
+        limits.
 
         Backpressure: the items of one list, and one item that does not fit into it, are held ahead
         of the reader; then the source waits. Items of weight 0 are bounded by ``n`` alone.
@@ -65,15 +68,19 @@ class _ChunksByWeight(Operator):
                 no limit. On the running loop's clock.
             weight: How much an item weighs, at least 0, in any unit.
             n: Items in a full list, at least 1; `None` for no limit.
+            flush_on: An event or a stream, as of `chunks_or_timeout`.
+            emit_empty: Whether an empty list is emitted where there was no item, as of
+                `chunks_or_timeout`.
 
         Returns:
             A stream of lists.
 
         Raises:
-            InvalidArgument: At the call, if ``max_weight``, ``timeout`` or ``n`` is out of range.
-                While reading, after the open list, if a weight is negative or not a number.
-            TypeError: At the call, if ``source`` is not an async iterable.
-            Exception: Any exception of the source or of ``weight``, after the last list.
+            InvalidArgument: At the call, if ``max_weight``, ``timeout`` or ``n`` is out of range,
+                or ``emit_empty`` is chosen with no finite ``timeout`` and no ``flush_on``. While
+                reading, after the open list, if a weight is negative or not a number.
+            TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable.
+            Exception: Any exception of the source, ``weight`` or ``flush_on``, after the last list.
 
         >>> from returns_pipeline.testing import run, timed
         >>> lines = timed("one", "two", "three", "a much longer line", "four")
@@ -83,7 +90,15 @@ class _ChunksByWeight(Operator):
         >>> run(main())
         [['one', 'two'], ['three'], ['a much longer line'], ['four']]
         """
-        return self._stream(source, max_weight, timeout, weight=weight, n=n)
+        return self._stream(
+            source,
+            max_weight,
+            timeout,
+            weight=weight,
+            n=n,
+            flush_on=flush_on,
+            emit_empty=emit_empty,
+        )
 
     def pipe(
         self,
@@ -92,8 +107,12 @@ class _ChunksByWeight(Operator):
         *,
         weight: Callable[[T], float],
         n: int | None = None,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
     ) -> Callable[[AsyncIterable[T]], Stream[list[T]]]:
-        return self._piped(max_weight, timeout, weight=weight, n=n)
+        return self._piped(
+            max_weight, timeout, weight=weight, n=n, flush_on=flush_on, emit_empty=emit_empty
+        )
 
     def raw(
         self,
@@ -103,32 +122,20 @@ class _ChunksByWeight(Operator):
         *,
         weight: Callable[[T], float],
         n: int | None = None,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
     ) -> AsyncIterator[list[T]]:
-        return Reader(WeightPump(source, max_weight, timeout, weight, n))
+        return Reader(WeightPump(source, max_weight, timeout, weight, n, flush_on, emit_empty))
 
 
 chunks_by_weight: Final = _ChunksByWeight("returns_pipeline.windows.chunks_by_weight")
 """Group items into lists that together weigh no more than a limit."""
 
 
-class _Weighed(list[Any]):
-    """An open list, and the weight of its items."""
+class WeightPump(SingleWindowPump):
+    """A single window that is closed by its weight."""
 
-    __slots__ = ("deadline", "weight")
-
-    def __init__(self, deadline: float) -> None:
-        super().__init__()
-        self.deadline = deadline
-        self.weight: float = 0  # an int, so that a Decimal or Fraction can be added to it
-
-
-class WeightPump(DeadlinePump):
-    """The open list, if any. An item of the class ``passing`` flushes it and is emitted after it.
-
-    A list that is due by its age stays open, and in ``due``, until the reader takes it.
-    """
-
-    __slots__ = ("_max_weight", "_n", "_open", "_passing", "_timeout", "_weight")
+    __slots__ = ("_max_weight", "_weight")
 
     def __init__(
         self,
@@ -137,48 +144,17 @@ class WeightPump(DeadlinePump):
         timeout: Seconds,
         weight: Callable[[Any], float],
         n: int | None,
+        flush_on: FlushOn | None = None,
+        emit_empty: bool = False,
         passing: type | None = None,
     ) -> None:
-        super().__init__(source)
+        super().__init__(source, timeout, n, flush_on, emit_empty, passing)
         # Not by `checks`: it stays as it is. A Decimal of 0.3 is not the float of 0.3, and an int
         # may be larger than any float.
         if isinstance(max_weight, bool | str) or not max_weight > 0:
             raise InvalidArgument(f"max_weight must be above 0, not {max_weight!r}")
         self._max_weight = max_weight
-        self._timeout = checks.seconds("timeout", timeout)
         self._weight = weight
-        self._n = math.inf if n is None else checks.count("n", n)
-        self._passing = passing
-        self._open: _Weighed | None = None
-
-    def take(self) -> Any:
-        taken = self.due.popleft()
-        if taken is self._open:
-            self._open = None
-        self.resume()
-        return taken[:] if taken.__class__ is _Weighed else taken  # an item that passes
-
-    def next_deadline(self) -> float:
-        return math.inf if self._open is None or self.due else self._open.deadline
-
-    def expire(self, now: float) -> None:
-        if self._open is not None and not self.due and self._open.deadline <= now:
-            self.due.append(self._open)
-
-    def flush(self) -> None:
-        if self._open is not None and not self.due:
-            self.due.append(self._open)
-        self._open = None
-
-    def discard(self) -> None:
-        super().discard()
-        self._open = None
-
-    def _begin(self) -> _Weighed:
-        window = _Weighed(self.now() + self._timeout)
-        self._open = window
-        self.arm()
-        return window
 
     async def fill(self, source: AsyncIterator[Any]) -> None:
         # One flat loop: a call per item would double its cost.
@@ -202,7 +178,7 @@ class WeightPump(DeadlinePump):
                 await self.wait_until_taken()
                 window = None
             if window is None:
-                window = self._begin()
+                window = self.begin()
             window.append(item)
             window.weight += weight
             if len(window) >= n or window.weight > max_weight:

@@ -29,6 +29,7 @@ from returns_pipeline.windows import (
     TumblingWindows,
     chunks_by_weight,
     chunks_or_timeout,
+    chunks_until,
     event_windows,
     keyed_chunks,
     sessions,
@@ -56,6 +57,14 @@ class Item:
 
 def third(item: Item) -> int:
     return item.number % 3
+
+
+def third_one(item: Item) -> bool:
+    return item.number % 3 == 2
+
+
+def never(_: Item) -> bool:
+    return False
 
 
 def number(item: Item) -> float:
@@ -176,9 +185,27 @@ class Empty:
         yield
 
 
+def chunks_until_an_event(source: AsyncIterable[Item]) -> AsyncIterator[list[Item]]:
+    # An event belongs to one loop, so it is made with the stream.
+    return chunks_until.raw(source, third_one, n=3, timeout=2.0, flush_on=asyncio.Event())
+
+
+by_event = Made(chunks_until_an_event)
+by_event.__name__ = "chunks_until"
+
+
 CASES = [
     Case(chunks_or_timeout, (3, 2.0), {}, ((10**9, 0.05), {})),
     Case(chunks_by_weight, (3, 2.0), {"weight": one}, ((10**9, 0.05), {"weight": one}), lead=4),
+    Case(
+        chunks_until, (third_one,), {"n": 3, "timeout": 2.0},
+        ((never,), {"timeout": 0.05}),
+    ),
+    Case(
+        chunks_or_timeout, (3, 2.0), {"flush_on": Silence()},
+        ((10**9, 0.05), {"flush_on": Silence()}),
+    ),
+    Case(by_event, (), {}, ((), {})),
     Case(
         keyed_chunks,
         (3, 2.0),

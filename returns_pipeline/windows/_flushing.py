@@ -1,0 +1,100 @@
+"""What all windows have in common: the source's task, and the signal that flushes them."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any, TypeAlias
+
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline._engine.reader import Pump
+
+__all__ = ["FlushOn", "WindowPump"]
+
+FlushOn: TypeAlias = asyncio.Event | AsyncIterable[object]
+"""What flushes windows: an event, each time that it is set, or each item of a stream."""
+
+
+class WindowPump(Pump[Any]):
+    """Reads the source in one task and, if there is a signal, waits for that in another.
+
+    The signal ends with the source: its stream is closed then. If it fails, the source is stopped,
+    what is open is emitted, and the error of the signal is raised.
+    """
+
+    __slots__ = ("_flush_on", "_source", "source_ended")
+
+    def __init__(self, source: AsyncIterable[Any], flush_on: FlushOn | None) -> None:
+        super().__init__()
+        self._source = checks.source(source)
+        if flush_on is not None and not isinstance(flush_on, asyncio.Event):
+            _ = checks.source(flush_on)
+        self._flush_on = flush_on
+        self.source_ended: bool = False  # or was stopped
+
+    @abstractmethod
+    async def fill(self, source: AsyncIterator[Any]) -> None:
+        """Put each item of the source into its window. Runs in the source's task."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Queue what is open, and cancel timers: the source has ended, or was stopped."""
+
+    @abstractmethod
+    def flush_now(self) -> None:
+        """Queue what is open, as if its time had come; runs between two steps of the loop."""
+
+    def start_tasks(self) -> None:
+        """Start the task of the source, then that of the signal."""
+        super().start_tasks()
+        if self._flush_on is not None and not self.stopping:
+            self.start_task(self._watch, self._flush_on)
+
+    async def pump(self) -> None:
+        """Read the source to its end, clean it up, and emit what is open."""
+        try:
+            async with plain_iterator(self._source) as source:
+                await self.fill(source)
+        finally:
+            self.source_ended = True
+            self.end()
+            self.notify_reader()
+        if self._flush_on is not None:
+            self.finish()
+
+    async def _watch(self, flush_on: FlushOn) -> None:
+        if isinstance(flush_on, asyncio.Event):
+            while True:
+                await _next_set(flush_on, self.loop)
+                if self.stopping:
+                    return
+                self.flush_now()
+        budget = Budget(self.loop)
+        async with plain_iterator(flush_on) as signals:
+            async for _ in signals:
+                if self.stopping:
+                    break
+                self.still_reading()
+                self.flush_now()
+                if budget.spend():
+                    await budget.renew()
+
+
+async def _next_set(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+    """Wait until an event is set; if it is set now, until it is cleared and set again."""
+    if not event.is_set():
+        _ = await event.wait()
+        return
+    # There is no public way to wait for that. All Pythons keep those that wait in this deque, and
+    # resolve them by `set()` if it was clear.
+    waiters: deque[asyncio.Future[bool]] = getattr(event, "_waiters")  # noqa: B009
+    waiter: asyncio.Future[bool] = loop.create_future()
+    waiters.append(waiter)
+    try:
+        _ = await waiter
+    finally:
+        waiters.remove(waiter)

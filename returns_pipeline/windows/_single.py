@@ -1,0 +1,114 @@
+"""Windows of which one is open at a time: the base of `chunks_by_weight` and `chunks_until`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterable
+from typing import Any
+
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.checks import Seconds
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.windows._deadlines import DeadlinePump
+from returns_pipeline.windows._flushing import FlushOn
+
+__all__ = ["OpenList", "SingleWindowPump", "check_emit_empty"]
+
+
+def check_emit_empty(emit_empty: bool, timeout: float, flush_on: FlushOn | None) -> bool:
+    """Refuse to emit empty lists where none could come.
+
+    Raises:
+        InvalidArgument: Neither a time limit nor a signal would emit one.
+    """
+    if emit_empty and timeout == math.inf and flush_on is None:
+        raise InvalidArgument("emit_empty needs a finite timeout, or flush_on")
+    return emit_empty
+
+
+class OpenList(list[Any]):
+    """An open list, and the weight of its items."""
+
+    __slots__ = ("deadline", "weight")
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self.deadline = deadline
+        self.weight: float = 0  # an int, so that a Decimal or Fraction can be added to it
+
+
+class SingleWindowPump(DeadlinePump):
+    """The open list, if any. An item of the class ``passing`` flushes it and is emitted after it.
+
+    A list that is due by its age stays open, and in ``due``, until the reader takes it. An empty
+    list that is due is such a list: the next item joins it, if it comes before the reader.
+    """
+
+    __slots__ = ("_emit_empty", "_n", "_open", "_passing", "_silent_until", "_timeout")
+
+    def __init__(
+        self,
+        source: AsyncIterable[Any],
+        timeout: Seconds,
+        n: int | None,
+        flush_on: FlushOn | None,
+        emit_empty: bool,
+        passing: type | None,
+    ) -> None:
+        super().__init__(source, flush_on)
+        self._timeout = checks.seconds("timeout", timeout)
+        self._n = math.inf if n is None else checks.count("n", n)
+        self._emit_empty = check_emit_empty(emit_empty, self._timeout, flush_on)
+        self._passing = passing
+        self._open: OpenList | None = None
+        self._silent_until = math.inf  # when an empty list is due, if there is no item until then
+
+    def start_tasks(self) -> None:
+        """Begin the first silence, where it is to be seen."""
+        self._begin_silence()
+        super().start_tasks()
+
+    def take(self) -> Any:
+        taken = self.due.popleft()
+        if taken is self._open:
+            self._open = None
+        if taken.__class__ is not OpenList:
+            self.resume()
+            return taken  # an item that passes
+        self._begin_silence()
+        self.resume()
+        return taken[:]
+
+    def next_deadline(self) -> float:
+        if self.due:
+            return math.inf
+        return self._silent_until if self._open is None else self._open.deadline
+
+    def expire(self, now: float) -> None:
+        if self.due:
+            return
+        if self._open is None and self._emit_empty and self._silent_until <= now:
+            self._open = OpenList(now)
+        if self._open is not None and self._open.deadline <= now:
+            self.due.append(self._open)
+
+    def flush(self) -> None:
+        if self._open is not None and not self.due:
+            self.due.append(self._open)
+        self._open = None
+
+    def discard(self) -> None:
+        super().discard()
+        self._open = None
+
+    def begin(self) -> OpenList:
+        """Open a list for an item that has come."""
+        window = OpenList(self.now() + self._timeout)
+        self._open = window
+        self.arm()
+        return window
+
+    def _begin_silence(self) -> None:
+        if self._emit_empty and not self.source_ended:
+            self._silent_until = self.now() + self._timeout
+            self.arm()
