@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # What to write instead, by what must not be written. Case does not matter.
 HABITS = {
-    r"\bbehind\b(?! an? )": "after",
+    r"\bbehind\b(?!\s+an?\s)": "after",
     r"\bwho(m)?ever\b": "name the noun: any process that, the first caller that",
     r"\b(by|for|from|of|than|to|with) who\b": "name the noun: for a caller that",
     r"\b(anybody|everybody|everyone|nobody|somebody|those|ones?|they) who\b": "name the noun",
