@@ -344,7 +344,7 @@ def test_a_step_may_commit_its_first_half(undone: Undone) -> None:
 
 
 def test_a_late_registration_is_refused_during_the_rollback(undone: Undone) -> None:
-    """A task that the step left running must not begin effects that nobody undoes."""
+    """A task that the step left running must not begin effects that are never undone."""
 
     async def main() -> None:
         ctx = StepContext("job")
@@ -713,7 +713,7 @@ def test_a_step_that_cannot_even_begin_is_settled(undone: Undone) -> None:
 
 
 def test_a_running_step_is_not_rolled_back_under_its_feet(undone: Undone) -> None:
-    """And when it is through, it finds that nobody takes its actions over: it is undone."""
+    """And when it is through, no scope takes over its actions: it is undone."""
 
     async def main() -> None:
         ctx = StepContext("job")

@@ -320,7 +320,7 @@ def test_policies_are_fields_of_a_model(read: Callable[[str], Settings]) -> None
 def test_a_policy_without_a_limit_comes_back_equal_from_json(
     read: Callable[[str], Settings], write: Callable[[Settings], str]
 ) -> None:
-    """JSON has no infinity: null stands for it."""
+    """JSON has no infinity: null means that."""
     settings = Settings(RetryPolicy(2, wait=1.5), Timeout(1.0))
     assert '"total_timeout":null' in write(settings)
     assert read(write(settings)) == settings

@@ -153,7 +153,7 @@ def test_a_cancellation_after_the_pivot_undoes_nothing() -> None:
 
 
 def test_a_pivot_at_the_end_holds_against_the_context() -> None:
-    """The context around a saga takes over only what stands before no pivot."""
+    """The context around a saga does not take over actions from before a pivot."""
     world = World()
 
     async def main() -> None:
@@ -512,7 +512,7 @@ def test_it_shows_its_steps() -> None:
 def test_all_or_nothing_whenever_it_is_cancelled(
     steps: int, ending: str, pivot: int | None, turns: int | None
 ) -> None:
-    """Effects are all there or none is; those up to a pivot that was reached stand."""
+    """All effects are kept or none; those up to a pivot that was reached are kept."""
     effects: list[int] = []
 
     async def main() -> None:

@@ -120,7 +120,7 @@ async def read_all(branch: Any) -> list[Any]:
 def test_a_branch_of_a_result_stream_leaves_and_the_others_go_on(
     made: Callable[[Any], Any], leave: Callable[[Any], Any]
 ) -> None:
-    """A branch that stays, and that nobody reads, would stop them when its buffer is full."""
+    """A branch that stays, without a reader, would stop them when its buffer is full."""
     source = Numbers()
 
     async def main() -> None:

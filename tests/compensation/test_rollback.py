@@ -96,7 +96,7 @@ def undone() -> Undone:
 def entry_of(
     undo: Callable[[], Any], *, retry: RetryPolicy | None = None, timeout: float | None = None
 ) -> CompensationEntry:
-    """Run one undo action in a scope, and give what the report says of it."""
+    """Run one undo action in a scope, and return what the report says of it."""
     known = CompensationRegistry().compensation("undo", retry=retry, timeout=timeout)(undo)
 
     async def main() -> CompensationEntry:

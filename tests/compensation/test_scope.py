@@ -1,4 +1,4 @@
-"""What scopes promise about who is undone, in which order, and when; one test each.
+"""The promises of scopes: what is undone, in which order, and when; one test each.
 
 How an undo is carried out is in test_rollback.py.
 """

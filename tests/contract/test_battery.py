@@ -1,4 +1,4 @@
-"""What every operator with a task of its own has to stand, over one list of them.
+"""The tests that every operator with a task of its own must pass, over one list of them.
 
 A new operator is a new `Case`; the last test fails while one is missing.
 """
@@ -46,7 +46,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Item:
-    """What the sources give: it can be weakly referenced."""
+    """An item of the sources: it can be weakly referenced."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -81,7 +81,7 @@ def flat(given: Iterable[Iterable[Item]]) -> list[Item]:
 
 @dataclass
 class Case:
-    """An operator and how to see through what it gives.
+    """An operator, and how to find the source's items in what it emits.
 
     Attributes:
         operator: The public operator.
@@ -265,7 +265,7 @@ CASES = [
 ]  # fmt: skip
 
 
-# Everything public that makes streams of streams: the modules say what there is, nobody here.
+# Everything public that makes streams of streams, as the modules list it: none is forgotten.
 PUBLIC: dict[str, object] = {
     **{name: made for name, made in vars(windows).items() if isinstance(made, Operator)},
     **{name: getattr(combine, name) for name in combine.__all__},
@@ -283,7 +283,7 @@ def each(cases: list[Case]) -> pytest.MarkDecorator:
 
 
 every_case = each(CASES)
-# One that waits for silence has nothing to give while items come without a pause.
+# One that waits for silence emits nothing while items arrive without a pause.
 every_case_that_gives_all = each([case for case in CASES if not case.lossy])
 
 
@@ -406,7 +406,7 @@ def test_nor_need_those_that_tell_of_silence_retire_workers_or_space_steps() -> 
 
 @every_case
 def test_a_read_cancelled_at_any_time_loses_nothing(case: Case) -> None:
-    """Every read is cancelled again and again, a little later each time, until it gives."""
+    """Every read is cancelled again and again, a little later each time, until it returns."""
 
     async def main() -> None:
         steps = items_and_pauses()

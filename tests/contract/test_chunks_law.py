@@ -28,7 +28,7 @@ timeouts = st.sampled_from([0.03125, 1.03125, 2.53125, 6.03125, math.inf])
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the source does: wait, then give a value or, if it ``fails``, a failure."""
+    """What the source does: wait, then emit a value or, if it ``fails``, a failure."""
 
     gap: float
     fails: bool = False

@@ -109,7 +109,7 @@ async def never() -> AsyncGenerator[int, None]:
 
 
 async def flat(lists: Any) -> AsyncGenerator[int, None]:
-    """Stand for an async generator of the user's."""
+    """Act as an async generator of the user's."""
     try:
         async for items in lists:
             for item in items:
@@ -288,7 +288,7 @@ class Run:
             assert self.end == self.program.script.end
             assert Counter(self.got) == Counter(items)
         if "ends" in log:
-            # It cleans up of its own accord, within a read: nobody can tell that from reading, and
+            # It cleans up by itself, within a read: this cannot be distinguished from reading, and
             # a request to stop reaches it as it does a generator that is read without us.
             assert log[:3] == ["opened", "ends", "clean-up begun"]
             assert len(log) == 4

@@ -1,6 +1,6 @@
 """The battery of scopes: each program in memory and on each journal, whatever the journal does.
 
-A program says what it is told. On a journal that answers late it is told what it is told in memory.
+A program logs what it observes. On a journal that answers late it observes the same as in memory.
 On one that refuses the n-th request, all of them from the n-th on, or during whose n-th request the
 program is cancelled, it is told the same on each journal, and in the end each effect either stands
 and was committed, or was undone once.
@@ -43,7 +43,7 @@ class Planned(Exception):
 
 
 class World:
-    """Effects and what undoes them, and what a program was told."""
+    """Effects, their undo actions, and what a program observed."""
 
     def __init__(self, journal: DurableJournal | None) -> None:
         self.journal = journal
@@ -82,7 +82,7 @@ class World:
         self.effects.add(name)
 
     async def hear(self, name: str, work: Awaitable[Any]) -> None:
-        """Note what a part of the program is told."""
+        """Log what a part of the program observes."""
         try:
             given = await work
         except (PipelineError, Planned) as error:
@@ -358,7 +358,7 @@ class Outcome:
     """What became of a run.
 
     Attributes:
-        told: What the program was told.
+        told: What the program observed.
         ended: How it ended.
         undone: What was undone in the process, in order.
         recovered: What was undone by another owner while the first still lived.
@@ -427,7 +427,7 @@ async def check_recovered(world: World, make: Make, first: DurableJournal) -> No
 
 
 def check_fates(world: World, fates: dict[str, str], meddler: Meddler) -> None:
-    """Check that an effect stands if it was committed, and else was undone once."""
+    """Check that an effect was kept if it was committed, and otherwise undone once."""
     assert set(fates.values()) <= {"committed", "rolled back", "open"}
     for name, fate in fates.items():
         undone = world.undone.count(name)
@@ -475,7 +475,7 @@ def test_on_a_late_journal_a_program_is_told_what_it_is_told_in_memory(
 def check_everywhere(
     name: str, tmp_path: Path, schema: tuple[str, str], meddlers: Callable[[int], Meddler]
 ) -> None:
-    """Meddle with each request in turn: what comes of it is the same on each journal."""
+    """Interfere with each request in turn: the outcome is the same on each journal."""
     for n in itertools.count(1):
         outcomes: dict[str, Outcome] = {}
         most = 0

@@ -41,7 +41,7 @@ calls = st.one_of(
 
 @dataclass(eq=False)
 class ModelScope:
-    """What a scope is, told without any care for cost."""
+    """A model of a scope, written without regard to cost."""
 
     started: int
     parent: ModelScope | None

@@ -74,7 +74,7 @@ def masked(text: str) -> str:
 
 
 def carry_out(text: str, place: Path) -> str:
-    """Type the commands of a session, and give it with what they say today."""
+    """Type the commands of a session, and return it with what they say today."""
     (place / "shop.py").write_text(PROGRAMS[0][0])
     saga = ""
     made = ""

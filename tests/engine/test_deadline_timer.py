@@ -18,7 +18,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Handles:
-    """Counts the handles that are made, and fires them when it is told to."""
+    """Counts the handles that are made, and fires them on request."""
 
     def __init__(self) -> None:
         self.made: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []

@@ -54,7 +54,7 @@ async def _every(source: AsyncIterable[T], step: int, start: int) -> AsyncIterat
 
 
 class Watched:
-    """A source that says what is done to it."""
+    """A source that logs what is done to it."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -155,7 +155,7 @@ def test_an_operator_is_copied_and_pickled_as_itself() -> None:
 def test_a_quick_streamer_gives_the_same_and_minds_its_end_like_any_streamer() -> None:
     async def main() -> None:
         quick = QuickStreamer(aiter(Watched()))
-        assert await anext(quick) == 0  # without a warning, which aiostream's would give
+        assert await anext(quick) == 0  # without the warning of aiostream's own
         async with quick:
             assert [item async for item in quick] == [1, 2, 3, 4, 5]
         with pytest.raises(RuntimeError, match="closed"):

@@ -1,4 +1,4 @@
-"""What every operator with a task of its own stands on: the pump, its reader, and the waiting."""
+"""The base of every operator with a task of its own: the pump, its reader, and the waiting."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_the_end_of_the_loop_does_not_cut_the_clean_up_after_a_dropped_reader(
 def test_a_task_that_cancels_all_others_does_not_cut_a_clean_up(
     read: Callable[[Any], Any],
 ) -> None:
-    """As programs do when they are told to stop."""
+    """As programs do when they get the signal to stop."""
     watched = Watched()
 
     async def main() -> None:

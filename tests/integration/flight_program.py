@@ -136,7 +136,7 @@ class Program:
         pytest.fail(f"there were never {count} rows")
 
     def end(self, text: bytes | None = None) -> Program:
-        """Wait for its end and read what it said."""
+        """Wait for its end and return its output."""
         out, err = self.process.communicate(text, timeout=120)
         self.status = self.process.returncode
         self.out = out.decode()
@@ -172,7 +172,7 @@ def source_of(*blocks: bytes) -> Source:
 
 
 class Memory:
-    """A store that keeps batches in a list, and fails as told."""
+    """A store that keeps batches in a list, and fails on request."""
 
     place = "memory"
 
@@ -202,7 +202,7 @@ class Memory:
 async def batch_all(
     source: Source, store: Store, options: Options | None = None
 ) -> tuple[Tally, list[str], list[str]]:
-    """Run to the end of the source; give what was counted, said, and went wrong."""
+    """Run to the end of the source; return the counts, the output and the problems."""
     tally = Tally()
     said: list[str] = []
     work = asyncio.create_task(

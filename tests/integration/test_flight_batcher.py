@@ -716,7 +716,7 @@ def test_a_slow_source_is_not_made_up_for_by_a_rush() -> None:
 
 
 def test_a_thread_that_blocks_for_ever_does_not_keep_the_program() -> None:
-    """And one that is done when nobody waits any more does no harm."""
+    """And one that is done when no caller waits any more does no harm."""
     free = threading.Event()
 
     async def main() -> None:

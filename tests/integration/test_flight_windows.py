@@ -466,7 +466,7 @@ def test_a_name_that_is_none_does_no_harm_to_a_terminal() -> None:
 
 
 def terminal_output(path: str, *, width: int, encoding: str) -> str:
-    """Run the example in a terminal of this width, and give what it shows."""
+    """Run the example in a terminal of this width, and return what it shows."""
     terminal, theirs = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     environment |= {"COLUMNS": str(width), "PYTHONIOENCODING": encoding, "TERM": "xterm"}

@@ -284,7 +284,7 @@ class Wire:
         dsn: Where to connect instead.
         left: Pieces until it is cut; what comes after is not counted until this is set again.
         delivers: Whether the piece at which it is cut still arrives.
-        half: Whether the server is not told that it was cut.
+        half: Whether the server does not learn that it was cut.
         closes: Whether it refuses connections from then on.
         closed: Whether it refuses connections.
         connections: How many there have been.

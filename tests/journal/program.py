@@ -118,7 +118,7 @@ async def hold(ctx: StepContext) -> None:
 
 
 async def keep(ctx: StepContext) -> None:
-    """Write two windows that stand or fall together, and stand."""
+    """Write two windows that succeed or fail together; they succeed."""
     _ = await ctx.run(windows(ctx, 2, hold=True).collect())
     for window in 0, 1:
         log("committed", str(window))

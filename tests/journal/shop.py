@@ -25,7 +25,7 @@ def log(line: str) -> None:
 
 
 def is_forbidden() -> bool:
-    """Whether the test has said so."""
+    """Whether the test wants that."""
     return Path("forbidden").exists()
 
 
@@ -63,7 +63,7 @@ async def old(journal: Journal) -> None:
 
 
 async def new(journal: Journal) -> None:
-    """Leave one that nobody has looked at, and one that is done."""
+    """Leave one that no person has looked at, and one that is done."""
     done = CompensationScope("nightly", journal=journal)
     await done.register(delete_batch, "n1")
     _ = await done.compensate()

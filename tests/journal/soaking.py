@@ -59,7 +59,7 @@ class Planned(Exception):
 
 
 class Refused(Exception):
-    """The sink has been told already that this is undone."""
+    """The sink knows already that this is undone."""
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def lives(pid: int) -> bool:
 
 @registry.compensation("take-back", retry=RetryPolicy(attempts=20, wait=0.005))
 async def take_back(name: str) -> None:
-    """Take an effect back. One attempt in ten fails, before or after it has worked."""
+    """Take an effect back. One attempt in ten fails, before or after its work."""
     with sink() as db:
         row = db.execute("SELECT pid, asked FROM running WHERE name = ?", (name,)).fetchone()
         if row is not None and row[0] != os.getpid() and lives(row[0]):
@@ -138,7 +138,7 @@ async def write(window: str, step: StepContext) -> Result[str, str]:
 
 
 async def work(journal: DurableJournal, who: str, *, lazy: bool) -> None:
-    """Write windows, three to a run, until told to stop."""
+    """Write windows, three to a run, until the signal to stop."""
     number = 0
     while not (place / "stop").exists():
         names = [f"{who}-{number + n}-" for n in range(3)]
@@ -189,7 +189,7 @@ def steps(ctx: StepContext, names: list[str], *, hold: bool) -> ResultStream[str
 
 
 async def undo_all(journal: DurableJournal) -> None:
-    """Recover again and again, until told to stop and there is nothing left."""
+    """Recover again and again, until the signal to stop, and nothing is left."""
     while True:
         last = (place / "last").exists()
         try:

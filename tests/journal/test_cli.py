@@ -315,7 +315,7 @@ def test_arguments_that_cannot_be_parsed_are_shown_as_they_are(
         assert main(["show", "journal.db", saga]) == 0
         said = capsys.readouterr().out.splitlines()
         assert f"arguments   {shown}" in said
-        assert "state       pending, 0 attempts" in said  # it is due: no time is told
+        assert "state       pending, 0 attempts" in said  # it is due: no time is shown
         assert main(["show", "journal.db", saga, "--json"]) == 0
         (action,) = json.loads(capsys.readouterr().out)["saga"]["actions"]
         assert (action["arguments"], action["arguments_text"]) == (None, text)

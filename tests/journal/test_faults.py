@@ -78,7 +78,7 @@ def test_on_a_full_disk_nothing_begins_and_nothing_is_lost(full_disk: Path) -> N
             with pytest.raises(JournalUnavailable):
                 await scope.commit()
             assert len(scope) == len((await listed(path))["a"].split())
-            scope._records.clear()  # they are left to others, and nobody need be warned
+            scope._records.clear()  # they are left to others, without a warning
 
     asyncio.run(main())
     before = asyncio.run(listed(path))
@@ -248,7 +248,7 @@ def test_a_file_locked_for_longer_than_patience_is_said_to_be(path: Path) -> Non
 
 
 def damage(path: Path) -> set[str]:
-    """Flip the head of a page with actions; give the first two letters of those on it."""
+    """Flip the head of a page with actions; return the first two letters of those on it."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("VACUUM")  # or pages hold remains of others
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -913,7 +913,7 @@ def test_looking_at_what_this_process_has_open_releases_none_of_its_locks(
                 await journal.sagas()
             monkeypatch.undo()
             spawned(path, "pass")
-            assert path.with_name("journal.db-wal").exists()  # nobody has taken it for the last
+            assert path.with_name("journal.db-wal").exists()  # no process took itself for the last
             await scope.commit()
 
     asyncio.run(main())
@@ -1256,7 +1256,7 @@ def test_a_journal_that_is_opened_again_and_again_keeps_only_what_was_left_open(
 def test_the_lock_of_an_owner_killed_while_it_opens_or_closes_is_removed(
     path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """It is not on record: nobody would ever ask whether it lives."""
+    """It is not on record: no process would ever check whether it is alive."""
 
     async def dies() -> None:
         journal = SqliteJournal(path)

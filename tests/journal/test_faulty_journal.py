@@ -118,7 +118,7 @@ class World:
 
 
 def failing(scenario: Callable[[FaultInjector], Awaitable[None]], times: int) -> int:
-    """Run it with the journal failing at each request; give how many there were."""
+    """Run it with the journal failing at each request; return how many there were."""
     return inject_everywhere(
         scenario, lambda: JournalUnavailable("journal", "out of reach"), times=max(times, 1)
     )

@@ -59,7 +59,7 @@ def test_a_window_waits_for_the_disk_once_if_commits_are_lazy(
             ctx = StepContext("job", journal=journal)
             windows = ResultStream.of(timed(*range(10))).bind_step(write, ctx)
             assert await to_result(ctx.run(windows.run())) == Success(10)
-            assert len(commits) == expected  # with the last one's commit, before run() gave it
+            assert len(commits) == expected  # with the last one's commit, before run() returned it
             assert await listed(path) == {}
 
     asyncio.run(main())

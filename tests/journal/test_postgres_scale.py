@@ -37,7 +37,7 @@ def _clean() -> None:
 
 
 async def fill(place: Place, kind: str, count: int) -> None:
-    """Put sagas of one action there: "open" and owned by nobody, or "done"."""
+    """Insert sagas of one action: "open" and without an owner, or "done"."""
     is_open = kind == "open"
     await place.execute(
         f"""

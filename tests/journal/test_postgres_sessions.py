@@ -355,7 +355,7 @@ def test_a_journal_whose_loop_has_ended_can_be_closed_and_used_again(place: Plac
         asyncio.run(leaves_open(journal))._records = []
         asyncio.run(journal.close())
         asyncio.run(journal.close())
-        _ = gc.collect()  # asyncio warns of connections that nobody closed
+        _ = gc.collect()  # asyncio warns of connections that were not closed
 
 
 # Encodings.

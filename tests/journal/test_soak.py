@@ -64,7 +64,7 @@ class Soak:
         assert self._do("wait", str(process)) == -9
 
     def wait(self, who: str) -> int:
-        """Wait for its end; give the status."""
+        """Wait for its end; return the status."""
         return self._do("wait", str(self.running.pop(who)))
 
     def _do(self, *words: str) -> int:
@@ -167,7 +167,7 @@ def check(place: Path, sagas: list[StoredSaga], *, kills: int, until: float = 0.
     listed = {action.arguments for saga in sagas for action in saga.actions}
     assert not {f'{{"name": "{name}"}}' for name in effects} & listed
     assert {f'{{"name": "{name}"}}' for name in undone} <= listed
-    # What a process was told to be committed stands; it may have been killed before it was told.
+    # An effect that a process saw committed is kept; the process may be killed before it sees that.
     committed = set(column(place, "SELECT name FROM committed"))
     assert committed <= windows
     untold = 3 * (kills + len(column(place, "SELECT what FROM journal_error")))
@@ -212,6 +212,6 @@ def test_soak_postgres(
     case = Soak(server, tmp_path, cluster.dsn)
     soak(case, tmp_path, restart)
     sagas = asyncio.run(listed(PostgresJournal(cluster.dsn)))
-    # The restart ends all sessions: who had been told before that it may begin an undo can be
+    # The restart ends all sessions: a process that was allowed to begin an undo before it can be
     # fenced in the middle of it, or before, if it was stopped. One that asked later cannot be.
     check(tmp_path, sagas, kills=case.kills, until=back)

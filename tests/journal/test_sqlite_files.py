@@ -1,4 +1,4 @@
-"""The files of an SQLite journal: who may copy, read, remove and share them."""
+"""The files of an SQLite journal: copying, reading, removing and sharing them."""
 
 from __future__ import annotations
 

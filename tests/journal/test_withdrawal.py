@@ -1,4 +1,4 @@
-"""A cancellation that meets a commit: withdrawn if nobody has begun to write it, told otherwise."""
+"""A cancellation during a commit: it withdraws the commit if the journal has not begun it."""
 
 from __future__ import annotations
 

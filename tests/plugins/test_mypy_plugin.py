@@ -163,7 +163,7 @@ class Project:
             (self.root / f"{name}.py").write_text(text, encoding="utf-8")
 
     def check(self, *flags: str) -> list[str]:
-        """Run mypy; give what it says, each line without the folder."""
+        """Run mypy; return what it says, each line without the folder."""
         said, wrong, _ = api.run([*self.flags, "--no-error-summary", *flags, str(self.root)])
         assert not wrong, wrong
         return self.without_folder(said)
@@ -181,7 +181,7 @@ class Project:
         return self.without_folder(done.stdout)
 
     def daemon(self) -> Callable[[], list[str]]:
-        """Start mypy's daemon in this process; give what checks once more."""
+        """Start mypy's daemon in this process; return what checks once more."""
         server = Server(
             process_start_options(self.flags, allow_sources=False), str(self.root / "status")
         )

@@ -24,7 +24,7 @@ def now() -> float:
 
 
 class Undo:
-    """An undo that fails as it is told, and notes when it was tried."""
+    """An undo that fails on request, and logs when it was tried."""
 
     def __init__(self, *errors: object) -> None:
         self.errors = list(errors)
@@ -41,7 +41,7 @@ class Undo:
 
 
 class Journal:
-    """One action that a dead process left, for `recover`; it notes what it is told."""
+    """One action that a dead process left, for `recover`; it logs the requests."""
 
     def __init__(self, attempts: int = 0, begin: float = 0.0) -> None:
         self.told: list[tuple[str, object]] = []
@@ -85,7 +85,7 @@ class Mark:
 
 
 def in_memory(undo: Undo, policy: RetryPolicy, timeout: float | None = None) -> CompensationEntry:
-    """Register it, roll back, and give what became of it."""
+    """Register it, roll back, and return what became of it."""
     registry = CompensationRegistry()
     compensation = registry.compensation("undo", retry=policy, timeout=timeout)(undo.perform)
 

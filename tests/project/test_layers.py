@@ -1,4 +1,4 @@
-"""Each module imports only what stands below it."""
+"""Each module imports only modules below it."""
 
 from __future__ import annotations
 

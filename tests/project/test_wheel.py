@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command; give what it prints."""
+    """Run a command; return what it prints."""
     # Where the tests themselves run is none of its business.
     ours = {"VIRTUAL_ENV", "PYTHONPATH", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT"}
     environment = {name: value for name, value in os.environ.items() if name not in ours}

@@ -35,7 +35,7 @@ async def listed(stream: Stream[Any]) -> list[Any]:
 
 
 class Blocking:
-    """An iterator that blocks until it is told to return."""
+    """An iterator that blocks until it is interrupted."""
 
     def __init__(self) -> None:
         self.given: queue.SimpleQueue[int | None] = queue.SimpleQueue()

@@ -30,7 +30,7 @@ async def note(name: str) -> None:
 
 
 def in_child(work: Callable[[], Coroutine[None, None, None]], *, user: int | None = None) -> int:
-    """Do work in a process that is then killed; give 0 if it got so far, 1 if it raised."""
+    """Do work in a process that is then killed; return 0 if it got so far, 1 if it raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of what a fork of threads may break
         process = os.fork()

@@ -335,7 +335,7 @@ class Hoarding(MemoryJournal):
 
 @breaks("a committed action is gone")
 class Once(MemoryJournal):
-    """Takes a saga that it had itself for one that it has lost."""
+    """Believes that it has lost a saga which it still has."""
 
     def drop(self, saga: Saga) -> None:
         if not saga.actions:
@@ -596,7 +596,7 @@ class FreshStart(MemoryJournal):
 
 @breaks("a cancelled caller")
 class Locking(MemoryJournal):
-    """Keeps its lock when a caller is cancelled who holds it."""
+    """Keeps its lock when the caller that holds it is cancelled."""
 
     def open(self) -> None:
         super().open()

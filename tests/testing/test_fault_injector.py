@@ -607,7 +607,7 @@ def test_a_callback_of_a_task_from_outside_does_not_make_it_one_of_the_run() -> 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
 def test_a_task_that_was_made_by_hand_and_started_eagerly_is_left_alone() -> None:
-    """It has taken its first step before the loop hears of it."""
+    """It has taken its first step before the loop knows of it."""
 
     async def child(log: list[int]) -> None:
         for n in range(3):

@@ -1,4 +1,4 @@
-"""What scripted sources give, and when; and what the recorder reads back."""
+"""What scripted sources emit, and when; and what the recorder reads back."""
 
 from __future__ import annotations
 

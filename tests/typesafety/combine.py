@@ -51,7 +51,7 @@ def total(sofar: float, n: int) -> float:
 def joined(
     ints: Stream[int], words: AsyncIterable[str], raw: AsyncIterator[bytes], flags: Stream[bool]
 ) -> None:
-    """Sources of several types give the union of them."""
+    """Sources of several types have the union of their items."""
     assert_type(merge(ints), Stream[int])
     assert_type(merge(ints, ints), Stream[int])
     assert_type(merge(ints, words), Stream[int | str])
@@ -92,7 +92,7 @@ def zipped(
     third: Stream[Result[bytes, ValueError]],
     plain: Stream[int],
 ) -> None:
-    """The values stand in a tuple, the errors in a union."""
+    """The values are in a tuple, the errors in a union."""
     assert_type(zip_results(left, right), Stream[Result[tuple[int, str], KeyError | OSError]])
     assert_type(
         zip_results(left, right, third, strict=True),
@@ -129,7 +129,7 @@ def shared(ints: Stream[int], either: AsyncIterable[int | str], branch: Branch[i
 
 
 async def left(branch: Branch[int]) -> None:
-    """Leaving takes nothing and gives nothing."""
+    """Leaving takes nothing and returns nothing."""
     assert_type(branch.stream(), Streamer[int])
     await branch.aclose()
     await branch.aclose(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -265,7 +265,7 @@ async def write(_: str, items: AsyncIterator[int]) -> bytes:
 
 
 def routed_methods(s: ResultStream[int, KeyError], ctx: StepContext) -> None:
-    """A worker gives Results; what it raises is one more error, if asked for."""
+    """A worker returns Results; its exceptions are one more error, if requested."""
     assert_type(s.route(str, halves), ResultStream[float, KeyError | OSError])
     assert_type(s.route(lambda n: str(n % 3), sum_of), ResultStream[bytes, KeyError | OSError])
     assert_type(s.route(key=str, worker=write), ResultStream[bytes, KeyError | OSError])

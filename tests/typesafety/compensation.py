@@ -39,7 +39,7 @@ async def delete(batch_id: str, *, table: str = "batches") -> None:
 
 
 async def forget(batch_id: str, tries: int) -> bool:
-    """Any function that gives an awaitable will do."""
+    """Any function that returns an awaitable will do."""
     return bool(batch_id) and tries > 0
 
 
@@ -163,7 +163,7 @@ async def contexts(
     coroutine: Coroutine[None, None, Result[str, BadEvent]],
     plain: Awaitable[int],
 ) -> None:
-    """A context gives what its step gives."""
+    """A context returns what its step returns."""
     assert_type(ctx.run(step), FutureResult[int, WriteError])
     assert_type(ctx.run(coroutine), FutureResult[str, BadEvent])
     await ctx.register(delete, "a")
@@ -227,7 +227,7 @@ async def restock(item: str) -> bool:
 
 
 async def calls() -> None:
-    """What awaiting an undo gives is what its function gives."""
+    """Awaiting an undo returns what its function returns."""
     known: Compensation[[str], bool] = restock
     assert_type(await known("book"), bool)
     assert_type(await restock("book"), bool)

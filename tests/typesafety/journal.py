@@ -149,7 +149,7 @@ async def check_postgres(registry: CompensationRegistry) -> None:
 
 
 async def with_every_request(journal: DurableJournal) -> None:
-    """Who writes a journal can read from the protocol what each request takes and gives."""
+    """The author of a journal can read from the protocol what each request takes and returns."""
     assert_type(journal.forget(["action"]), Awaitable[None])
     await journal.forget([1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     assert_type(journal.mark("action"), ActionRecord)
@@ -200,7 +200,7 @@ def refuse(saga: StoredSaga, action: StoredAction, report: RecoveryReport) -> No
 
 
 def bring_up(registry: CompensationRegistry, upcast: Upcast) -> None:
-    """What brings old arguments up takes and gives them by name."""
+    """A function for old arguments takes and returns them by name."""
     registry.compensation("a", version=2, upcast={1: upcast})
     wrong: Upcast = str.upper  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     registry.compensation("b", upcast={1: wrong})

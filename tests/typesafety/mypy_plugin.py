@@ -342,7 +342,7 @@ def kept(n: int, results: list[Result[float, Exception]], sure: bool) -> Result[
 
 
 def places(n: int, sure: bool) -> None:
-    """Wherever a statement may stand."""
+    """Wherever a statement is allowed."""
     if n > 1:
         half(n)  # type: ignore[must-use]
     elif n > 0:

@@ -249,7 +249,7 @@ def check_limits(ctx: StepContext) -> None:
 
 
 def check_stacks_with_a_breaker(ctx: StepContext, breaker: CircuitBreaker) -> None:
-    """Where a breaker stands in a stack decides what it adds to the error."""
+    """The position of a breaker in a stack decides what it adds to the error."""
     retry, limit = RetryPolicy(3), Timeout(1.0)
     assert_type(with_policy(fetch, breaker)(1, ctx), FutureResult[str, KeyError | CircuitOpen])
     assert_type(with_policy(fetch, bulkhead(1))(1, ctx), FutureResult[str, KeyError | BulkheadFull])
@@ -294,7 +294,7 @@ def check_stacks_with_a_breaker(ctx: StepContext, breaker: CircuitBreaker) -> No
 
 
 def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
-    """They go wherever a step goes."""
+    """They can be used wherever a step can."""
     patient = with_retry(with_timeout(fetch, 2.0), RetryPolicy(wait=cron("0 3 * * *")))
     assert_type(
         ResultStream.of(numbers).bind_step(patient, ctx),

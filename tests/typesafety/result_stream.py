@@ -223,7 +223,7 @@ async def as_stream(
 
 
 def variance(s: ResultStream[bool, NoStock]) -> ResultStream[int, Exception]:
-    """A stream of a narrower type stands for one of a wider."""
+    """A stream of a narrower type can be used as one of a wider type."""
     return s
 
 
@@ -235,7 +235,7 @@ def wrong_variance(s: ResultStream[int, Exception]) -> ResultStream[bool, NoStoc
 async def to_a_value(
     step: FutureResult[int, ValueError], coroutine: Awaitable[Result[str, KeyError]]
 ) -> None:
-    """A step of either form, and a terminal, give the plain Result."""
+    """A step of either form, and a terminal, return the plain Result."""
     assert_type(await to_result(step), Result[int, ValueError])
     assert_type(await to_result(coroutine), Result[str, KeyError])
     await to_result(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

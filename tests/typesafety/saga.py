@@ -35,7 +35,7 @@ def check(
     release: Compensation[[Reservation]],
     ctx: StepContext,
 ) -> None:
-    """Each step takes what the one before gave; errors widen; an undo takes the step's output."""
+    """Each step takes the output before it; errors widen; an undo takes the step's output."""
     reserved = Saga("ship").step("reserve", reserve, undo=release)
     assert_type(reserved, Saga[Order, Reservation, KeyError])
     charged = reserved.step("charge", charge)
@@ -67,7 +67,7 @@ def check(
 
     charged.pivot("charge")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     charged.run("order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    # The next ones take something else than the step gives.
+    # The next ones take something else than the step returns.
     reserved.step("again", reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     reserved.step("charge", charge, undo=release)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     Saga("ship").step("reserve", reserve, undo=note)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -89,7 +89,7 @@ async def reserve_logged(order: int) -> Result[str, KeyError]:
 
 
 async def charge_text(reservation: str) -> Result[float, ValueError]:
-    """Take what the step before gives."""
+    """Take the output of the step before."""
     return Success(float(reservation))
 
 

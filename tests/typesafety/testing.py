@@ -52,7 +52,7 @@ async def scenario(faults: FaultInjector) -> None:
 
 
 async def clock(step: FutureResult[int, OSError]) -> None:
-    """A coroutine gives what it returns, and any other awaitable what it gives."""
+    """The type is what the coroutine returns, or what the awaitable returns."""
     assert_type(run(work(1)), str)
     assert_type(run(work(1), patience=0.5, debug=True), str)
     assert_type(run(work(1), epoch=datetime(2026, 1, 2, tzinfo=UTC), patience=timedelta(1)), str)
@@ -84,7 +84,7 @@ async def clock(step: FutureResult[int, OSError]) -> None:
 
 
 async def sources(source: AsyncIterable[int]) -> None:
-    """A source gives what is in its script."""
+    """A source emits the items of its script."""
     assert_type(script("a-b|"), Scripted[str])
     assert_type(script("a-b|", step=0.5, values={"a": 1, "b": 2}), Scripted[int])
     assert_type(timed(1, Wait(2.0), 3), Scripted[int])

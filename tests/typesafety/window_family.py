@@ -63,7 +63,7 @@ def by_weight(flights: AsyncIterator[Flight], texts: Stream[str]) -> None:
 
 
 def by_key(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> None:
-    """The pair's first half is what the key function gives."""
+    """The pair's first half is what the key function returns."""
     assert_type(
         keyed_chunks(flights, 10, 1.0, key=lambda flight: flight.carrier),
         Stream[tuple[str, list[Flight]]],

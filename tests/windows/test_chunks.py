@@ -615,7 +615,7 @@ def test_a_task_group_in_the_source_fails_there_and_in_time() -> None:
 
 
 class Busy:
-    """A source that never suspends: each item costs time of the processor, and nobody else runs."""
+    """A source that never suspends: each item costs CPU time, and no other task runs."""
 
     def __init__(self, cost: float) -> None:
         self.cost = cost

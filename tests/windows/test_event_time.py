@@ -473,7 +473,7 @@ def test_the_clock_reaches_several_ends_one_after_the_other() -> None:
 
 
 def test_the_clock_goes_no_further_than_open_windows_need() -> None:
-    """What comes after a long silence is not late for it."""
+    """An item after a long silence is not late because of it."""
     source = timed(4.0, Wait(1000), 11.0, 12.0)
     assert fired(source, TumblingWindows(10), idle_after=1.0) == [
         (0, 10, [4], 0, ON_TIME),

@@ -255,7 +255,7 @@ def test_a_session_ended_by_its_duration_and_one_by_silence_come_by_their_ends()
 
 
 def test_a_slow_reader_makes_no_silence() -> None:
-    """While the source waits, the clock of the sessions stands still."""
+    """While the source waits, the clock of the sessions does not move."""
     steps = ["a", Wait(9), "b", Wait(1), "c", Wait(1), "d", Wait(9), "e"]
     expected = [["a"], ["b", "c", "d"], ["e"]]
     for pause in (0.0, 3.0, 50.0):
