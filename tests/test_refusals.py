@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiostream import stream
+from returns.future import FutureResult
 from returns.result import Result, Success
 
 from returns_pipeline import ResultStream, StepContext, combine, err, pipe, results, to_result
@@ -27,8 +28,6 @@ from returns_pipeline.testing import run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from returns.future import FutureResult
-
 
 def numbers() -> ResultStream[int, Any]:
     return ResultStream.of(stream.range(4, interval=0.0))
@@ -44,6 +43,10 @@ async def lines(n: Any) -> AsyncIterator[Result[int, str]]:
 
 def parse(n: Any) -> Any:
     return n
+
+
+def parse_result(n: Any) -> Result[int, str]:
+    return Success(n)
 
 
 async def read(n: Any) -> Any:
@@ -202,3 +205,13 @@ def test_the_repr_of_a_stream_is_its_chain_as_written() -> None:
         f".bind_step(save, {ctx!r}, concurrency=3, name='save')"
         f".chunks_or_timeout(500, timeout=2.0).drain_on({stop!r})"
     )
+
+
+@pytest.mark.parametrize(
+    "step", [parse_result, lambda n: save(n), lambda n: FutureResult(save(n))], ids=range(3)
+)
+def test_a_result_in_a_result_is_not_swallowed_by_run(step: Callable[[Any], Any]) -> None:
+    message = r"the last step returned a .*, which would be ignored: use bind\(\) or bind_async"
+    for terminal in (numbers().map(step).run, numbers().map(step).run_all):
+        with pytest.raises(TypeError, match=message):
+            run(terminal())

@@ -13,7 +13,13 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.fusion import Chain, Failed, Source
-from returns_pipeline._engine.future_results import AsyncResult, failure_in, refuse_stream
+from returns_pipeline._engine.future_results import (
+    LOST,
+    AsyncResult,
+    failure_in,
+    refuse_lost,
+    refuse_stream,
+)
 from returns_pipeline._engine.operator import ClosableStream, leave_unread, plain_iterator
 from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.errors import StreamEmpty
@@ -230,7 +236,11 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Counts(successes, failures)
 
     def run_all(self) -> Future[Counts]:
-        """Read to the end for the steps' effects, past failures; keep no item."""
+        """Read to the end for the steps' effects, past failures; keep no item.
+
+        Raises:
+            TypeError: As `run`.
+        """
         return Future(self._run_all())
 
     @shortened
@@ -241,6 +251,8 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
                 if item.__class__ is Failed:
                     failures += 1
                 else:
+                    if item.__class__ in LOST:
+                        refuse_lost(item, "the last step", "bind() or bind_async() for it")
                     successes += 1
         return Counts(successes, failures)
 
@@ -249,6 +261,10 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
         Returns:
             How many values there were.
+
+        Raises:
+            TypeError: When awaited, if a value is a Result, a `FutureResult` or a coroutine, whose
+                failure would be lost: a step was added by `map` that needs `bind`.
         """
         return FutureResult(self._run())
 
@@ -259,6 +275,8 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
             async for item in items:
                 if item.__class__ is Failed:
                     return Failure(item.error)
+                if item.__class__ in LOST:
+                    refuse_lost(item, "the last step", "bind() or bind_async() for it")
                 count += 1
         return Success(count)
 

@@ -297,7 +297,7 @@ def steps(s: ResultStream[int, str], ctx: StepContext) -> None:
     print(RetryPolicy(on_retry=lambda event: half(event.attempt)))  # type: ignore[must-use]
     print(ctx.run(s))  # type: ignore[must-use]
     print(to_result(s))  # type: ignore[must-use]
-    print(ctx.run(s.run()), to_result(s.run()), s.map(half), s.map_async(reserve))
+    print(ctx.run(s.run()), to_result(s.run()))
 
 
 def selected(a: ResultStream[int, KeyError], b: ResultStream[str, OSError]) -> None:
@@ -313,10 +313,19 @@ def selected(a: ResultStream[int, KeyError], b: ResultStream[str, OSError]) -> N
     _ = combine.select({"a": 3})  # type: ignore[dict-item]
 
 
-async def not_awaited(s: ResultStream[int, str], ctx: StepContext) -> None:
-    """Mypy alone refuses to await what they return."""
-    print(await ctx.run(s))  # type: ignore[misc, must-use]
-    print(await to_result(s))  # type: ignore[misc, must-use]
+def looked_into(s: ResultStream[int, str], n: int, maybe: Result[int, str] | None) -> None:
+    """A Result in a Result, a function that nobody calls, and a condition that is always true."""
+    print(s.map(half))  # type: ignore[must-use]
+    print(s.map(lambda n: reserve(n)))  # type: ignore[must-use]
+    print(s.map_async(reserve))  # type: ignore[must-use]
+    print(s.alt(lambda text: half(len(text))))  # type: ignore[must-use]
+    print(s.for_each(lambda n: half))  # type: ignore[must-use]
+    if half(n):  # type: ignore[must-use, truthy-bool]
+        print(n)
+    while half(n):  # type: ignore[must-use, truthy-bool]
+        print(n)
+    if maybe:
+        print(n)
 
 
 def kept(n: int, results: list[Result[float, Exception]], sure: bool) -> Result[float, Exception]:

@@ -1,0 +1,240 @@
+"""Statements that drop a value: a table of types that reports them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias, cast
+
+from mypy.checker import TypeChecker
+from mypy.checker_state import checker_state
+from mypy.errorcodes import DEPRECATED, UNUSED_AWAITABLE
+from mypy.errors import ErrorInfo, Errors
+from mypy.messages import format_type
+from mypy.nodes import (
+    Block,
+    CallExpr,
+    ClassDef,
+    Decorator,
+    Expression,
+    ExpressionStmt,
+    ForStmt,
+    FuncDef,
+    IfStmt,
+    MatchStmt,
+    MemberExpr,
+    MypyFile,
+    NameExpr,
+    OverloadedFuncDef,
+    RefExpr,
+    Statement,
+    TryStmt,
+    WhileStmt,
+    WithStmt,
+)
+from mypy.types import (
+    CallableType,
+    Type,
+    TypeVarType,
+)
+
+from returns_pipeline.mypy_plugin._functions import OURS, misused
+from returns_pipeline.mypy_plugin._values import (
+    MUST_USE,
+    is_always_true,
+    message,
+    must_use,
+    values_of,
+)
+
+__all__ = ["type_tables", "watch_statements"]
+
+_unknown_mypy: set[str] = set()  # files in which it was reported
+
+
+def watch_statements() -> None:
+    """Replace the table of the file that is being checked by one that watches statements."""
+    checker = checker_state.type_checker
+    if not isinstance(checker, TypeChecker):
+        return
+    tables = type_tables(checker)
+    if tables is None or tables[0].__class__ is not dict:
+        return
+    if checker.path in checker.errors.ignored_files:
+        return
+    tables[0] = _WatchedTypes(checker.tree, checker.path, checker.errors, tables[0])
+
+
+def type_tables(checker: TypeChecker) -> list[dict[Expression, Type]] | None:
+    """Return mypy's tables of types, which are private to it.
+
+    There is no other way to learn of statements: see above. The first table is the one that is
+    kept; those after it are of trials. Where a version of mypy keeps none, it reports that once in
+    each file, rather than to find nothing without a word.
+    """
+    tables: Any = getattr(checker, "_type_maps", None)
+    if isinstance(tables, list) and tables and isinstance(tables[0], dict):
+        return cast("list[dict[Expression, Type]]", tables)
+    if checker.path not in _unknown_mypy:
+        _unknown_mypy.add(checker.path)
+        checker.fail(
+            "the plugin returns_pipeline.mypy_plugin does not know this version of mypy and finds "
+            "no dropped values; use one that it names, or remove it from the list of plugins",
+            checker.tree,
+            code=MUST_USE,
+        )
+    return None
+
+
+class _WatchedTypes(dict[Expression, Type]):
+    """The types of a file's expressions. It reports a statement whose value must be used."""
+
+    def __init__(
+        self, tree: MypyFile, path: str, errors: Errors, known: dict[Expression, Type]
+    ) -> None:
+        super().__init__(known)
+        self._statements = _Statements(tree)
+        self._path = path
+        self._errors = errors
+        self._reported: set[tuple[int, int]] = set()
+        self._lines: set[int] = set()  # of calls with a function whose result would be dropped
+
+    def __setitem__(self, expression: Expression, type_: Type) -> None:
+        super().__setitem__(expression, type_)
+        statement = self._statements.of(expression)
+        condition = expression in self._statements.conditions
+        if statement is None and not condition and not isinstance(expression, CallExpr):
+            return
+        # The checker is not kept in an attribute: it refers to this table, and the cycle would
+        # outlive the check of the file.
+        checker = checker_state.type_checker
+        # A function that needs a type which is not known yet is checked again later.
+        if not isinstance(checker, TypeChecker) or checker.current_node_deferred:
+            return
+        if isinstance(expression, CallExpr) and self._errors.is_error_code_enabled(MUST_USE):
+            for argument, why in misused(expression, type_, checker):
+                checker.fail(why, argument, code=MUST_USE)
+                self._lines.update((expression.line, argument.line))
+        if condition and self._errors.is_error_code_enabled(MUST_USE) and is_always_true(type_):
+            name = format_type(type_, checker.options)
+            checker.fail(f"{name} is always true, also if it failed", expression, code=MUST_USE)
+        if statement is None:
+            return
+        for dropped in values_of(expression):
+            known = type_ if dropped is expression else checker.lookup_type_or_none(dropped)
+            value = None if known is None else must_use(known)
+            if known and value and self._errors.is_error_code_enabled(MUST_USE):
+                checker.fail(message(known, value, checker.options), statement, code=MUST_USE)
+                self._reported.add((statement.line, statement.column))
+                return
+
+    def update(self, others: dict[Expression, Type]) -> None:  # type: ignore[override]
+        """Take the types of a trial that mypy has decided for, as those of an assignment."""
+        for expression, type_ in others.items():
+            self[expression] = type_
+
+    def clear(self) -> None:
+        """Forget the types, as mypy does after each check of the file or of a part of it.
+
+        Errors of mypy's own about statements that were reported here are taken back.
+        """
+        super().clear()
+        if self._reported or self._lines:
+            infos = self._errors.error_info_map.get(self._path, [])
+            infos[:] = [info for info in infos if not self._is_duplicate(info)]
+
+    def _is_duplicate(self, info: ErrorInfo) -> bool:
+        if info.line in self._lines and (
+            (info.code == DEPRECATED and OURS in info.message)
+            or (info.code is None and f'"{DEPRECATED.code}" not covered' in info.message)
+        ):
+            return True
+        return (info.line, info.column) in self._reported and (
+            info.code == UNUSED_AWAITABLE
+            # The hint that a comment which ignores our code does not ignore this one.
+            or (info.code is None and f'"{UNUSED_AWAITABLE.code}" not covered' in info.message)
+        )
+
+
+class _Statements:
+    """The statements of a file that consist of an expression alone."""
+
+    def __init__(self, tree: MypyFile) -> None:
+        self._by_expression: dict[Expression, ExpressionStmt] = {}
+        # A function with a TypeVar of several types is checked as one copy for each of them, and
+        # a copy has other expressions at the same positions.
+        self._by_position: dict[_Position, ExpressionStmt] = {}
+        self.conditions: set[Expression] = set()
+        self._add(tree.defs, copied=False)
+
+    def of(self, expression: Expression) -> ExpressionStmt | None:
+        """Return the statement that is this expression, if there is one."""
+        statement = self._by_expression.get(expression)
+        if statement is None and self._by_position:
+            return self._by_position.get(_position(expression))
+        return statement
+
+    def _add(self, body: Sequence[Statement], *, copied: bool) -> None:
+        for statement in body:
+            if isinstance(statement, IfStmt):
+                self.conditions.update(statement.expr)
+            elif isinstance(statement, WhileStmt):
+                self.conditions.add(statement.expr)
+            if isinstance(statement, ExpressionStmt):
+                self._by_expression[statement.expr] = statement
+                if copied:
+                    self._by_position[_position(statement.expr)] = statement
+            elif isinstance(statement, FuncDef):
+                self._add(statement.body.body, copied=copied or _is_copied(statement))
+            elif not (isinstance(statement, WithStmt) and any(map(_is_raises, statement.expr))):
+                self._add(list(_inside(statement)), copied=copied)
+
+
+def _inside(statement: Statement) -> Iterator[Statement]:
+    """Yield the statements directly inside a statement."""
+    match statement:
+        case Block(body=body):
+            yield from body
+        case ClassDef(defs=body) | WithStmt(body=body):
+            yield body
+        case Decorator(func=function):
+            yield function
+        case OverloadedFuncDef(items=items, impl=last):
+            yield from items
+            yield from filter(None, [last])
+        case IfStmt(body=bodies, else_body=last):
+            yield from bodies
+            yield from filter(None, [last])
+        case ForStmt(body=body, else_body=last) | WhileStmt(body=body, else_body=last):
+            yield body
+            yield from filter(None, [last])
+        case MatchStmt(bodies=bodies):
+            yield from bodies
+        case TryStmt(body=body, handlers=bodies, else_body=last, finally_body=always):
+            yield from (body, *bodies)
+            yield from filter(None, [last, always])
+        case _:
+            pass
+
+
+def _is_raises(expression: Expression) -> bool:
+    """Whether this is ``pytest.raises(...)``."""
+    match expression:
+        case CallExpr(callee=RefExpr(fullname=str(fullname))) if fullname:
+            return fullname.endswith(".raises") and fullname.lstrip("_").startswith("pytest.")
+        case CallExpr(callee=MemberExpr(name="raises", expr=NameExpr(name="pytest"))):
+            return True  # pytest is not installed where mypy runs
+        case _:
+            return False
+
+
+_Position: TypeAlias = tuple[int, int, int | None, int | None]
+
+
+def _position(expression: Expression) -> _Position:
+    return expression.line, expression.column, expression.end_line, expression.end_column
+
+
+def _is_copied(function: FuncDef) -> bool:
+    of_function = function.type.variables if isinstance(function.type, CallableType) else ()
+    of_class = function.info.defn.type_vars if function.info else ()
+    return any(isinstance(v, TypeVarType) and v.values for v in (*of_function, *of_class))
