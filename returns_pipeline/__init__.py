@@ -1,4 +1,32 @@
-"""Typed functional streams: errors as values, windows by time or count, compensation."""
+"""Typed functional streams: errors as values, windows by time or count, compensation.
+
+Where to look:
+
+- `ResultStream`: a stream of Results. ``ResultStream.of(source)`` makes one; steps make others of
+  it (``map``, ``bind``, ``bind_async``, ``bind_step``, ``filter``, ``tap``, ``chunks_or_timeout``,
+  ...); a terminal ends it (``collect``, ``for_each``, ``run_all``, ...).
+- `to_result`, `cases`, `ok`, `err`, `with_item`: Results that are made, awaited, matched exactly.
+- `sources`: where streams come from: iterables, queues, callbacks, threads, clocks.
+- `returns_pipeline.windows`: items grouped by count, time, weight, key, silence, event time.
+- `combine`: several streams to one, one to several.
+- `results`, `pipe`: the operators as functions of the source, and for ``source | ...``.
+- `StepContext`, `CompensationScope`, `CompensationRegistry`, `Saga`: steps that are undone if a
+  later one fails.
+- `returns_pipeline.journal`: undo actions that survive a crash; ``recover()``.
+- `returns_pipeline.policies`: retry, timeout, race, hedge, fallback, limits, circuit breaker.
+- `returns_pipeline.errors`: the tree of errors.
+- `returns_pipeline.telemetry`: observers of steps.
+- `returns_pipeline.testing`: virtual time, scripted sources, faults on demand.
+- `returns_pipeline.mypy_plugin`: no failure is dropped.
+
+>>> from returns_pipeline import ResultStream, to_result
+>>> from returns_pipeline.testing import run
+>>> async def texts():
+...     for text in ["1", "2", "three"]:
+...         yield text
+>>> run(to_result(ResultStream.of(texts()).attempt(int, ValueError).alt(type).collect_all()))
+<Failure: FailedItems(successes=[1, 2], errors=[<class 'ValueError'>])>
+"""
 
 from __future__ import annotations
 
@@ -36,6 +64,8 @@ if TYPE_CHECKING:
         sessions,
         sliding,
     )
+
+    __version__: str
 
 __all__ = [
     "Compensation",
@@ -123,6 +153,8 @@ def __getattr__(name: str) -> Any:
         value: Any = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     elif name in __all__:
         value = import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("returns-pipeline")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -130,4 +162,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+    return sorted({*__all__, "__version__", *(name for name in globals() if name.startswith("__"))})
