@@ -68,7 +68,11 @@ E_co = TypeVar("E_co", covariant=True)
 
 
 class PipelineError(Exception):
-    """Base of every error that this library raises or returns in a `Failure`."""
+    """Base of every error that this library raises or returns in a `Failure`.
+
+    >>> issubclass(StepTimeout, PipelineError)
+    True
+    """
 
     def __eq__(self, other: object) -> bool:
         """Compare class and facts, so that tests can compare whole results.
@@ -238,6 +242,9 @@ class ItemError(PipelineError, Generic[A_co, E_co]):
     Attributes:
         item: What the step was given.
         error: Its own error.
+
+    >>> str(ItemError("order 7", "sold out"))
+    "'sold out' for 'order 7'"
     """
 
     def __init__(self, item: A_co, error: E_co) -> None:
@@ -256,6 +263,9 @@ class AllFailed(PipelineError, Generic[E_co]):
 
     Attributes:
         errors: Their errors, in the order of the steps, not in the order of time.
+
+    >>> str(AllFailed(("no", "gone")))
+    "2 step(s) failed: 'no', 'gone'"
     """
 
     def __init__(self, errors: tuple[E_co, ...]) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, Concatenate, Final, Literal, TypeVar, overload
 
@@ -106,11 +107,21 @@ def _piped(
         _ = func(_NOTHING, *args, **kwargs)
         return lambda source: func(source, *args, **kwargs)
 
+    call.__doc__ = _piped_doc(func)
     returned = f"Callable[[{source.annotation}], {func.__annotations__['return']}]"
     call.__signature__ = inspect.Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": returned}
     call.__module__ = __name__
     return call
+
+
+def _piped_doc(func: Callable[..., object]) -> str:
+    """Return the documentation of an operator, with its example in the piped form."""
+    call = r">>> done = (\w+)\(s(?:, )?(.*)\)$"
+    doc = re.sub(
+        call, r">>> done = s | pipe.\1(\2)", inspect.getdoc(func) or "", flags=re.MULTILINE
+    )
+    return doc.replace("\n\n>>> ", "\n\n>>> from returns_pipeline import pipe\n>>> ", 1)
 
 
 chunks_by_weight: Final = windows.chunks_by_weight.pipe
@@ -361,3 +372,7 @@ def attempt_async(
 ) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[B, Any]]:
     """Do as `attempt`, awaiting ``func``."""
     return _attempt_async(func, *exceptions, concurrency=concurrency, ordered=ordered)
+
+
+for _operator in (attempt, attempt_async, ensure, filter_result, tap, tap_failure):
+    _operator.__doc__ = _piped_doc(getattr(results, _operator.__name__))

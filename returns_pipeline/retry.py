@@ -209,6 +209,9 @@ class Timeout:
 
     Raises:
         InvalidArgument: At the call, if a time is out of range.
+
+    >>> Timeout(2.0) | RetryPolicy(3)
+    Timeout(2.0) | RetryPolicy(attempts=3)
     """
 
     _policy_kind: ClassVar = "timeout"  # for `PolicyStack`

@@ -96,12 +96,20 @@ def cases(result: Result[T, E] | IOResult[T, E]) -> Success[T] | Failure[E]:
 
 
 def ok(value: T) -> Result[T, Never]:
-    """Return a `Success` that cannot be a failure: in a lambda, ``Success(value)`` could be any."""
+    """Return a `Success` that cannot be a failure: in a lambda, ``Success(value)`` could be any.
+
+    >>> ok(1)
+    <Success: 1>
+    """
     return Success(value)
 
 
 def err(error: E) -> Result[Never, E]:
-    """Return a `Failure` that cannot be a success: in a lambda, ``Failure(error)`` could be any."""
+    """Return a `Failure` that cannot be a success: in a lambda, ``Failure(error)`` could be any.
+
+    >>> err("no")
+    <Failure: no>
+    """
     return Failure(error)
 
 

@@ -39,6 +39,12 @@ class FailedItems(Generic[T_co, E_co]):
     Attributes:
         successes: The values, in order.
         errors: The errors, in order; never empty.
+
+    >>> from returns_pipeline import ResultStream, err, ok
+    >>> from returns_pipeline.sources import from_iterable
+    >>> from returns_pipeline.testing import run
+    >>> run(ResultStream.from_results(from_iterable([ok(1), err("no")])).collect_all())
+    <IOResult: <Failure: FailedItems(successes=[1], errors=['no'])>>
     """
 
     successes: list[T_co]
@@ -52,6 +58,12 @@ class Counts:
     Attributes:
         successes: The number of values.
         failures: The number of failures.
+
+    >>> from returns_pipeline import ResultStream, err, ok
+    >>> from returns_pipeline.sources import from_iterable
+    >>> from returns_pipeline.testing import run
+    >>> run(ResultStream.from_results(from_iterable([ok(1), err("no")])).run_all())
+    <IO: Counts(successes=1, failures=1)>
     """
 
     successes: int

@@ -29,6 +29,9 @@ class TimedOut:
 
     Attributes:
         after: The seconds of silence.
+
+    >>> TimedOut(3.0).after
+    3.0
     """
 
     after: float

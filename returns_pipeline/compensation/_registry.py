@@ -49,6 +49,12 @@ class Compensation(Generic[P, R_co]):
         sensitive: The parameters whose arguments are never shown.
         encode: Encodes values of types that JSON has no form for; ``None`` if there are none.
         decode: Decodes them.
+
+    >>> registry = CompensationRegistry()
+    >>> @registry.compensation("delete")
+    ... async def delete(name: str) -> None: ...
+    >>> delete
+    <compensation 'delete'>
     """
 
     def __init__(

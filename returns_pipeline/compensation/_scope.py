@@ -79,6 +79,18 @@ class CompensationScope(ScopeNode["CompensationScope"]):
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
+
+    >>> from returns_pipeline.testing import run
+    >>> async def delete(name: str) -> None:
+    ...     print("deleted", name)
+    >>> async def main() -> None:
+    ...     scope = CompensationScope("shop")
+    ...     await scope.register(delete, "order 7")
+    ...     await scope.register(delete, "order 8")
+    ...     await scope.compensate()
+    >>> run(main())
+    deleted order 8
+    deleted order 7
     """
 
     __slots__ = ()

@@ -80,6 +80,20 @@ class StepContext:
     Raises:
         InvalidArgument: At the call, if both a scope and a journal are given, or ``deadline`` is
             not a time.
+
+    >>> from returns.result import Failure, Result
+    >>> from returns_pipeline.testing import run
+    >>> async def delete(name: str) -> None:
+    ...     print("deleted", name)
+    >>> async def main() -> object:
+    ...     async with StepContext("shop") as ctx:
+    ...         async def write() -> Result[int, str]:
+    ...             await ctx.register(delete, "order 7")
+    ...             return Failure("disk full")
+    ...         return await ctx.run(write())
+    >>> run(main())
+    deleted order 7
+    <IOResult: <Failure: disk full>>
     """
 
     __slots__ = (

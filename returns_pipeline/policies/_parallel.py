@@ -171,6 +171,17 @@ def race(*steps: Callable[..., Any], grace: Seconds = 5.0) -> Callable[..., Any]
 
     Raises:
         InvalidArgument: At the call, if there is no step or ``grace`` is out of range.
+
+    >>> import asyncio
+    >>> from returns_pipeline.testing import run
+    >>> async def near(key: str) -> Result[str, str]:
+    ...     await asyncio.sleep(1.0)
+    ...     return Success(f"near {key}")
+    >>> async def far(key: str) -> Result[str, str]:
+    ...     await asyncio.sleep(2.0)
+    ...     return Success(f"far {key}")
+    >>> run(race(near, far)("a"))
+    <IOResult: <Success: near a>>
     """
     if not steps:
         raise InvalidArgument("race() needs at least one step")
@@ -213,6 +224,12 @@ def hedge(
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
+
+    >>> from returns_pipeline.testing import run
+    >>> async def ask(key: str) -> Result[str, str]:
+    ...     return Success(f"row {key}")
+    >>> run(hedge(ask, after=0.5)("a"))
+    <IOResult: <Success: row a>>
     """
     after = checks.seconds("after", after)
     copies = checks.count("copies", copies, least=2)
@@ -511,6 +528,17 @@ def all_of(
 
     Raises:
         InvalidArgument: At the call, if there is no step, or an argument is out of range.
+
+    >>> import asyncio
+    >>> from returns_pipeline.testing import run
+    >>> async def near(key: str) -> Result[str, str]:
+    ...     await asyncio.sleep(1.0)
+    ...     return Success(f"near {key}")
+    >>> async def far(key: str) -> Result[str, str]:
+    ...     await asyncio.sleep(2.0)
+    ...     return Success(f"far {key}")
+    >>> run(all_of(near, far)("a"))
+    <IOResult: <Success: ('near a', 'far a')>>
     """
     if not steps:
         raise InvalidArgument("all_of() needs at least one step")

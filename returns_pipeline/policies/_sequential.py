@@ -68,6 +68,14 @@ def with_retry(
     ``total_timeout``, which is also a deadline of the attempts' contexts.
 
     Cancel safety: cancelling an attempt undoes it; during a wait there is nothing to undo.
+
+    >>> from returns.result import Failure, Result, Success
+    >>> from returns_pipeline.testing import run
+    >>> answers = [Failure("busy"), Success("fine")]
+    >>> async def ask() -> Result[str, str]:
+    ...     return answers.pop(0)
+    >>> run(with_retry(ask, RetryPolicy(3))())
+    <IOResult: <Success: fine>>
     """
     if not isinstance(policy, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"with_retry() takes a RetryPolicy, not {policy!r}")
@@ -109,6 +117,14 @@ def with_timeout(
 
     Raises:
         InvalidArgument: At the call, if a time is out of range.
+
+    >>> import asyncio
+    >>> from returns_pipeline.testing import run
+    >>> async def ask() -> Result[str, str]:
+    ...     await asyncio.sleep(60.0)
+    ...     return Success("fine")
+    >>> run(with_timeout(ask, 2.0)())
+    <IOResult: <Failure: step 'ask' took longer than 2 s>>
     """
     limit = Timeout(seconds, grace=grace)
     run = functools.partial(_run_timed, step, limit)
@@ -232,6 +248,11 @@ class Tier(Generic[*Ts, T_co, E_co]):
 
     Raises:
         InvalidArgument: At the call, if there is no name or no strategy.
+
+    >>> async def cache(key: str) -> Result[str, str]:
+    ...     return Failure("missing")
+    >>> Tier("fast", cache)
+    Tier('fast', cache)
     """
 
     __slots__ = ("name", "strategies")
@@ -323,6 +344,9 @@ class TierFailure(Generic[E_co]):
         index: Its position in the tier, counted from 0.
         strategy: The name of its function.
         error: Its error.
+
+    >>> TierFailure("fast", 0, "cache", "missing").error
+    'missing'
     """
 
     tier: str
@@ -392,6 +416,14 @@ def fallback(*tiers: Tier[*tuple[Any, ...], Any, Any], grace: Seconds = 5.0) -> 
 
     Raises:
         InvalidArgument: At the call, if there is no tier or ``grace`` is out of range.
+
+    >>> from returns_pipeline.testing import run
+    >>> async def cache(key: str) -> Result[str, str]:
+    ...     return Failure("missing")
+    >>> async def database(key: str) -> Result[str, str]:
+    ...     return Success(f"row {key}")
+    >>> run(fallback(Tier("fast", cache), Tier("slow", database))("a"))
+    <IOResult: <Success: row a>>
     """
     if not tiers:
         raise InvalidArgument("fallback() needs at least one tier")

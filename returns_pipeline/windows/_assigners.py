@@ -23,6 +23,9 @@ class TumblingWindows:
 
     Raises:
         InvalidArgument: At the call, if ``size`` or ``offset`` is out of range.
+
+    >>> TumblingWindows(60.0)
+    TumblingWindows(size=60.0, offset=0.0)
     """
 
     size: Seconds
@@ -44,6 +47,9 @@ class SlidingWindows:
 
     Raises:
         InvalidArgument: At the call, if ``size`` or ``every`` is out of range.
+
+    >>> SlidingWindows(60.0, 15.0)
+    SlidingWindows(size=60.0, every=15.0)
     """
 
     size: Seconds
@@ -69,6 +75,9 @@ class SessionWindows:
 
     Raises:
         InvalidArgument: At the call, if ``gap`` is out of range.
+
+    >>> SessionWindows(60.0)
+    SessionWindows(gap=60.0)
     """
 
     gap: Seconds
