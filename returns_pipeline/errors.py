@@ -111,11 +111,19 @@ def _facts_of(error: BaseException) -> tuple[object, ...]:
 
 
 class InvalidArgument(PipelineError, ValueError):
-    """An argument is out of range. It is raised at the call, before anything is read."""
+    """An argument is out of range. It is raised at the call, before anything is read.
+
+    >>> str(InvalidArgument("n must be at least 1, not 0"))
+    'n must be at least 1, not 0'
+    """
 
 
 class StreamEmpty(PipelineError):
-    """A stream ended without the item that was requested."""
+    """A stream ended without the item that was requested.
+
+    >>> str(StreamEmpty())
+    'the stream ended without an item'
+    """
 
     def __str__(self) -> str:
         """Return what happened: the error has no facts."""
@@ -128,6 +136,9 @@ class BufferOverflow(PipelineError):
     Attributes:
         branch: The number of the branch, counted from 0.
         limit: How many items its buffer holds.
+
+    >>> str(BufferOverflow(1, 16))
+    'branch 1 was not read while 16 items waited for it'
     """
 
     def __init__(self, branch: int, limit: int) -> None:
@@ -146,6 +157,9 @@ class ChannelClosed(PipelineError):
 
     Attributes:
         item: The item that was not accepted.
+
+    >>> str(ChannelClosed(7))
+    'the channel is closed: the item was not accepted'
     """
 
     def __init__(self, item: object) -> None:
@@ -163,6 +177,9 @@ class ItemsRefused(PipelineError):
 
     Attributes:
         key: The key.
+
+    >>> str(ItemsRefused("berlin"))
+    "the worker of key 'berlin' ended without taking an item"
     """
 
     def __init__(self, key: object) -> None:
@@ -180,6 +197,9 @@ class UnevenSources(PipelineError):
 
     Attributes:
         ended: The positions of those that ended while others had more items, counted from 0.
+
+    >>> str(UnevenSources((0,)))
+    'source 0 ended before the others'
     """
 
     def __init__(self, ended: tuple[int, ...]) -> None:
@@ -199,6 +219,9 @@ class StepTimeout(PipelineError):
     Attributes:
         step: The step's name.
         limit: The limit it ran under, in seconds.
+
+    >>> str(StepTimeout("fetch", 2.0))
+    "step 'fetch' took longer than 2 s"
     """
 
     def __init__(self, step: str, limit: float) -> None:
@@ -219,6 +242,9 @@ class RetriesExhausted(PipelineError, Generic[E_co]):
         errors: The error of each attempt, in order: the error of a failure, or an exception that
             the policy retries.
         attempts: How many attempts there were.
+
+    >>> str(RetriesExhausted(("busy", "gone")))
+    "2 attempt(s) failed, the last with 'gone'"
     """
 
     def __init__(self, errors: tuple[E_co | Exception, ...]) -> None:
@@ -284,6 +310,9 @@ class CircuitOpen(PipelineError):
     Attributes:
         name: The breaker's name.
         retry_after: Seconds until it runs a step as a trial.
+
+    >>> str(CircuitOpen("database", 30.0))
+    "circuit 'database' is open: try again in 30 s"
     """
 
     def __init__(self, name: str, retry_after: float) -> None:
@@ -304,6 +333,9 @@ class BulkheadFull(PipelineError):
         name: The bulkhead's name.
         limit: How many steps may run at a time.
         queue: How many may wait.
+
+    >>> str(BulkheadFull("database", 3, 10))
+    "bulkhead 'database' is full: 3 running, 10 waiting"
     """
 
     def __init__(self, name: str, limit: int, queue: float) -> None:
@@ -324,6 +356,9 @@ class CompensationFailed(PipelineError):
     Attributes:
         scope: The path of the scope that was rolled back.
         actions: The actions that failed or were not run, each as text with its arguments.
+
+    >>> str(CompensationFailed("shop", ("refund(7)",)))
+    "1 undo action(s) of 'shop' did not succeed: refund(7)"
     """
 
     def __init__(self, scope: str, actions: tuple[str, ...]) -> None:
@@ -349,6 +384,9 @@ class ScopeClosed(PipelineError):
         scope: The scope's path.
         state: The state: "committing", "committed", "rolling back", "rolled back", "absorbed" or
             "lost".
+
+    >>> str(ScopeClosed("shop", "committed"))
+    "scope 'shop' has been committed"
     """
 
     def __init__(self, scope: str, state: str) -> None:
@@ -372,6 +410,9 @@ class ScopeBusy(PipelineError):
 
     Attributes:
         context: The path of the context.
+
+    >>> str(ScopeBusy("shop"))
+    "context 'shop' already runs a step; use child() for steps side by side"
     """
 
     def __init__(self, context: str) -> None:
@@ -390,6 +431,9 @@ class MissingExtra(PipelineError, ImportError):
     Attributes:
         extra: The extra that installs the package.
         package: The package.
+
+    >>> str(MissingExtra("postgres", "asyncpg"))
+    'asyncpg is missing: pip install "returns-pipeline[postgres]"'
     """
 
     def __init__(self, extra: str, package: str) -> None:
@@ -409,6 +453,9 @@ class JournalError(PipelineError):
     Attributes:
         journal: The path or address of the journal, without a password.
         reason: What is wrong.
+
+    >>> str(JournalError("file:a.db", "cannot do this"))
+    'journal file:a.db: cannot do this'
     """
 
     def __init__(self, journal: str, reason: str) -> None:
@@ -423,20 +470,40 @@ class JournalError(PipelineError):
 
 
 class JournalUnavailable(JournalError):
-    """The journal is full, read-only, locked or unreachable. The request is not on record."""
+    """The journal is full, read-only, locked or unreachable. The request is not on record.
+
+    >>> str(JournalUnavailable("file:a.db", "the disk is full"))
+    'journal file:a.db: the disk is full'
+    """
 
 
 class JournalCorrupt(JournalError):
-    """The contents of the journal cannot be understood. Nothing in it is carried out."""
+    """The contents of the journal cannot be understood. Nothing in it is carried out.
+
+    >>> str(JournalCorrupt("file:a.db", "no table of actions"))
+    'journal file:a.db: no table of actions'
+    """
 
 
 class LeaseLost(JournalError):
-    """Another process has taken over the actions; this one must not touch them."""
+    """Another process has taken over the actions; this one must not touch them.
+
+    >>> str(LeaseLost("file:a.db", "another process recovers"))
+    'journal file:a.db: another process recovers'
+    """
 
 
 class UnregisteredCompensation(JournalError):
-    """An undo has no name in a registry, so another process could not carry it out."""
+    """An undo has no name in a registry, so another process could not carry it out.
+
+    >>> str(UnregisteredCompensation("file:a.db", "delete is not registered"))
+    'journal file:a.db: delete is not registered'
+    """
 
 
 class ArgumentsNotRecordable(JournalError):
-    """The arguments of an undo would not be read back as they are. It is not on record."""
+    """The arguments of an undo would not be read back as they are. It is not on record.
+
+    >>> str(ArgumentsNotRecordable("file:a.db", "a set has no order"))
+    'journal file:a.db: a set has no order'
+    """

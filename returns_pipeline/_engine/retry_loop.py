@@ -41,6 +41,9 @@ class RetryEvent:
         attempt: Which attempt failed, counted from 1.
         error: Why: the error of a failure, or an exception.
         delay: Seconds until the next attempt begins.
+
+    >>> RetryEvent(1, "busy", 0.1).delay
+    0.1
     """
 
     attempt: int

@@ -93,7 +93,14 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
                 await leave_unread(source)
 
     def collect(self) -> FutureResult[list[T_co], E_co]:
-        """Read all values into a list; stop at the first failure, close the source, return it."""
+        """Read all values into a list; stop at the first failure, close the source, return it.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).collect())
+        <IOResult: <Success: [1, 2, 3]>>
+        """
         return FutureResult(self._collect())
 
     @shortened
@@ -107,7 +114,15 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Success(values)
 
     def collect_all(self) -> FutureResult[list[T_co], FailedItems[T_co, E_co]]:
-        """Read to the end: return the list of values, or, if an item failed, both lists."""
+        """Read to the end: return the list of values, or, if an item failed, both lists.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).alt(type).collect_all())
+        <IOResult: <Failure: FailedItems(successes=[1], errors=[<class 'ValueError'>])>>
+        """
         return FutureResult(self._collect_all())
 
     async def _collect_all(self) -> Result[list[T_co], FailedItems[T_co, E_co]]:
@@ -115,7 +130,15 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Failure(FailedItems(values, errors)) if errors else Success(values)
 
     def partition(self) -> Future[tuple[list[T_co], list[E_co]]]:
-        """Read to the end: return the values and the errors, both in order."""
+        """Read to the end: return the values and the errors, both in order.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).alt(type).partition())
+        <IO: ([1], [<class 'ValueError'>])>
+        """
         return Future(self._partition())
 
     @shortened
@@ -147,6 +170,15 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
         Raises:
             TypeError: At the call, if ``func`` is no function, or an async generator function.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).for_each(print))
+        1
+        2
+        3
+        <IOResult: <Success: 3>>
         """
         checks.async_function("for_each", func)
         return FutureResult(self._for_each(func))
@@ -175,6 +207,12 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
         A ``func`` that is a coroutine function is awaited, one value at a time. Stops at the first
         failure, closes the source and returns the failure.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).fold(0, lambda total, n: total + n))
+        <IOResult: <Success: 6>>
         """
         return FutureResult(self._fold(initial, func))
 
@@ -193,6 +231,12 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """Return the first item, value or failure, and close the source.
 
         The failure of a stream without items is `StreamEmpty`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).first())
+        <IOResult: <Success: 1>>
         """
         return FutureResult(self._first())
 
@@ -207,6 +251,12 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         """Read to the end and return the last value; stop at the first failure and return it.
 
         The failure of a stream without items is `StreamEmpty`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).last())
+        <IOResult: <Success: 3>>
         """
         return FutureResult(self._last())
 
@@ -228,6 +278,15 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
         Raises:
             TypeError: As `for_each`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).for_each_all(print))
+        1
+        2
+        3
+        <IO: Counts(successes=3, failures=0)>
         """
         checks.async_function("for_each_all", func)
         return Future(self._for_each_all(func))
@@ -252,6 +311,12 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
         Raises:
             TypeError: As `run`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).run_all())
+        <IO: Counts(successes=3, failures=0)>
         """
         return Future(self._run_all())
 
@@ -277,6 +342,15 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         Raises:
             TypeError: When awaited, if a value is a Result, a `FutureResult` or a coroutine, whose
                 failure would be lost: a step was added by `map` that needs `bind`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).tap(print).run())
+        1
+        2
+        3
+        <IOResult: <Success: 3>>
         """
         return FutureResult(self._run())
 

@@ -69,7 +69,7 @@ def type_tables(checker: TypeChecker) -> list[dict[Expression, Type]] | None:
 
     There is no other way to learn of statements: see above. The first table is the one that is
     kept; those after it are of trials. Where a version of mypy keeps none, it reports that once in
-    each file, rather than to find nothing without a word.
+    each file, rather than to find nothing silently.
     """
     tables: Any = getattr(checker, "_type_maps", None)
     if isinstance(tables, list) and tables and isinstance(tables[0], dict):

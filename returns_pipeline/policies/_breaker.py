@@ -46,6 +46,9 @@ class CircuitEvent:
         name: The breaker's name.
         state: The new state.
         error: The failure's error, or the exception, that opened it; ``None`` otherwise.
+
+    >>> CircuitEvent("database", "open", "busy").state
+    'open'
     """
 
     name: str
@@ -99,6 +102,18 @@ def circuit_breaker(
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
+
+    >>> from returns.result import Failure, Result
+    >>> from returns_pipeline.testing import run
+    >>> async def ask() -> Result[str, str]:
+    ...     return Failure("busy")
+    >>> async def main() -> None:
+    ...     breaker = circuit_breaker(1, 30.0, name="database")
+    ...     for _ in range(2):
+    ...         print(await breaker(ask)())
+    >>> run(main())
+    <IOResult: <Failure: busy>>
+    <IOResult: <Failure: circuit 'database' is open: try again in 30 s>>
     """
     kwargs: dict[str, Any] = {"half_open": half_open}
     if counts is not None:
@@ -191,6 +206,9 @@ class CircuitBreaker(Shared):
 
     Attributes:
         name: Its name.
+
+    >>> circuit_breaker(3, 30.0).state
+    'closed'
     """
 
     # The phase is replaced at each change of state. A step that ends in another phase than it

@@ -66,7 +66,11 @@ def rate_limit(rate: float, per: Seconds = 1.0, burst: int = 1) -> RateLimit:
 
 
 class RateLimit(Shared):
-    """A limit made by `rate_limit`."""
+    """A limit made by `rate_limit`.
+
+    >>> RateLimit(100, 60.0, 10)
+    rate_limit(100, per=60.0, burst=10)
+    """
 
     # `_due` is the theoretical arrival time of the algorithm: when the next run would begin at an
     # even pace. A run may begin up to `burst - 1` intervals earlier.
@@ -185,6 +189,9 @@ def bulkhead(limit: int, queue: float = math.inf, *, name: str = "bulkhead") -> 
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
+
+    >>> bulkhead(3)
+    bulkhead(3, queue=inf, name='bulkhead')
     """
     return Bulkhead(limit, queue, name)
 
@@ -194,6 +201,9 @@ class Bulkhead(Shared):
 
     Attributes:
         name: Its name.
+
+    >>> bulkhead(3, name="database")
+    bulkhead(3, queue=inf, name='database')
     """
 
     # `_waiting` is as in `RateLimit`. `_running` counts the places of the calls that run, and of

@@ -33,7 +33,15 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
     @written
     def alt(self, func: Callable[[E_co], F], /) -> ResultStream[T_co, F]:
-        """Replace each error by ``func`` of it."""
+        """Replace each error by ``func`` of it.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).alt(type).partition())
+        <IO: ([1], [<class 'ValueError'>])>
+        """
         checks.function("alt", func, use="lash_async")
         return self._step(fusion.ALT, func)
 
@@ -51,6 +59,13 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             TypeError: At the call, if ``func`` is a coroutine function. While reading, if it
                 returns no Result; the error names it, and its place in the chain.
+
+        >>> from returns_pipeline import ResultStream, ok
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).lash(lambda error: ok(0)).collect())
+        <IOResult: <Success: [1, 0]>>
         """
         checks.function("lash", func, use="lash_async")
         return self._step(fusion.LASH, func, self._place("lash", func))

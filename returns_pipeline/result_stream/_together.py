@@ -99,6 +99,13 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """Emit the items of other streams of Results as well, all as they come.
 
         As `combine.merge`. More than four others have to agree in one type.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.merge(ResultStream.of(from_iterable("ab"))).run())
+        <IOResult: <Success: 5>>
         """
         return self._fan_in(others, lambda parts: combine.merge.raw(*parts, buffer=buffer))
 
@@ -139,6 +146,13 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """Emit the items of other streams of Results after the streams before them have ended.
 
         More than four others have to agree in one type.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.concat(ResultStream.of(from_iterable("ab"))).collect())
+        <IOResult: <Success: [1, 2, 3, 'a', 'b']>>
         """
         return self._fan_in(others, lambda parts: combine.concat.raw(*parts))
 
@@ -146,7 +160,15 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     def zip(
         self, other: AsyncIterable[Result[U, F]], /, *, strict: bool = False
     ) -> ResultStream[tuple[T_co, U], E_co | F]:
-        """Pair each item with the one of the same number, as `combine.zip_results`."""
+        """Pair each item with the one of the same number, as `combine.zip_results`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.zip(ResultStream.of(from_iterable("abc"))).collect())
+        <IOResult: <Success: [(1, 'a'), (2, 'b'), (3, 'c')]>>
+        """
         return self._fan_in(
             (other,), lambda parts: Reader(ZipPump(parts, fusion.tuple_or_failed, strict=strict))
         )
@@ -335,7 +357,14 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
     @written
     def prefetch(self, n: int) -> ResultStream[T_co, E_co]:
-        """Run the steps before this one up to ``n`` items ahead, as `combine.prefetch`."""
+        """Run the steps before this one up to ``n`` items ahead, as `combine.prefetch`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).prefetch(2).collect())
+        <IOResult: <Success: [1, 2, 3]>>
+        """
         return self._segment(lambda part: combine.prefetch.raw(part, n))
 
     @written
@@ -350,7 +379,14 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
     @written
     def throttle(self, interval: Seconds, *, burst: int = 1) -> ResultStream[T_co, E_co]:
-        """Emit at most one value per ``interval`` seconds, as `combine.throttle`."""
+        """Emit at most one value per ``interval`` seconds, as `combine.throttle`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).throttle(1.0).collect())
+        <IOResult: <Success: [1, 2, 3]>>
+        """
         return self._segment(
             lambda part: Reader(ThrottlePump(part, interval, burst, passing=Failed))
         )
@@ -361,6 +397,12 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         With ``max_wait`` the latest is emitted after so many seconds without such a silence. A
         failure is emitted in its place, after the value before it.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).debounce(1.0).collect())
+        <IOResult: <Success: [3]>>
         """
         return self._segment(lambda part: Reader(DebouncePump(part, quiet, max_wait, Failed)))
 

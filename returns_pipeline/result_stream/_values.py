@@ -51,7 +51,14 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
     @written
     def map(self, func: Callable[[T_co], U], /) -> ResultStream[U, E_co]:
-        """Replace each value by ``func`` of it."""
+        """Replace each value by ``func`` of it.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).map(str).collect())
+        <IOResult: <Success: ['1', '2', '3']>>
+        """
         checks.function("map", func, use="map_async")
         return self._step(fusion.MAP, func)
 
@@ -82,6 +89,12 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             TypeError: At the call, if ``predicate`` is a coroutine function. While reading, if it
                 returns no ``bool``.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).filter(lambda n: n > 1).collect())
+        <IOResult: <Success: [2, 3]>>
         """
         checks.function("filter", predicate, use="bind_async")
         return self._step(fusion.FILTER, predicate)
@@ -109,6 +122,12 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             TypeError: At the call, if a function is a coroutine function. While reading, if the
                 predicate returns no ``bool``.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).ensure(lambda n: n > 1, str).partition())
+        <IO: ([2, 3], ['1'])>
         """
         checks.function("ensure", predicate, use="bind_async")
         checks.function("ensure", error, use="bind_async")
@@ -131,6 +150,15 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             TypeError: At the call, if ``func`` is a coroutine function. While reading, if it
                 returns a Result or a coroutine.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).tap(print).run())
+        1
+        2
+        3
+        <IOResult: <Success: 3>>
         """
         checks.function("tap", func, use="tap_async")
         return self._step(fusion.TAP, func, self._place("tap", func))
@@ -259,6 +287,13 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if no exception is listed.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).alt(type).partition())
+        <IO: ([1], [<class 'ValueError'>])>
         """
         checks.function("attempt", func, use="attempt_async")
         check_exceptions(exceptions)
@@ -502,6 +537,13 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Like `map` it needs no task, reads nothing ahead, and is ended by a cancelled read unless a
         step before it is cancel-safe.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.scan(0, lambda total, n: total + n).collect())
+        <IOResult: <Success: [1, 3, 6]>>
         """
         checks.function("scan", func, use="map_async")
         return self._stateful(lambda: (fusion.MAP, folding(initial, func), None))
@@ -513,6 +555,12 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """Drop values equal to the value before them, as `combine.distinct_until_changed`.
 
         In the reader's own task, like `scan`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 1, 2])).distinct_until_changed().collect())
+        <IOResult: <Success: [1, 2]>>
         """
         return self._stateful(lambda: (fusion.FILTER, differing(key), None))
 

@@ -64,6 +64,12 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).chunks_or_timeout(2, 9.0).collect())
+        <IOResult: <Success: [[1, 2], [3]]>>
         """
         return self._segment(
             lambda part: Reader(ChunksPump(part, n, timeout, flush_on, emit_empty, Failed))
@@ -87,6 +93,13 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``max_weight``, ``timeout`` or ``n`` is out of range.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.chunks_by_weight(3, 9.0, weight=float).collect())
+        <IOResult: <Success: [[1, 2], [3]]>>
         """
         return self._segment(
             lambda part: Reader(
@@ -137,6 +150,13 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``n``, ``timeout`` or ``max_keys`` is out of range.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.keyed_chunks(2, 9.0, key=lambda n: n % 2).collect())
+        <IOResult: <Success: [(1, [1, 3]), (0, [2])]>>
         """
         return self._segment(
             lambda part: Reader(KeyedPump(part, n, timeout, key, max_keys, flush_on, Failed))
@@ -154,6 +174,12 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``n`` or ``step`` is out of range.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).sliding(2).collect())
+        <IOResult: <Success: [[1, 2], [2, 3]]>>
         """
         return self._segment(lambda part: Reader(SlidingPump(part, n, step, flush_on, Failed)))
 
@@ -176,6 +202,12 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if ``gap``, ``max_duration``, ``n`` or ``max_keys`` is out
                 of range.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2, 3])).sessions(9.0).collect())
+        <IOResult: <Success: [[1, 2, 3]]>>
         """
         return self._segment(
             lambda part: Reader(

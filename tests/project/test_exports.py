@@ -9,6 +9,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -84,6 +85,18 @@ def test_all_is_sorted_and_lists_every_name_for_users(module: ModuleType) -> Non
     assert all(hasattr(module, name) for name in listed)
     if is_for_users(module):
         assert bound(module) <= set(listed)
+
+
+def test_the_package_has_its_version_and_a_table_of_contents() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert returns_pipeline.__version__ == project["project"]["version"]
+    assert "__version__" in dir(returns_pipeline)
+    contents = str(returns_pipeline.__doc__)
+    rooms = {m.__name__.split(".")[1] for m in MODULES[1:] if is_for_users(m)}
+    lacking = {
+        room for room in rooms if f"`{room}`" not in contents and f".{room}`" not in contents
+    }
+    assert lacking <= {"compensation", "context", "cron", "result_stream", "retry", "saga"}
 
 
 def test_the_package_offers_names_of_its_modules_alone() -> None:
