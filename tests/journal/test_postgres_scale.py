@@ -200,6 +200,33 @@ def test_sagas_claimed_in_advance_are_released_when_nobody_asks_for_them(make: P
     asyncio.run(main())
 
 
+def test_sagas_that_are_being_released_can_be_claimed_by_the_next_claim(place: Place) -> None:
+    """Otherwise a recovery ends too early: nothing seems to be left."""
+
+    async def main() -> None:
+        async with place() as journal:
+            await fill(place, "open", 4)
+            assert len(await claim_in_advance(journal)) == 3
+            journal._claims._release_ahead()  # as when its time has passed
+            claimed = 1
+            while await journal.claim(besides=frozenset()) is not None:
+                claimed += 1
+            assert claimed == 4
+
+    asyncio.run(main())
+
+
+def test_claims_at_the_same_time_share_what_was_claimed_in_advance(place: Place) -> None:
+    async def main() -> None:
+        async with place() as journal:
+            await fill(place, "open", 200)
+            claims = (journal.claim(besides=frozenset()) for _ in range(16))
+            assert len({saga.id for saga in await asyncio.gather(*claims) if saga}) == 16
+            assert len(journal._ledger.sagas) < 2 * 16
+
+    asyncio.run(main())
+
+
 def test_sagas_claimed_in_advance_are_free_when_the_journal_is_closed(make: Place) -> None:
     async def main() -> None:
         async with make() as journal:

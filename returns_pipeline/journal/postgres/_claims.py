@@ -53,15 +53,23 @@ class Claims:
         self._size = 1
         self._claimed_at = -math.inf  # on the loop's clock
         self._timer: asyncio.TimerHandle | None = None
+        self._releasing: set[str] = set()  # requested, and not answered
+        self._turn = asyncio.Lock()  # of one claim at a time: the others use what that finds
 
     def reset(self) -> None:
         """Forget the sagas claimed in advance: the journal is closed, and has released them."""
         self._ahead.clear()
+        self._releasing.clear()
+        self._turn = asyncio.Lock()  # a lock belongs to the loop that it was waited for in
         self._size, self._claimed_at = 1, -math.inf
         self._stop_timer()
 
     async def next(self, besides: AbstractSet[str]) -> StoredSaga | None:
         """Claim and return the newest saga of a dead owner that is not in ``besides``."""
+        async with self._turn:
+            return await self._next(besides)
+
+    async def _next(self, besides: AbstractSet[str]) -> StoredSaga | None:
         self._stop_timer()
         while self._ahead:
             stored = self._ahead.popleft()
@@ -83,7 +91,9 @@ class Claims:
         self._claimed_at = now
         # Not a saga that is still in the ledger although another process took it over: a scope here
         # may rely on it, and must get `LeaseLost` first.
-        others = dict.fromkeys(besides | self._ledger.sagas.keys(), 1)
+        # One that is being released is free when this is carried out.
+        held = self._ledger.sagas.keys() - self._releasing
+        others = dict.fromkeys(besides | held, 1)
         row: Row = {"besides": others, "retention": self.retention, "limit": self._size}
         found: list[StoredSaga] = await self._writer.ask(
             "claim", [row], self._claimed, on_orphaned=self._orphaned
@@ -124,15 +134,20 @@ class Claims:
             raise fenced(self._name, saga)
 
         def released(found: object) -> None:
+            self._releasing.discard(saga)
             was_ours = self._ledger.sagas.get(saga) is held  # else it was requested twice
             self._ledger.discard(saga)
             if was_ours and not found:
                 raise fenced(self._name, saga)
 
+        def failed() -> None:
+            self._releasing.discard(saga)
+            self._ledger.discard(saga)
+
         row: Row = {"saga": saga, "epoch": held.epoch}
-        return self._writer.send(
-            "release", [row], released, lambda: self._ledger.discard(saga), saga=saga
-        )
+        request = self._writer.send("release", [row], released, failed, saga=saga)
+        self._releasing.add(saga)
+        return request
 
     # Sagas that were claimed in advance and not asked for.
 
