@@ -28,7 +28,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Seconds after which a task that was spared is looked at again, if its grace time is shorter.
+# Seconds after which a spared task is checked again, if its grace time is shorter.
 _SPARED: Final = 1.0
 
 _log = logging.getLogger("returns_pipeline")

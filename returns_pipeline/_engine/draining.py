@@ -22,7 +22,7 @@ class Drainable(ABC):
 
     @abstractmethod
     def drain(self) -> None:
-        """Accept no more items: those that are there are still emitted, then the stream ends.
+        """Accept no more items: those that it holds are still emitted, then the stream ends.
 
         No read waits after this, except for an item that is on its way already.
         """
@@ -33,7 +33,7 @@ async def until(  # noqa: C901  # one flat loop, for its speed
 ) -> AsyncGenerator[Any, None]:
     """End the stream when one of ``stops`` is set, also while the source is silent.
 
-    A source that is `Drainable` emits what it has before the end.
+    A source that is `Drainable` emits its held items before the end.
 
     The pending read is then cancelled the way `asyncio.timeout` does it: cancellations are
     counted, so one that came from elsewhere at the same time still propagates. A read that is being

@@ -1,4 +1,4 @@
-"""What the user reads of an exception: in which step it was raised, and few frames of ours."""
+"""What users see of an exception: the step in which it was raised, and few of our frames."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _names_a_step(note: object) -> bool:
 
 
 def shorten(error: BaseException) -> None:
-    """Drop our frames that stand between the caller's frame and the last one of the user.
+    """Drop our frames between the caller's frame and the last one of the user.
 
     Those after it are kept: there an exception of ours is raised.
     """

@@ -1,4 +1,4 @@
-"""A chain as its user wrote it: for ``repr()``, and for messages that say which step went wrong."""
+"""A chain as its user wrote it: for ``repr()``, and for messages that name a step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def written(method: M) -> M:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a step stands, for messages about what it returned.
+    """The place of a step in its chain, for messages about what it returned.
 
     Attributes:
         before: The chain before the step.

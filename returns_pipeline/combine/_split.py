@@ -82,20 +82,20 @@ def split(
 ) -> tuple[Branch[Any], Branch[Any]]:
     """Emit the items for which ``predicate`` is true to one branch, the others to a second one.
 
-    1. A branch emits an item when the source has emitted it, in order. What comes for the other
-       branch meanwhile is held for it, so the two may be read in any order, also one after the
-       other, while no more than ``buffer`` items have to be held.
+    1. A branch emits an item when the source has emitted it, in order. Items that arrive
+       meanwhile for the other branch are held for it, so the two may be read in any order, also one
+       after the other, while no more than ``buffer`` items have to be held.
     2. The source is opened when the first branch is read, and is read once.
-    3. When it has ended or failed, or ``predicate`` has, both branches emit what is held for them
-       and then end, or raise the same error.
+    3. When it has ended or failed, or ``predicate`` has, both branches emit their held items and
+       then end, or raise the same error.
     4. A branch that is closed or dropped has left; the other continues. Items for a branch that has
        left are counted in its ``dropped``. When both have left, the source is stopped.
 
     Bounds: ``buffer`` items are held for each branch. When one of them holds that many,
 
-    - ``"backpressure"``: the source is not read until it has room: the other branch waits for this
-      one to be read. Do not read one to its end first if that many items may come for the other.
-    - ``"fail"``: when the next item comes for it, both emit what they hold and then raise
+    - ``"backpressure"``: the source waits until the branch is not full, and so does the other one.
+      Do not read one branch to its end first if that many items may arrive for the other.
+    - ``"fail"``: when the next item arrives for it, both emit their held items and then raise
       `BufferOverflow`.
 
     Order of events and cancel safety: as `broadcast`.
@@ -113,12 +113,12 @@ def split(
         The branch of those for which it is true, and the other one. Each can be read once.
 
     Raises:
-        InvalidArgument: At the call, if ``buffer`` or ``overflow`` is none of what it may be.
+        InvalidArgument: At the call, if ``buffer`` or ``overflow`` is out of range.
         TypeError: At the call, if ``source`` or ``predicate`` is of another kind. From both
             branches, if ``predicate`` returns no ``bool``.
         BufferOverflow: From both branches, when one was too slow, if so chosen.
-        Exception: From both branches, what the source or ``predicate`` raised, after the items
-            held.
+        Exception: From both branches, any exception of the source or of ``predicate``, after the
+            held items.
 
     >>> from aiostream import stream
     >>> from returns_pipeline.testing import run

@@ -1,6 +1,7 @@
-"""Types of arguments that JSON has no form for: paths, addresses, models, and those of a program.
+"""Types of arguments that JSON lacks: paths, addresses, models, and a program's own.
 
-They are the ``enc_hook`` and ``dec_hook`` of msgspec, which are requested what it does not know.
+They are the ``enc_hook`` and ``dec_hook`` of msgspec, which calls them for types that it does not
+know.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _BY_TEXT: Final[tuple[type[Any], ...]] = (
 
 @functools.lru_cache(maxsize=1024)
 def encoder(undo: Compensation[...]) -> Callable[[Any], Any]:
-    """Return what encodes the arguments of an undo; its registry's own function comes first."""
+    """Return the encoder of an undo's arguments; it tries the registry's own function first."""
 
     def encode(value: Any) -> Any:
         if undo.encode is not None:
@@ -49,7 +50,7 @@ def encoder(undo: Compensation[...]) -> Callable[[Any], Any]:
 
 @functools.lru_cache(maxsize=1024)
 def decoder(undo: Compensation[...]) -> Callable[[Any, Any], Any]:
-    """Return what decodes them."""
+    """Return the decoder of an undo's arguments."""
 
     def decode(type_: Any, value: Any) -> Any:
         if undo.decode is not None:

@@ -1,4 +1,4 @@
-"""What all windows have in common: the source's task, and the signal that flushes them."""
+"""The common base of all windows: the source's task, and the signal that flushes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WindowPump(Pump[Any]):
     """Reads the source in one task and, if there is a signal, waits for that in another.
 
     The signal ends with the source: its stream is closed then. If it fails, the source is stopped,
-    what is open is emitted, and the error of the signal is raised.
+    open windows are emitted, and the error of the signal is raised.
     """
 
     __slots__ = ("_flush_on", "_source", "source_ended")
@@ -42,11 +42,11 @@ class WindowPump(Pump[Any]):
 
     @abstractmethod
     def end(self) -> None:
-        """Queue what is open, and cancel timers: the source has ended, or was stopped."""
+        """Queue the open windows, and cancel timers: the source has ended, or was stopped."""
 
     @abstractmethod
     def flush_now(self) -> None:
-        """Queue what is open, as if its time had come; runs between two steps of the loop."""
+        """Queue the open windows, as if their time had come; between two steps of the loop."""
 
     def start_tasks(self) -> None:
         """Start the task of the source, then that of the signal."""
@@ -55,7 +55,7 @@ class WindowPump(Pump[Any]):
             self.start_task(self._watch, self._flush_on)
 
     async def pump(self) -> None:
-        """Read the source to its end, clean it up, and emit what is open."""
+        """Read the source to its end, clean it up, and emit the open windows."""
         try:
             async with plain_iterator(self._source) as source:
                 await self.fill(source)
@@ -89,8 +89,8 @@ async def _next_set(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> No
     if not event.is_set():
         _ = await event.wait()
         return
-    # There is no public way to wait for that. All Pythons keep those that wait in this deque, and
-    # resolve them by `set()` if it was clear.
+    # There is no public way to wait for that. All Pythons keep the waiting futures in this deque,
+    # and `set()` resolves them if the event was clear.
     waiters: deque[asyncio.Future[bool]] = getattr(event, "_waiters")  # noqa: B009
     waiter: asyncio.Future[bool] = loop.create_future()
     waiters.append(waiter)

@@ -42,8 +42,8 @@ class _ChunksUntil(Operator):
         5. the source has ended (or failed) and the list is not empty.
 
         Every item is emitted exactly once, in order; no list is empty, except for the silences that
-        ``emit_empty`` shows, as of `chunks_or_timeout`. A reader that comes late, after the time
-        has passed, gets all that has gathered until then, up to the item that closes the list.
+        ``emit_empty`` shows, as of `chunks_or_timeout`. A reader that arrives after that time
+        gets everything that has gathered until then, up to the item that closes the list.
 
         Backpressure: the items of one list are held ahead of the reader; then the source waits.
         Without ``n`` and ``timeout``, only ``predicate`` bounds a list.

@@ -1,7 +1,7 @@
 """Disks that are full, files that are damaged, owners that are stopped, forked or taken for dead.
 
-Whatever it is: a typed error, nothing executed that must not be, nothing deleted, and the sagas
-that are not concerned go on.
+In each case: a typed error, no action executed that must not be, nothing deleted, and the other
+sagas continue.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def fill(file: Path) -> None:
 
 
 def as_nobody(work: object) -> int:
-    """Do it without the rights of root, whom no permission stops."""
+    """Do it without the rights of root, which ignore permissions."""
     return in_child(work, user=None if os.getuid() else NOBODY)  # type: ignore[arg-type]
 
 
@@ -201,7 +201,7 @@ def test_looking_takes_part_in_nothing(path: Path) -> None:
     with pytest.raises(JournalUnavailable, match="no such file"):
         asyncio.run(SqliteJournal(missing).sagas())
     assert not missing.exists()
-    missing.touch()  # as its maker leaves it that dies at once
+    missing.touch()  # as a process leaves it that dies right after creating it
     assert asyncio.run(listed(missing)) == {}
     assert missing.read_bytes() == b""
 
@@ -443,7 +443,7 @@ def test_a_payload_changed_by_hand_is_stuck_and_the_rest_is_undone(
             assert undone == ["c", "a", "1"]
             assert len(older.done) == 1
             kept = {a.arguments for saga in await journal.sagas() for a in saga.actions}
-            assert arguments in kept  # as the hand has left it
+            assert arguments in kept  # as the person has left it
 
     asyncio.run(main())
     assert not BOOM.exists()
@@ -838,7 +838,7 @@ def test_a_journal_that_is_not_open_at_the_fork_works_in_the_child(path: Path, w
 
 @forks
 def test_a_fork_waits_until_the_journals_thread_is_outside_of_sqlite(path: Path) -> None:
-    """Else the child has a locked mutex, for ever, or a transaction of a thread that is not there.
+    """Otherwise the child has a mutex that stays locked, or a transaction of a missing thread.
 
     The child uses SQLite, for another file: a mutex of the whole library would stop it.
     """
@@ -893,7 +893,7 @@ def test_a_fork_does_not_wait_while_the_journal_waits_for_another_process(path: 
 def test_looking_at_what_this_process_has_open_releases_none_of_its_locks(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite cannot open it a second time, for want of descriptors say: a copy is no way out."""
+    """SQLite cannot open it a second time, for lack of descriptors say: a copy does not help."""
     connect = sqlite3.connect
 
     def refuses(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -966,7 +966,7 @@ def test_what_is_old_is_tidied_away_by_a_process_that_never_recovers(
                 db.commit()
             scope = CompensationScope("now", journal=journal)
             await scope.register(note, "x")
-            assert len(await listed(path)) == 9  # it was looked a moment ago
+            assert len(await listed(path)) == 9  # it has searched a moment ago
             await tidy_soon(journal)
             for _ in range(4):
                 await journal._do(lambda db: sizes.append(count(db)))
@@ -1003,7 +1003,7 @@ def test_owners_that_left_nothing_are_forgotten_with_their_locks(path: Path) -> 
 def test_an_owner_whose_saga_is_claimed_is_removed_with_its_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else one that was taken for dead, and is not, would not find out before it writes there."""
+    """Otherwise an owner that was taken for dead, and is not, would notice only when it writes."""
     leave_open(path, a="x")
     (dead,) = path.parent.glob("journal.db-owner-*")
     # Housekeeping would remove it, too, but later.

@@ -259,7 +259,7 @@ def test_a_cancellation_during_connecting_leaves_no_exception_unretrieved(place:
                     await asyncio.sleep(0)
                 look.cancel()
                 await asyncio.wait({look})
-        gc.collect()  # a future shows when it is sent
+        gc.collect()  # a future reports an unread error when it is collected
 
     asyncio.run(main())
     assert unheard == []

@@ -51,7 +51,7 @@ class Store:
 
 
 class MemoryJournal:
-    """One owner's way to a store. Its methods are small, so that each can be broken by itself."""
+    """One owner's journal on a store. Its methods are small: each can be broken separately."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -66,7 +66,7 @@ class MemoryJournal:
         """Yield to other tasks, as real journals do."""
         await asyncio.sleep(0)
 
-    # What a journal decides.
+    # The decisions of a journal.
 
     def check(self, saga: Saga) -> None:
         if saga.owner != self.owner or self.held.get(saga.id) != saga.epoch:
@@ -327,7 +327,7 @@ class Overwriting(MemoryJournal):
 
 @breaks("a committed action is gone")
 class Hoarding(MemoryJournal):
-    """Keeps sagas with nothing in them."""
+    """Keeps empty sagas."""
 
     def drop(self, saga: Saga) -> None:
         pass
@@ -358,7 +358,7 @@ class Indifferent(MemoryJournal):
 
 @breaks("of requests made together")
 class OneForAll(MemoryJournal):
-    """Carries out what comes in one turn of the loop together, and refuses it together."""
+    """Carries out the requests of one turn of the loop together, and refuses them together."""
 
     batch: list[Intent]
 
@@ -401,7 +401,7 @@ class English(MemoryJournal):
 
 @breaks("names are any text")
 class Strict(MemoryJournal):
-    """Fails, and not as journals do, on what cannot be stored."""
+    """Fails with an error that is not a journal's, on text that cannot be stored."""
 
     async def record(self, intent: Intent, /) -> None:
         _ = (intent.saga_name + intent.path).encode()
@@ -410,7 +410,7 @@ class Strict(MemoryJournal):
 
 @breaks("an undo is called with arguments equal")
 class Rounding(MemoryJournal):
-    """Keeps arguments as other JSON than it was given."""
+    """Stores the arguments as different JSON."""
 
     def stored(self, intent: Intent) -> StoredAction:
         made = super().stored(intent)
@@ -437,7 +437,7 @@ class Placeless(MemoryJournal):
 
 @breaks("a move is carried out in its turn")
 class Copying(MemoryJournal):
-    """Leaves the saga there that all was taken out of."""
+    """Keeps a saga from which all actions were moved."""
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         super().move(ids, saga=saga, name="", prefix=prefix)
@@ -463,7 +463,7 @@ class OldestFirst(MemoryJournal):
 
 @breaks("taken over when it dies, too")
 class Grasping(MemoryJournal):
-    """What it has claimed, it keeps beyond its end."""
+    """Keeps its claims after its end."""
 
     async def close(self) -> None:
         for saga in self.store.sagas.values():
@@ -485,7 +485,7 @@ class Greedy(MemoryJournal):
 
 @breaks("no two recoverers run one action")
 class Shared(MemoryJournal):
-    """Takes over what another has just taken over."""
+    """Takes over a saga that another owner has just taken over."""
 
     def take(self, saga: Saga) -> StoredSaga:
         before = saga.owner
@@ -508,7 +508,7 @@ class Unfenced(MemoryJournal):
 
 @breaks("an owner that released a saga")
 class Thief(MemoryJournal):
-    """Moves what is not its own any more."""
+    """Moves actions that are not its own any more."""
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         for old in list(self.store.sagas.values()):
@@ -519,7 +519,7 @@ class Thief(MemoryJournal):
 
 @breaks("lost its lease unnoticed")
 class Trusting(MemoryJournal):
-    """Believes that it has what it once had."""
+    """Believes that it still has every saga it once had."""
 
     def check(self, saga: Saga) -> None:
         if saga.id not in self.held:
@@ -549,7 +549,7 @@ class Impatient(MemoryJournal):
 
 @breaks("is listed without those that are")
 class Dismissive(MemoryJournal):
-    """Takes a saga for done when nothing in it is to be undone by `recover`."""
+    """Treats a saga as done if `recover` has nothing to undo in it."""
 
     async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         open_ = {"pending", "deferred"}
@@ -565,7 +565,7 @@ class Restless(MemoryJournal):
 
 @breaks("stuck and deferred actions can be retried")
 class Generous(MemoryJournal):
-    """Retries what is done, too."""
+    """Retries done actions, too."""
 
     def given_up(self, saga: str) -> list[StoredAction]:
         found = self.store.sagas.get(saga)
@@ -628,7 +628,7 @@ class Silent(MemoryJournal):
 
 @breaks("can be retried while its owner lives")
 class Patient(MemoryJournal):
-    """What is retried waits until its owner is gone."""
+    """Retried actions wait until their owner is gone."""
 
     def retried(self, saga: Saga, action: str) -> dict[str, StoredAction]:
         return saga.actions

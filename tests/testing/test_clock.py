@@ -1,4 +1,4 @@
-"""The virtual clock, what it waits for, and what `run` finds left behind."""
+"""The virtual clock, what it waits for, and the leaks that `run` finds."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_any_timers_fire_at_their_own_times_in_their_order(times: list[float]) -
 
 
 def test_advance_runs_all_that_is_due_until_then_with_all_that_it_sets_off() -> None:
-    """Also what takes hundreds of steps, new tasks, and timers set for the same instant."""
+    """Also work in hundreds of steps, in new tasks, and timers set for the same instant."""
 
     async def cascade(log: list[str]) -> None:
         await asyncio.sleep(2)
@@ -490,7 +490,7 @@ def test_a_deadlock_in_the_clean_up_does_not_hide_the_first_one(
     with pytest.raises(Deadlock) as caught:
         run(main())
     assert "while the tasks were being cancelled" in caught.value.__notes__[-1]
-    gc.collect()  # asyncio complains of the task that would not end
+    gc.collect()  # asyncio warns about the task that did not end
 
 
 def test_what_the_loop_could_only_log_is_told_with_the_failure() -> None:
@@ -521,7 +521,7 @@ def test_what_the_loop_logged_without_an_exception_is_only_logged(
     assert not hasattr(caught.value, "__notes__")
 
 
-# What is left behind
+# Leaks
 
 
 def test_a_task_left_running_is_a_leak_and_is_cancelled() -> None:
@@ -695,7 +695,7 @@ def test_an_idle_thread_pool_makes_no_deadlock_slow() -> None:
 
 
 class Worker:
-    """A thread that takes jobs from a queue and answers by futures, as aiosqlite's does."""
+    """A thread that takes jobs from a queue and resolves futures, like that of aiosqlite."""
 
     def __init__(self) -> None:
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -706,7 +706,7 @@ class Worker:
         while (job := self.queue.get()) is not None:
             future, function, *args = job
             result = function(*args)
-            with suppress(RuntimeError):  # the loop has lost its patience
+            with suppress(RuntimeError):  # the loop has given up waiting
                 self.tell(future, result)
 
     def tell(self, future: asyncio.Future[Any], result: object) -> None:
@@ -728,7 +728,7 @@ class Worker:
 
 
 class Terse(Worker):
-    """The same, that lets the loop call the future's own method."""
+    """The same, but the loop calls the future's own method."""
 
     def tell(self, future: asyncio.Future[Any], result: object) -> None:
         future.get_loop().call_soon_threadsafe(future.set_result, result)
@@ -740,7 +740,7 @@ class Terse(Worker):
 
 
 class Grouping(Worker):
-    """The same, that tells of several answers in one message."""
+    """The same, but one message has several answers."""
 
     def tell(self, future: asyncio.Future[Any], result: object) -> None:
         future.get_loop().call_soon_threadsafe(functools.partial(self.settle, [(future, result)]))
@@ -808,7 +808,7 @@ def test_what_was_learned_of_a_line_of_code_holds_for_every_later_loop(
 def test_a_line_of_code_that_is_answered_here_is_not_waited_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Among other threads, each has to be got to know once."""
+    """Among other threads, each line has to be classified once."""
 
     async def main(worker: Worker) -> float:
         await worker.call(int)
@@ -864,7 +864,7 @@ def stuck() -> Iterator[tuple[Worker, threading.Event]]:
     release = threading.Event()
     with working() as worker:
         try:
-            run(worker.call(int))  # so that it is known for what it is
+            run(worker.call(int))  # so that its line is classified
             yield worker, release
         finally:
             release.set()
@@ -950,7 +950,7 @@ def test_the_clock_can_be_held_for_what_cannot_be_seen() -> None:
 
 
 def serve(answer: Callable[[socket.socket], None]) -> tuple[threading.Thread, tuple[str, int]]:
-    """Serve one connection in a thread that knows nothing of asyncio."""
+    """Serve one connection in a thread without asyncio."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def work() -> None:

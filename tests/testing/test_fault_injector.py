@@ -1,4 +1,4 @@
-"""Faults at every await point: which points there are, and what strikes there."""
+"""Faults at every await point: which points there are, and which fault occurs there."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_cancelled_task_knows_that_it_was_cancelled() -> None:
 
 
 def test_cancelling_looks_to_asyncio_like_the_real_thing() -> None:
-    """`timeout()` must not take the cancellation for its own, nor a task group lose it."""
+    """`timeout()` must not mistake the cancellation for its own, nor a task group lose it."""
 
     async def grouped() -> None:
         async with asyncio.timeout(100), asyncio.TaskGroup() as group:
@@ -516,7 +516,7 @@ def by_hand_in_an_empty_context(coroutine: Coroutine[Any, Any, None]) -> asyncio
 
 
 class OwnTask(asyncio.Task[None]):
-    """A class of one's own, whose constructor must run once."""
+    """A user's own class, whose constructor must run once."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
         super().__init__(coroutine)
