@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # So many turns of a loop at one point of virtual time are a wait that spins: the test fails.
-MAX_TURNS = 500_000
+MAX_TURNS = 100_000
 
 
 def _refuse_to_spin() -> None:

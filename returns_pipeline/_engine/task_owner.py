@@ -41,8 +41,7 @@ _inside: ContextVar[weakref.ref[TaskOwner] | None] = ContextVar("_inside", defau
 # requests to cancel it (`Task.cancelling`). Below zero:
 _STOPPING: Final = -1  # it was asked to stop, or leaves by itself: it must not be cancelled (again)
 _CLEANING: Final = -2  # it closes one of several sources: a request to stop waits until that ends
-_ASKED: Final = -3  # as _CLEANING, and other code has tried to cancel it meanwhile
-_CANCELLED: Final = -4  # its coroutine has ended by a cancellation: its done-callback releases it
+_CANCELLED: Final = -3  # its coroutine has ended by a cancellation: its done-callback releases it
 
 # Tasks without an owner (those that await a terminal) that close one of their sources.
 _cleaning: Final[set[asyncio.Task[Any]]] = set()
@@ -82,7 +81,7 @@ class TaskOwner:
     #                    |    ^                                        |
     #         run_clean_up    its end            a cancellation leaves |
     #                    v    |                                        v
-    #            _CLEANING, _ASKED                               _CANCELLED --> released
+    #                  _CLEANING                                  _CANCELLED --> released
     #
     # It is released (removed from `_tasks` and `_owners`) exactly once: by `_own` at its end, or by
     # `_on_done` if it was cancelled. The last release ends the owner, unless `start` is still
@@ -96,6 +95,7 @@ class TaskOwner:
         "__weakref__",
         "_look_again",
         "_outer",
+        "_refused",
         "_starting",
         "_tasks",
         "_waiters",
@@ -114,6 +114,7 @@ class TaskOwner:
         self._outer: TaskOwner | None = None  # the owner of the task that called `start`
         self._starting = False
         self._look_again: asyncio.TimerHandle | None = None  # see `_cancel_tasks`
+        self._refused: frozenset[asyncio.Task[Any]] = frozenset()  # see `refuse`
 
     # Hooks.
 
@@ -198,6 +199,8 @@ class TaskOwner:
     def _release(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]
         del _owners[task]
+        if self._refused:
+            self._refused -= {task}
         with contextlib.suppress(AttributeError):
             del task.cancel  # it refers to the task
         self.on_task_ended()
@@ -208,8 +211,6 @@ class TaskOwner:
             return
         self.ended = True
         self._outer = None
-        if self._look_again is not None:
-            self._look_again.cancel()
         self.on_all_ended()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -242,7 +243,7 @@ class TaskOwner:
             self._cancel_tasks()
 
     def _cancel_tasks(self, look_again_after: float = FIRST_LOOK) -> None:
-        """Cancel the tasks that were not asked yet.
+        """Cancel the tasks that were not asked yet, and those for which other code was refused.
 
         A task that other code has cancelled may be in its clean-up by now, as when `asyncio.run`
         comes to its end; or a time limit of its source has just passed, and it will read on. It is
@@ -251,15 +252,18 @@ class TaskOwner:
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
-        are_all_asked = True
+        must_look_again = False
         for task, survived in list(self._tasks.items()):
-            if survived >= 0:
-                if task.cancelling() > survived:
-                    are_all_asked = False
-                else:
+            if survived < 0 or not (self.stopping or task in self._refused):
+                continue
+            if task.cancelling() > survived:
+                must_look_again = True
+            else:
+                if self.stopping:
                     self._tasks[task] = _STOPPING
-                    _ = _cancel(task)
-        if not are_all_asked:
+                self._refused -= {task}
+                _ = _cancel(task)
+        if must_look_again:
             self._look_again = self.loop.call_later(
                 look_again_after, self._cancel_tasks, min(2 * look_again_after, LAST_LOOK)
             )
@@ -277,23 +281,27 @@ class TaskOwner:
         try:
             _ = await close()
         finally:
-            was_asked = self._tasks[task] == _ASKED
-            self._tasks[task] = _ASKED if was_asked and before == _CLEANING else before
-            if before >= 0:
-                if self.stopping:
-                    _ = self.loop.call_soon(self._cancel_tasks)
-                elif was_asked:
-                    _ = self.loop.call_soon(_cancel, task)
+            self._tasks[task] = before
+            if before >= 0 and (self.stopping or task in self._refused):
+                _ = self.loop.call_soon(self._cancel_tasks)
 
     def state_of(self, task: asyncio.Task[Any]) -> int:
         """Return how many requests to cancel a task has survived; below 0, it must not be asked."""
         return self._tasks[task]
 
     def refuse(self, task: asyncio.Task[Any]) -> bool:
-        """Refuse a request of other code to cancel a task; make up for it after a clean-up."""
-        if self._tasks[task] == _CLEANING:
-            self._tasks[task] = _ASKED
-        return False
+        """Refuse a request of other code to cancel a task, and return true, if the task is leaving.
+
+        If the task reads on in the end, the request is made up for then.
+        """
+        survived = self._tasks[task]
+        if survived >= 0:
+            if task.cancelling() <= survived:
+                return False
+            if self._look_again is None:
+                self._look_again = self.loop.call_later(FIRST_LOOK, self._cancel_tasks)
+        self._refused |= {task}
+        return True
 
     def check_outside(self) -> None:
         """Refuse to close a stream in one of its own tasks, which would wait for itself.
@@ -394,9 +402,9 @@ def _cancel_unless_leaving(task: asyncio.Task[Any], msg: object = None) -> bool:
     callback of the loop: that is never refused.
     """
     owner = _owners.get(task)
-    if owner is None or not (owner.state_of(task) < 0 and _is_foreign(task)):
-        return type(task).cancel(task, msg)
-    return owner.refuse(task)
+    if owner is not None and _is_foreign(task) and owner.refuse(task):
+        return False
+    return type(task).cancel(task, msg)
 
 
 def _is_foreign(task: asyncio.Task[Any]) -> bool:

@@ -170,6 +170,70 @@ def test_a_request_that_comes_in_a_clean_up_within_another_one_is_made_up_for() 
     assert log == ["begun", "done"]
 
 
+async def cancel_all_but(*spared: asyncio.Future[Any]) -> None:
+    """Cancel all other tasks from this one."""
+    for task in asyncio.all_tasks() - {asyncio.current_task(), *spared}:
+        task.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@each_form
+def test_a_second_request_of_other_code_does_not_cut_the_clean_up_that_its_first_has_begun(
+    read: Callable[[Any], Any],
+) -> None:
+    watched = Watched()
+
+    async def main() -> None:
+        reader = read(watched)
+        await anext(reader)
+        await advance(0.1)
+        for _ in range(3):
+            await advance(0.2)
+            await cancel_all_but()
+            assert watched.log == ["opened", "clean-up begun"]  # at once
+        await advance(2)
+        watched.assert_clean()
+        await reader.aclose()
+
+    run(main())
+
+
+def test_a_request_of_other_code_that_meets_a_time_limit_of_the_source_is_made_up_for() -> None:
+    """It is not passed on while the limit ends what the source waits for; and once, after that."""
+    log: list[str] = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        yield 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.gather(slow_to_leave())
+        log.append("reads on")
+        for _ in range(2):
+            try:
+                await asyncio.sleep(5)
+            except asyncio.CancelledError:
+                log.append("cancelled")
+                task = asyncio.current_task()
+                assert task is not None
+                task.uncancel()
+                await ResultStream.of(Part(log)).run()
+        yield 1
+
+    async def main() -> None:
+        reader: Any = combine.prefetch.raw(source(), 2)
+        await anext(reader)
+        await advance(0.5)
+        child = [task for task in asyncio.all_tasks() if "slow_to_leave" in repr(task)]
+        await advance(0.7)
+        await cancel_all_but(*child)
+        assert await anext(reader) == 1
+        assert log == ["reads on", "cancelled", "begun", "done"]
+        await reader.aclose()
+
+    run(main())
+
+
 # A time limit within the source cancels its task, too.
 
 
@@ -237,6 +301,31 @@ def test_a_clean_up_may_have_a_time_limit_of_its_own() -> None:
         await anext(reader)
         await asyncio.wait_for(reader.aclose(), 9)
         assert log == ["given up", "closed"]
+
+    run(main())
+
+
+def test_no_timer_is_left_when_work_was_looked_at_again() -> None:
+    """It has no source to close, after which it would be looked at."""
+
+    async def work(n: int) -> int:
+        try:
+            await asyncio.sleep(math.inf)
+        finally:
+            await asyncio.sleep(1.6)
+        return n
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        reader: Any = aiter(ResultStream.of(Watched()).map_async(work, concurrency=2))
+        reading = asyncio.ensure_future(anext(reader))
+        await advance(0.1)
+        await cancel_all_but(reading)
+        await advance(0.1)
+        await reader.aclose()
+        assert not [timer for timer in loop._scheduled if not timer.cancelled()]
+        await asyncio.wait({reading})
+        _ = reading.exception()
 
     run(main())
 
