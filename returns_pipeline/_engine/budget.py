@@ -7,9 +7,12 @@ from typing import Final
 
 from returns_pipeline._engine.task_owner import checkpoint
 
-__all__ = ["MAX_SLICE", "MAX_STRIDE", "Budget"]
+__all__ = ["MAX_STRIDE", "Budget"]
 
-# How many items a source that never suspends may deliver before other tasks run.
+# How many items a source that never suspends may deliver before other tasks run, also if its clock
+# does not move, as the one of tests does not.
+MAX_ITEMS: Final = 4096
+# How many of them between two looks at the clock.
 MAX_STRIDE: Final = 256
 # How long, in seconds, such a source may keep the event loop from its other tasks.
 MAX_SLICE: Final = 0.005
@@ -20,19 +23,25 @@ class Budget:
 
     A source that never suspends, read by a loop that never waits, keeps timers, stop events and all
     other tasks from running. Such a loop calls `spend` for each item that it does not wait for, and
-    awaits `renew` when that is true. (tokio has the same, by the same name, in its ``coop``.)
+    awaits `renew` when that is true. (tokio has the same, by the same name, in its ``coop``.) One
+    that reads the clock for other reasons, too, counts by itself: it calls `look` after `stride`
+    items, and `restart` when it has let other tasks run.
 
     The clock is read after one item, then two, four and so on: a cheap item costs a decrement, and
-    an expensive one is noticed at once. The number counts as well as the time, because a clock may
-    not move at all, such as the one for tests.
+    an expensive one is noticed at once. All times are the loop's.
+
+    Attributes:
+        stride: After how many items the clock is to be read again.
     """
 
-    __slots__ = ("_last_check_at", "_last_yield_at", "_left", "_loop", "_stride")
+    __slots__ = ("_items", "_left", "_looked_at", "_loop", "_restarted_at", "stride")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stride: int = 1
         self._loop = loop
-        self._left = self._stride = 1
-        self._last_check_at = self._last_yield_at = loop.time()
+        self._left = 1
+        self._items = 0  # since other tasks ran
+        self._looked_at = self._restarted_at = loop.time()
 
     def spend(self) -> bool:
         """Count an item, and return whether it is time to `renew`."""
@@ -40,19 +49,32 @@ class Budget:
         return self._left <= 0
 
     async def renew(self) -> int:
-        """Yield to other tasks, if it is time.
+        """Let other tasks run, if it is time.
 
         Returns:
             The number of items until the next call, for a loop that counts them itself.
         """
-        now = self._loop.time()
-        if now - self._last_check_at > MAX_SLICE:
-            self._stride = 1
-        elif self._stride < MAX_STRIDE:
-            self._stride *= 2
-        if self._stride == MAX_STRIDE or now - self._last_yield_at > MAX_SLICE:
+        if self.look(self._loop.time()):
             await checkpoint()
-            now = self._last_yield_at = self._loop.time()
-        self._last_check_at = now
-        self._left = self._stride
-        return self._stride
+            self.restart(self._loop.time())
+        self._left = self.stride
+        return self.stride
+
+    def look(self, now: float) -> bool:
+        """Adapt the stride to the time of the last one; return whether other tasks must run."""
+        self._items += self.stride
+        if now - self._looked_at > MAX_SLICE:
+            self.stride = 1
+        elif self.stride < MAX_STRIDE:
+            self.stride *= 2
+        self._looked_at = now
+        return now - self._restarted_at > MAX_SLICE or self._items >= MAX_ITEMS
+
+    def is_spent(self, now: float) -> bool:
+        """Return whether the time is up, without counting anything."""
+        return now - self._restarted_at > MAX_SLICE
+
+    def restart(self, now: float) -> None:
+        """Begin anew: other tasks have run."""
+        self._items = 0
+        self._looked_at = self._restarted_at = now

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 from operator import index
-from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, SupportsFloat, TypeAlias, TypeVar
 
 from returns_pipeline._engine.future_results import refuse_lost
 from returns_pipeline._engine.names import name_of, shown
@@ -31,10 +31,13 @@ def count(name: str, value: int, *, least: int = 1) -> int:
     Raises:
         InvalidArgument: It is smaller, a ``bool``, or not a whole number (``1.5``, ``"3"``).
     """
-    # The annotation is not checked at run time.
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):  # pyright: ignore[reportUnnecessaryIsInstance]
+    # Not by `isinstance(value, SupportsIndex)`, which takes as long as starting a task.
+    try:
+        whole = index(value)
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(value, bool):
         raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
-    whole = index(value)
     if whole < least:
         raise InvalidArgument(f"{name} must be at least {least}, not {value!r}")
     return whole
@@ -140,6 +143,9 @@ def source(value: S) -> S:
 def _in_range(
     name: str, value: object, unit: str, *, zero: bool, finite: bool, signed: bool = False
 ) -> float:
+    # The usual case, without a message that is not needed.
+    if isinstance(value, float) and 0 < value < math.inf:
+        return float(value)
     if signed:
         wanted = f"{name} must be finite"
     else:

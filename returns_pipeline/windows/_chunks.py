@@ -14,7 +14,6 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader, checkpoint, notify
-from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE
 from returns_pipeline.windows._flushing import FlushOn, WindowPump
 from returns_pipeline.windows._single import check_emit_empty
 
@@ -140,13 +139,10 @@ class ChunksPump(WindowPump):
         "_emit_empty",
         "_is_due",
         "_items",
-        "_last_check_at",
-        "_last_yield_at",
         "_n",
         "_not_full",
         "_passed",
         "_passing",
-        "_stride",
         "_timeout",
         "_timer",
     )
@@ -170,9 +166,6 @@ class ChunksPump(WindowPump):
         self._is_due = False  # the open list, which may be empty, has reached its deadline
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
-        self._last_check_at = 0.0  # when the clock was last read
-        self._last_yield_at = 0.0  # when other tasks last had a turn
-        self._stride = 1  # how many items may pass until the next check
         # An empty list has 1, so that its first item starts the clock. A pump that was stopped has
         # -1, so that any item ends the loop.
         self._check_at = 1
@@ -236,7 +229,7 @@ class ChunksPump(WindowPump):
             if len(items) < n and not self._passed:
                 if self._check_clock():
                     await checkpoint()  # a notified reader is scheduled, and goes first
-                    self._last_check_at = self._last_yield_at = self.loop.time()
+                    self.budget.restart(self.loop.time())
                 continue
             if self.reading:
                 self.notify_reader()
@@ -266,17 +259,11 @@ class ChunksPump(WindowPump):
         if held == 1:
             self._timer.set(self.loop, now + self._timeout, self._on_due)
         else:
-            if now - self._last_check_at > MAX_SLICE:
-                self._stride = 1
-            elif self._stride < MAX_STRIDE:
-                self._stride *= 2
+            must_yield = self.budget.look(now)
             if now >= self._timer.deadline and not self._is_due:
                 self._is_due = must_yield = True
                 self.notify_reader()
-            else:
-                must_yield = now - self._last_yield_at > MAX_SLICE
-        self._last_check_at = now
-        self._check_at = min(held + self._stride, self._n)
+        self._check_at = min(held + self.budget.stride, self._n)
         return must_yield
 
     def _on_due(self, _deadline: float) -> None:

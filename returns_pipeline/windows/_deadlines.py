@@ -12,18 +12,13 @@ import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable
-from typing import Any, Final
+from typing import Any
 
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.reader import checkpoint, notify
 from returns_pipeline.windows._flushing import FlushOn, WindowPump
 
-__all__ = ["MAX_SLICE", "MAX_STRIDE", "DeadlinePump"]
-
-# How many items a source that never suspends may deliver between two checks of the clock.
-MAX_STRIDE: Final = 256
-# How long, in seconds, such a source may keep the event loop from its other tasks.
-MAX_SLICE: Final = 0.005
+__all__ = ["DeadlinePump"]
 
 
 class DeadlinePump(WindowPump):
@@ -43,10 +38,7 @@ class DeadlinePump(WindowPump):
 
     __slots__ = (
         "_is_paused",
-        "_last_check_at",
-        "_last_yield_at",
         "_not_full",
-        "_stride",
         "_timer",
         "_timer_deadline",
         "due",
@@ -63,9 +55,6 @@ class DeadlinePump(WindowPump):
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
         self._timer_deadline = math.inf  # the time it is set for, on the pump's own clock
-        self._last_check_at = 0.0  # when the clock was last read
-        self._last_yield_at = 0.0  # when other tasks last had a turn
-        self._stride = 1  # how many items may pass until the next check
 
     @abstractmethod
     def next_deadline(self) -> float:
@@ -108,7 +97,7 @@ class DeadlinePump(WindowPump):
 
     def must_check(self, now: float) -> bool:
         """Return whether it is time to `check_clock`; cheaper, and early rather than late."""
-        return now >= self._timer_deadline or now - self._last_yield_at > MAX_SLICE
+        return now >= self._timer_deadline or self.budget.is_spent(now + self.lag)
 
     def arm(self) -> None:
         """Set the timer for the earliest deadline.
@@ -149,23 +138,19 @@ class DeadlinePump(WindowPump):
             How many items may be read until the next check.
         """
         self.still_reading()
-        if now - self._last_check_at > MAX_SLICE:
-            self._stride = 1
-        else:
-            self._stride = min(2 * self._stride, MAX_STRIDE)
-        self._last_check_at = now
+        must_yield = self.budget.look(now + self.lag)
         if now >= self.next_deadline():
             self.expire(now)
             self.notify_reader()
             await self.yield_to_others()  # the reader was scheduled first, so it goes first
-        elif now - self._last_yield_at > MAX_SLICE:
+        elif must_yield:
             await self.yield_to_others()
-        return self._stride
+        return self.budget.stride
 
     async def yield_to_others(self) -> None:
         """Yield to all other tasks, once."""
         await checkpoint()
-        self._last_check_at = self._last_yield_at = self.now()
+        self.budget.restart(self.loop.time())
 
     # The reader.
 

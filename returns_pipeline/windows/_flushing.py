@@ -26,7 +26,9 @@ class WindowPump(Pump[Any]):
     open windows are emitted, and the error of the signal is raised.
     """
 
-    __slots__ = ("_flush_on", "_source", "source_ended")
+    __slots__ = ("_flush_on", "_source", "budget", "source_ended")
+
+    budget: Budget
 
     def __init__(self, source: AsyncIterable[Any], flush_on: FlushOn | None) -> None:
         super().__init__()
@@ -56,6 +58,7 @@ class WindowPump(Pump[Any]):
 
     async def pump(self) -> None:
         """Read the source to its end, clean it up, and emit the open windows."""
+        self.budget = Budget(self.loop)
         try:
             async with plain_iterator(self._source) as source:
                 await self.fill(source)

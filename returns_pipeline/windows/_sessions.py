@@ -17,7 +17,7 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
-from returns_pipeline.windows._deadlines import MAX_SLICE, DeadlinePump
+from returns_pipeline.windows._deadlines import DeadlinePump
 from returns_pipeline.windows._flushing import FlushOn
 from returns_pipeline.windows._keyed import PASSING, passing_key
 
@@ -284,7 +284,7 @@ class SessionPump(DeadlinePump):
         key_of = self._key
         silent = self._by_silence
         n = self._n
-        last_yield_at = self.now()
+        left = 1  # items until the next look at what the loop would do
         soonest = math.inf  # no deadline is before it
         async for item in source:
             key = key_of(item)
@@ -298,13 +298,13 @@ class SessionPump(DeadlinePump):
                 self.expire(now)
                 if self.due:
                     await self.wait_with_clock_paused()
-                    last_yield_at = now = self.now()
+                    now = self.now()
                 soonest = self.next_deadline()
             window = silent.get(key)
             if window is None:
                 if len(silent) >= self._max_keys:
                     await self._emit(next(iter(silent.values())))
-                    last_yield_at = now = self.now()
+                    now = self.now()
                 window = self._open(key, now)
                 soonest = min(soonest, now + self._gap, window.end)
             else:
@@ -313,6 +313,6 @@ class SessionPump(DeadlinePump):
             window.append(item)
             if len(window) >= n:
                 await self._emit(window)
-            elif now - last_yield_at > MAX_SLICE:
-                await self.yield_to_others()
-                last_yield_at = self.now()
+            left -= 1
+            if not left:
+                left = await self.check_clock(now)

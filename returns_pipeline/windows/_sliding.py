@@ -10,8 +10,7 @@ from aiostream import Stream
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.operator import Operator
-from returns_pipeline._engine.reader import Reader, checkpoint, notify
-from returns_pipeline.windows._deadlines import MAX_SLICE, MAX_STRIDE
+from returns_pipeline._engine.reader import Reader, notify
 from returns_pipeline.windows._flushing import FlushOn, WindowPump
 
 __all__ = ["SlidingPump", "sliding"]
@@ -190,8 +189,7 @@ class SlidingPump(WindowPump):
     async def fill(self, source: AsyncIterator[Any]) -> None:
         items = self._items
         n = self._n
-        left = MAX_STRIDE
-        last_yield_at = self.loop.time()
+        left = 1
         async for item in source:
             if self.closed:
                 break
@@ -206,10 +204,7 @@ class SlidingPump(WindowPump):
                     await self._wait_while(lambda: len(items) >= self._shown + n)
             left -= 1
             if not left:  # does the source ever suspend?
-                left = MAX_STRIDE
-                if self.loop.time() - last_yield_at > MAX_SLICE:
-                    await checkpoint()
-                    last_yield_at = self.loop.time()
+                left = await self.budget.renew()
 
     async def _wait_while(self, is_full: Callable[[], bool]) -> None:
         self.still_reading()
