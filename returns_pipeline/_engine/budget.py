@@ -9,10 +9,7 @@ from returns_pipeline._engine.task_owner import checkpoint
 
 __all__ = ["MAX_STRIDE", "Budget"]
 
-# How many items a source that never suspends may deliver before other tasks run, also if its clock
-# does not move, as the one of tests does not.
-MAX_ITEMS: Final = 4096
-# How many of them between two looks at the clock.
+# How many items a source that never suspends may deliver between two looks at the clock.
 MAX_STRIDE: Final = 256
 # How long, in seconds, such a source may keep the event loop from its other tasks.
 MAX_SLICE: Final = 0.005
@@ -28,19 +25,19 @@ class Budget:
     items, and `restart` when it has let other tasks run.
 
     The clock is read after one item, then two, four and so on: a cheap item costs a decrement, and
-    an expensive one is noticed at once. All times are the loop's.
+    an expensive one is noticed at once. A clock that does not move between two looks, as the one of
+    tests, says nothing: then the number decides. All times are the loop's.
 
     Attributes:
         stride: After how many items the clock is to be read again.
     """
 
-    __slots__ = ("_items", "_left", "_looked_at", "_loop", "_restarted_at", "stride")
+    __slots__ = ("_left", "_looked_at", "_loop", "_restarted_at", "stride")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.stride: int = 1
         self._loop = loop
         self._left = 1
-        self._items = 0  # since other tasks ran
         self._looked_at = self._restarted_at = loop.time()
 
     def spend(self) -> bool:
@@ -62,13 +59,14 @@ class Budget:
 
     def look(self, now: float) -> bool:
         """Adapt the stride to the time of the last one; return whether other tasks must run."""
-        self._items += self.stride
-        if now - self._looked_at > MAX_SLICE:
+        passed, self._looked_at = now - self._looked_at, now
+        if passed > MAX_SLICE:
             self.stride = 1
         elif self.stride < MAX_STRIDE:
             self.stride *= 2
-        self._looked_at = now
-        return now - self._restarted_at > MAX_SLICE or self._items >= MAX_ITEMS
+        elif not passed:
+            return True
+        return now - self._restarted_at > MAX_SLICE
 
     def is_spent(self, now: float) -> bool:
         """Return whether the time is up, without counting anything."""
@@ -76,5 +74,4 @@ class Budget:
 
     def restart(self, now: float) -> None:
         """Begin anew: other tasks have run."""
-        self._items = 0
         self._looked_at = self._restarted_at = now

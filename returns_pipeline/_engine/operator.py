@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from types import AsyncGeneratorType
 from typing import Any, Final, Generic, TypeVar
 
-from aiostream import Stream, streamcontext
+from aiostream import Stream
 from aiostream.core import Streamer
 
 from returns_pipeline._engine.reader import Reader
@@ -187,34 +187,54 @@ class OpenIterator(Generic[T]):
         items: The iterator.
     """
 
-    __slots__ = ("_streamer", "items")
+    __slots__ = ("_close", "items")
 
-    def __init__(self, streamer: Streamer[T]) -> None:
-        self._streamer = streamer
-        # The attribute is aiostream's own; without it the guarded way is merely slower.
-        inner: AsyncIterator[T] = getattr(streamer, "_aiterator", streamer)
-        # A source may have only ``__anext__``; ``async for`` needs more.
-        self.items: AsyncIterator[T] = inner if hasattr(inner, "__aiter__") else streamer
+    def __init__(
+        self, items: AsyncIterator[T], close: Callable[[], Awaitable[object]] | None
+    ) -> None:
+        self.items: AsyncIterator[T] = items
+        self._close = close
 
     async def aclose(self) -> None:
         """Close the iterator, once; the owner of the current task does not stop it meanwhile."""
-        await shielded_clean_up(self._streamer.aclose)
+        items = self.items
+        # A generator that has come to its end has cleaned up.
+        if self._close is not None and not (
+            isinstance(items, AsyncGeneratorType) and items.ag_frame is None
+        ):
+            await shielded_clean_up(self._close)
 
 
 async def open_iterator(source: AsyncIterable[T]) -> OpenIterator[T]:
     """Open a source for reading."""
-    return OpenIterator(await streamcontext(source).__aenter__())
+    iterator = aiter(source)
+    if not isinstance(iterator, Streamer):
+        if hasattr(iterator, "__aiter__"):
+            return OpenIterator(iterator, getattr(iterator, "aclose", None))
+        # An iterator with nothing but ``__anext__`` is enough for a source, but not for a loop.
+        iterator = Streamer(iterator)
+    streamer: Streamer[T] = iterator
+    _ = await streamer.__aenter__()
+    # The attribute is aiostream's own; without it the guarded way is merely slower.
+    inner: AsyncIterator[T] = getattr(streamer, "_aiterator", streamer)
+    return OpenIterator(inner if hasattr(inner, "__aiter__") else streamer, streamer.aclose)
 
 
-@asynccontextmanager
-async def plain_iterator(source: AsyncIterable[T]) -> AsyncGenerator[AsyncIterator[T], None]:
+class plain_iterator(Generic[T]):  # noqa: N801  # read as a function
     """Open a source for reading and yield its innermost iterator; close it on the way out.
 
     The context is left without the reader's exception: aiostream would throw it into the source,
     and a source with ``except Exception`` around its ``yield`` would swallow it.
     """
-    opened = await open_iterator(source)
-    try:
-        yield opened.items
-    finally:
-        await opened.aclose()
+
+    __slots__ = ("_opened", "_source")
+
+    def __init__(self, source: AsyncIterable[T]) -> None:
+        self._source = source
+
+    async def __aenter__(self) -> AsyncIterator[T]:
+        self._opened = await open_iterator(self._source)
+        return self._opened.items
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._opened.aclose()

@@ -79,7 +79,7 @@ class TaskOwner:
     #
     #   start_task --> 0 or more --ask_to_stop, or an exception--> _STOPPING --> released
     #                    |    ^                                        |
-    #         run_clean_up    its end            a cancellation leaves |
+    #       begin_clean_up    its end            a cancellation leaves |
     #                    v    |                                        v
     #                  _CLEANING                                  _CANCELLED --> released
     #
@@ -152,19 +152,23 @@ class TaskOwner:
         """Run a coroutine function in a task of its own, in a copy of the caller's context."""
         task = self.loop.create_task(self._own(func, args))
         if not task.done():
-            self._adopt(task)
-        task.add_done_callback(self._on_done)
+            if task not in self._tasks:
+                self._adopt(task)
+            task.add_done_callback(self._on_done)
+        else:
+            self._on_done(task)
 
     async def _own(self, func: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
         task = asyncio.current_task(self.loop)
         assert task is not None
-        self._adopt(task)  # an eager task factory runs this line before `start_task` has the task
+        if task not in self._tasks:
+            self._adopt(task)  # by an eager task factory it runs before `start_task` has it
         _inside.set(weakref.ref(self))
         try:
             await func(*args)
-        except GeneratorExit:
-            raise  # the task is destroyed, because its loop was closed: no code can run any more
         except BaseException as error:
+            if self.loop.is_closed():
+                return  # the task is being destroyed: nothing can be awaited any more
             self._tasks[task] = _STOPPING
             self.on_failure(error)
             if not isinstance(error, Exception):
@@ -172,18 +176,20 @@ class TaskOwner:
                 # program. `_on_done` releases the task once it has dropped the exception.
                 self._tasks[task] = _CANCELLED
                 raise
-            self._release(task)
-        else:
-            self._release(task)
+        # Most tasks end here. The callback, which would cost a turn of the loop, is for the others.
+        _ = task.remove_done_callback(self._on_done)
+        self._release(task)
 
     def _adopt(self, task: asyncio.Task[Any]) -> None:
-        if task not in self._tasks:
-            self._tasks[task] = 0
-            _owners[task] = self
-            with contextlib.suppress(AttributeError):  # a task of a class with fixed attributes
-                task.cancel = partial(_cancel_unless_leaving, task)  # type: ignore[method-assign]
-            if len(_owners) > _abandoned_at:
-                _forget_closed_loops()
+        self._tasks[task] = 0
+        _owners[task] = self
+        # Not by `contextlib.suppress`, which would cost more than all the rest.
+        try:  # noqa: SIM105
+            task.cancel = partial(_cancel_unless_leaving, task)  # type: ignore[method-assign]
+        except AttributeError:
+            pass  # a task of a class with fixed attributes
+        if len(_owners) > _abandoned_at:
+            _forget_closed_loops()
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         # This makes a cancelled task drop its exception, whose frames refer to all they used.
@@ -201,8 +207,7 @@ class TaskOwner:
         del _owners[task]
         if self._refused:
             self._refused -= {task}
-        with contextlib.suppress(AttributeError):
-            del task.cancel  # it refers to the task
+        _let_cancel(task)
         self.on_task_ended()
         self._see_end()
 
@@ -211,6 +216,8 @@ class TaskOwner:
             return
         self.ended = True
         self._outer = None
+        if self._look_again is not None:
+            self._look_again.cancel()
         self.on_all_ended()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -268,22 +275,21 @@ class TaskOwner:
                 look_again_after, self._cancel_tasks, min(2 * look_again_after, LAST_LOOK)
             )
 
-    async def run_clean_up(
-        self, task: asyncio.Task[Any], close: Callable[[], Awaitable[object]]
-    ) -> None:
-        """Run a clean-up in a task of this owner.
+    def begin_clean_up(self, task: asyncio.Task[Any]) -> int:
+        """Take note that a task closes a source; return its state, for `end_clean_up`."""
+        before, self._tasks[task] = self._tasks[task], _CLEANING
+        return before
 
-        A request to stop that comes meanwhile is carried out one turn of the loop later. By then a
+    def end_clean_up(self, task: asyncio.Task[Any], before: int) -> None:
+        """Take note that it is closed.
+
+        A request to stop that came meanwhile is carried out one turn of the loop later. By then a
         task that leaves has ended or is in its next clean-up. Another task continues to read, such
         as one that opens a stream for each item, and is cancelled.
         """
-        before, self._tasks[task] = self._tasks[task], _CLEANING
-        try:
-            _ = await close()
-        finally:
-            self._tasks[task] = before
-            if before >= 0 and (self.stopping or task in self._refused):
-                _ = self.loop.call_soon(self._cancel_tasks)
+        self._tasks[task] = before
+        if before >= 0 and (self.stopping or task in self._refused):
+            _ = self.loop.call_soon(self._cancel_tasks)
 
     def state_of(self, task: asyncio.Task[Any]) -> int:
         """Return how many requests to cancel a task has survived; below 0, it must not be asked."""
@@ -359,21 +365,21 @@ class TaskOwner:
 
 async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
     """Close a source in the current task, whose owner does not ask it to stop meanwhile."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None  # no loop is running: the task is being destroyed
-    owner = None if task is None else _owners.get(task)
+    task = asyncio.current_task() if _is_loop_running() else None
     if task is None or task in _cleaning:
         _ = await close()
-    elif owner is None:
+    elif (owner := _owners.get(task)) is not None:
+        before = owner.begin_clean_up(task)
+        try:
+            _ = await close()
+        finally:
+            owner.end_clean_up(task, before)
+    else:
         _cleaning.add(task)
         try:
             _ = await close()
         finally:
             _cleaning.discard(task)
-    else:
-        await owner.run_clean_up(task, close)
 
 
 def is_leaving(task: asyncio.Task[Any], survived: int) -> bool:
@@ -407,13 +413,29 @@ def _cancel_unless_leaving(task: asyncio.Task[Any], msg: object = None) -> bool:
     return type(task).cancel(task, msg)
 
 
+def _let_cancel(task: asyncio.Task[Any]) -> None:
+    """Undo what `_adopt` has set: it refers to the task."""
+    try:  # noqa: SIM105  # see `_adopt`
+        del task.cancel
+    except AttributeError:
+        pass
+
+
 def _is_foreign(task: asyncio.Task[Any]) -> bool:
     """Return whether this code runs in another task, or after the loop's last turn."""
-    try:
-        current = asyncio.current_task()
-    except RuntimeError:  # no loop runs, as when `asyncio.run` cancels all tasks
+    if not _is_loop_running():  # as when `asyncio.run` cancels all tasks
         return True
+    current = asyncio.current_task()
     return current is not None and current is not task
+
+
+def _is_loop_running() -> bool:
+    """Return whether this code is called by a loop; a task that is destroyed, for one, is not."""
+    try:
+        _ = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _owner_of_current_task(loop: asyncio.AbstractEventLoop) -> TaskOwner | None:
@@ -426,6 +448,7 @@ def _forget_closed_loops() -> None:
     global _abandoned_at  # noqa: PLW0603  # it belongs to `_owners`
     for task in [task for task in list(_owners) if task.get_loop().is_closed()]:
         del _owners[task]
+        _let_cancel(task)
     _abandoned_at = 2 * len(_owners) + 64
 
 

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable  # noqa: TC00
 from typing import Any, TypeVar
 
 import pytest
-from aiostream import Stream, stream, streamcontext
+from aiostream import Stream, stream
+from aiostream.core import Streamer
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine import operator as operators
 from returns_pipeline._engine.operator import (
     NO_SOURCE,
     Operator,
@@ -265,35 +265,30 @@ def test_an_iterator_that_has_nothing_but_its_next_item_will_do() -> None:
     run(main())
 
 
-def test_without_the_attribute_that_is_aiostreams_own_the_guarded_way_is_taken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-
-    class Opaque:
+def test_without_the_attribute_that_is_aiostreams_own_the_guarded_way_is_taken() -> None:
+    class Opaque(Streamer[int]):
         """A streamer of a version to come: its iterator is hidden."""
 
         def __init__(self, source: AsyncIterable[int]) -> None:
-            self.streamer = streamcontext(source)
-            self.aclose = self.streamer.aclose
+            super().__init__(aiter(source))
+            self.hidden: Any = vars(self).pop("_aiterator")
 
-        async def __aenter__(self) -> Any:
-            _ = await self.streamer.__aenter__()
-            return self
+        def __anext__(self) -> Any:
+            return self.hidden.__anext__()
 
-        def __aiter__(self) -> Opaque:
-            return self
-
-        async def __anext__(self) -> int:
-            return await anext(self.streamer)
-
-    monkeypatch.setattr(operators, "streamcontext", Opaque)
+        async def aclose(self) -> None:
+            await self.hidden.aclose()
 
     async def main() -> None:
         source = Watched()
-        async with plain_iterator(source) as items:
-            assert isinstance(items, Opaque)
+        opaque = Opaque(source)
+        async with plain_iterator(opaque) as items:
+            assert items is opaque
             assert [item async for item in items] == [0, 1, 2, 3, 4, 5]
         assert source.log == ["opened", "closed"]
+        with pytest.raises(RuntimeError, match="entered"):
+            async with plain_iterator(opaque):
+                pass
 
     run(main())
 

@@ -459,7 +459,7 @@ def test_the_error_of_a_clean_up_without_a_waiting_task_is_reported_to_the_loop(
     run(main())
 
 
-# What such a task held is closed without a loop.
+# A part of what such a task held is closed without a loop.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tasks_of_loops_that_were_closed_under_them_do_not_pile_up() -> None:
     async def main() -> None:
@@ -479,6 +479,8 @@ def test_tasks_of_loops_that_were_closed_under_them_do_not_pile_up() -> None:
         loop.close()
         kept.clear()
         assert len(owners) < 150
+    vars(task_owner)["_forget_closed_loops"]()
+    gc.collect()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
