@@ -46,7 +46,7 @@ class Budget:
         return self._left <= 0
 
     async def renew(self) -> int:
-        """Let other tasks run, if it is time.
+        """Yield to other tasks, if it is time.
 
         Returns:
             The number of items until the next call, for a loop that counts them itself.
@@ -73,5 +73,5 @@ class Budget:
         return now - self._restarted_at > MAX_SLICE
 
     def restart(self, now: float) -> None:
-        """Begin anew: other tasks have run."""
+        """Note that other tasks have run."""
         self._looked_at = self._restarted_at = now
