@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias, cast
 
 from returns.result import Failure, Result, Success
@@ -287,14 +287,18 @@ class Undo:
         return made
 
 
-async def undo_once(action: Action) -> tuple[CompensationEntry, bool]:
-    """Run one undo action by itself, and log its failure. For a task that is never cancelled.
+async def undo_once(action: Action, attempt: int) -> tuple[CompensationEntry, bool]:
+    """Make one attempt of an undo action, and log its failure. For a task that is never cancelled.
+
+    Args:
+        action: The action; its policy allows one attempt.
+        attempt: The number of this attempt, counted over all processes.
 
     Returns:
         The outcome, and whether an attempt was abandoned and is still running.
     """
     undo = Undo(action)
-    entry = await undo.entry()
+    entry = replace(await undo.entry(), attempts=attempt)
     if entry.error is not None:
         for note in CompensationReport(failures=(entry,)).notes():
             _log.error("scope %r: %s", entry.scope, note)

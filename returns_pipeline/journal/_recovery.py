@@ -435,21 +435,11 @@ class _Recovery:
         until = case.until
         timeout = self._timeout if undo.timeout is None else undo.timeout
         owner = _Owner(stored.path, stored.key, timeout)
+        sensitive = hidden(undo, len(args), kwargs)
+        action = Action(undo.name, owner, undo, args, kwargs, _ONCE, timeout, sensitive=sensitive)
         await record.begin()
-        entry, is_running = await undo_once(
-            Action(
-                undo.name,
-                owner,
-                undo,
-                args,
-                kwargs,
-                _ONCE,
-                timeout,
-                sensitive=hidden(undo, len(args), kwargs),
-            )
-        )
         case.attempts = (case.attempts or 0) + 1
-        entry = dataclasses.replace(entry, attempts=case.attempts)
+        entry, is_running = await undo_once(action, case.attempts)
         if entry.error is None:
             _ = await shielded(record.done())  # it is done, even if this task is cancelled
             case.finish(case.done, entry)

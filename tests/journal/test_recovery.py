@@ -95,7 +95,31 @@ def test_liveness_does_not_ask_the_clock(path: Path, monkeypatch: pytest.MonkeyP
     asyncio.run(main())
 
 
-def test_waits_go_on_where_the_process_before_had_been(path: Path) -> None:
+def test_the_log_numbers_the_attempts_over_all_processes(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_open(path, a="x")
+    edit(path, "UPDATE action SET attempts = 1")
+    broken = CompensationRegistry()
+
+    @broken.compensation("note", retry=RetryPolicy(attempts=3, wait=1.0))
+    async def _(name: str) -> None:
+        raise OSError("the store is down")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, broken)
+            assert [entry.attempts for entry in report.stuck] == [3]
+
+    run(main())
+    logged = [record.getMessage() for record in caplog.records]
+    assert [text[text.index("attempt") :] for text in logged if "attempt" in text] == [
+        "attempt 2: OSError('the store is down')",
+        "attempt 3: OSError('the store is down')",
+    ]
+
+
+def test_waits_continue_where_the_process_before_had_been(path: Path) -> None:
     leave_open(path, a="x")
     edit(path, "UPDATE action SET attempts = 1, next_attempt = ?", time.time() + 20.0)
 
