@@ -104,7 +104,7 @@ def states(place: Path) -> list[list[str]]:
     with closing(sqlite3.connect(place / "journal.db")) as db:
         rows = db.execute(
             "SELECT group_concat(state) FROM (SELECT number, state FROM action JOIN saga ON "
-            "saga.id = saga ORDER BY number, place DESC) GROUP BY number ORDER BY number"
+            "saga.id = saga ORDER BY number, position DESC) GROUP BY number ORDER BY number"
         )
         return [text.split(",") for (text,) in rows]
 
@@ -566,7 +566,7 @@ def test_a_beginning_that_several_have_is_refused_with_their_ids(
                 (f"twin-saga{number}", 10 + number),
             )
             db.execute(
-                "INSERT INTO action (id, saga, place, path, key, name, version, arguments, state) "
+                "INSERT INTO action (id, saga, position, path, key, name, version, arguments, state) "
                 "VALUES (?, ?, '', '', '', 'leave', 1, '{}', 'stuck')",
                 (f"action {number}", f"twin-saga{number}"),
             )
