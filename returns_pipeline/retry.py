@@ -26,11 +26,12 @@ from typing import (
     Literal,
     Protocol,
     TypeAlias,
-    TypeVar,
     TypeVarTuple,
     cast,
     overload,
 )
+
+from typing_extensions import TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
@@ -71,8 +72,11 @@ class _Breaker(Protocol):
 B = TypeVar("B", bound=_Breaker)
 
 
+A_contra = TypeVar("A_contra", contravariant=True, default=object)
+
+
 @dataclass(frozen=True, slots=True, repr=False, init=False)
-class RetryPolicy:
+class RetryPolicy(Generic[A_contra]):
     """How often something that fails is tried, and how long to wait before the next attempt.
 
     It is a value: frozen, compared by its fields (a wait strategy of tenacity by its parts, a
@@ -88,7 +92,9 @@ class RetryPolicy:
             0.1 s, doubled each time up to 30 s, plus up to 0.1 s of random jitter, so that steps
             that failed at the same time are not all tried again at the same time.
         retry_on: Which errors are retried: classes of errors and exceptions, or a function of the
-            error or exception. An exception that it names is retried like a failure; others
+            error. Its parameter is the type argument of the policy: it has to take the errors of
+            the step. It is asked about exceptions of the step, too; one that it does not know (it
+            raises) is not retried. An exception that is named is retried like a failure; others
             propagate at once. By default every failure, and no exception; for a compensation, both.
         total_timeout: Seconds, from the first attempt on, after which no further attempt begins;
             above 0. An attempt under way is not cut off. The deadline of the context that a step
@@ -112,11 +118,30 @@ class RetryPolicy:
     total_timeout: _Limit = math.inf
     on_retry: Callable[[RetryEvent], object] | None = None
 
+    @overload
+    def __init__(
+        self: RetryPolicy[object],
+        attempts: int = 3,
+        wait: Wait | None = None,
+        retry_on: type | tuple[type, ...] | None = None,
+        total_timeout: Seconds = math.inf,
+        on_retry: Callable[[RetryEvent], object] | None = None,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         attempts: int = 3,
         wait: Wait | None = None,
-        retry_on: RetryOn | None = None,
+        *,
+        retry_on: Callable[[A_contra], bool],
+        total_timeout: Seconds = math.inf,
+        on_retry: Callable[[RetryEvent], object] | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        attempts: int = 3,
+        wait: Wait | None = None,
+        retry_on: Any = None,
         total_timeout: Seconds = math.inf,
         on_retry: Callable[[RetryEvent], object] | None = None,
     ) -> None:

@@ -58,7 +58,7 @@ class _Step:
     name: str
     func: Callable[[Any], Any]
     undo: Callable[[Any], Awaitable[object]] | None
-    retry: RetryPolicy
+    retry: RetryPolicy[Any]
     timeout: Timeout | None
 
     async def perform(
@@ -233,7 +233,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[Any], Awaitable[object]] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy[Any] | None = None,
         timeout: Seconds | Timeout | None = None,
     ) -> Saga[Any, Any, Any]:
         """Add a step, which takes the output of the step before it.

@@ -85,11 +85,11 @@ AT_THE_CALL: dict[str, Callable[[S], object]] = {
         save,
     ),
     "retry_on must be a class, a tuple of classes or a function (write a tuple": lambda s: (
-        RetryPolicy(
-            retry_on=[OSError]  # type: ignore[arg-type]
+        RetryPolicy(  # type: ignore[call-overload]
+            retry_on=[OSError]
         )
     ),
-    "wait must be at least 0 seconds and finite, not '1'": lambda s: RetryPolicy(wait="1"),  # type: ignore[arg-type]
+    "wait must be at least 0 seconds and finite, not '1'": lambda s: RetryPolicy(wait="1"),  # type: ignore[call-overload]
     "a timeout must be above 0 seconds, not '1'": lambda s: Timeout("1"),  # type: ignore[arg-type]
 }
 

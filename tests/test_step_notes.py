@@ -185,3 +185,26 @@ def test_an_error_of_ours_keeps_the_frames_in_which_it_was_raised() -> None:
         raise AssertionError("it was to fail")
 
     assert run(main())[-2:] == ["_fuse", "_error_of"]
+
+
+class Busy(Exception):
+    code = 503
+
+
+def is_busy(error: Busy) -> bool:
+    return error.code == 503
+
+
+def test_an_exception_that_the_function_of_errors_does_not_know_is_not_retried() -> None:
+    calls: list[int] = []
+
+    async def ask(n: int) -> Result[int, Busy]:
+        calls.append(n)
+        if len(calls) == 1:
+            return Failure(Busy())
+        raise KeyError(n)  # it has no code
+
+    with pytest.raises(KeyError) as caught:
+        run(to_result(with_retry(ask, RetryPolicy(9, wait=0.0, retry_on=is_busy))(7)))
+    assert calls == [7, 7]
+    assert caught.value.__notes__ == ["in step ask, attempt 2"]

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from returns.result import Result, Success
 
@@ -30,7 +30,7 @@ __all__ = [
 T = TypeVar("T")
 E = TypeVar("E")
 
-RetryOn: TypeAlias = type | tuple[type, ...] | Callable[[object], bool]
+RetryOn: TypeAlias = type | tuple[type, ...] | Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ async def run_with_retry(
         try:
             last = await attempt(due)
         except Exception as raised:
-            if not _is_retried(policy, raised, default=False):
+            if not _names_exception(policy, raised):
                 raise
             last = error = raised
             again = final is None or not final(error)
@@ -134,6 +134,17 @@ async def next_delay(policy: Policy, made: int, error: object, due: float) -> fl
 def _is_retried(policy: Policy, error: object, *, default: bool) -> bool:
     """Whether the policy retries this error; ``default`` holds if it names none."""
     return default if policy.retry_on is None else is_one_of(policy.retry_on, error)
+
+
+def _names_exception(policy: Policy, raised: Exception) -> bool:
+    """Whether the policy retries an exception.
+
+    A function that names errors is for those of the step: it may not know the exception.
+    """
+    try:
+        return _is_retried(policy, raised, default=False)
+    except Exception:  # noqa: BLE001  # the step's own exception propagates
+        return False
 
 
 def is_one_of(errors: RetryOn, error: object) -> bool:

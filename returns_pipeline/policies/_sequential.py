@@ -53,7 +53,7 @@ E5 = TypeVar("E5")
 
 
 def with_retry(
-    step: Callable[P, AsyncResult[T, E]], policy: RetryPolicy, /
+    step: Callable[P, AsyncResult[T, E]], policy: RetryPolicy[E], /
 ) -> Callable[P, FutureResult[T, RetriesExhausted[E]]]:
     """Run a step again when it fails, as a policy says.
 
@@ -85,7 +85,7 @@ def with_retry(
 
 async def _run_retried(
     step: Callable[..., AsyncResult[T, E]],
-    policy: RetryPolicy,
+    policy: RetryPolicy[Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Result[T, RetriesExhausted[E]]:
@@ -143,7 +143,7 @@ async def _run_timed(
 
 @overload
 def with_policy(
-    step: Callable[P, AsyncResult[T, E]], policy: RetryPolicy, /
+    step: Callable[P, AsyncResult[T, E]], policy: RetryPolicy[E], /
 ) -> Callable[P, FutureResult[T, RetriesExhausted[E]]]: ...
 @overload
 def with_policy(
@@ -229,7 +229,7 @@ def with_policy(step: Callable[..., Any], policy: Any, /) -> Callable[..., Any]:
         layers = cast("Any", policy).layers
     for layer in reversed(layers):
         if isinstance(layer, RetryPolicy):
-            step = with_retry(step, layer)
+            step = with_retry(step, layer)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(layer, Timeout):
             step = with_timeout(step, layer.seconds, grace=layer.grace)
         elif isinstance(layer, CircuitBreaker | Bulkhead | RateLimit):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, assert_type
 from zoneinfo import ZoneInfo
 
 from returns.future import FutureResult, future_safe
-from returns.result import Result, Success
+from returns.result import Failure, Result, Success
 
 from returns_pipeline import pipe
 from returns_pipeline.context import StepContext
@@ -351,7 +351,7 @@ def check_use(numbers: AsyncIterable[int], ctx: StepContext) -> None:
     RetryPolicy(on_retry=told, retry_on=(KeyError, OSError))
     RetryPolicy(on_retry=told_slowly)
     RetryPolicy(on_retry=lambda event: event.attempts)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
-    RetryPolicy(retry_on="KeyError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RetryPolicy(retry_on="KeyError")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     cron(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -396,3 +396,47 @@ def check_facts(
     CircuitOpen("circuit", "1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     BulkheadFull("gate", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     del other, others
+
+
+class HttpError(Exception):
+    """An error with facts."""
+
+    code: int = 503
+
+
+async def fetch_http(url: str) -> Result[str, HttpError]:
+    return Failure(HttpError(url))
+
+
+async def parse_text(text: str) -> Result[int, str]:
+    return Failure(text)
+
+
+def is_busy(error: HttpError) -> bool:
+    return error.code == 503
+
+
+def is_known(error: Exception) -> bool:
+    return bool(error.args)
+
+
+def errors_that_are_retried(policy: RetryPolicy[Exception]) -> None:
+    """A function that names errors takes those of the step."""
+    busy = RetryPolicy(3, retry_on=is_busy)
+    assert_type(RetryPolicy(3), RetryPolicy[object])
+    assert_type(RetryPolicy(3, retry_on=(OSError, KeyError)), RetryPolicy[object])
+    assert_type(busy, RetryPolicy[HttpError])
+    assert_type(with_retry(fetch_http, busy)("a"), FutureResult[str, RetriesExhausted[HttpError]])
+    assert_type(
+        with_retry(fetch_http, RetryPolicy(3, retry_on=is_known))("a"),
+        FutureResult[str, RetriesExhausted[HttpError]],
+    )
+    assert_type(
+        with_retry(parse_text, RetryPolicy(3, retry_on=OSError))("a"),
+        FutureResult[int, RetriesExhausted[str]],
+    )
+    assert_type(
+        with_policy(fetch_http, policy)("a"), FutureResult[str, RetriesExhausted[HttpError]]
+    )
+    with_retry(parse_text, busy)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    with_policy(parse_text, policy)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
