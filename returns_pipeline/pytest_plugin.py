@@ -5,17 +5,18 @@
 async def test_a_quiet_hour_ends_at_once() -> None:
     await asyncio.sleep(3600)
 
-async def test_with_the_clock_at_hand(virtual_time: VirtualTimeLoop) -> None:
+async def test_that_moves_the_clock(virtual_time: VirtualTimeLoop) -> None:
     await virtual_time.advance(5)
     assert virtual_time.time() == 5
 ```
 
-The marker, or the fixture, puts a test on the clock of `returns_pipeline.testing`, from 0 seconds
-on, together with its async fixtures: those of function scope, in function-scoped loops. In
-pytest-asyncio's strict mode the marker also marks the test for it. A deadlock fails the test, and
-reports where each task waits. Tasks that the test and its fixtures leave running fail its teardown,
-unless the test has failed already. Marked tests that are not async are not changed, so a module or
-a class can be marked as a whole.
+The marker, or the fixture, runs a test on the virtual clock of `returns_pipeline.testing`, which
+starts at 0 seconds, together with the test's async fixtures: those of function scope, in
+function-scoped loops. In pytest-asyncio's strict mode the marker also does what
+``@pytest.mark.asyncio`` does. A deadlock fails the test, and the message names where each task
+waits. Tasks that the test and its fixtures leave running fail its teardown, unless the test has
+failed already. Marked tests that are not async are not changed, so a module or a class can be
+marked as a whole.
 
 Without pytest-asyncio, marked async tests are run by this plugin, as by
 `returns_pipeline.testing.run`; async fixtures need pytest-asyncio.
@@ -66,7 +67,7 @@ def _is_async(function: Any) -> bool:
 
 
 def _is_chosen(item: pytest.Function) -> bool:
-    """Whether an async test has the marker, or asks for the fixture."""
+    """Whether an async test has the marker, or uses the fixture."""
     chosen = item.get_closest_marker(_NAME) is not None or _NAME in item.fixturenames
     return chosen and _is_async(item.obj)
 
@@ -75,7 +76,7 @@ def _chosen(made: _Made) -> Iterator[pytest.Function]:
     """Yield the chosen tests among those just collected, each with the fixture added."""
     for item in made if isinstance(made, list) else [made]:
         if isinstance(item, pytest.Function) and _is_chosen(item):
-            # Set up first, so torn down last: what the other fixtures leave running is a leak.
+            # Set up first and torn down last, so it also finds what other fixtures leave running.
             names = item.fixturenames
             if _NAME in names:
                 names.remove(_NAME)
@@ -110,7 +111,7 @@ class _WithAsyncio:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
-        """Make the loop here, also where other plugins make loops for pytest-asyncio."""
+        """Create the loop here, even if other plugins create loops for pytest-asyncio."""
         item = metafunc.definition
         if not _is_chosen(item):
             return (yield)
@@ -138,10 +139,10 @@ class _WithAsyncio:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
-        """Make the loop of a chosen test's runner here."""
+        """Create the loop of a chosen test's runner here."""
         if fixturedef.argname != "_function_scoped_runner" or _NAME not in request.fixturenames:
             return (yield)
-        # A runner without a factory asks the policy. Only this runner must get our loop.
+        # A runner without a factory calls the policy. Only this runner must get a virtual loop.
         policy = request.getfixturevalue("event_loop_policy")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(policy, "new_event_loop", _make_loop)

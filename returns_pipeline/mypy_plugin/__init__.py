@@ -10,28 +10,30 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
    `Saga`; a union with one of them; a collection, iterator, generator, future or task of them, or a
    mapping to them. Only the value counts, not where it comes from: a call, an ``await``, an
    operator ``|``, or a branch of a condition. A value that a name or a dictionary still holds is
-   not dropped, and ``_ = ...`` says that it may be. In the block of ``with pytest.raises(...)``,
-   where a call is expected to raise, nothing is reported. ``# type: ignore[must-use]``,
+   not dropped, and ``_ = ...`` drops a value on purpose. In the block of
+   ``with pytest.raises(...)``, where a call is expected to raise, nothing is reported.
+   ``# type: ignore[must-use]``,
    ``disable_error_code`` and sections per module work as for mypy's own codes. Where mypy's
    ``unused-awaitable`` reports the same statement, only ``must-use`` is shown.
 2. A function whose result would be lost is an error with the same code: ``tap(save)``, where
-   ``save`` returns one of these values; a callback such as ``on_drop=`` that does; ``map(save)``,
-   where nothing looks into it; a step that returns a stream, and ``ctx.run(stream)``, where the
-   stream's last item alone would be taken for the outcome. So is ``if save(order):``, which is
-   always true.
-3. ``@safe(exceptions=(A, B))``, and `impure_safe` and `future_safe` in the same way, have the error
-   type ``A | B``. Mypy alone joins the two to their common base class, and does so with the items
+   ``save`` returns one of these values; a callback such as ``on_drop=`` that returns one;
+   ``map(save)``, which would emit a container inside a container; a step that returns a stream, and
+   ``ctx.run(stream)``, which would take only the stream's last item for the outcome. So is
+   ``if save(order):``, because every container is true.
+3. ``@safe(exceptions=(A, B))`` has the error type ``A | B``; so have `impure_safe` and
+   `future_safe`. Mypy alone joins the two to their common base class. The same holds for the items
    of ``select({"a": a, "b": b})``.
 
 It does everything that the plugin of `returns` does, and leaves mypy's own plugin in place. The
 types of this package are exact without it. It works with mypy 1.19 to 2.4, with its cache, its
 daemon and its workers. Importing it does not import the rest of this package.
 
-How it works: mypy has no hook for statements. It writes the type of each expression into a table
-as soon as that type is final, and the table may be of a subclass of `dict`. So whenever mypy first
-asks this plugin anything about a file, the file's table is replaced by one that knows which
-expressions are statements. By then overloads are resolved, and an error belongs to the function in
-which it is reported, on which mypy's daemon relies.
+How it works: mypy has no hook for statements, but it writes the type of each expression into a
+table as soon as that type is final, and this table may be an instance of a subclass of `dict`. When
+mypy calls a hook of this plugin for the first time in a file, the plugin replaces the file's table
+by one that knows which expressions are statements, and that reports a statement when mypy writes
+its type. By then overloads are resolved. The error is reported while mypy checks the function that
+contains the statement, as mypy's daemon requires.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ def plugin(version: str) -> type[Plugin]:
     """Return the class of the plugin, for mypy."""
 
     class Composed(_MustUsePlugin):
-        """Our own plugin, which asks the plugin of `returns` after itself."""
+        """This package's plugin. It calls the plugin of `returns` where it has no answer itself."""
 
         def __init__(self, options: Options) -> None:
             super().__init__(options, returns_plugin(version)(options))
@@ -76,9 +78,9 @@ def plugin(version: str) -> type[Plugin]:
 
 
 class _MustUsePlugin(Plugin):
-    """Answers as the plugin of `returns` does, save for decorators.
+    """Answers as the plugin of `returns` does, except for decorators.
 
-    Mypy takes a question that gets no answer to the plugins after this, its own among them.
+    Where a hook returns None, mypy calls the plugins after this one, including its own.
     """
 
     def __init__(self, options: Options, returns: Plugin) -> None:

@@ -27,7 +27,7 @@ __all__ = ["name_each_exception", "unite_selected"]
 
 
 def unite_selected(context: MethodContext) -> Type:
-    """Put the union of the items in place of what mypy makes of ``select({"a": a, "b": b})``."""
+    """Return the type of ``select({"a": a, "b": b})`` with the union of the items' types."""
     returned = get_proper_type(context.default_return_type)
     if not (isinstance(returned, Instance) and isinstance(context.args[0][0], DictExpr)):
         return returned
@@ -57,7 +57,7 @@ def _item_of(source: Type) -> Type | None:
 
 
 def name_each_exception(context: FunctionContext) -> Type:
-    """Put the union of the listed exceptions in place of their common base class."""
+    """Replace the common base class of the listed exceptions by their union."""
     decorator = get_proper_type(context.default_return_type)
     decorated = get_proper_type(decorator.ret_type) if isinstance(decorator, CallableType) else None
     if not isinstance(decorator, CallableType) or not isinstance(decorated, CallableType):
@@ -73,9 +73,9 @@ def name_each_exception(context: FunctionContext) -> Type:
 
 
 def _listed(exceptions: Type) -> list[Type]:
-    """Return the exceptions that a tuple's classes stand for; none if one of them is unknown.
+    """Return the exceptions that a tuple lists; none if the type of one of them is unknown.
 
-    Then mypy is exact by itself: for a tuple of any length, or with a union in it.
+    That is the case for a tuple of any length, or with a union in it. Mypy is exact there.
     """
     classes = get_proper_type(exceptions)
     if not isinstance(classes, TupleType):

@@ -27,19 +27,19 @@ OURS: Final = "returns_pipeline."
 _STREAM: Final = "aiostream.core.BaseStream"
 _NO_TERMINAL: Final = "returns_pipeline._engine.future_results.StreamWithoutTerminal"
 
-# Methods and functions of ours that drop what the function they are given returns,
+# Methods and functions of this package that drop what the function passed to them returns,
 _SIDE_EFFECTS: Final = frozenset({"tap", "tap_async", "tap_failure", "tap_failure_async"})
-# those that keep it as it is, with what looks into it,
+# those that emit it as it is, with the method to use instead,
 _NESTING: Final = {
     "alt": "lash(), or lash_async()",
     "map": "bind(), bind_async() or map_async()",
     "map_async": "bind_async()",
     "map_result": "bind_result(), bind_async_result() or map_async()",
 }
-# those that drop what the function given by this name returns,
+# those that drop what the function passed by this keyword returns,
 _CALLBACKS: Final = frozenset({"late", "on_drop", "on_retry", "on_state_change"})
 # and those that await it, or take it for the outcome of a step.
-_TERMINALS: Final = frozenset({"for_each", "for_each_all"})  # and a function is a slip there
+_TERMINALS: Final = frozenset({"for_each", "for_each_all"})  # returning a function is a mistake
 _STEPS: Final = frozenset(
     {
         "Tier",
@@ -77,7 +77,7 @@ def misused(call: CallExpr, type_: Type, checker: TypeChecker) -> Iterator[tuple
 
 
 def _dropping(name: str, function: CallableType, checker: TypeChecker) -> str | None:
-    """Return why what drops the result of a function does not take this one, if so."""
+    """Return why a function may not be passed where its result is dropped; None if it may."""
     returned = _awaited(function.ret_type)
     if (value := must_use(returned)) is not None:
         return f"of what this returns, {message(returned, value, checker.options)}"
@@ -87,7 +87,7 @@ def _dropping(name: str, function: CallableType, checker: TypeChecker) -> str | 
 
 
 def _unsuited(name: str, function: CallableType) -> str | None:
-    """Return why what keeps, or awaits, the result of a function does not take this one, if so."""
+    """Return why a function may not be passed where its result is used; None if it may."""
     returned = _awaited(function.ret_type)
     if name in _NESTING:
         unawaited = returned is not function.ret_type and name != "map_async"
@@ -96,12 +96,12 @@ def _unsuited(name: str, function: CallableType) -> str | None:
     if name in _STEPS and _is_a(returned, _STREAM):
         return f"of what this returns, {NO_OUTCOME}"
     if name in _TERMINALS and isinstance(get_proper_type(returned), CallableType):
-        return "nobody calls the function that this returns"
+        return "nothing calls the function that this returns"
     return None
 
 
 def _called(callee: Expression, checker: TypeChecker) -> str | None:
-    """Return the short name of the function or method of ours that is called."""
+    """Return the short name of the function or method of this package that is called."""
     if isinstance(callee, RefExpr) and callee.fullname:
         fullname = callee.fullname
         return fullname.rpartition(".")[2] if fullname.startswith(OURS) else None

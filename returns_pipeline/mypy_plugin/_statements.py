@@ -67,9 +67,9 @@ def watch_statements() -> None:
 def type_tables(checker: TypeChecker) -> list[dict[Expression, Type]] | None:
     """Return mypy's tables of types, which are private to it.
 
-    There is no other way to learn of statements: see above. The first table is the one that is
-    kept; those after it are of trials. Where a version of mypy keeps none, it reports that once in
-    each file, rather than to find nothing silently.
+    There is no other way to find statements: see the package's docstring. The first table is the
+    one that mypy keeps; those after it hold the types of trials. If a version of mypy has no such
+    tables, that is reported once in each file; otherwise the plugin would silently find nothing.
     """
     tables: Any = getattr(checker, "_type_maps", None)
     if isinstance(tables, list) and tables and isinstance(tables[0], dict):
@@ -116,7 +116,7 @@ class _WatchedTypes(dict[Expression, Type]):
                 self._lines.update((expression.line, argument.line))
         if condition and self._errors.is_error_code_enabled(MUST_USE) and is_always_true(type_):
             name = format_type(type_, checker.options)
-            checker.fail(f"{name} is always true, also if it failed", expression, code=MUST_USE)
+            checker.fail(f"{name} is always true, even if it failed", expression, code=MUST_USE)
         if statement is None:
             return
         for dropped in values_of(expression):
@@ -128,14 +128,14 @@ class _WatchedTypes(dict[Expression, Type]):
                 return
 
     def update(self, others: dict[Expression, Type]) -> None:  # type: ignore[override]
-        """Take the types of a trial that mypy has decided for, as those of an assignment."""
+        """Add the types of a trial that mypy has chosen, as after an assignment."""
         for expression, type_ in others.items():
             self[expression] = type_
 
     def clear(self) -> None:
         """Forget the types, as mypy does after each check of the file or of a part of it.
 
-        Errors of mypy's own about statements that were reported here are taken back.
+        Mypy's own errors about statements that were reported here are removed.
         """
         super().clear()
         if self._reported or self._lines:

@@ -40,7 +40,7 @@ _UNSEEN: Final = "a failure in it would go unnoticed; handle it"
 _UNRUN: Final = "it never runs; await it and handle its result"
 _UNREAD: Final = "nothing reads it; iterate over it, or await one of its terminals"
 _UNCALLED: Final = "it never runs; call it with what it requires"
-NO_OUTCOME: Final = "a stream is no outcome; end it in collect(), run(), for_each(), ..."
+NO_OUTCOME: Final = "a stream is not an outcome; end it in collect(), run(), for_each(), ..."
 
 # Why each class must be used. A class with several bases is judged by the first one listed here.
 _DROPPED: Final = {
@@ -57,8 +57,8 @@ _DROPPED: Final = {
     "returns_pipeline.saga.Saga": "it does nothing until it is run; run it",
 }
 
-# Classes that hold values, with the type argument that is the value's: the first, or the last of a
-# mapping. To drop one is to drop its values.
+# Classes that hold values, with the index of the type argument that is the value's type: the first,
+# or for a mapping the last. Dropping an instance drops its values.
 _HOLDERS: Final = {
     "_asyncio.Future": 0,
     "_asyncio.Task": 0,
@@ -93,7 +93,7 @@ _HOLDERS: Final = {
 
 
 def values_of(expression: Expression) -> Iterator[Expression]:
-    """Yield those that may be the expression's value, save for values that are kept elsewhere."""
+    """Yield the expressions that may be this one's value, except those that are kept elsewhere."""
     match expression:
         case ConditionalExpr():
             yield from values_of(expression.if_expr)
@@ -104,7 +104,7 @@ def values_of(expression: Expression) -> Iterator[Expression]:
         case NameExpr() | AssignmentExpr() | CallExpr(callee=MemberExpr(name="setdefault")):
             return
         case AwaitExpr(expr=CallExpr(callee=RefExpr(fullname="asyncio.tasks.wait"))):
-            return  # it returns the tasks that it was given
+            return  # it returns the tasks that were passed to it
         case CallExpr(analyzed=AssertTypeExpr() | RevealExpr()):  # these return their argument
             return
         case _:
@@ -129,7 +129,7 @@ def must_use(type_: Type) -> Instance | None:
 
 
 def is_always_true(type_: Type) -> bool:
-    """Whether a value that must be used is taken for a condition: it is true whatever is in it."""
+    """Whether a value of this type must be used, and is true as a condition whatever it holds."""
     match get_proper_type(type_):
         case Instance(type=info):
             judged = next((base.fullname for base in info.mro if base.fullname in _DROPPED), None)

@@ -287,7 +287,7 @@ def side_effects(source: ResultStream[int, str]) -> None:
 
 
 def steps(s: ResultStream[int, str], ctx: StepContext) -> None:
-    """A stream is no outcome of a step, and nothing awaits the coroutines of `map`."""
+    """A stream is not the outcome of a step, and nothing awaits the coroutines of `map`."""
     print(s.map(reserve))  # type: ignore[must-use]
     print(s.bind_async(lambda n: s))  # type: ignore[must-use]
     print(with_retry(lambda n: s, RetryPolicy()))  # type: ignore[must-use]
@@ -314,7 +314,7 @@ def selected(a: ResultStream[int, KeyError], b: ResultStream[str, OSError]) -> N
 
 
 def looked_into(s: ResultStream[int, str], n: int, maybe: Result[int, str] | None) -> None:
-    """A Result in a Result, a function that nobody calls, and a condition that is always true."""
+    """A Result in a Result, a function that nothing calls, a condition that is always true."""
     print(s.map(half))  # type: ignore[must-use]
     print(s.map(lambda n: reserve(n)))  # type: ignore[must-use]
     print(s.map_async(reserve))  # type: ignore[must-use]
