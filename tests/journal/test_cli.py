@@ -566,7 +566,8 @@ def test_a_beginning_that_several_have_is_refused_with_their_ids(
                 (f"twin-saga{number}", 10 + number),
             )
             db.execute(
-                "INSERT INTO action (id, saga, position, path, key, name, version, arguments, state) "
+                "INSERT INTO action "
+                "(id, saga, position, path, key, name, version, arguments, state) "
                 "VALUES (?, ?, '', '', '', 'leave', 1, '{}', 'stuck')",
                 (f"action {number}", f"twin-saga{number}"),
             )
