@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Never, Self, TypeVar, final, overload
+from typing import Any, Final, Generic, Never, Self, TypeAlias, TypeVar, final, overload
 
 from returns.future import FutureResult
 from returns.result import Result, Success
 
 from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.future_results import outcome_of
+from returns_pipeline._engine.future_results import AsyncResult, outcome_of
 from returns_pipeline._engine.retry_loop import run_with_retry
 from returns_pipeline.compensation import CompensationScope, Journal, _internals
 from returns_pipeline.context import StepContext, _steps
@@ -35,7 +37,25 @@ A_contra = TypeVar("A_contra", contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
 
+# An undo that takes the step's output, or its input and its output.
+_Undo: TypeAlias = Callable[[U], Awaitable[object]] | Callable[[A, U], Awaitable[object]]
+
 _ONCE: Final = RetryPolicy(attempts=1)
+
+
+def _takes_two(func: Callable[..., object]) -> bool:
+    """Whether a function must be called with two positional arguments, and can be."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):  # of some built-in functions nobody knows it
+        return False
+    with contextlib.suppress(TypeError):
+        _ = signature.bind(None)
+        return False
+    with contextlib.suppress(TypeError):
+        _ = signature.bind(None, None)
+        return True
+    return False
 
 
 class _Pivot:
@@ -56,10 +76,12 @@ class _Step:
     """One step. Its types are held together by the signatures of `Saga.step`."""
 
     name: str
-    func: Callable[[Any], Any]
-    undo: Callable[[Any], Awaitable[object]] | None
+    func: Callable[..., Any]
+    undo: Callable[..., Awaitable[object]] | None
     retry: RetryPolicy[Any]
     timeout: Timeout | None
+    takes_context: bool
+    undo_takes_input: bool
 
     async def perform(
         self, value: Any, ctx: StepContext, pivot: _Pivot | None = None
@@ -93,32 +115,35 @@ class _Step:
     ) -> Result[Any, Any]:
         if pivot is not None and pivot.reached is not None:
             return pivot.reached  # an attempt that was stopped had succeeded: not a second time
-        result = await outcome_of(self.func(value))
+        given = self.func(value, own) if self.takes_context else self.func(value)
+        result = await outcome_of(given)
         # Nothing is awaited in between: an output is never without its undo, or its pivot.
         if not isinstance(result, Success):
             return result
         if pivot is not None and not own.scope.closed:
             pivot.reached = result
         elif self.undo is not None:
-            await self._register(self.undo, result.unwrap(), own)
+            output = result.unwrap()
+            call = (value, output) if self.undo_takes_input else (output,)
+            await self._register(self.undo, call, own)
         return result
 
     async def _register(
-        self, undo: Callable[[Any], Awaitable[object]], output: Any, own: StepContext
+        self, undo: Callable[..., Awaitable[object]], call: tuple[Any, ...], own: StepContext
     ) -> None:
         try:
-            await own.register(undo, output)
+            await own.register(undo, *call)
         except PipelineError as error:
             # It succeeded after it was abandoned: the saga has continued without it. Or the journal
             # refuses the undo: then only this process knows of the effect.
             kept = own.scope.journal if isinstance(error, ScopeClosed) else None
-            _, cancelled = await shielded(self._undo_alone(undo, output, own, kept, error))
+            _, cancelled = await shielded(self._undo_alone(undo, call, own, kept, error))
             raise cancelled or error from None
 
     async def _undo_alone(
         self,
-        undo: Callable[[Any], Awaitable[object]],
-        output: Any,
+        undo: Callable[..., Awaitable[object]],
+        call: tuple[Any, ...],
         own: StepContext,
         journal: Journal | None,
         error: PipelineError,
@@ -127,11 +152,11 @@ class _Step:
         alone = CompensationScope(own.path, timeout=own.scope.timeout, journal=journal)
         _internals.renew_key(alone, own.key)
         try:
-            await alone.register(undo, output)
+            await alone.register(undo, *call)
         except JournalError:
             if journal is None:
                 raise
-            await self._undo_alone(undo, output, own, None, error)
+            await self._undo_alone(undo, call, own, None, error)
         else:
             await _internals.roll_back_after(alone, error, close=True)
 
@@ -186,7 +211,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
     def step(
         self: Saga[_Empty, _Empty, Never],
         name: str,
-        func: Callable[[A], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        func: Callable[[A], AsyncResult[U, F]],
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
@@ -197,7 +222,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
     def step(
         self: Saga[_Empty, _Empty, Never],
         name: str,
-        func: Callable[[A], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        func: Callable[[A], AsyncResult[U, F]],
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
@@ -208,7 +233,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
     def step(
         self,
         name: str,
-        func: Callable[[T_co], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        func: Callable[[T_co], AsyncResult[U, F]],
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
@@ -219,20 +244,108 @@ class Saga(Generic[A_contra, T_co, E_co]):
     def step(
         self,
         name: str,
-        func: Callable[[T_co], FutureResult[U, F] | Awaitable[Result[U, F]]],
+        func: Callable[[T_co], AsyncResult[U, F]],
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
         retry: RetryPolicy | None = None,
         timeout: Seconds | Timeout,
     ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
+    @overload
+    def step(
+        self: Saga[_Empty, _Empty, Never],
+        name: str,
+        func: Callable[[A], AsyncResult[U, F]],
+        /,
+        *,
+        undo: Callable[[A, U], Awaitable[object]],
+        retry: RetryPolicy | None = None,
+        timeout: None = None,
+    ) -> Saga[A, U, F]: ...
+    @overload
+    def step(
+        self: Saga[_Empty, _Empty, Never],
+        name: str,
+        func: Callable[[A], AsyncResult[U, F]],
+        /,
+        *,
+        undo: Callable[[A, U], Awaitable[object]],
+        retry: RetryPolicy | None = None,
+        timeout: Seconds | Timeout,
+    ) -> Saga[A, U, F | StepTimeout]: ...
+    @overload
     def step(
         self,
         name: str,
-        func: Callable[[Any], Any],
+        func: Callable[[T_co], AsyncResult[U, F]],
         /,
         *,
-        undo: Callable[[Any], Awaitable[object]] | None = None,
+        undo: Callable[[T_co, U], Awaitable[object]],
+        retry: RetryPolicy | None = None,
+        timeout: None = None,
+    ) -> Saga[A_contra, U, E_co | F]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        func: Callable[[T_co], AsyncResult[U, F]],
+        /,
+        *,
+        undo: Callable[[T_co, U], Awaitable[object]],
+        retry: RetryPolicy | None = None,
+        timeout: Seconds | Timeout,
+    ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
+    @overload
+    def step(
+        self: Saga[_Empty, _Empty, Never],
+        name: str,
+        func: Callable[[A, StepContext], AsyncResult[U, F]],
+        /,
+        *,
+        undo: _Undo[U, A] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: None = None,
+    ) -> Saga[A, U, F]: ...
+    @overload
+    def step(
+        self: Saga[_Empty, _Empty, Never],
+        name: str,
+        func: Callable[[A, StepContext], AsyncResult[U, F]],
+        /,
+        *,
+        undo: _Undo[U, A] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Seconds | Timeout,
+    ) -> Saga[A, U, F | StepTimeout]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        func: Callable[[T_co, StepContext], AsyncResult[U, F]],
+        /,
+        *,
+        undo: _Undo[U, T_co] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: None = None,
+    ) -> Saga[A_contra, U, E_co | F]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        func: Callable[[T_co, StepContext], AsyncResult[U, F]],
+        /,
+        *,
+        undo: _Undo[U, T_co] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Seconds | Timeout,
+    ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
+    def step(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        /,
+        *,
+        undo: Callable[..., Awaitable[object]] | None = None,
         retry: RetryPolicy[Any] | None = None,
         timeout: Seconds | Timeout | None = None,
     ) -> Saga[Any, Any, Any]:
@@ -240,10 +353,14 @@ class Saga(Generic[A_contra, T_co, E_co]):
 
         Args:
             name: For reports; unique in this saga.
-            func: The step: it returns a `FutureResult`, or is a coroutine function of a Result.
+            func: The step: it returns a `FutureResult`, or is a coroutine function of a Result. If
+                it has a second parameter without a default, it is called with the `StepContext` of
+                the attempt, too: there it registers an undo *before* its effect, which is safe when
+                the process dies in between, and finds its ``key``.
             undo: Undoes the step: a `Compensation`, or any function that returns an awaitable. It
-                is called with the step's output, and must be idempotent. ``None`` if there is
-                nothing to undo.
+                is called with the step's output, or with the step's input and output if it has two
+                parameters without a default, and must be idempotent. ``None`` if there is nothing
+                to undo, or the step registers that itself.
             retry: How often the step is tried, as in `with_retry`; by default once, and after the
                 pivot as often as `RetryPolicy()` says. The saga fails with the last failure, or
                 the last exception if the policy names exceptions: so the errors of a saga are
@@ -264,13 +381,26 @@ class Saga(Generic[A_contra, T_co, E_co]):
             timeout = Timeout(timeout)
         if retry is None:
             retry = _ONCE if self._pivot is None else RetryPolicy()
-        return self._with((*self._steps, _Step(name, func, undo, retry, timeout)), self._pivot)
+        made = _Step(
+            name,
+            func,
+            undo,
+            retry,
+            timeout,
+            takes_context=_takes_two(func),
+            undo_takes_input=undo is not None and _takes_two(undo),
+        )
+        return self._with((*self._steps, made), self._pivot)
 
     def pivot(self) -> Self:
         """Mark the point of no return: once the step before it has succeeded, nothing is undone.
 
         The actions registered until then are committed. Later steps are only retried; if one of
         them fails in the end, its failure is returned, and the steps before it are not undone.
+
+        Later steps are on no record: if the process dies there, `recover` neither undoes nor
+        resumes anything. What must happen after the pivot all the same belongs where it is
+        delivered again: in the sink, in the same transaction (an outbox), or in a queue.
 
         Raises:
             InvalidArgument: At the call, if there is no step before it, or a pivot already.

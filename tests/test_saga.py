@@ -7,14 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from everywhere import everywhere
+from everywhere import everywhere, memory_only
 from hypothesis import given
 from hypothesis import strategies as st
 from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.future_results import to_result
-from returns_pipeline.compensation import CompensationRegistry
+from returns_pipeline.compensation import CompensationRegistry, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, StepTimeout
 from returns_pipeline.journal import SqliteJournal
@@ -478,6 +478,92 @@ def test_a_saga_is_a_value_that_runs_any_number_of_times_side_by_side() -> None:
 
     run(main())
     assert sorted(world.effects) == [1, 100]
+
+
+def test_a_step_may_register_its_own_undo_with_its_context_before_the_effect() -> None:
+    effects: list[str] = []
+    keys: list[tuple[str, str]] = []
+    undos: list[tuple[str, str]] = []
+
+    async def delete(name: str) -> None:
+        undos.append((name, current_key()))
+        effects.remove(name)
+
+    async def write(value: int, ctx: StepContext) -> Result[str, str]:
+        name = f"{ctx.name} {value}"
+        await ctx.register(delete, name)
+        keys.append((name, ctx.key))
+        effects.append(name)
+        return Success(name) if len(keys) > 1 else Failure("again")
+
+    async def fail(name: str) -> Result[str, str]:
+        return Failure(f"no {name}")
+
+    async def main() -> None:
+        retry = RetryPolicy(attempts=2, wait=0.0)
+        saga = Saga("s").step("write", write, retry=retry, timeout=9.0).step("fail", fail)
+        async with StepContext("job") as ctx:
+            result = await to_result(ctx.run(saga.run(1, ctx)))
+            assert str(result.failure()).startswith("no write")
+        assert await to_result(saga.run(2)) != result
+
+    run(main())
+    assert effects == []
+    assert undos == keys  # each attempt by its own key
+    assert len(keys) == 3
+
+
+def test_an_undo_may_take_the_input_and_the_output_of_its_step() -> None:
+    calls: list[tuple[object, ...]] = []
+
+    async def undo(value: int, output: str) -> None:
+        calls.append((value, output))
+
+    async def with_default(output: str, note: str = "") -> None:
+        calls.append((output, note))
+
+    async def more(*given: object) -> None:
+        calls.append(given)
+
+    async def step(value: int) -> Result[str, str]:
+        return Success(str(value))
+
+    async def same(value: str, ctx: StepContext) -> Result[str, str]:
+        return Success(value)
+
+    async def fail(_: str) -> Result[str, str]:
+        return Failure("no")
+
+    async def main() -> None:
+        saga = Saga("s").step("a", step, undo=undo).step("b", same, undo=with_default)
+        await saga.step("c", same, undo=more).step("d", fail).run(1)
+
+    run(main())
+    assert calls == [("1",), ("1", ""), (1, "1")]
+
+
+@memory_only  # it has a journal of its own, and looks at what is recorded
+def test_a_compensation_may_take_both_too_and_both_are_on_record(tmp_path: Path) -> None:
+    registry = CompensationRegistry()
+    calls: list[tuple[int, str]] = []
+
+    @registry.compensation("undo-step")
+    async def undo(value: int, output: str) -> None:
+        calls.append((value, output))
+
+    async def step(value: int) -> Result[str, str]:
+        return Success(str(value))
+
+    async def main() -> None:
+        async with SqliteJournal(tmp_path / "j.db") as journal:
+            ctx = StepContext("job", journal=journal)
+            await Saga("s").step("a", step, undo=undo).run(1, ctx)
+            (stored,) = await journal.sagas()
+            assert stored.actions[0].arguments == '{"value": 1, "output": "1"}'
+            await ctx.scope.compensate()
+
+    run(main())
+    assert calls == [(1, "1")]
 
 
 def test_what_makes_no_saga_is_refused_where_it_is_written() -> None:

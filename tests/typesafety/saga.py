@@ -65,12 +65,56 @@ def check(
     assert_type(charged.run(Order()), FutureResult[str, KeyError | OSError])
     assert_type(charged.run(Order(), ctx), FutureResult[str, KeyError | OSError])
 
+    context_steps(release, ctx)
     charged.pivot("charge")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     charged.run("order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # The next ones take something else than the step returns.
     reserved.step("again", reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     reserved.step("charge", charge, undo=release)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     Saga("ship").step("reserve", reserve, undo=note)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def reserve_with(order: Order, ctx: StepContext) -> Result[Reservation, KeyError]:
+    """Take the context of the step as well."""
+    return Success(Reservation())
+
+
+async def charge_with(reservation: Reservation, ctx: StepContext) -> Result[str, OSError]:
+    """Take it in a later step."""
+    return Success("")
+
+
+async def cancel(order: Order, reservation: Reservation) -> None:
+    """Take the input and the output of a step."""
+
+
+async def reserve_plain(order: Order) -> Result[Reservation, KeyError]:
+    """Take no context."""
+    return Success(Reservation())
+
+
+def context_steps(release: Compensation[[Reservation]], ctx: StepContext) -> None:
+    """A step may take its context, and an undo the step's input and output."""
+    reserved = Saga("ship").step("reserve", reserve_with, undo=cancel)
+    assert_type(reserved, Saga[Order, Reservation, KeyError])
+    assert_type(
+        Saga("ship").step("reserve", reserve_with, undo=release, timeout=2.0),
+        Saga[Order, Reservation, KeyError | StepTimeout],
+    )
+    assert_type(
+        Saga("ship").step("reserve", reserve_plain, undo=cancel),
+        Saga[Order, Reservation, KeyError],
+    )
+    assert_type(
+        reserved.step("charge", charge_with, timeout=2.0),
+        Saga[Order, str, KeyError | OSError | StepTimeout],
+    )
+    assert_type(
+        reserved.step("charge", lambda r, own: charge_with(r, own)),
+        Saga[Order, str, KeyError | OSError],
+    )
+    reserved.step("charge", charge_with, undo=cancel)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    reserved.step("again", reserve_with)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 P = ParamSpec("P")
