@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Never, Self, TypeAlias, TypeVar, final, overload
@@ -14,9 +15,14 @@ from returns.result import Result, Success
 
 from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.future_results import AsyncResult, outcome_of
+from returns_pipeline._engine.future_results import AsyncResult, outcome_of, to_result
 from returns_pipeline._engine.retry_loop import run_with_retry
-from returns_pipeline.compensation import CompensationScope, Journal, _internals
+from returns_pipeline.compensation import (
+    CompensationReport,
+    CompensationScope,
+    Journal,
+    _internals,
+)
 from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.context._runs import Call, run_with_timeout
 from returns_pipeline.errors import (
@@ -30,6 +36,8 @@ from returns_pipeline.retry import RetryPolicy, Timeout
 
 __all__ = ["Saga"]
 
+_log = logging.getLogger("returns_pipeline")
+
 A = TypeVar("A")
 U = TypeVar("U")
 F = TypeVar("F")
@@ -40,6 +48,7 @@ E_co = TypeVar("E_co", covariant=True)
 # An undo that takes the step's output, or its input and its output.
 _Undo: TypeAlias = Callable[[U], Awaitable[object]] | Callable[[A, U], Awaitable[object]]
 
+_NOTHING: Final = CompensationReport()
 _ONCE: Final = RetryPolicy(attempts=1)
 
 
@@ -399,7 +408,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         them fails in the end, its failure is returned, and the steps before it are not undone.
 
         Later steps are on no record: if the process dies there, `recover` neither undoes nor
-        resumes anything. What must happen after the pivot all the same belongs where it is
+        resumes anything. What must happen after the pivot nevertheless belongs where it is
         delivered again: in the sink, in the same transaction (an outbox), or in a queue.
 
         Raises:
@@ -409,7 +418,13 @@ class Saga(Generic[A_contra, T_co, E_co]):
             raise InvalidArgument("a saga has one pivot, after a step")
         return self._with(self._steps, len(self._steps))
 
-    def run(self, value: A_contra, ctx: StepContext | None = None) -> FutureResult[T_co, E_co]:
+    def run(
+        self,
+        value: A_contra,
+        ctx: StepContext | None = None,
+        *,
+        on_report: Callable[[CompensationReport], object] | None = None,
+    ) -> FutureResult[T_co, E_co]:
         """Carry out the steps, or undo them.
 
         Args:
@@ -417,18 +432,41 @@ class Saga(Generic[A_contra, T_co, E_co]):
             ctx: The context that this run is part of. When all steps have succeeded, it takes over
                 their undo actions, except those before a pivot: so they are still undone if
                 something fails later there. Without it they are committed.
+            on_report: Called with the report when something was undone, before the failure is
+                returned or the exception propagates: so a caller without a context, too, sees
+                what could not be undone. It must not raise.
 
         Returns:
             The output of the last step, or the failure that ended the run.
 
         Cancel safety: a cancellation propagates once everything is undone.
         """
-        if ctx is None:
-            own = StepContext(self.name)
-            return own.run(self._carry_out(value, own))
-        return FutureResult(
-            _steps.with_child(ctx, self._carry_out, name=self.name, hold=True)(value)
-        )
+        return FutureResult(self._run(value, ctx, on_report))
+
+    async def _run(
+        self,
+        value: A_contra,
+        ctx: StepContext | None,
+        on_report: Callable[[CompensationReport], object] | None,
+    ) -> Result[T_co, E_co]:
+        own = StepContext(self.name) if ctx is None else None
+
+        async def carry_out(value: A_contra, ctx: StepContext) -> Result[T_co, E_co]:
+            nonlocal own
+            own = ctx
+            return await self._carry_out(value, ctx)
+
+        try:
+            if own is not None:
+                return await to_result(own.run(self._carry_out(value, own)))
+            assert ctx is not None
+            return await _steps.with_child(ctx, carry_out, name=self.name, hold=True)(value)
+        finally:
+            if on_report is not None and own is not None and own.report != _NOTHING:
+                try:
+                    _ = on_report(own.report)
+                except Exception:  # noqa: BLE001  # it must not replace what happened
+                    _log.exception("the observer of saga %r failed", self.name)
 
     async def _carry_out(self, value: Any, ctx: StepContext) -> Result[T_co, E_co]:
         pivot = _Pivot()

@@ -14,7 +14,7 @@ from returns.io import IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.future_results import to_result
-from returns_pipeline.compensation import CompensationRegistry, current_key
+from returns_pipeline.compensation import CompensationRegistry, CompensationReport, current_key
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, StepTimeout
 from returns_pipeline.journal import SqliteJournal
@@ -511,6 +511,43 @@ def test_a_step_may_register_its_own_undo_with_its_context_before_the_effect() -
     assert effects == []
     assert undos == keys  # each attempt by its own key
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_caller_is_told_what_could_not_be_undone(
+    given: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports: list[CompensationReport] = []
+
+    async def step(value: int) -> Result[int, str]:
+        return Success(value) if value < 3 else Failure("no")
+
+    async def more(value: int) -> Result[int, str]:
+        return Success(value + 1)
+
+    async def undo(value: int) -> None:
+        if value == 2:
+            raise OSError("gone")
+
+    def fails(report: CompensationReport) -> None:
+        reports.append(report)
+        raise ValueError("the observer's own")
+
+    async def main() -> None:
+        saga = Saga("s").step("a", step, undo=undo).step("b", more, undo=undo)
+        saga = saga.step("c", more, undo=undo).step("d", step)
+        ctx = StepContext("job") if given else None
+        assert await to_result(saga.run(0, ctx, on_report=reports.append)) == Success(2)
+        assert reports == []
+        assert await to_result(saga.run(1, ctx, on_report=fails)) == Failure("no")
+        if ctx is not None:
+            await ctx.commit()
+
+    run(main())
+    (report,) = reports
+    assert [entry.args for entry in report.done] == [(3,), (1,)]
+    assert [(entry.args, str(entry.error)) for entry in report.failures] == [((2,), "gone")]
+    assert "the observer of saga 's' failed" in caplog.text
 
 
 def test_an_undo_may_take_the_input_and_the_output_of_its_step() -> None:

@@ -64,6 +64,8 @@ def check(
     )
     assert_type(charged.run(Order()), FutureResult[str, KeyError | OSError])
     assert_type(charged.run(Order(), ctx), FutureResult[str, KeyError | OSError])
+    charged.run(Order(), on_report=lambda report: report.check())
+    charged.run(Order(), on_report=note)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     context_steps(release, ctx)
     charged.pivot("charge")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
