@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Never, assert_type
+from typing import TYPE_CHECKING, Never, TypeVar, assert_type
 
 from aiostream import Stream
 from returns.future import Future, FutureResult
@@ -29,6 +29,9 @@ from returns_pipeline import (
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+
+
+E = TypeVar("E")
 
 
 class NoStock(Exception):
@@ -347,3 +350,58 @@ def predicates(s: ResultStream[int | str, ValueError]) -> None:
     s.filter(repr)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     s.ensure(is_wanted, KeyError)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     s.filter(lambda value: value.missing)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
+
+
+async def the_end_of_a_program(s: ResultStream[int, NoStock]) -> str:
+    """What a terminal gives is matched exactly, whether it is awaited plainly or by `to_result`."""
+    match cases(await s.collect()):
+        case Success(values):
+            assert_type(values, list[int])
+        case Failure(error):
+            assert_type(error, NoStock)
+    match cases(await to_result(s.collect_all())):
+        case Success(values):
+            return str(values)
+        case Failure(failed):
+            assert_type(failed, FailedItems[int, NoStock])
+            return str(failed.errors)
+
+
+def not_the_end(s: ResultStream[int, NoStock]) -> None:
+    """A terminal that is not awaited has no cases."""
+    cases(s.collect())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def save(n: int) -> Result[None, Refused]:
+    return Failure(Refused(n))
+
+
+def save_future(n: int) -> FutureResult[None, Refused]:
+    return FutureResult(save(n))
+
+
+def failures_of_a_terminals_function(s: ResultStream[int, NoStock]) -> None:
+    """Its failures widen the error of the terminal."""
+    assert_type(s.for_each(save), FutureResult[int, NoStock | Refused])
+    assert_type(s.for_each(save_future), FutureResult[int, NoStock | Refused])
+    assert_type(s.for_each(reserve), FutureResult[int, NoStock])
+    assert_type(s.for_each(print), FutureResult[int, NoStock])
+    s.for_each(charge)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def by_three(source: ResultStream[int, E]) -> ResultStream[list[int], E]:
+    return source.chunks_or_timeout(3, 1.0)
+
+
+def half(n: int) -> Result[int, ZeroDivisionError]:
+    return Success(n // 2)
+
+
+def stages_of_any_error(s: ResultStream[int, NoStock]) -> None:
+    """A stage that is generic in the error keeps it, also after piped steps."""
+    assert_type(by_three(s), ResultStream[list[int], NoStock])
+    assert_type(s | by_three, ResultStream[list[int], NoStock])
+    assert_type(
+        s | pipe.bind_result(half) | by_three, ResultStream[list[int], NoStock | ZeroDivisionError]
+    )
+    _ = s.map(str) | by_three  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
