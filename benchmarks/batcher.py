@@ -41,7 +41,7 @@ async def ours(lines: int, store: Store) -> None:
 async def by_hand(lines: int, store: Store) -> None:  # noqa: C901  # it is what is compared
     """Do the same with `asyncio` alone: the example's source, records and store, and a loop.
 
-    A task reads, so that a window is closed, and the reading stopped, also while the source is
+    A task reads, so that a window is closed, and the reading stopped, even while the source is
     silent.
     """
     source, tally = departures(), Tally()

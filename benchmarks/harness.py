@@ -1,9 +1,9 @@
 """Compare ways of doing the same work: the ratio of each to a yardstick, in the same run.
 
-A shared machine is never the same twice, so a time alone says little. Here the ways take turns
-(yardstick, ours, rival, yardstick, ours, ...), each turn is set against the yardstick of its own
-round, and what is printed is the median of these ratios with the quartiles around it. Time is the
-processor's, of the whole process: what another program takes does not count, a thread of ours does.
+The load of a shared machine varies, so a time alone says little. Here the ways take turns
+(yardstick, ours, rival, yardstick, ours, ...), each time is divided by the yardstick's time in the
+same round, and the median of these ratios is printed, with its quartiles. Times are processor time
+of the whole process: other programs do not count, all threads of this one do.
 
 A file of benchmarks is a module with `main()`; ``python benchmarks/windows.py`` runs one file,
 ``python benchmarks`` all of them. ``--rounds 5`` is quick, ``--rounds 51`` settles a doubt.

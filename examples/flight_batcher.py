@@ -389,7 +389,7 @@ def duration(text: str) -> int:
 def window_of_time(text: str) -> int:
     """Read the size of windows of event time."""
     if not (seconds := duration(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time at all")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration")
     return seconds
 
 

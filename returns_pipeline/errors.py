@@ -153,7 +153,7 @@ class BufferOverflow(PipelineError):
 
 
 class ChannelClosed(PipelineError):
-    """A channel takes no more items: it was closed, or its reader has left.
+    """A channel takes no more items: it was closed, or its reader has stopped.
 
     Attributes:
         item: The item that was not accepted.

@@ -1,4 +1,4 @@
-"""The tree of errors: each is one of ours, reads well, is equal by value and can be pickled."""
+"""The tree of errors: each is of the package, reads well, is equal by value and can be pickled."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_the_step_keeps_its_name_its_other_arguments_and_its_exceptions() -> Non
     assert run(to_result(paths)) == Success([f"shop/store[{n}]" for n in range(4)])
 
 
-def test_what_is_no_step_is_refused() -> None:
+def test_what_is_not_a_step_is_refused() -> None:
     def forgot(n: int) -> Any:
         return n
 
@@ -112,7 +112,7 @@ def test_for_each_all_counts_the_failures_of_both(func: Callable[[int], object])
     assert run(s.for_each_all(seen.append)) == IO(Counts(successes=3, failures=1))
 
 
-def test_a_generator_of_streams_is_no_function_for_a_terminal() -> None:
+def test_a_generator_of_streams_is_not_a_function_for_a_terminal() -> None:
     async def lines(n: int) -> Any:
         yield n
 

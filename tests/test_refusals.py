@@ -176,7 +176,7 @@ def stream_of(n: Any) -> Any:
     ],
     ids=range(8),
 )
-def test_a_stream_without_terminal_is_no_outcome_of_a_step(
+def test_a_stream_without_terminal_is_not_an_outcome_of_a_step(
     step: Callable[[Any], FutureResult[Any, Any]],
 ) -> None:
     with pytest.raises(TypeError, match="returned a ResultStream: it has no outcome"):

@@ -351,7 +351,7 @@ def test_flat_map_replaces_each_value_by_the_items_of_its_stream() -> None:
     assert source.closed == 1
 
 
-def test_flat_map_refuses_what_is_no_stream() -> None:
+def test_flat_map_refuses_what_is_not_a_stream() -> None:
     for concurrency in (1, 2):
         with pytest.raises(TypeError, match="async iterable"):
             all_of(numbers().flat_map(lambda n: n, concurrency=concurrency))  # type: ignore[arg-type, return-value]
@@ -1006,7 +1006,7 @@ def test_a_predicate_that_returns_no_bool_is_refused(given: object) -> None:
     def is_wanted(n: int) -> Any:
         return given
 
-    message = r"the predicate is_wanted\(\) returned .*, which is no bool: wrap it in bool\(\)"
+    message = r"the predicate is_wanted\(\) returned .*, which is not a bool: wrap it in bool\(\)"
     with pytest.raises(TypeError, match=message):
         run(numbers().filter(is_wanted).collect())
     with pytest.raises(TypeError, match=message):

@@ -285,7 +285,9 @@ def test_an_error_that_the_source_is_raising_when_it_is_drained_is_raised() -> N
 
 
 @pytest.mark.parametrize("another", [False, True])
-def test_an_exception_that_the_reader_is_handling_is_no_error_of_the_source(another: bool) -> None:
+def test_an_exception_that_the_reader_is_handling_is_not_an_error_of_the_source(
+    another: bool,
+) -> None:
     async def source() -> AsyncIterator[int]:
         yield 0
         if not another:

@@ -410,7 +410,7 @@ def test_arguments_out_of_range_are_refused_at_the_call(make: Callable[[Any], An
 
 
 @pytest.mark.parametrize("method", ["merge", "concat", "zip", "take_until"])
-def test_what_is_no_stream_is_refused_at_the_call(method: str) -> None:
+def test_what_is_not_a_stream_is_refused_at_the_call(method: str) -> None:
     with pytest.raises(TypeError):
         getattr(results("a|"), method)([1])
 

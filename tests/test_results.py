@@ -27,7 +27,7 @@ async def mixed() -> AsyncIterator[Result[int, str]]:
 
 
 class Repeatable:
-    """An async iterable that is no stream of aiostream."""
+    """An async iterable that is not a stream of aiostream."""
 
     def __aiter__(self) -> AsyncIterator[Result[int, str]]:
         return mixed()

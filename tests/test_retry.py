@@ -231,13 +231,13 @@ assert "tenacity" in sys.modules
         {"on_retry": 3},
     ],
 )
-def test_what_is_no_count_no_time_and_no_function_is_refused(arguments: dict[str, Any]) -> None:
+def test_what_is_not_a_count_a_time_or_a_function_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=next(iter(arguments))):
         RetryPolicy(**arguments)
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, math.nan, True, "2", timedelta(0)])
-def test_a_timeout_that_is_no_time_is_refused(seconds: Any) -> None:
+def test_a_timeout_that_is_not_a_time_is_refused(seconds: Any) -> None:
     with pytest.raises(InvalidArgument, match="timeout must be above 0 seconds"):
         Timeout(seconds)
     with pytest.raises(InvalidArgument, match="grace must be at least 0 seconds"):
@@ -270,7 +270,7 @@ class Settings:
     limit: Timeout = field(default_factory=lambda: Timeout(5.0))
 
 
-# Before 0.21, msgspec's error is no ValueError.
+# Before 0.21, msgspec's error is not a ValueError.
 REFUSED = (ValueError, msgspec.ValidationError)
 
 

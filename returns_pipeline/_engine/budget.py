@@ -20,13 +20,13 @@ class Budget:
 
     A source that never suspends, read by a loop that never waits, keeps timers, stop events and all
     other tasks from running. Such a loop calls `spend` for each item that it does not wait for, and
-    awaits `renew` when that is true. (tokio has the same, by the same name, in its ``coop``.) One
-    that reads the clock for other reasons, too, counts by itself: it calls `look` after `stride`
-    items, and `restart` when it has let other tasks run.
+    awaits `renew` when that returns true. (tokio calls the same thing a budget, in ``coop``.) A
+    loop that also reads the clock for other reasons counts by itself: it calls `look` after
+    `stride` items, and `restart` when other tasks have run.
 
     The clock is read after one item, then two, four and so on: a cheap item costs a decrement, and
-    an expensive one is noticed at once. A clock that does not move between two looks, as the one of
-    tests, says nothing: then the number decides. All times are the loop's.
+    an expensive one is noticed at once. If the clock does not move between two checks, as in tests
+    on virtual time, the number of items decides. All times are the loop's.
 
     Attributes:
         stride: After how many items the clock is to be read again.

@@ -166,7 +166,7 @@ def stop_within(
 
     Args:
         task: Is cancelled once, here.
-        grace: Seconds that it may take to respond to its cancellation; infinity is no limit.
+        grace: Seconds that it may take to respond to its cancellation; infinity means no limit.
         spared: Called when they have passed, and then each second: whether the task is in a part
             that must not be abandoned, such as a clean-up, or a request that cannot be taken back.
 

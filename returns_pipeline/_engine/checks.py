@@ -55,7 +55,7 @@ def number(name: str, value: float, *, zero: bool = False, finite: bool = False)
 def seconds(
     name: str, value: Seconds, *, zero: bool = False, finite: bool = False, signed: bool = False
 ) -> float:
-    """Return a duration in seconds, above 0, or with ``zero`` at least 0; infinity is no limit.
+    """Return a duration in seconds, above 0, or with ``zero`` at least 0; infinity means no limit.
 
     With ``signed`` it may be any finite number. A `datetime.timedelta` is taken everywhere, and so
     is any real number (a ``Decimal``, a ``Fraction``).
@@ -69,7 +69,7 @@ def seconds(
 
 
 def function(taken_by: str, value: Callable[..., Any], *, use: str) -> None:
-    """Refuse what is no function, or one whose coroutines nobody would await.
+    """Refuse what is not a function, or one whose coroutines would not be awaited.
 
     Args:
         taken_by: What the function is given to.
@@ -85,7 +85,7 @@ def function(taken_by: str, value: Callable[..., Any], *, use: str) -> None:
 
 
 def async_function(taken_by: str, value: Callable[..., Any]) -> None:
-    """Refuse what is no function, or one whose generators nobody would iterate over.
+    """Refuse what is not a function, or a generator function, which would not be iterated.
 
     Raises:
         TypeError: It cannot be called, or is an async generator function.
@@ -96,7 +96,7 @@ def async_function(taken_by: str, value: Callable[..., Any]) -> None:
 
 
 def callable_only(taken_by: str, value: object) -> None:
-    """Refuse what is no function.
+    """Refuse what is not a function.
 
     Raises:
         TypeError: It cannot be called.
@@ -112,14 +112,14 @@ def truth(kept: object, predicate: Callable[..., Any]) -> bool:
     would be kept, or dropped, whatever it is.
 
     Raises:
-        TypeError: It is no ``bool``.
+        TypeError: It is not a ``bool``.
     """
     if isinstance(kept, bool) or type(kept).__name__ in {"bool", "bool_"}:
         return bool(kept)
     name = name_of(predicate)
     refuse_lost(kept, f"the predicate {name}()", "bind() or bind_async()")
     raise TypeError(
-        f"the predicate {name}() returned {kept!r}, which is no bool: wrap it in bool()"
+        f"the predicate {name}() returned {kept!r}, which is not a bool: wrap it in bool()"
     )
 
 

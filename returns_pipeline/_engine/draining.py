@@ -31,7 +31,7 @@ class Drainable(ABC):
 async def until(  # noqa: C901  # one flat loop, for its speed
     source: AsyncIterable[Any], stops: Sequence[asyncio.Event]
 ) -> AsyncGenerator[Any, None]:
-    """End the stream when one of ``stops`` is set, also while the source is silent.
+    """End the stream when one of ``stops`` is set, even while the source is silent.
 
     A source that is `Drainable` emits its held items before the end.
 
@@ -66,7 +66,7 @@ async def until(  # noqa: C901  # one flat loop, for its speed
                     item, cancelled = None, error
                 finally:
                     watch.reader = None
-                    # Also if the source has swallowed the cancellation, or raised something else:
+                    # Even if the source has swallowed the cancellation, or raised something else:
                     # the count of the task must be what it was.
                     if watch.has_interrupted:
                         watch.has_interrupted = False
@@ -125,7 +125,7 @@ class _Watch(TaskOwner):
 def _raise_hidden(cancelled: asyncio.CancelledError) -> None:
     """Raise the error of the source that a cancellation has replaced, if there is one."""
     hidden = cancelled.__context__
-    # Code that reads the stream while it handles an exception of its own is no part of the source.
+    # Code that reads the stream while it handles an exception of its own is not part of the source.
     if isinstance(hidden, Exception) and hidden is not sys.exception():
         try:
             raise hidden

@@ -55,7 +55,7 @@ def with_item(step: Callable[..., Any], /) -> Callable[..., Any]:
     attempts.
 
     Raises:
-        TypeError: At the call, if ``step`` is no function.
+        TypeError: At the call, if ``step`` is not a function.
 
     >>> from aiostream import stream
     >>> from returns_pipeline import ResultStream, err, ok

@@ -198,7 +198,7 @@ class OpenIterator(Generic[T]):
     async def aclose(self) -> None:
         """Close the iterator, once; the owner of the current task does not stop it meanwhile."""
         items = self.items
-        # A generator that has come to its end has cleaned up.
+        # A generator that has ended has cleaned up.
         if self._close is not None and not (
             isinstance(items, AsyncGeneratorType) and items.ag_frame is None
         ):

@@ -46,7 +46,7 @@ _CANCELLED: Final = -3  # its coroutine has ended by a cancellation: its done-ca
 # Tasks without an owner (those that await a terminal) that close one of their sources.
 _cleaning: Final[set[asyncio.Task[Any]]] = set()
 
-# Seconds until a task is looked at again that other code is cancelling: twice as many each time. A
+# Seconds until a task that other code is cancelling is checked again; they double each time. A
 # time limit in the source ends within a turn or two of the loop; a clean-up may take a while.
 FIRST_LOOK: Final = 0.001
 LAST_LOOK: Final = 1.0
@@ -162,7 +162,7 @@ class TaskOwner:
         task = asyncio.current_task(self.loop)
         assert task is not None
         if task not in self._tasks:
-            self._adopt(task)  # by an eager task factory it runs before `start_task` has it
+            self._adopt(task)  # an eager task factory runs it before `start_task` gets the task
         _inside.set(weakref.ref(self))
         try:
             await func(*args)
@@ -250,11 +250,11 @@ class TaskOwner:
             self._cancel_tasks()
 
     def _cancel_tasks(self, look_again_after: float = FIRST_LOOK) -> None:
-        """Cancel the tasks that were not asked yet, and those for which other code was refused.
+        """Cancel tasks that were not asked to stop yet, and tasks for which `refuse` owes it.
 
-        A task that other code has cancelled may be in its clean-up by now, as when `asyncio.run`
-        comes to its end; or a time limit of its source has just passed, and it will read on. It is
-        left alone until one or the other is certain.
+        A task that other code has cancelled may be cleaning up by now, as at the end of
+        `asyncio.run`. Or a time limit of its source has just passed, and it will continue to read.
+        Such a task is not cancelled until it is certain which of the two is true.
         """
         if self._look_again is not None:
             self._look_again.cancel()
@@ -296,9 +296,9 @@ class TaskOwner:
         return self._tasks[task]
 
     def refuse(self, task: asyncio.Task[Any]) -> bool:
-        """Refuse a request of other code to cancel a task, and return true, if the task is leaving.
+        """Return whether a task is leaving, so that other code may not cancel it now.
 
-        If the task reads on in the end, the request is made up for then.
+        If the task continues to read after all, `_cancel_tasks` cancels it then.
         """
         survived = self._tasks[task]
         if survived >= 0:

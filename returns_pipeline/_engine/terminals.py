@@ -77,7 +77,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
     """
 
     def __init__(self, chain: Chain) -> None:
-        """Not for callers: `ResultStream.of` and `ResultStream.from_results` make streams."""
+        """Make a stream. Call `ResultStream.of` or `ResultStream.from_results` instead."""
         self._chain = chain
 
     async def aclose(self) -> None:
@@ -169,7 +169,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
             How many values were handled.
 
         Raises:
-            TypeError: At the call, if ``func`` is no function, or an async generator function.
+            TypeError: At the call, if ``func`` is not a function, or an async generator one.
 
         >>> from returns_pipeline import ResultStream
         >>> from returns_pipeline.sources import from_iterable
@@ -270,7 +270,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Failure(item.error) if item.__class__ is Failed else Success(item)
 
     def for_each_all(self, func: Callable[[T_co], object], /) -> Future[Counts]:
-        """Do as `for_each`, past failures: read to the end, and keep no item.
+        """Do as `for_each`, but read to the end, also after failures; keep no item.
 
         Returns:
             How many values were handled, and how many failures there were, of the stream and of
@@ -307,7 +307,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return Counts(successes, failures)
 
     def run_all(self) -> Future[Counts]:
-        """Read to the end for the steps' effects, past failures; keep no item.
+        """Read to the end for the steps' effects, also after failures; keep no item.
 
         Raises:
             TypeError: As `run`.

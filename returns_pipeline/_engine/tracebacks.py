@@ -41,9 +41,9 @@ def _names_a_step(note: object) -> bool:
 
 
 def shorten(error: BaseException) -> None:
-    """Drop our frames between the caller's frame and the last one of the user.
+    """Drop this package's frames between the caller's frame and the user's last one.
 
-    Those after it are kept: there an exception of ours is raised.
+    Frames after the user's last one are kept: the exception is raised in this package then.
     """
     if not isinstance(error, Exception):
         return

@@ -153,7 +153,7 @@ class _Debounce(Operator):
         4. An item after which another one came sooner is dropped: that is the purpose.
 
         Backpressure: three items are held at most. An item that has outlived its silence is never
-        replaced, also if the loop was busy at that time: it waits for the reader. When the one
+        replaced, even if the loop was busy at that time: it waits for the reader. When the one
         after it has outlived its own, too, the source waits.
 
         Order of events and cancel safety: as `throttle`. A source that never suspends lets other

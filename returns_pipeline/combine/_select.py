@@ -116,7 +116,7 @@ class _SelectPump(FairMerge[T, "tuple[K, T] | TimedOut"], Generic[K, T]):
         super().__init__(sources.values(), buffer)
         self._keys = list(sources)
         self._timeout = math.inf if timeout is None else checks.seconds("timeout", timeout)
-        self._timer = DeadlineTimer()  # of the current silence, also while nobody reads
+        self._timer = DeadlineTimer()  # of the current silence, also while nothing is read
         self._is_silent = False  # whether that time has passed
 
     def tagged(self, input_: Input[T], item: T) -> tuple[K, T]:

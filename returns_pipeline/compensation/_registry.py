@@ -184,7 +184,7 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
         Raises:
             InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` or
                 ``version`` is out of range; when the function is decorated, if ``sensitive`` names
-                what is no parameter.
+                what is not a parameter.
         """
         version = checks.count("version", version)
         if not name:

@@ -72,7 +72,7 @@ class Journal(Protocol):
     nothing else.
 
     Methods may be coroutine functions, or return any other awaitable. A scope awaits it to its end,
-    also when the scope's caller is cancelled.
+    even when the scope's caller is cancelled.
     """
 
     def record(self, intent: Intent, /) -> Awaitable[None]:
@@ -108,9 +108,9 @@ class Journal(Protocol):
         """Leave actions to `recover`, of this process or another: they have no owner any more.
 
         For a rollback that could not run them, because the journal failed. This returns at once.
-        It is written as soon as possible, also if the journal is away, locked or full now. The
-        actions stay pending, in their order, in a saga of their own. Actions that were undone or
-        given up, or that another process owns, are skipped.
+        The record is written as soon as possible, even if the journal is unreachable, locked or
+        full now. The actions stay pending, in their order, in a saga of their own. Actions that
+        were undone or given up, or that another process owns, are skipped.
         """
 
     def mark(self, action: str, /) -> ActionRecord:

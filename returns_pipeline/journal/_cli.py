@@ -204,7 +204,7 @@ def _width() -> int:
 
 
 def _write(text: str) -> None:
-    """Write to the standard output. It is no error if the reader has left, as ``head`` does."""
+    """Write to the standard output. A reader that closes early, like ``head``, is fine."""
     out = sys.stdout
     encoding = out.encoding or "utf-8"
     try:

@@ -137,7 +137,7 @@ def storable(text: str) -> str:
 
 
 def error_text(error: object) -> str:
-    """Return the beginning of an error's ``repr()``, also if that raises."""
+    """Return the beginning of an error's ``repr()``, even if that raises."""
     try:
         text = repr(error)
     except Exception:  # noqa: BLE001  # the record of a failure must not fail

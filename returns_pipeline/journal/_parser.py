@@ -56,7 +56,7 @@ _LIST_JSON: Final = """\
 
 _SHOW_JSON: Final = """\
   {"journal", "saga": {as in list, and "actions": [{"id", "order", "name", "version",
-   "arguments" (null if it is no JSON object), "arguments_text" (as recorded), "path", "key",
+   "arguments" (null if it is not a JSON object), "arguments_text" (as recorded), "path", "key",
    "state", "attempts", "next_attempt", "error"}]}}
 """
 

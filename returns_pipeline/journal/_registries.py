@@ -33,7 +33,7 @@ def load_registries(places: Sequence[str]) -> CompensationRegistry:
     """Import registries, each named as ``module:attribute``, and return them as one.
 
     Raises:
-        InvalidArgument: One cannot be imported or is no `CompensationRegistry`, or two of them
+        InvalidArgument: One cannot be imported or is not a `CompensationRegistry`, or two of them
             have different compensations under one name.
     """
     known: dict[str, Compensation[...]] = {}
@@ -65,5 +65,7 @@ def _load(place: str) -> CompensationRegistry:
         found = getattr(found, name)
     if not isinstance(found, CompensationRegistry):
         kind = type(found).__qualname__
-        raise InvalidArgument(f"registry {place!r} is no CompensationRegistry, but of type {kind}")
+        raise InvalidArgument(
+            f"registry {place!r} is not a CompensationRegistry, but of type {kind}"
+        )
     return found

@@ -103,7 +103,7 @@ def check_step(step: object, policy: str) -> None:
     """Refuse what cannot be run as a step.
 
     Raises:
-        TypeError: It is no function, or what a call of one returned.
+        TypeError: It is not a function, or is what a call of one returned.
     """
     if isawaitable(step):
         raise TypeError(

@@ -32,7 +32,7 @@ E = TypeVar("E")
 
 
 class Shared:
-    """What its steps share. A copy would limit nobody, so there is none."""
+    """What its steps share. A copy would limit nothing, so copying is refused."""
 
     def __reduce__(self) -> Never:
         raise TypeError(f"{self!r} is shared by its steps: it cannot be copied or pickled")
@@ -76,7 +76,7 @@ class RateLimit(Shared):
     # even pace. A run may begin up to `burst - 1` intervals earlier.
     #
     # `_waiting` holds the calls that wait, in order, each with how many runs it counts as. One
-    # timer is set for the first of them, and nothing else lets them go on. A call that is cancelled
+    # timer is set for the first of them, and nothing else resumes them. A call that is cancelled
     # leaves at once: otherwise a queue that does not move would grow with each call that gives up.
     # (An OrderedDict finds its first entry at once, a dict only past those that were deleted.)
 
@@ -207,7 +207,7 @@ class Bulkhead(Shared):
     """
 
     # `_waiting` is as in `RateLimit`. `_running` counts the places of the calls that run, and of
-    # those that may continue but have not had their turn of the loop yet: a place is handed
+    # those that may continue but have not had their turn of the loop yet: a place passes
     # from one call to the next and is never free in between.
 
     def __init__(self, limit: int, queue: float, name: str) -> None:
@@ -290,7 +290,7 @@ class Bulkhead(Shared):
             raise
 
     def _release(self, amount: int) -> None:
-        """Return places, and let those go on that now fit, in order."""
+        """Return places, and resume the calls that now fit, in order."""
         self._running -= amount
         while self._waiting:
             place, wanted = next(iter(self._waiting.items()))

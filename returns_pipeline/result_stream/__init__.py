@@ -57,7 +57,7 @@ class ResultStream(
 
     ``repr()`` shows the chain as it was written.
 
-    Operators without a first stream are no methods: ``combine.merge_prioritized((9, a), (1, b))``
+    Operators without a first stream are not methods: ``combine.merge_prioritized((9, a), (1, b))``
     and ``combine.select({"a": a, "b": b})`` read streams of Results as they are. So does
     ``combine.split(s, predicate)``, which returns two streams (the terminal `partition` reads to
     the end instead). `from_results` makes a `ResultStream` of the streams that they return.

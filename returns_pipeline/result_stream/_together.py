@@ -244,7 +244,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         be being read, or closed.
 
         Raises:
-            InvalidArgument: This is no stream that `broadcast` returned.
+            InvalidArgument: This stream was not returned by `broadcast`.
             RuntimeError: The last of the streams was closed, so the source was stopped.
         """
         link = self._chain.link

@@ -252,7 +252,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
-            TypeError: At the call, if ``func`` is no function. While reading, if what it returns
+            TypeError: At the call, if ``func`` is not a function. While reading, if what it returns
                 cannot be awaited, or awaits to a Result.
         """
         return self._async_step(fusion.TAP_ASYNC, "tap_async", func, concurrency, ordered)
@@ -342,7 +342,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
-            TypeError: At the call, if ``func`` is no function. While reading, if what it returns
+            TypeError: At the call, if ``func`` is not a function. While reading, if what it returns
                 cannot be awaited, or awaits to no Result; the error names it, and its place in the
                 chain.
         """
@@ -414,7 +414,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``concurrency`` is below 1.
-            TypeError: At the call, if ``func`` is no function, or ``ctx`` no context.
+            TypeError: At the call, if ``func`` is not a function, or ``ctx`` not a context.
             ScopeClosed: While reading, if ``ctx`` is closed.
         """
         if not isinstance(ctx, StepContext):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -124,7 +124,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
-            TypeError: At the call, if ``predicate`` is no plain function. While reading, if it
+            TypeError: At the call, if ``predicate`` is not a plain function. While reading, if it
                 returns no ``bool``.
         """
         return self._segment(

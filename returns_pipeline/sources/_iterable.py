@@ -23,7 +23,7 @@ def from_iterable(iterable: Iterable[T]) -> Stream[T]:
     2. The stream ends, or fails, when the iterable does.
 
     The iterable runs in the event loop: one whose ``next()`` blocks belongs in `from_thread`. Other
-    tasks get a turn now and then, also if the reader never waits.
+    tasks get a turn now and then, even if the reader never waits.
 
     The stream can be read again if the iterable can. A generator continues where it is; when the
     stream is closed, or its reading has ended, so is the generator.

@@ -71,7 +71,7 @@ def from_queue(queue: AsyncQueue[Any], *, sentinel: object = _NO_SENTINEL) -> St
         A stream of its items.
 
     Raises:
-        TypeError: At the call, if ``queue`` is no queue with an asynchronous ``get()``.
+        TypeError: At the call, if ``queue`` is not a queue with an asynchronous ``get()``.
 
     >>> from returns_pipeline.testing import run, timeline
     >>> async def main() -> None:

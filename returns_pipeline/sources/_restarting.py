@@ -58,9 +58,10 @@ def restarting(factory: Callable[[], AsyncIterable[T]], policy: RetryPolicy) -> 
         A stream of the items of all of them.
 
     Raises:
-        InvalidArgument: At the call, if ``policy`` is no `RetryPolicy`, or ``factory`` no function.
+        InvalidArgument: At the call, if ``policy`` is not a `RetryPolicy`, or ``factory`` cannot be
+            called.
         TypeError: While reading, if what ``factory`` returned is not an async iterable.
-        Exception: The last exception, when the policy allows no other try, with a note that tells
+        Exception: The last exception, when the policy allows no other try, with a note that says
             how many came in a row.
 
     >>> from collections.abc import AsyncIterator

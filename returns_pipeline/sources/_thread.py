@@ -85,7 +85,7 @@ def from_thread(
 
     Raises:
         InvalidArgument: At the call, if ``buffer`` or ``grace`` is out of range, or ``interrupt``
-            or ``on_drop`` is no function.
+            or ``on_drop`` is not a function.
         TypeError: At the call, if ``iterable`` is not iterable, or is an async iterable.
         Exception: Any exception of the iterable, after the items before it.
 

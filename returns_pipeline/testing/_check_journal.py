@@ -30,7 +30,7 @@ async def check_journal(
     1. Another process sees every action whose `Journal.record` has returned. An action that was
        refused is not there.
     2. A commit is all or nothing. Of requests that are made together, one that is refused does not
-       fail the others. Every request is answered, also when callers are cancelled.
+       fail the others. Every request is answered, even when callers are cancelled.
     3. Actions are returned with all their data, the last registered first, also those of blocks
        that were moved.
     4. The sagas of a live owner are not taken over. When an owner is closed, others take over its

@@ -133,7 +133,7 @@ class SlidingPump(WindowPump):
         self._n = checks.count("n", n)
         self._step = checks.count("step", step)
         self._passing = passing
-        self._is_due = False  # what is held is to be emitted, though it is no full list
+        self._is_due = False  # what is held is to be emitted, though it is not a full list
         self._items: list[Any] = []
         self._shown = 0  # how many of them were in a list already
         self._skip = 0  # how many of the next items are in no list

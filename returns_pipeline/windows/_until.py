@@ -76,7 +76,7 @@ class _ChunksUntil(Operator):
             InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range, or
                 ``emit_empty`` is chosen with no finite ``timeout`` and no ``flush_on``.
             TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable, or
-                ``predicate`` is no plain function. While reading, after the open list, if
+                ``predicate`` is not a plain function. While reading, after the open list, if
                 ``predicate`` returns no ``bool``.
             Exception: Any exception of the source, ``predicate`` or ``flush_on``, after the last
                 list.

@@ -30,7 +30,7 @@ class Watermarks:
 
     It is the least of their greatest timestamps, less the slack. A partition without an item for
     ``idle_after`` seconds is *idle*, and left out. When all are idle, the clock moves each one's
-    timestamp on, and the greatest counts: there is nobody to wait for.
+    timestamp on, and the greatest counts: there is nothing to wait for.
 
     An item that is further ahead than ``max_skew`` moves nothing. *Ahead* means: of the greatest
     timestamp so far, and of the time that has passed since that came.

@@ -1,4 +1,4 @@
-"""A branch leaves, or a stream is broken off: as an async generator is, and the others go on."""
+"""A branch or a stream is closed early, as an async generator is; the others continue."""
 
 from __future__ import annotations
 

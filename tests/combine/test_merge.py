@@ -1050,7 +1050,7 @@ def test_no_held_item_is_lost_when_a_priority_has_just_resumed(fails: bool) -> N
     assert set(run(main())) == {"h0", "h1", "h2", "l0", "l1"}
 
 
-def test_an_item_that_is_no_result_ends_zip_results_with_an_error_that_shows_it() -> None:
+def test_an_item_that_is_not_a_result_ends_zip_results_with_an_error_that_shows_it() -> None:
     async def main() -> None:
         made: Any = zip_results.raw(timed(Success(1), 2, Success(3)), ok(timed(*"abc")))
         assert (await anext(made)) == Success((1, "a"))

@@ -178,7 +178,7 @@ def test_wherever_one_that_joined_is_cancelled_the_others_continue(times: int) -
 
 
 @pytest.mark.parametrize("bad", [-1, 1.5, True, "2"])
-def test_a_replay_that_is_no_count_is_refused(bad: Any) -> None:
+def test_a_replay_that_is_not_a_count_is_refused(bad: Any) -> None:
     with pytest.raises(InvalidArgument, match="replay"):
         broadcast(timed(1), 1, replay=bad)
     with pytest.raises(InvalidArgument, match="replay"):

@@ -178,7 +178,7 @@ def test_a_failed_undo_is_reported_with_its_error(undo: Callable[[], Any]) -> No
         ValueError("given and not raised"),
     ],
 )
-def test_anything_that_is_no_failure_is_a_success(result: Any) -> None:
+def test_anything_that_is_not_a_failure_is_a_success(result: Any) -> None:
     async def undo() -> Any:
         return result
 
@@ -524,7 +524,7 @@ def test_an_undo_that_ignores_its_cancellation_is_abandoned_and_reported(
         while now() < 60:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(60 - now())
-        raise OSError("nobody asks any more")
+        raise OSError("nothing asks any more")
 
     async def main() -> None:
         scope = CompensationScope(timeout=10)

@@ -280,7 +280,7 @@ def test_absorbed_actions_keep_their_scope_s_key_and_time() -> None:
 
 
 @memory_only  # as many rows take their time
-def test_depth_and_number_are_no_matter(undone: Undone) -> None:
+def test_depth_and_number_do_not_matter(undone: Undone) -> None:
     """Ten thousand levels; recursion would end at one thousand."""
     depth = 10_000
 
@@ -470,7 +470,7 @@ def test_settling_closes_the_children_and_not_the_scope(undone: Undone) -> None:
     assert undone == ["rolled back", "rolled back"]
 
 
-def test_undoing_nothing_is_no_news(undone: Undone) -> None:
+def test_undoing_nothing_is_not_reported(undone: Undone) -> None:
     async def main() -> None:
         scope = CompensationScope()
         assert await commit_or_roll_back(scope, keep=False) == CompensationReport()
@@ -846,7 +846,7 @@ def test_a_rollback_under_way_deep_inside_is_taken_over_for_good(undone: Undone)
     assert undone == ["deep", "child", "again"]
 
 
-def test_what_a_scope_undid_before_is_no_news_when_it_is_left(undone: Undone) -> None:
+def test_what_a_scope_undid_before_is_not_reported_when_it_is_left(undone: Undone) -> None:
     async def gone() -> None:
         raise OSError
 

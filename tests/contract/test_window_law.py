@@ -172,7 +172,7 @@ def test_sessions(
 def test_sessions_are_the_same_for_every_reader(
     steps: list[tuple[int, int]], gap: float, longest: float, n: int | None, pause: float, keys: int
 ) -> None:
-    """Also where an item comes at the very end of a gap: it begins the next session."""
+    """Even where an item arrives at the very end of a gap: it begins the next session."""
     source = timed(*(step for wait, item in steps for step in (Wait(wait), item)))
     grouped = sessions(source, gap, max_duration=longest, n=n, key=lambda i: i % keys)
     assert [window for _, window in run(timeline(grouped, pause=pause))] == [

@@ -54,7 +54,7 @@ def test_a_reader_that_was_cancelled_before_drains_nevertheless() -> None:
 
 @pytest.mark.parametrize("is_set", [False, True])
 def test_a_reader_that_is_cancelled_is_cancelled(is_set: bool) -> None:
-    """Its cancellation is no drain, also if the event is set in the same turn."""
+    """Its cancellation is not a drain, even if the event is set in the same turn."""
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -84,7 +84,7 @@ def test_a_cancellation_that_comes_during_the_drain_is_raised() -> None:
 
 
 def test_a_drain_that_the_source_has_swallowed_ends_when_the_event_is_cleared() -> None:
-    """What cancels the reader later is no drain."""
+    """What cancels the reader later is not a drain."""
 
     async def source() -> AsyncGenerator[int, None]:
         with contextlib.suppress(asyncio.CancelledError):

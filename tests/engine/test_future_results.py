@@ -1,4 +1,4 @@
-"""A `FutureResult` of ours is as good as one of `returns`, whatever is done with it."""
+"""A `FutureResult` of this package is as good as one of `returns`, whatever is done with it."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def test_closing_waits_for_a_time_limit_of_the_source_that_has_just_passed(
 
 
 def test_a_clean_up_may_have_a_time_limit_of_its_own() -> None:
-    """That cancels the task from a callback of the loop, as a task group does: it is no request."""
+    """It cancels the task from a callback of the loop, like a task group: not a request."""
     log: list[str] = []
 
     async def source() -> AsyncGenerator[int, None]:

@@ -296,7 +296,7 @@ def test_a_step_that_closes_its_own_stream_is_refused() -> None:
 
 @pytest.mark.parametrize("awaited", [True, False])
 def test_a_task_that_the_source_has_made_may_close_the_stream(awaited: bool) -> None:
-    """Also if the source waits for it: a task group, or a supervisor."""
+    """Even if the source waits for it: a task group, or a supervisor."""
 
     async def main() -> None:
         async def source() -> AsyncGenerator[int, None]:

@@ -365,7 +365,7 @@ def test_the_help_names_every_option_and_every_exit_status(
         assert word in shown
 
 
-def test_a_summary_without_a_reader_is_no_reason_for_a_traceback(path: str) -> None:
+def test_a_summary_without_a_reader_shows_no_traceback(path: str) -> None:
     program = Program(path, "--input", "-")
     assert program.process.stdout is not None
     program.process.stdout.close()

@@ -311,7 +311,7 @@ def test_a_journal_that_cannot_be_opened_is_one_line_and_status_2(
     assert stored(path) == (0, 0)
 
 
-def test_the_file_of_the_database_is_no_journal(
+def test_the_file_of_the_database_is_not_a_journal(
     path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_again("--database", path, "--journal", path) == 2

@@ -337,7 +337,7 @@ Waiting for you: see show, then retry or discard.
     )
     done = command_line("recover", "journal.db", *REGISTRY, "--registry", "shop:others", cwd=place)
     assert done.returncode == 0
-    assert done.stderr == "deleting b4\ndeleting b0\n"  # what the program prints is no answer
+    assert done.stderr == "deleting b4\ndeleting b0\n"  # what the program prints is not an answer
     assert (place / "undone").read_text().split("\n") == [
         *["b3", "b1", "n1"],  # before
         *["b4", "refund 4711", "b0", ""],
@@ -398,7 +398,7 @@ def test_recover_as_json_is_one_document_with_documented_fields(
     assert states(place)[3] == ["done"]
 
 
-def test_a_saga_that_the_journal_kept_from_being_finished_is_no_success(
+def test_a_saga_that_the_journal_kept_from_being_finished_is_not_a_success(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: object, **__: object) -> list[object]:
@@ -628,7 +628,7 @@ def test_the_error_that_is_shown_first_is_one_that_waits_for_a_person() -> None:
         assert display.saga_facts(saga, actions=False)["last_error"] == error
 
 
-def test_short_ids_are_no_shorter_than_it_takes() -> None:
+def test_short_ids_are_long_enough_to_be_distinct() -> None:
     assert display.short_ids([]) == {}
     assert display.short_ids(["abcdef", "abcxyz", "q"], least=1) == {
         "abcdef": "abcd",
@@ -659,7 +659,7 @@ def test_a_file_that_is_not_there_is_not_made(arguments: list[str], tmp_path: Pa
     assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == before
 
 
-def test_what_is_no_journal_is_refused_in_one_line(
+def test_what_is_not_a_journal_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "notes.txt"
@@ -680,7 +680,7 @@ def test_what_is_no_journal_is_refused_in_one_line(
         (["absent:registry"], "ModuleNotFoundError(\"No module named 'absent'\")\n"),
         (["shop:absent"], "there is no 'absent'"),
         (["shop:registry.absent"], "there is no 'absent'"),
-        (["shop:delete_batch"], "is no CompensationRegistry, but of type Compensation"),
+        (["shop:delete_batch"], "is not a CompensationRegistry, but of type Compensation"),
         (["broken:registry"], "ZeroDivisionError('division by zero') ("),
         (["leaving:registry"], "cannot be imported: SystemExit(3)"),
         (["shop:others", "shop:registry", "shop:twice"], "shop:others and shop:twice both have a"),
@@ -894,7 +894,7 @@ def test_a_bug_is_not_taken_for_something_stuck(
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_has_left_is_no_error(place: Path, unbuffered: str) -> None:
+def test_a_reader_that_has_left_is_not_an_error(place: Path, unbuffered: str) -> None:
     for arguments in (["list", "journal.db", "--all", "--check"], ["--help"]):
         command = [sys.executable, "-m", "returns_pipeline.journal", *arguments]
         with subprocess.Popen(

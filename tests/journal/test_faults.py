@@ -305,7 +305,7 @@ def test_a_corrupt_page_blocks_only_what_stands_on_it(path: Path) -> None:
         (b"nothing of the kind " * 500, "not a database"),
     ],
 )
-def test_what_is_no_database_is_left_alone(path: Path, content: bytes, why: str) -> None:
+def test_what_is_not_a_database_is_left_alone(path: Path, content: bytes, why: str) -> None:
     path.write_bytes(content)
 
     async def main() -> None:
@@ -449,7 +449,7 @@ def test_a_payload_changed_by_hand_is_stuck_and_the_rest_is_undone(
     assert not BOOM.exists()
 
 
-def test_bytes_that_are_no_text_are_read_nevertheless(path: Path) -> None:
+def test_bytes_that_are_not_text_are_read_nevertheless(path: Path) -> None:
     leave_open(path, a="x", b="y")
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE action SET name = CAST(x'ff6e6f' AS TEXT) WHERE arguments LIKE '%y%'")

@@ -197,7 +197,7 @@ def test_a_session_that_turned_out_read_only_is_left_for_another(
             scope = CompensationScope("b", journal=journal)
             with pytest.raises(JournalUnavailable, match="read-only"):
                 await scope.register(undo, "x")
-            assert await journal.sagas() == []  # to look is no write
+            assert await journal.sagas() == []  # reading the list is not a write
             await admin.execute(f"{read_only} off")
             await scope.register(undo, "y")
             await scope.commit()

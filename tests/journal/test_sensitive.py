@@ -145,7 +145,7 @@ def test_an_argument_that_is_refused_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"cards"}, "card", ["card", ""]])
-def test_what_is_no_parameter_is_refused(wrong: object) -> None:
+def test_what_is_not_a_parameter_is_refused(wrong: object) -> None:
     async def undo(card: str) -> None: ...
 
     with pytest.raises(InvalidArgument, match="sensitive"):

@@ -32,7 +32,7 @@ OURS = "returns_pipeline.mypy_plugin"
 THEIRS = "returns.contrib.mypy.returns_plugin"
 
 # What the plugin of `returns` and mypy's own do: without either, one of these is an error or an
-# ignore is unused. Expected errors of ours are marked.
+# ignore is unused. Expected errors of the plugin are marked.
 FEATURES = """
 import contextlib
 import functools
@@ -245,7 +245,7 @@ def test_it_answers_while_nothing_is_checked() -> None:
 
 
 def test_each_dropped_value_is_one_error_also_from_the_cache(tmp_path: Path) -> None:
-    """Also where mypy has an error of its own for the same statement."""
+    """Even where mypy has an error of its own for the same statement."""
     project = Project(tmp_path, settings="enable_error_code = unused-awaitable\n")
     text = CASES.read_text(encoding="utf-8")
     dropped = [

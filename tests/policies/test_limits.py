@@ -420,7 +420,7 @@ def test_they_show_how_they_were_made() -> None:
     assert repr(bulkhead(2, 5)) == "bulkhead(2, queue=5, name='bulkhead')"
 
 
-def test_what_is_no_count_and_no_time_is_refused() -> None:
+def test_what_is_neither_a_count_nor_a_time_is_refused() -> None:
     refused: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], str]] = [
         (rate_limit, (math.nan,), {}, "rate"),
         (rate_limit, (True,), {}, "rate"),
@@ -525,7 +525,7 @@ async def hold(gate: Bulkhead, amount: int, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def test_places_of_a_bulkhead_can_be_held_by_work_that_is_no_step() -> None:
+def test_places_of_a_bulkhead_can_be_held_by_work_that_is_not_a_step() -> None:
     async def step() -> Result[int, str]:
         return Success(1)
 

@@ -1092,7 +1092,7 @@ async def forever(*_: object) -> Result[int, str]:
     return Success(1)
 
 
-def test_what_is_no_step_or_no_policy_is_refused_at_the_call() -> None:
+def test_what_is_not_a_step_or_not_a_policy_is_refused_at_the_call() -> None:
     called = forever()
     refused: list[tuple[Callable[..., object], tuple[object, ...], str]] = [
         (with_policy, (RetryPolicy(3), forever), "takes a step and then a policy"),

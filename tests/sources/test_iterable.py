@@ -43,7 +43,7 @@ def test_a_list_can_be_read_again_and_a_generator_continues_where_it_is() -> Non
     run(main())
 
 
-def test_what_is_no_iterable_is_refused_at_the_call() -> None:
+def test_what_is_not_an_iterable_is_refused_at_the_call() -> None:
     no_iterable: Any = 5
     with pytest.raises(TypeError, match="expected an iterable, not 'int'"):
         _ = from_iterable(no_iterable)
@@ -153,7 +153,7 @@ def test_a_tick_is_not_lost_to_a_cancelled_read_and_closing_ends_one_that_waits(
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("inf"), float("nan"), "1", True])
-def test_ticks_refuse_what_is_no_time(bad: Any) -> None:
+def test_ticks_refuse_what_is_not_a_time(bad: Any) -> None:
     with pytest.raises(InvalidArgument, match="seconds must be above 0"):
         _ = ticks(bad)
 

@@ -207,7 +207,7 @@ def test_a_loop_that_cannot_be_made_is_an_error_of_the_first_call() -> None:
         next(iterate(from_iterable([1]), loop_factory=no_loop))
 
 
-def test_what_is_no_stream_is_refused_at_the_call() -> None:
+def test_what_is_not_a_stream_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="expected an async iterable"):
         iterate([1])  # type: ignore[arg-type]
 

@@ -218,7 +218,7 @@ def test_wherever_it_is_cancelled_each_item_is_emitted_or_still_queued(times: in
     run(main())
 
 
-def test_what_is_no_asynchronous_queue_is_refused() -> None:
+def test_what_is_not_an_asynchronous_queue_is_refused() -> None:
     blocking: Any = threads.Queue[int]()
     with pytest.raises(TypeError, match="not asynchronous: use from_thread"):
         _ = from_queue(blocking)
@@ -227,7 +227,7 @@ def test_what_is_no_asynchronous_queue_is_refused() -> None:
         _ = from_queue(nothing)
 
 
-def test_an_error_of_the_queue_that_is_no_shutdown_is_raised() -> None:
+def test_an_error_of_the_queue_that_is_not_a_shutdown_is_raised() -> None:
     class Broken(asyncio.Queue[int]):
         async def get(self) -> int:
             raise OSError("gone")

@@ -143,7 +143,7 @@ def test_a_failed_clean_up_is_a_note_and_that_of_an_ended_source_is_raised() -> 
     run(main())
 
 
-def test_what_is_no_source_is_not_tried_again() -> None:
+def test_what_is_not_a_source_is_not_tried_again() -> None:
     async def main() -> None:
         policy = RetryPolicy(attempts=5, wait=1.0)
         with pytest.raises(TypeError, match=r"the factory of restarting\(\): expected an async"):

@@ -252,7 +252,7 @@ def test_an_advance_that_is_cancelled_while_it_waits_for_the_others_is_forgotten
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
-def test_advance_refuses_what_is_no_time_to_come(seconds: float) -> None:
+def test_advance_refuses_what_is_not_a_future_time(seconds: float) -> None:
     with pytest.raises(InvalidArgument, match="seconds"):
         run(advance(seconds))
 

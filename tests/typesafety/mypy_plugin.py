@@ -277,7 +277,7 @@ def raising(n: int) -> None:
 
 
 def side_effects(source: ResultStream[int, str]) -> None:
-    """A function whose Result would be dropped is no side effect."""
+    """A function whose Result would be dropped is not a side effect."""
     print(source.tap(half))  # type: ignore[must-use]
     print(source.tap(lambda n: half(n)))  # type: ignore[must-use]
     print(source.tap(print))
@@ -543,6 +543,6 @@ def errors(
 
 
 def chained(source: ResultStream[str, KeyError]) -> None:
-    """So they go on widening in a chain."""
+    """So they keep widening in a chain."""
     assert_type(source.bind(parse), ResultStream[int, KeyError | NoStock | Refused])
     assert_type(source.bind_future_result(fetch), ResultStream[bytes, KeyError | NoStock | Refused])

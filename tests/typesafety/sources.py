@@ -50,7 +50,7 @@ class OwnQueue:
 def queues(
     queue: asyncio.Queue[int], ending: asyncio.Queue[str | None], own: OwnQueue, blocking: list[int]
 ) -> None:
-    """A sentinel of None is no item."""
+    """A sentinel of None is not an item."""
     assert_type(from_queue(queue), Stream[int])
     assert_type(from_queue(queue, sentinel=-1), Stream[int])
     assert_type(from_queue(ending, sentinel=None), Stream[str])

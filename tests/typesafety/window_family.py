@@ -1,5 +1,5 @@
 # mypy: disable-error-code="unused-awaitable"
-"""Never run. What mypy and pyright infer for the windows, with no plugin of ours."""
+"""Never run. What mypy and pyright infer for the windows, without the package's plugin."""
 
 from __future__ import annotations
 

@@ -339,7 +339,7 @@ def test_a_time_beyond_all_floats_is_refused_at_the_call() -> None:
 
 
 @pytest.mark.parametrize("timeout", ["1", None, True, 1j])
-def test_a_time_that_is_no_number_is_refused_at_the_call(timeout: object) -> None:
+def test_a_time_that_is_not_a_number_is_refused_at_the_call(timeout: object) -> None:
     for call in every_form(1, timeout):
         with pytest.raises(InvalidArgument, match="timeout must be above 0 seconds"):
             call()
@@ -363,7 +363,7 @@ def test_extreme_and_exact_numbers_are_taken(n: int, timeout: Any) -> None:
     run(main())
 
 
-def test_true_is_no_size() -> None:
+def test_true_is_not_a_size() -> None:
     for call in every_form(True, 1.0):
         with pytest.raises(InvalidArgument, match="n must be a whole number, not True"):
             call()
@@ -651,7 +651,7 @@ def test_a_busy_source_is_flushed_in_time(cost: float) -> None:
 
 @pytest.mark.parametrize("timeout", [0.5, math.inf])
 def test_a_busy_source_lets_others_run(timeout: float) -> None:
-    """Also while its list has no reader, or no time limit."""
+    """Even while its list has no reader, or no time limit."""
 
     async def main() -> None:
         chunks = chunks_or_timeout.raw(Busy(0.0001), 10**4, timeout)

@@ -462,7 +462,7 @@ def test_slack_is_waited_for_also_while_it_is_quiet() -> None:
     ]
 
 
-def test_items_that_keep_coming_are_no_silence() -> None:
+def test_items_that_keep_coming_are_not_silence() -> None:
     source = timed(*(step for at in range(9) for step in (at / 10, Wait(1.75))))
     assert quiet(source, TumblingWindows(10), 2.0) == [(9 * 1.75, [at / 10 for at in range(9)])]
 
@@ -487,7 +487,7 @@ def test_a_jump_in_event_time_brings_the_timer_forward() -> None:
     assert quiet(source, TumblingWindows(3600), 2.0) == [(8, [0, 3597])]
 
 
-def test_time_for_which_the_source_was_kept_waiting_is_no_silence() -> None:
+def test_time_for_which_the_source_was_kept_waiting_is_not_silence() -> None:
     async def main() -> None:
         source = timed(1.0, 12.0, 13.0, Wait(1), 14.0, Wait(100), 50.0)
         windows = event_windows(source, TumblingWindows(10), timestamp=float, idle_after=2.0)

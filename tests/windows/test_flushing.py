@@ -251,7 +251,7 @@ def test_failures_keep_their_place_among_empty_lists_and_flushes() -> None:
     run(main())
 
 
-def test_chunks_until_refuses_what_is_no_predicate() -> None:
+def test_chunks_until_refuses_what_is_not_a_predicate() -> None:
     async def wrong(_: object) -> bool:
         return True
 

@@ -119,7 +119,7 @@ def test_an_item_from_the_future_makes_no_other_late() -> None:
 
 
 def test_the_future_is_what_is_ahead_of_the_time_that_has_passed() -> None:
-    # 60 seconds of silence: an item that is 60 seconds later is no item of the future.
+    # 60 seconds of silence: an item that is 60 seconds later is not an item of the future.
     assert fired(("a", 1.0), Wait(60), ("a", 63.0), ("a", 12.0), max_future_skew=3.0) == [
         (60.0, [("a", 1.0)], 0),
         (60.0, [("a", 12.0)], 0),
@@ -143,7 +143,7 @@ def test_a_partition_with_nothing_but_the_future_holds_nobody_back() -> None:
     )
 
 
-def test_time_that_the_reader_takes_is_no_silence_of_a_partition() -> None:
+def test_time_that_the_reader_takes_is_not_silence_of_a_partition() -> None:
     async def main() -> None:
         steps: list[Any] = [
             ("a", 1.0),

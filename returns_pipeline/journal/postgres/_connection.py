@@ -58,8 +58,8 @@ class ServerConnection:
         name: The journal's name, for errors.
         schema: The schema of the tables, a name that needs no escaping.
         create: Whether missing tables are created.
-        pooled: Whether a transaction pooler may be used. Then the session keeps nothing, and there
-            is no lock.
+        pooled: Whether a transaction pooler may be used. Then the session keeps nothing, and
+            takes no lock.
         patience: Seconds to wait for a connection, and for a lock.
         on_lost: Called when the connection ended without a call of `drop` or `close`.
     """

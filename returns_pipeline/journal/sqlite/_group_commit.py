@@ -73,7 +73,7 @@ class GroupCommit:
     #   - A batch enters `_inbox` only under `_guard`, while not stopping and with a thread started;
     #     `_stopping` is set under `_guard` too. So the thread ends only after it has taken every
     #     batch: `_run` reads `_stopping` before it finds `_inbox` empty.
-    #   - Every batch that is taken gets outcomes, also if the store raises, and they are delivered
+    #   - Every batch that is taken gets outcomes, even if the store raises, and they are delivered
     #     before the thread ends.
     #
     # Why a commit is never durable later than a request after it: deferred work goes first in each
