@@ -83,6 +83,8 @@ async def until(  # noqa: C901  # one flat loop, for its speed
                 items.drain()
                 async for item in items:
                     yield item
+                    if budget.spend():
+                        await budget.renew()
     finally:
         reader = cancelled = None  # their exception's traceback holds this frame
         watch.ask_to_stop()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine
+import math
+import sys
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, Protocol, TypeVar, overload
 
 from aiostream import Stream
@@ -97,26 +99,29 @@ def from_queue(queue: AsyncQueue[Any], *, sentinel: object = _NO_SENTINEL) -> St
 class _QueueReader(Drainable, Generic[T]):
     """Holds no item: each is emitted by the read that has taken it.
 
-    States: reading; draining, when only the items in the queue are wanted; ended.
+    States: reading; draining, when only the items in the queue are wanted; ended. A queue has no
+    way to end one ``get()``, so `aclose` cancels a task that waits in it, as `asyncio.timeout`
+    does: the count of its cancellations is put back, and one from elsewhere propagates.
     """
 
-    __slots__ = ("_draining", "_ended", "_queue", "_sentinel")
+    __slots__ = ("_ended", "_left", "_queue", "_sentinel", "_waiting")
 
     def __init__(self, queue: AsyncQueue[T], sentinel: object) -> None:
         self._queue = queue
         self._sentinel = sentinel
-        self._draining = False
+        self._left = math.inf  # how many items are wanted
         self._ended = False
+        self._waiting: asyncio.Task[Any] | None = None
 
     def __aiter__(self) -> _QueueReader[T]:
         return self
 
     async def __anext__(self) -> T:
-        if self._ended:
+        if self._ended or self._left <= 0:
             raise StopAsyncIteration
         try:
-            item = self._queue.get_nowait() if self._draining else await self._queue.get()
-        except asyncio.QueueEmpty:
+            item = await (self._get() if self._left == math.inf else self._get_left())
+        except (asyncio.QueueEmpty, _Interrupted):
             pass
         except Exception as error:
             if not _is_shutdown(error):
@@ -130,13 +135,40 @@ class _QueueReader(Drainable, Generic[T]):
         self._ended = True
         raise StopAsyncIteration
 
+    async def _get(self) -> T:
+        reader = asyncio.current_task()
+        assert reader is not None
+        survived = reader.cancelling()
+        self._waiting = reader
+        try:
+            return await self._queue.get()
+        except asyncio.CancelledError:
+            if self._ended and reader.uncancel() <= survived:
+                raise _Interrupted from None
+            raise
+        finally:
+            self._waiting = None
+
+    async def _get_left(self) -> T:
+        self._left -= 1
+        return self._queue.get_nowait()
+
     def drain(self) -> None:
-        """Emit what is in the queue, and do not wait."""
-        self._draining = True
+        """Emit what is in the queue now, and do not wait."""
+        size: Callable[[], int] | None = getattr(self._queue, "qsize", None)
+        # Of a queue that does not tell, everything: until it is empty.
+        self._left = sys.maxsize if size is None else size()
 
     async def aclose(self) -> None:
         """End the stream: what is in the queue stays there."""
-        self._ended = True
+        if not self._ended:
+            self._ended = True
+            if self._waiting is not None and self._waiting is not asyncio.current_task():
+                _ = self._waiting.cancel()
+
+
+class _Interrupted(Exception):
+    """The stream was closed while a task waited for an item."""
 
 
 def _is_shutdown(error: Exception) -> bool:

@@ -303,7 +303,7 @@ class _ThreadPump(Pump[T], Generic[T]):
                 self._not_full = None
 
     def _on_item(self, item: T) -> None:
-        if self.closed:
+        if self.closed or self.ended:  # the thread was abandoned, and has returned
             self._drop(item)
             return
         self.items.append(item)

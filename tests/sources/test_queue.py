@@ -160,6 +160,43 @@ def test_draining_emits_what_is_queued_and_waits_for_no_more() -> None:
     run(main())
 
 
+def test_draining_ends_although_items_are_still_put_in() -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        queue = filled(*range(5))
+        stop.set()
+        drained = ResultStream.of(from_queue(queue)).drain_on(stop).tap(queue.put_nowait)
+        assert await to_result(drained.collect()) == Success([*range(5)])
+        assert queue.qsize() == 5
+
+    run(main())
+
+
+def test_closing_it_ends_a_read_of_another_task_and_takes_nothing() -> None:
+    async def main() -> None:
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        reading = from_queue(queue).stream()._aiterator
+        waiting = asyncio.ensure_future(anext(reading))
+        await asyncio.sleep(1)
+        await reading.aclose()  # type: ignore[attr-defined]
+        queue.put_nowait(1)
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+        assert not waiting.cancelled()
+        assert queue.qsize() == 1
+
+        again = from_queue(queue).stream()._aiterator
+        assert await anext(again) == 1
+        waiting = asyncio.ensure_future(anext(again))
+        await asyncio.sleep(1)
+        waiting.cancel()  # and closing does not swallow it
+        await again.aclose()  # type: ignore[attr-defined]
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(main())
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_one_of_two_events_drains_as_well(first: bool) -> None:
     async def main() -> None:

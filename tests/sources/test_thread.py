@@ -337,6 +337,23 @@ def test_a_drain_does_not_wait_longer_than_the_grace_time(caplog: pytest.LogCapt
     blocking.given.put(None)
 
 
+def test_an_item_of_a_thread_that_a_drain_has_abandoned_is_handed_over() -> None:
+    async def main() -> None:
+        blocking = Blocking()
+        stop = asyncio.Event()
+        dropped: list[int] = []
+        blocking.given.put(0)
+        asyncio.get_running_loop().call_later(0.02, stop.set)
+        source = from_thread(blocking, grace=0.02, on_drop=dropped.append)
+        drained = ResultStream.of(source).drain_on(stop)
+        assert await to_result(drained.collect()) == Success([0])
+        blocking.given.put(1)
+        await asyncio.sleep(0.05)
+        assert dropped == [1]
+
+    asyncio.run(main())
+
+
 def test_the_end_of_the_program_waits_for_the_thread_too() -> None:
     ended = []
 
