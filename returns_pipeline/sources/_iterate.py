@@ -154,6 +154,7 @@ class _Session(Generic[T]):
         self._context = context
         self._given: queue.SimpleQueue[Any] = queue.SimpleQueue()  # items, then `_END`
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()  # held from the making of the thread until its loop runs
         self._is_asked = False  # an item was requested, and has not come
         self._is_closed = False
         self._has_ended = False  # `_END` was seen
@@ -171,8 +172,11 @@ class _Session(Generic[T]):
         """Request an item and wait for it."""
         if self._is_closed or self._has_ended:
             raise StopIteration
+        with self._starting:
+            if self._thread is None and not self._is_closed:
+                self._start()
         if self._thread is None:
-            self._start()
+            raise StopIteration  # it was closed meanwhile
         if not self._is_asked:  # else an interrupt came while the last call waited
             self._is_asked = True
             self._call(self._ask)
@@ -188,7 +192,8 @@ class _Session(Generic[T]):
     def close(self) -> None:
         """Stop the stream, and wait for its clean-up and the thread."""
         self._is_closed = True
-        thread = self._thread
+        with self._starting:  # a thread that starts has its loop by then, and can be stopped
+            thread = self._thread
         if thread is None:
             return
         if thread is threading.current_thread():
@@ -204,14 +209,12 @@ class _Session(Generic[T]):
             self._call(self._stop)
 
     def _start(self) -> None:
-        self._thread = threading.Thread(
-            target=self._context.run,
-            args=(self._run,),
-            name="iterate",
-            daemon=True,
+        thread = threading.Thread(
+            target=self._context.run, args=(self._run,), name="iterate", daemon=True
         )
         _running.add(self)
-        self._thread.start()
+        thread.start()
+        self._thread = thread
         _ = self._started.wait()
 
     def _call(self, function: Callable[[], None]) -> None:

@@ -130,6 +130,29 @@ def test_closing_from_another_thread_ends_a_call_that_waits() -> None:
     assert source.closed == 1
 
 
+def test_closing_while_the_thread_starts_ends_both() -> None:
+    starts = threading.Event()
+
+    def slow_to_make() -> asyncio.AbstractEventLoop:
+        starts.set()
+        time.sleep(0.05)
+        return asyncio.new_event_loop()
+
+    def close() -> None:
+        starts.wait()
+        items.close()
+
+    source = Numbers(until=3)
+    items = iterate(source, loop_factory=slow_to_make)
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    assert list(items) in ([], [0], [0, 1], [0, 1, 2])
+    closing.join(10)
+    assert not closing.is_alive()
+    assert source.opened == source.closed
+    assert threads() == []
+
+
 def test_a_clean_up_that_has_begun_is_not_cut_off_by_closing_again() -> None:
     source = Numbers(clean_up=0.1)
     items = iterate(source)
