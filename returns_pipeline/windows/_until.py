@@ -151,7 +151,9 @@ class UntilPump(SingleWindowPump):
             if item.__class__ is passing:
                 await self.emit_after_flush(item)
                 continue
-            window = self._open or self.begin()
+            window = self._open
+            if window is None:  # an empty one, which is due, takes the item
+                window = self.begin()
             window.append(item)
             closed: object = closes(item)
             if closed is not True and closed is not False:

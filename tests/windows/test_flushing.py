@@ -222,6 +222,19 @@ def test_an_item_that_comes_before_the_reader_joins_the_empty_list(kind: str) ->
     run(main())
 
 
+def test_an_item_that_joins_an_empty_list_and_closes_it_is_not_lost() -> None:
+    async def main() -> None:
+        source = timed(Wait(5.0), "a", "b")
+        stream = chunks_until(source, lambda _: True, timeout=2.0, emit_empty=True)
+        async with stream.stream() as chunks:
+            assert await anext(chunks) == []
+            await asyncio.sleep(4)  # the second empty list is due at 4, and "a" joins it at 5
+            assert [chunk async for chunk in chunks] == [["a"], ["b"]]
+            assert asyncio.get_running_loop().time() == 6
+
+    run(main())
+
+
 def test_no_empty_list_follows_the_last_item() -> None:
     ended = chunks_or_timeout(timed("a", Wait(1)), 1, 5.0, emit_empty=True)
     assert run(timeline(ended, pause=20.0)) == [(0.0, ["a"])]
