@@ -337,7 +337,7 @@ def test_a_drain_does_not_wait_longer_than_the_grace_time(caplog: pytest.LogCapt
     blocking.given.put(None)
 
 
-def test_an_item_of_a_thread_that_a_drain_has_abandoned_is_handed_over() -> None:
+def test_an_item_of_a_thread_that_a_drain_has_abandoned_is_passed_to_on_drop() -> None:
     async def main() -> None:
         blocking = Blocking()
         stop = asyncio.Event()
