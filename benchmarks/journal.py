@@ -1,7 +1,7 @@
 """What a durable log of undo actions costs, against hand-written code with one transaction each.
 
-Time here is wall-clock time, because the work waits for the disk. The disk of a shared machine is
-never the same twice, so only ratios within a round are meaningful. `--postgres DSN` adds the same
+Time here is wall-clock time, because the work waits for the disk. The load of a shared machine's
+disk varies, so only ratios within a round are meaningful. `--postgres DSN` adds the same
 for `PostgresJournal`; `--directory` chooses the disk.
 """
 
@@ -209,7 +209,7 @@ async def recovery(opens: Opens, sagas: int, *, concurrency: int = 1) -> Recover
 
 
 def write_beside(opens: Opens, ready: Event, ended: Event, waits: SimpleQueue[float]) -> None:
-    """Write until told to end, in a process of its own; then send the longest that it waited."""
+    """Write until the event is set, in a process of its own; then send the longest wait."""
 
     async def main() -> float:
         longest = 0.0
@@ -234,7 +234,7 @@ def show_recovery(what: str, found: Recovered) -> None:
 
 
 def orphaned(disk: Disk, sagas: int, *, done: int = 0) -> Opens:
-    """Return what opens a file with so many orphaned sagas, beside so many that are done."""
+    """Return what opens a file with some orphaned sagas, among others that are done."""
     path = disk.file()
 
     async def make() -> None:
@@ -278,9 +278,9 @@ async def postgres(dsn: str, disk: Disk) -> None:
     journal = PostgresJournal(dsn)
     orphans = [CompensationScope(str(number), journal=journal) for number in range(10_000)]
     _ = await asyncio.gather(*(scope.register(delete_batch, scope.name) for scope in orphans))
-    await journal.close()  # which leaves them to others, as death does
+    await journal.close()  # which leaves them to other processes, as if this one had died
     for scope in orphans:
-        scope._records.clear()  # and nobody is warned of them
+        scope._records.clear()  # so no scope warns of them
     found = await recovery(functools.partial(PostgresJournal, dsn), 10_000, concurrency=32)
     show_recovery("10,000 orphaned sagas of one action, 32 at a time, the client", found)
 
@@ -289,7 +289,7 @@ SCOPES = (1, 8, 32, 128)
 
 
 def arguments() -> argparse.Namespace:
-    """Take our own options from the command line, and leave the others to the harness."""
+    """Parse this module's options, and leave the others on the command line for the harness."""
     parser = argparse.ArgumentParser(add_help=False)
     _ = parser.add_argument("--postgres", default="")
     _ = parser.add_argument("--directory", default=None)

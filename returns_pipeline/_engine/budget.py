@@ -58,7 +58,7 @@ class Budget:
         return self.stride
 
     def look(self, now: float) -> bool:
-        """Adapt the stride to the time of the last one; return whether other tasks must run."""
+        """Adapt the stride to the time since the last call; return whether other tasks must run."""
         passed, self._looked_at = now - self._looked_at, now
         if passed > MAX_SLICE:
             self.stride = 1
@@ -69,7 +69,7 @@ class Budget:
         return now - self._restarted_at > MAX_SLICE
 
     def is_spent(self, now: float) -> bool:
-        """Return whether the time is up, without counting anything."""
+        """Return whether the time has passed, without counting an item."""
         return now - self._restarted_at > MAX_SLICE
 
     def restart(self, now: float) -> None:

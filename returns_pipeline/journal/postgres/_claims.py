@@ -1,8 +1,8 @@
 """`Claims`: takes over the sagas of dead owners, a few at a time, and returns them one by one.
 
-A recovery asks for one saga after the other. A transaction for each would cost more than most
+A recovery requests one saga after the other. A transaction for each would cost more than most
 undos, so a claim takes over some in advance: one at first, then twice as many each time they were
-used up quickly. A saga that is not asked for within a second is released: while one undo takes
+used up quickly. A saga that is not requested within a second is released: while one undo takes
 long, other recoverers must not wait for sagas that are not being worked on.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["Claims"]
 _MOST: Final = 64
 # If the sagas of one claim are used up within so many seconds, the next claim takes twice as many.
 _QUICK: Final = 0.5
-# Seconds after which sagas that were not asked for are released.
+# Seconds after which sagas that were not requested are released.
 _IDLE: Final = 1.0
 
 
@@ -53,14 +53,14 @@ class Claims:
         self._size = 1
         self._claimed_at = -math.inf  # on the loop's clock
         self._timer: asyncio.TimerHandle | None = None
-        self._releasing: set[str] = set()  # requested, and not answered
-        self._turn = asyncio.Lock()  # of one claim at a time: the others use what that finds
+        self._releasing: set[str] = set()  # sagas whose release was requested and not answered
+        self._turn = asyncio.Lock()  # one claim at a time: the next uses what the last one found
 
     def reset(self) -> None:
         """Forget the sagas claimed in advance: the journal is closed, and has released them."""
         self._ahead.clear()
         self._releasing.clear()
-        self._turn = asyncio.Lock()  # a lock belongs to the loop that it was waited for in
+        self._turn = asyncio.Lock()  # the old one belongs to the loop in which a task waited for it
         self._size, self._claimed_at = 1, -math.inf
         self._stop_timer()
 
@@ -89,9 +89,9 @@ class Claims:
         now = asyncio.get_running_loop().time()
         self._size = min(2 * self._size, _MOST) if now - self._claimed_at < _QUICK else 1
         self._claimed_at = now
-        # Not a saga that is still in the ledger although another process took it over: a scope here
-        # may rely on it, and must get `LeaseLost` first.
-        # One that is being released is free when this is carried out.
+        # Excluded are all sagas in the ledger. If another process has taken one of them over, a
+        # scope here may still rely on it and must get `LeaseLost` first. Sagas that are being
+        # released are not excluded: they are free when this request is carried out.
         held = self._ledger.sagas.keys() - self._releasing
         others = dict.fromkeys(besides | held, 1)
         row: Row = {"besides": others, "retention": self.retention, "limit": self._size}
@@ -126,8 +126,8 @@ class Claims:
     def send_release(self, saga: str) -> Request:
         """Request that other processes may claim a saga. This does not wait.
 
-        The saga stops being this owner's when the request is carried out, and also when it fails:
-        then the next batch that succeeds carries it out.
+        When the request is carried out, the saga leaves the ledger. It also does if the request
+        fails; the next batch that succeeds then releases the saga.
         """
         held = self._ledger.sagas.get(saga)
         if held is None:
@@ -149,7 +149,7 @@ class Claims:
         self._releasing.add(saga)
         return request
 
-    # Sagas that were claimed in advance and not asked for.
+    # Sagas that were claimed in advance and not requested yet.
 
     def _start_timer(self) -> None:
         if self._ahead:
