@@ -53,9 +53,10 @@ _busy: Final[set[CompensationScope]] = set()  # a context runs a step whose acti
 class _Inside:
     """Data about the steps inside a context. Most contexts have none, and no such object."""
 
-    __slots__ = ("child_failures", "opened", "running")
+    __slots__ = ("child_failures", "keeps_key", "opened", "running")
 
     def __init__(self) -> None:
+        self.keeps_key = False  # whether attempts of a policy inside share the key
         self.opened = 0  # steps, so far: they are numbered
         self.running: dict[StepContext, None] = {}  # the oldest first
         self.child_failures: list[CompensationReport] = []  # of steps that could not be undone
@@ -367,6 +368,17 @@ class StepContext:
         if at._attempt > 1:  # the number in its name is that of the attempt
             path = path.removesuffix(at.name) + at._base
         return f"in step {path}" + (f", attempt {attempt}" if attempt > 1 else "")
+
+    def _keep_key(self, key: str) -> None:
+        """Use this key, here and in the attempts of a policy inside."""
+        _internals.renew_key(self.scope, key)
+        self._inside = self._inside or _Inside()
+        self._inside.keeps_key = True
+
+    def _kept_key(self) -> str | None:
+        """Return the key that attempts of a policy inside use, if they share one."""
+        keeps = self._inside is not None and self._inside.keeps_key
+        return self.key if keeps else None
 
     async def _run_and_settle(
         self,

@@ -40,9 +40,10 @@ class Call(Generic[T, E]):
 
     Attributes:
         context: The `StepContext` among the arguments, if there is one.
+        key: The idempotency key of every attempt; ``None`` if each has its own.
     """
 
-    __slots__ = ("_args", "_kwargs", "_made", "_name", "_position", "_step", "context")
+    __slots__ = ("_args", "_kwargs", "_made", "_name", "_position", "_step", "context", "key")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Call(Generic[T, E]):
         self._step = step
         self._args = args
         self._kwargs = kwargs
+        self.key: str | None = None
         self.context: StepContext | None = None
         self._position: int | str = 0  # of the context: an index of `args`, or a key of `kwargs`
         for index, value in enumerate(args):
@@ -88,7 +90,7 @@ class Call(Generic[T, E]):
         made = cast("Call[T, E]", Call.__new__(Call))  # pyright does not know the class's own type
         made._name, made._step, made._position = self._name, self._step, self._position
         made._args, made._kwargs, made._made = self._args, self._kwargs, 0
-        made.context = context
+        made.context, made.key = context, self.key
         return made
 
     def begin(self, own: StepContext | None) -> AsyncResult[T, E]:
@@ -114,6 +116,8 @@ class Call(Generic[T, E]):
                 note_step(error, self._note)
                 raise
         own = _steps.open_attempt(self.context, self.name, deadline=deadline, attempt=self._made)
+        if self.key is not None:
+            _steps.keep_key(own, self.key)
         return await _steps.run_and_settle(own, lambda: self.begin(own), hold=True)
 
 
@@ -122,7 +126,8 @@ async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | St
     began = asyncio.get_running_loop().time()
     seconds = min(limit.seconds, max(0.0, call.deadline - began))
     due = began + seconds
-    run = Run(call, deadline=due)
+    key = None if call.context is None else _steps.kept_key(call.context)
+    run = Run(call, deadline=due, key=key)
     try:
         if not run.task.done():
             await wait_for_one([run.task], due)
@@ -152,6 +157,7 @@ class Run(Generic[T, E]):
     Args:
         call: The step.
         deadline: The deadline of its context.
+        key: The idempotency key of its context; by default one of its own.
         wanted: Returns whether a success is still wanted; called once, when the step has succeeded.
 
     Attributes:
@@ -166,12 +172,15 @@ class Run(Generic[T, E]):
         call: Call[T, E],
         *,
         deadline: float = math.inf,
+        key: str | None = None,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
         self._call = call
         self._context: StepContext | None = None
         if call.context is not None:
             self._context = _steps.open_attempt(call.context, call.name, deadline=deadline)
+            if key is not None:
+                _steps.keep_key(self._context, key)
         self._wanted = wanted
         self._stopping = False
         self._step_ended = False  # its rollback may still be under way

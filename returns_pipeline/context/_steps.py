@@ -13,6 +13,8 @@ __all__ = [
     "abandon",
     "awaits_journal",
     "commits_ended",
+    "keep_key",
+    "kept_key",
     "open_attempt",
     "run_and_settle",
     "with_child",
@@ -21,6 +23,8 @@ __all__ = [
 abandon: Final = StepContext._abandon
 awaits_journal: Final = StepContext._awaits_journal
 commits_ended: Final = StepContext._commits_ended
+keep_key: Final = StepContext._keep_key
+kept_key: Final = StepContext._kept_key
 open_attempt: Final = StepContext._open_attempt
 run_and_settle: Final = StepContext._run_and_settle
 with_child: Final = StepContext._with_child

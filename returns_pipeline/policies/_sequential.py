@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Generic, Literal, TypeVar, TypeVarTuple, cast, overload
 
 from returns.future import FutureResult
 from returns.result import Failure, Result, Success
@@ -53,7 +54,11 @@ E5 = TypeVar("E5")
 
 
 def with_retry(
-    step: Callable[P, AsyncResult[T, E]], policy: RetryPolicy[E], /
+    step: Callable[P, AsyncResult[T, E]],
+    policy: RetryPolicy[E],
+    /,
+    *,
+    key: Literal["attempt", "step"] = "attempt",
 ) -> Callable[P, FutureResult[T, RetriesExhausted[E]]]:
     """Run a step again when it fails, as a policy says.
 
@@ -69,6 +74,19 @@ def with_retry(
 
     Cancel safety: cancelling an attempt undoes it; during a wait there is nothing to undo.
 
+    Args:
+        step: The step.
+        policy: Says when another attempt is made.
+        key: Which attempts have the same `StepContext.key`. With "attempt" each has a key of its
+            own: its undo and the next attempt cannot be taken for one another. With "step" all
+            attempts of a call have one: for a service that carries out a request once for each key,
+            and may have carried out one whose answer was lost. An undo that buries its key, as a
+            tombstone does, would bury the next attempt with it. Attempts of `with_timeout` inside
+            keep the key.
+
+    Raises:
+        InvalidArgument: At the call, if ``key`` is neither.
+
     >>> from returns.result import Failure, Result, Success
     >>> from returns_pipeline.testing import run
     >>> answers = [Failure("busy"), Success("fine")]
@@ -79,18 +97,25 @@ def with_retry(
     """
     if not isinstance(policy, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"with_retry() takes a RetryPolicy, not {policy!r}")
-    run = functools.partial(_run_retried, step, policy)
-    return DecoratedStep[P, T, RetriesExhausted[E]](run, with_retry, (step, policy), {}, wraps=step)
+    if key not in {"attempt", "step"}:
+        raise InvalidArgument(f"key must be 'attempt' or 'step', not {key!r}")
+    run = functools.partial(_run_retried, step, policy, key)
+    kwargs = {} if key == "attempt" else {"key": key}
+    args = (step, policy)
+    return DecoratedStep[P, T, RetriesExhausted[E]](run, with_retry, args, kwargs, wraps=step)
 
 
 async def _run_retried(
     step: Callable[..., AsyncResult[T, E]],
     policy: RetryPolicy[Any],
+    key: Literal["attempt", "step"],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Result[T, RetriesExhausted[E]]:
     errors: list[E | Exception] = []
     call = Call(step, args, kwargs)
+    if key == "step":
+        call.key = os.urandom(16).hex()
     last = await run_with_retry(call.run, policy, deadline=call.deadline, errors=errors)
     if isinstance(last, Success):
         return last

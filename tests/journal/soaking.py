@@ -47,6 +47,7 @@ CREATE TABLE journal_error (what TEXT);
 CREATE TABLE violation (what TEXT, asked REAL NOT NULL DEFAULT 0);
 """
 
+LEASE = 6.0  # seconds: longer than a process is ever stopped
 registry = CompensationRegistry()
 place = Path()
 me = ""  # what this process does: "work" or "recover"
@@ -211,6 +212,9 @@ async def main(what: str, store: str, who: str) -> None:
     lazy = store == "sqlite" and dice.random() < 0.5
     if store == "sqlite":
         journal = SqliteJournal(place / "journal.db", lazy_commits=lazy, patience=30.0)
+    elif store.startswith("lease "):
+        address = store.removeprefix("lease ")
+        journal = PostgresJournal(address, patience=20.0, liveness="lease", lease=LEASE)
     else:
         journal = PostgresJournal(store, patience=20.0)
     journal = FaultyJournal(journal, note_time)

@@ -75,6 +75,10 @@ def check_one(ctx: StepContext, policy: RetryPolicy) -> None:
         FutureResult[bytes, RetriesExhausted[OSError | StepTimeout]],
     )
     assert_type(hedge(simple, after=1.0)(), FutureResult[float, AllFailed[ValueError]])
+    assert_type(
+        with_retry(fetch, policy, key="step")(1, ctx), FutureResult[str, RetriesExhausted[KeyError]]
+    )
+    with_retry(fetch, policy, key="call")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with_retry(fetch, policy)("one", ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with_timeout(fetch, 2.0)(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with_retry(fetch(1, ctx), policy)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
