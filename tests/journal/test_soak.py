@@ -108,7 +108,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
         server.stdin.close()
 
 
-def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
+def soak(soak: Soak, place: Path, restart: Callable[[], None], *, lease: float = 0.0) -> None:
     """Run and disturb them for a while, restart the store in the middle, and end."""
     with closing(sqlite3.connect(place / "sink.db")) as db:
         db.execute("PRAGMA journal_mode = WAL")
@@ -128,6 +128,7 @@ def soak(soak: Soak, place: Path, restart: Callable[[], None]) -> None:
         soak.wake()
         (place / "stop").touch()
         assert [soak.wait(each) for each in all_of_them[:3]] == [0, 0, 0]
+        time.sleep(lease)  # until the last that was killed is known to be dead
         (place / "last").touch()
         assert [soak.wait(each) for each in all_of_them[3:]] == [0, 0, 0, 0]
     finally:
@@ -215,3 +216,18 @@ def test_soak_postgres(
     # The restart ends all sessions: a process that was allowed to begin an undo before it can be
     # fenced in the middle of it, or before, if it was stopped. One that asked later cannot be.
     check(tmp_path, sagas, kills=case.kills, until=back)
+
+
+def test_soak_lease(
+    tmp_path: Path, server: subprocess.Popen[str], request: pytest.FixtureRequest
+) -> None:
+    """No session shows who lives, as behind a transaction pooler: only the leases do."""
+    say(f"RETURNS_PIPELINE_SOAK_SEED={SEED}")
+    pytest.importorskip("asyncpg", reason="needs the package asyncpg")
+    address = request.getfixturevalue("postgres_database")
+    case = Soak(server, tmp_path, f"lease {address}")
+    soak(case, tmp_path, lambda: None, lease=8.0)
+    # No process was stopped for as long as a lease: nothing was taken from a living one.
+    assert column(tmp_path, "SELECT what FROM journal_error") == []
+    sagas = asyncio.run(listed(PostgresJournal(address, liveness="lease")))
+    check(tmp_path, sagas, kills=case.kills)
