@@ -44,6 +44,7 @@ async def until(  # noqa: C901  # one flat loop, for its speed
     """
     loop = asyncio.get_running_loop()
     budget = Budget(loop)
+    left = 1
     watch = _Watch(stops)
     watch.start()
     reader: asyncio.Task[Any] | None = None
@@ -70,15 +71,15 @@ async def until(  # noqa: C901  # one flat loop, for its speed
                     # the count of the task must be what it was.
                     if watch.has_interrupted:
                         watch.has_interrupted = False
-                        left = reader.uncancel()
-                        if cancelled is not None and left > watch.survived:
+                        if reader.uncancel() > watch.survived and cancelled is not None:
                             raise cancelled  # it came from elsewhere, too
                 if cancelled is not None:
                     _raise_hidden(cancelled)
                     break
                 yield item
-                if budget.spend():
-                    await budget.renew()
+                left -= 1
+                if not left:
+                    left = await budget.renew()
             if isinstance(items, Drainable):
                 items.drain()
                 async for item in items:

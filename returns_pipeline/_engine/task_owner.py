@@ -163,7 +163,9 @@ class TaskOwner:
         assert task is not None
         if task not in self._tasks:
             self._adopt(task)  # an eager task factory runs it before `start_task` gets the task
-        _inside.set(weakref.ref(self))
+        reference = weakref.ref(self)  # the same object each time
+        if _inside.get() is not reference:
+            _inside.set(reference)
         try:
             await func(*args)
         except BaseException as error:

@@ -385,6 +385,7 @@ class Hub(TaskOwner, Generic[T]):
 
     async def _read(self, items: AsyncIterator[T]) -> None:
         budget = Budget(self.loop)
+        left = 1  # items until it is to be renewed
         async for item in items:
             if self.stopping:
                 return  # and the source has swallowed the cancellation
@@ -394,9 +395,10 @@ class Hub(TaskOwner, Generic[T]):
             if not await self._deliver(item):
                 self._was_left = True
                 return
-            if budget.spend():
+            left -= 1
+            if not left:
                 self.still_reading()
-                await budget.renew()
+                left = await budget.renew()
 
     async def _deliver(self, item: T) -> bool:
         """Pass an item to its branches, and wait while one of them is full.
