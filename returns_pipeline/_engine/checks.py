@@ -17,8 +17,21 @@ from returns_pipeline._engine.future_results import refuse_lost
 from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline.errors import InvalidArgument
 
-__all__ = ["Seconds", "async_function", "count", "function", "number", "seconds", "source", "truth"]
+__all__ = [
+    "Seconds",
+    "async_function",
+    "choice",
+    "count",
+    "exact",
+    "function",
+    "number",
+    "out_of_range",
+    "seconds",
+    "source",
+    "truth",
+]
 
+N = TypeVar("N")
 S = TypeVar("S")
 
 # How a duration may be written: seconds as a number, or a `timedelta`.
@@ -50,6 +63,43 @@ def number(name: str, value: float, *, zero: bool = False, finite: bool = False)
         InvalidArgument: It is out of range, not a number (``nan``, ``"1"``), or a ``bool``.
     """
     return _in_range(name, value, "", zero=zero, finite=finite)
+
+
+def exact(name: str, value: N, *, zero: bool = False, signed: bool = False) -> N:
+    """Return a number above 0, or with ``zero`` at least 0, or with ``signed`` any, as it is.
+
+    Other checks return a ``float``. But the ``Decimal`` 0.3 is not the ``float`` 0.3, and an
+    ``int`` may be larger than any ``float``.
+
+    Raises:
+        InvalidArgument: It is out of range, not a number (``nan``, ``"1"``), or a ``bool``.
+    """
+    compared: Any = value
+    try:
+        # All of these are false for nan.
+        in_range = compared <= math.inf if signed else compared >= 0 if zero else compared > 0
+    except TypeError:
+        in_range = False
+    if not in_range or isinstance(value, bool | str):
+        wanted = "a number" if signed else "at least 0" if zero else "above 0"
+        raise out_of_range(name, value, wanted)
+    return value
+
+
+def out_of_range(name: str, value: object, wanted: str) -> InvalidArgument:
+    """Return the error for a number that is out of range."""
+    return InvalidArgument(f"{name} must be {wanted}, not {value!r}")
+
+
+def choice(name: str, value: object, *options: str) -> None:
+    """Refuse what is none of the options.
+
+    Raises:
+        InvalidArgument: It is another value.
+    """
+    if value not in options:
+        *most, last = map(repr, options)
+        raise InvalidArgument(f"{name} must be {', '.join(most)} or {last}, not {value!r}")
 
 
 def seconds(

@@ -163,7 +163,9 @@ class TaskOwner:
         assert task is not None
         if task not in self._tasks:
             self._adopt(task)  # an eager task factory runs it before `start_task` gets the task
-        reference = weakref.ref(self)  # the same object each time
+        reference: weakref.ref[TaskOwner] = weakref.ref(self)  # the same object each time
+        if _inside.get() is not reference:
+            _inside.set(reference)
         if _inside.get() is not reference:
             _inside.set(reference)
         try:

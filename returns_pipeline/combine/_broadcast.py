@@ -18,7 +18,7 @@ from returns_pipeline._engine.fan_in import BUFFER
 from returns_pipeline._engine.operator import QuickStreamer, ReadOnce, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 from returns_pipeline._engine.task_owner import TaskOwner
-from returns_pipeline.errors import BufferOverflow, InvalidArgument
+from returns_pipeline.errors import BufferOverflow
 
 __all__ = ["Branch", "BranchPump", "Hub", "broadcast"]
 
@@ -553,9 +553,6 @@ def broadcast(
     [(0.0, 'b'), (0.0, 'c'), (1.5, 'd')]
     [(0.0, 'a'), (1.0, 'b'), (2.0, 'c'), (4.0, 'd')]
     """
-    if overflow not in {"backpressure", "drop_oldest", "fail"}:
-        raise InvalidArgument(
-            f"overflow must be 'backpressure', 'drop_oldest' or 'fail', not {overflow!r}"
-        )
+    checks.choice("overflow", overflow, "backpressure", "drop_oldest", "fail")
     hub: Hub[T] = Hub(source, n, buffer, overflow, on_drop, replay)
     return tuple([Branch(branch) for branch in hub.branches])

@@ -14,7 +14,6 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.fan_in import BUFFER, FanIn, Input
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
-from returns_pipeline.errors import InvalidArgument
 
 __all__ = ["merge_prioritized"]
 
@@ -182,8 +181,7 @@ class _PrioritizedPump(FanIn[T, T]):
         levels: dict[float, _Level[T]] = {}
         self._level_of: list[_Level[T]] = []  # by the input's index
         for priority, _ in sources:
-            if math.isnan(priority):
-                raise InvalidArgument("a priority must be a number, not nan")
+            _ = checks.exact("a priority", priority, signed=True)
             self._level_of.append(levels.setdefault(priority, _Level(priority)))
         self._levels = sorted(levels.values(), key=lambda level: -level.priority)
 

@@ -19,7 +19,7 @@ from returns_pipeline._engine.reader import Reader, notify
 from returns_pipeline.combine._signatures import RouteOperator
 from returns_pipeline.combine._worker import Inbox, InboxOwner, KeyFailed, as_generator, as_step
 from returns_pipeline.context import StepContext
-from returns_pipeline.errors import InvalidArgument, ItemsRefused
+from returns_pipeline.errors import ItemsRefused
 
 __all__ = ["KeyFailed", "RoutePump", "route"]
 
@@ -185,8 +185,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
         unpack: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__([source], BUFFER)
-        if failing not in {"raise", "isolate"}:
-            raise InvalidArgument(f"failing must be 'raise' or 'isolate', not {failing!r}")
+        checks.choice("failing", failing, "raise", "isolate")
         self._max_keys = checks.count("max_keys", max_keys)
         self._size = checks.count("buffer", buffer)
         self._idle_after = checks.seconds("idle_after", idle_after)

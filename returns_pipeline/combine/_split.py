@@ -11,7 +11,7 @@ from typing_extensions import TypeIs
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.fan_in import SPLIT_BUFFER
 from returns_pipeline.combine._broadcast import Branch, BranchPump, Hub
-from returns_pipeline.errors import BufferOverflow, InvalidArgument
+from returns_pipeline.errors import BufferOverflow
 
 __all__ = ["split"]
 
@@ -128,7 +128,6 @@ def split(
     >>> run(main())
     [1, 3] [0, 2, 4]
     """
-    if overflow not in {"backpressure", "fail"}:
-        raise InvalidArgument(f"overflow must be 'backpressure' or 'fail', not {overflow!r}")
+    checks.choice("overflow", overflow, "backpressure", "fail")
     left, right = _Splitter(source, predicate, buffer, overflow).branches
     return Branch(left), Branch(right)

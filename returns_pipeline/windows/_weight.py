@@ -7,10 +7,10 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
+from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
-from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.windows._flushing import FlushOn
 from returns_pipeline.windows._single import SingleWindowPump
 
@@ -149,11 +149,7 @@ class WeightPump(SingleWindowPump):
         passing: type | None = None,
     ) -> None:
         super().__init__(source, timeout, n, flush_on, emit_empty, passing)
-        # Not by `checks`: it stays as it is. A Decimal of 0.3 is not the float of 0.3, and an int
-        # may be larger than any float.
-        if isinstance(max_weight, bool | str) or not max_weight > 0:
-            raise InvalidArgument(f"max_weight must be above 0, not {max_weight!r}")
-        self._max_weight = max_weight
+        self._max_weight = checks.exact("max_weight", max_weight)
         self._weight = weight
 
     async def fill(self, source: AsyncIterator[Any]) -> None:
@@ -171,7 +167,7 @@ class WeightPump(SingleWindowPump):
                 continue
             weight = weigh(item)
             if not weight >= 0:
-                raise InvalidArgument(f"a weight must be at least 0, not {weight!r}")
+                raise checks.out_of_range("a weight", weight, "at least 0")
             window = self._open
             if window is not None and window.weight + weight > max_weight:
                 self.flush()
