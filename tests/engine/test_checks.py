@@ -47,7 +47,7 @@ def test_an_exact_number_is_a_number(value: Any) -> None:
         checks.exact("weight", value, signed=True)
 
 
-def test_an_exact_number_has_the_bound_that_is_asked_for() -> None:
+def test_an_exact_number_has_the_requested_bound() -> None:
     assert checks.exact("weight", 0, zero=True) == 0
     assert checks.exact("weight", -1, signed=True) == -1
     with pytest.raises(InvalidArgument, match="weight must be above 0, not 0"):
