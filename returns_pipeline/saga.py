@@ -17,6 +17,7 @@ from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult, outcome_of, to_result
 from returns_pipeline._engine.retry_loop import run_with_retry
+from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.compensation import (
     CompensationReport,
     CompensationScope,
@@ -443,6 +444,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         """
         return FutureResult(self._run(value, ctx, on_report))
 
+    @shortened
     async def _run(
         self,
         value: A_contra,

@@ -37,7 +37,7 @@ _NESTING: Final = {
     "map_result": "bind_result(), bind_async_result() or map_async()",
 }
 # those that drop what the function passed by this keyword returns,
-_CALLBACKS: Final = frozenset({"late", "on_drop", "on_retry", "on_state_change"})
+_CALLBACKS: Final = frozenset({"late", "on_drop", "on_report", "on_retry", "on_state_change"})
 # and those that await it, or take it for the outcome of a step.
 _TERMINALS: Final = frozenset({"for_each", "for_each_all"})  # returning a function is a mistake
 _STEPS: Final = frozenset(
