@@ -57,7 +57,7 @@ def _takes_two(func: Callable[..., object]) -> bool:
     """Whether a function must be called with two positional arguments, and can be."""
     try:
         signature = inspect.signature(func)
-    except (TypeError, ValueError):  # of some built-in functions nobody knows it
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return False
     with contextlib.suppress(TypeError):
         _ = signature.bind(None)
@@ -83,7 +83,7 @@ class _Pivot:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step. Its types are held together by the signatures of `Saga.step`."""
+    """One step. The signatures of `Saga.step` check that its types fit together."""
 
     name: str
     func: Callable[..., Any]
@@ -110,7 +110,7 @@ class _Step:
         call = Call(attempt, (ctx,), {}, name=self.name)
         last = await run_with_retry(call.run, self.retry, deadline=call.deadline)
         if pivot is not None and pivot.reached is not None:
-            return pivot.reached  # also when it was taken for late
+            return pivot.reached  # even if the attempt was counted as timed out
         if isinstance(last, Exception):
             raise last
         return last
@@ -124,10 +124,11 @@ class _Step:
         self, value: Any, pivot: _Pivot | None, own: StepContext
     ) -> Result[Any, Any]:
         if pivot is not None and pivot.reached is not None:
-            return pivot.reached  # an attempt that was stopped had succeeded: not a second time
+            return pivot.reached  # an attempt that was cancelled had succeeded: do not repeat it
         given = self.func(value, own) if self.takes_context else self.func(value)
         result = await outcome_of(given)
-        # Nothing is awaited in between: an output is never without its undo, or its pivot.
+        # Nothing else is awaited between the output and the registration of its undo, or its
+        # pivot: no cancellation can come in between.
         if not isinstance(result, Success):
             return result
         if pivot is not None and not own.scope.closed:
@@ -158,7 +159,7 @@ class _Step:
         journal: Journal | None,
         error: PipelineError,
     ) -> None:
-        """Undo an output that the step's own context does not take; in memory if need be."""
+        """Undo an output whose undo the step's own context refuses; in memory if need be."""
         alone = CompensationScope(own.path, timeout=own.scope.timeout, journal=journal)
         _internals.renew_key(alone, own.key)
         try:
@@ -186,10 +187,10 @@ class Saga(Generic[A_contra, T_co, E_co]):
     A saga is a value: `step` and `pivot` return a new one, and it can be run any number of times,
     also at the same time. Its types are those of its input, its output and its failures.
 
-    When a step fails, raises or is cancelled, the undo of each step before it is called with that
-    step's own output, the last one first, before the failure is returned or the exception
-    propagates. The failed step has no output, so it cleans up its own partial effects, or registers
-    undo actions with its context.
+    When a step fails, raises or is cancelled, the steps before it are undone, the last one first:
+    the undo of each is called with that step's output. Then the failure is returned or the
+    exception propagates. The failed step has no output, so it cleans up its own partial effects,
+    or registers undo actions with its context.
 
     Args:
         name: For reports.
@@ -364,20 +365,20 @@ class Saga(Generic[A_contra, T_co, E_co]):
         Args:
             name: For reports; unique in this saga.
             func: The step: it returns a `FutureResult`, or is a coroutine function of a Result. If
-                it has a second parameter without a default, it is called with the `StepContext` of
-                the attempt, too: there it registers an undo *before* its effect, which is safe when
-                the process dies in between, and finds its ``key``.
+                it has a second parameter without a default, that is the `StepContext` of the
+                attempt. On it the step finds its ``key``, and can register an undo *before* its
+                effect, so that the effect is undone even if the process dies in between.
             undo: Undoes the step: a `Compensation`, or any function that returns an awaitable. It
                 is called with the step's output, or with the step's input and output if it has two
                 parameters without a default, and must be idempotent. ``None`` if there is nothing
                 to undo, or the step registers that itself.
             retry: How often the step is tried, as in `with_retry`; by default once, and after the
                 pivot as often as `RetryPolicy()` says. The saga fails with the last failure, or
-                the last exception if the policy names exceptions: so the errors of a saga are
+                the last exception if the policy names exceptions. So the errors of a saga are
                 those of its steps.
             timeout: Seconds that one attempt may take, or a `Timeout`, as in `with_timeout`: at
-                the limit it is cancelled, and has failed with `StepTimeout`. An attempt that
-                succeeds nevertheless, then or after it was abandoned, is undone at once.
+                the limit the attempt is cancelled, and has failed with `StepTimeout`. If it
+                succeeds nevertheless, then or after it was abandoned, it is undone at once.
 
         Raises:
             InvalidArgument: At the call, if the name is taken, ``timeout`` is out of range, or
@@ -408,8 +409,8 @@ class Saga(Generic[A_contra, T_co, E_co]):
         The actions registered until then are committed. Later steps are only retried; if one of
         them fails in the end, its failure is returned, and the steps before it are not undone.
 
-        Later steps are on no record: if the process dies there, `recover` neither undoes nor
-        resumes anything. What must happen after the pivot nevertheless belongs where it is
+        Later steps are not recorded: if the process dies there, `recover` neither undoes nor
+        resumes anything. Work that must happen after the pivot even then belongs where it is
         delivered again: in the sink, in the same transaction (an outbox), or in a queue.
 
         Raises:
@@ -431,10 +432,10 @@ class Saga(Generic[A_contra, T_co, E_co]):
         Args:
             value: The input of the first step.
             ctx: The context that this run is part of. When all steps have succeeded, it takes over
-                their undo actions, except those before a pivot: so they are still undone if
-                something fails later there. Without it they are committed.
-            on_report: Called with the report when something was undone, before the failure is
-                returned or the exception propagates: so a caller without a context, too, sees
+                their undo actions, except those before a pivot. So they are still undone if
+                something fails later in that context. Without a context they are committed.
+            on_report: Called with the report if something was undone, before the failure is
+                returned or the exception propagates. So a caller without a context, too, sees
                 what could not be undone. It must not raise.
 
         Returns:
@@ -482,7 +483,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
                 if before_pivot is not None:
                     await ctx.commit()
         except BaseException:
-            # Whatever is cancelled or refused after the pivot was reached: the commit is presumed.
+            # Once the pivot was reached, its commit is presumed, whatever is cancelled or refused.
             if pivot.reached is not None:
                 _ = await shielded(_internals.presume_committed(ctx.scope))
             raise
