@@ -272,7 +272,9 @@ class DebouncePump(Pump[T]):
                     if passing:
                         self._settle()
                     else:
-                        deadline = min(now + self._quiet, self._latest_at)
+                        deadline = now + self._quiet
+                        if deadline > self._latest_at:
+                            deadline = self._latest_at
                         self._timer.set(self.loop, deadline, self._on_deadline)
                     if budget.spend():
                         await budget.renew()

@@ -239,8 +239,16 @@ class Channel(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Close it; an exception of the block is raised by the reader, too."""
-        self.close(error if isinstance(error, Exception) else None)
+        """Close it; an exception of the block is raised by the reader, too.
+
+        If the block was cancelled, the reader gets a ``RuntimeError``: it must not take what came
+        before for everything.
+        """
+        if error is not None and not isinstance(error, Exception):
+            stopped = RuntimeError("a sender was stopped before the end of its items")
+            stopped.__cause__ = error
+            error = stopped
+        self.close(error)
 
     def __repr__(self) -> str:
         pump = self._pump

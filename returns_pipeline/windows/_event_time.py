@@ -347,13 +347,12 @@ class EventPump(DeadlinePump):
         while (end := self.state.first_end()) < math.inf and marks.has_reached(end, now):
             self._advance(end)
 
-    def _mark(self, marks: Watermarks, item: Any, at: float) -> float:
+    def _mark(self, marks: Watermarks, item: Any, at: float, now: float) -> float:
         """Take note of an item, and return the watermark after it."""
         partition = None if self._partition is None else self._partition(item)
         ahead = self._skewed and marks.is_ahead(at, self.loop.time())
-        now = self.now()
         watermark = marks.note(partition, at, now, ahead=ahead)
-        if self._idle_after is not None:
+        if self._idle_after is not None and self._timer_deadline > now + self._idle_after:
             self.arm_for(now + self._idle_after)
         return watermark
 
@@ -372,6 +371,7 @@ class EventPump(DeadlinePump):
         state = self.state
         find = state.recent.get
         newest = -math.inf  # the greatest timestamp
+        now = 0.0  # of the item, where the clock counts
         left = 1
         async for item in source:
             if item.__class__ is passing:
@@ -381,8 +381,10 @@ class EventPump(DeadlinePump):
             at = timestamp(item)
             if key_of is not None:
                 key = key_of(item)
-            if idle_after is not None:
-                self.expire(self.now())
+            if idle_after is not None and marks is not None:
+                now = self.now()
+                if now >= marks.idle_from:  # else the items alone move the watermark
+                    self.expire(now)
             region = find(key)
             if region is not None and region.start <= at < region.end:
                 for append in region.appends:
@@ -397,7 +399,7 @@ class EventPump(DeadlinePump):
                 raise InvalidArgument(f"a timestamp must be finite, not {at!r}")
             if marks is not None or at > newest:
                 newest = at
-                watermark = at - slack if marks is None else self._mark(marks, item, at)
+                watermark = at - slack if marks is None else self._mark(marks, item, at, now)
                 if watermark > self._watermark:
                     self._watermark = watermark
                     if watermark >= state.next_move:

@@ -38,13 +38,13 @@ class Watermarks:
 
     __slots__ = (
         "_idle_after",
-        "_idle_from",
         "_low",
         "_max_skew",
         "_newest",
         "_newest_at",
         "_partitions",
         "_slack",
+        "idle_from",
     )
 
     def __init__(self, slack: float, idle_after: float, max_skew: float) -> None:
@@ -55,7 +55,7 @@ class Watermarks:
         self._newest_at = 0.0  # when it came, on the clock of `is_ahead`
         self._partitions: dict[object, _Partition] = {}
         self._low = -math.inf  # the least timestamp of the active ones, when it was last looked at
-        self._idle_from = math.inf  # when the first of those will be idle
+        self.idle_from = math.inf  # no active one is idle before this; it may be later
 
     def is_ahead(self, at: float, clock: float) -> bool:
         """Return whether a timestamp is too far in the future; the first one never is.
@@ -78,14 +78,17 @@ class Watermarks:
         if mark is None:
             mark = self._partitions[partition] = _Partition()
         before = mark.newest
-        was_idle = self._is_idle(mark, now)
+        was_idle = before == -math.inf or now >= mark.seen_at + self._idle_after
         mark.seen_at = now
         if at > before and not ahead:
             mark.newest = at
+        if len(self._partitions) == 1:
+            self._low = mark.newest
+            self.idle_from = now + self._idle_after
         # Only then can the least one have changed.
-        if was_idle or before <= self._low or now >= self._idle_from:
+        elif was_idle or before <= self._low or now >= self.idle_from:
             self._low = min([each.newest for each in self._active(now)], default=-math.inf)
-            self._idle_from = self.idle_at(now)
+            self.idle_from = self.idle_at(now)
         return self._low - self._slack
 
     def has_reached(self, end: float, now: float) -> bool:

@@ -107,6 +107,26 @@ def test_an_error_ends_it_after_the_items_for_each_reader() -> None:
     run(main())
 
 
+def test_a_sender_that_is_cancelled_is_not_a_clean_end() -> None:
+    async def main() -> None:
+        channel: Channel[int] = Channel(1)
+
+        async def produce() -> None:
+            async with channel:
+                for number in range(9):
+                    await channel.send(number)
+
+        producing = asyncio.create_task(produce())
+        reading = aiter(channel)
+        assert await anext(reading) == 0
+        producing.cancel()
+        with pytest.raises(RuntimeError, match="stopped before the end of its items"):
+            await anext(reading)
+        await asyncio.wait({producing})
+
+    run(main())
+
+
 def test_the_reader_that_leaves_closes_it_and_what_it_did_not_take_is_there() -> None:
     async def main() -> None:
         channel: Channel[int] = Channel(2)

@@ -78,6 +78,15 @@ def test_one_that_falls_silent_is_left_out_when_another_ones_item_comes() -> Non
     assert fired(*steps, partition=source)[0][0] == 8.0
 
 
+def test_the_others_move_the_watermark_at_once_when_one_is_left_out() -> None:
+    steps: list[Any] = [("a", 2.0), Wait(1), ("b", 8.0), Wait(3), ("b", 9.0)]
+    steps += [Wait(4), ("b", 25.0), Wait(3), ("b", 26.0)]
+    assert fired(*steps, partition=source, idle_after=5.0) == [
+        (8.0, [("a", 2.0), ("b", 8.0), ("b", 9.0)], 0),
+        (11.0, [("b", 25.0), ("b", 26.0)], 0),
+    ]
+
+
 def test_one_that_returns_holds_them_back_again_and_the_watermark_never_goes_back() -> None:
     async def main() -> None:
         steps: list[Any] = [
