@@ -48,7 +48,7 @@ async def read(source: AsyncIterable[object], items: int) -> None:
 def parts(
     source: Callable[[int], AsyncIterator[int]], n: int, items: int
 ) -> list[AsyncIterator[int]]:
-    """Divide the items among so many sources."""
+    """Divide the items among ``n`` sources."""
     return [source(items // n + (place < items % n)) for place in range(n)]
 
 

@@ -29,7 +29,7 @@ class Tap(NamedTuple):
 
 
 def taps(items: int, *, apart: float, keys: int) -> list[Tap]:
-    """Make them: in order, but each moved by up to so many seconds."""
+    """Return taps in order, except that each is moved by up to ``apart`` seconds."""
     moved = random.Random(1)
     return [
         Tap(number / PER_SECOND + moved.uniform(0, apart), number % keys) for number in range(items)
@@ -193,7 +193,7 @@ def over(
     apart: float = 0.0,
     keys: int = 1,
 ) -> Callable[[int], Awaitable[float]]:
-    """Group so many items, and check that each is emitted."""
+    """Return what groups a number of items, and checks that each is emitted."""
 
     async def work(items: int) -> float:
         made = taps(items, apart=apart, keys=keys)

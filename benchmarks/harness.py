@@ -37,11 +37,11 @@ class Way:
 
     Attributes:
         name: What the table calls it.
-        work: Does the work for so many items, on a running loop. It returns nothing; or, where the
-            work must be prepared or is done elsewhere, the seconds that count.
-        goal: The ratio to the yardstick that it must not pass.
-        share: The part of the items that it gets. One that is a hundred times slower would only
-            take long; costs are compared per item.
+        work: Does the work for a number of items, on a running loop. It returns nothing; or, where
+            the work must be prepared or is done elsewhere, the seconds that count.
+        goal: The ratio to the yardstick that it must not exceed.
+        share: The part of the items that it is run with. With all of them, a way that is a hundred
+            times slower would only take long; costs are compared per item.
     """
 
     name: str

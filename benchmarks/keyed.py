@@ -95,7 +95,7 @@ async def with_reactivex(source: AsyncIterable[int], n: int, key: Callable[[int]
 def over(
     source: Callable[[int], AsyncIterable[int]], group: Group, n: int, keys: int
 ) -> Callable[[int], Awaitable[None]]:
-    """Group so many items of a source, and check that each is emitted."""
+    """Return what groups a number of items of a source, and checks that each is emitted."""
 
     async def work(items: int) -> None:
         assert await group(source(items), n, lambda item: item % keys) == items

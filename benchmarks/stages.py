@@ -133,7 +133,7 @@ def millisecond() -> Callable[[int], Awaitable[Result[int, str]]]:
 def bounded_pool(
     make: Callable[[], Callable[[int], Awaitable[Result[int, str]]]],
 ) -> Callable[[int], Awaitable[None]]:
-    """By hand, with the same promises: in order, at most so many begun and not taken."""
+    """By hand, with the same promises: in order, a bounded number begun and not taken."""
 
     async def work(count: int) -> None:
         step = make()

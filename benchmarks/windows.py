@@ -143,7 +143,7 @@ def over(
     group: Callable[[AsyncIterable[int], int], Awaitable[int]],
     n: int,
 ) -> Callable[[int], Awaitable[None]]:
-    """Group so many items of a source, and check that each is emitted."""
+    """Return what groups a number of items of a source, and checks that each is emitted."""
 
     async def work(items: int) -> None:
         assert await group(source(items), n) == items

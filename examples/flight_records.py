@@ -321,7 +321,7 @@ def json_lines(name: str) -> Source:
 
 
 async def in_daemon_thread(call: Callable[[], T]) -> T:
-    """Await a call that may block for ever.
+    """Await a call that may block forever.
 
     `asyncio.to_thread` would suffice, except that the program would wait at its end for a pending
     read of a silent terminal.

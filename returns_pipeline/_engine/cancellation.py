@@ -145,7 +145,7 @@ def shielded_from_anyio() -> AbstractContextManager[object]:
 
 
 async def done_within(task: asyncio.Future[Any], seconds: float) -> bool:
-    """Wait for a task, but no longer than so many seconds; return whether it is done.
+    """Wait for a task, but no longer than ``seconds``; return whether it is done.
 
     A cancellation of the caller is ignored: for callers that are never cancelled.
     """

@@ -37,8 +37,8 @@ _abandoned_at = 64  # with more tasks than this, those of closed loops are dropp
 # The owner of the task that runs this code, or of a task from which it was started.
 _inside: ContextVar[weakref.ref[TaskOwner] | None] = ContextVar("_inside", default=None)
 
-# The state of a task, in `TaskOwner._tasks`. Zero or more: it is running, and has survived so many
-# requests to cancel it (`Task.cancelling`). Below zero:
+# The state of a task, in `TaskOwner._tasks`. Zero or more: it is running, and has survived that
+# number of requests to cancel it (`Task.cancelling`). Below zero:
 _STOPPING: Final = -1  # it was asked to stop, or leaves by itself: it must not be cancelled (again)
 _CLEANING: Final = -2  # it closes one of several sources: a request to stop waits until that ends
 _CANCELLED: Final = -3  # its coroutine has ended by a cancellation: its done-callback releases it
@@ -230,7 +230,7 @@ class TaskOwner:
     # Stopping.
 
     def still_reading(self) -> None:
-        """Take note that the current task has survived all cancellations so far.
+        """Record that the current task has survived all cancellations so far.
 
         To be called when a source has returned an item. A source may use cancellations for its own
         purposes, such as a time limit written by hand, and swallow them.
@@ -280,12 +280,12 @@ class TaskOwner:
             )
 
     def begin_clean_up(self, task: asyncio.Task[Any]) -> int:
-        """Take note that a task closes a source; return its state, for `end_clean_up`."""
+        """Record that a task closes a source; return its state, for `end_clean_up`."""
         before, self._tasks[task] = self._tasks[task], _CLEANING
         return before
 
     def end_clean_up(self, task: asyncio.Task[Any], before: int) -> None:
-        """Take note that it is closed.
+        """Record that the source is closed.
 
         A request to stop that came meanwhile is carried out one turn of the loop later. By then a
         task that leaves has ended or is in its next clean-up. Another task continues to read, such

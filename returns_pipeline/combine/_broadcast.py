@@ -77,7 +77,7 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
 
         It emits the last items that were emitted before, as many as ``replay`` says, and then each
         item that follows. If the source has ended or failed, it emits those and then ends, or
-        raises the same error. It holds so many items more than the others.
+        raises the same error. It holds up to ``replay`` items more than the others.
 
         It may be called on a branch that is being read, or has left. Where the branches are streams
         of Results, ``ResultStream.from_results(branch.subscribe())`` has the methods.
@@ -140,7 +140,7 @@ class BranchPump(Pump[T]):
         return self.dropped + self.hub.count_for(self) - self.missing_since
 
     def end(self, error: BaseException | None, missing_since: int) -> None:
-        """Take note that no more items will come, and which one was the last."""
+        """Record that no more items will come, and which one was the last."""
         if not self.ended:
             self.ended = True
             self.error = error

@@ -146,9 +146,9 @@ class _Debounce(Operator):
         """Emit an item when nothing has come after it for a while; drop those that it replaces.
 
         1. An item is emitted when ``quiet`` seconds have passed since it came and no other came.
-        2. With ``max_wait``, the latest one is also emitted when so many seconds have passed
-           without such a silence, counted from the first item after the last emission: a source
-           that never falls silent is still seen.
+        2. With ``max_wait``, the latest one is also emitted when ``max_wait`` seconds have passed
+           without such a silence, counted from the first item after the last emission. So a
+           source that never falls silent is not hidden.
         3. The last one is emitted when the source ends, or before its error is raised.
         4. An item after which another one came sooner is dropped: that is the purpose.
 

@@ -316,7 +316,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
         self.inputs.remove(input_)
 
     def mark_idle(self, inbox: Inbox[Any, Any]) -> None:
-        """Take note of a worker that waits for an item: it is the first to be retired."""
+        """Add a worker to the idle ones: it is the first to be retired."""
         now = self.loop.time()
         self._idle[inbox.key] = now
         notify(self._changed)
@@ -324,7 +324,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
             self._set_timer(now)
 
     def mark_busy(self, inbox: Inbox[Any, Any]) -> None:
-        """Take note of a worker that has an item, or does not wait for one any more."""
+        """Remove a worker from the idle ones: it has an item, or stops waiting."""
         _ = self._idle.pop(inbox.key, None)
         notify(self._changed)
 

@@ -46,11 +46,11 @@ class InboxOwner(ABC):
 
     @abstractmethod
     def mark_idle(self, inbox: Inbox[Any, Any]) -> None:
-        """Take note of a worker that waits for an item: it is the first to be retired."""
+        """Add a worker to the idle ones: it is the first to be retired."""
 
     @abstractmethod
     def mark_busy(self, inbox: Inbox[Any, Any]) -> None:
-        """Take note of a worker that has an item, or does not wait for one any more."""
+        """Remove a worker from the idle ones: it has an item, or stops waiting."""
 
 
 class Inbox(Generic[K, T]):

@@ -52,7 +52,7 @@ class NoJournal:
         """Leave actions to `recover`."""
 
     def ended(self, count: int, /) -> None:
-        """Take note that this number of actions is no longer open."""
+        """Record that this number of actions is no longer open."""
 
 
 class JournalBinding(NoJournal):
@@ -172,7 +172,7 @@ class JournalBinding(NoJournal):
         self._journal.abandon([record.id for record in records])
 
     def ended(self, count: int, /) -> None:
-        """Take note that this number of actions is no longer open."""
+        """Record that this number of actions is no longer open."""
         self._open -= count
         if not self._open:
             self._saga = ""

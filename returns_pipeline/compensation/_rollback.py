@@ -28,7 +28,7 @@ class UnderWay(Protocol):
         """Wait for the end, and return a cancellation that came meanwhile."""
 
     def supersede(self, rollback: Rollback[Any], /) -> None:
-        """Take note that this rollback has begun in an enclosing scope."""
+        """Record that this rollback has begun in an enclosing scope."""
 
 
 class Rollback(Generic[S]):

@@ -489,7 +489,7 @@ class StepContext:
         return result
 
     def _rolled_back(self) -> None:
-        """Take note of a rollback, if there was something to undo."""
+        """Record a rollback, if there was something to undo."""
         report = self.scope.report
         if report == _NOTHING:
             if self._outcome is ScopeState.OPEN:  # else an earlier commit remains the outcome

@@ -308,7 +308,5 @@ class Bulkhead(Shared):
 def _amount(amount: int, most: int) -> int:
     amount = checks.count("amount", amount)
     if amount > most:
-        raise InvalidArgument(
-            f"amount must be at most {most}, not {amount}: it would wait for ever"
-        )
+        raise InvalidArgument(f"amount must be at most {most}, not {amount}: it would wait forever")
     return amount

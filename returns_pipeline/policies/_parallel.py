@@ -510,8 +510,8 @@ def all_of(
     """Run steps side by side, and return all their values, or undo all of them.
 
     1. If all succeed, their values come as a tuple in the order of the steps. With more than eight
-       steps they come as a list; a checker cannot count steps that ``*`` unpacks, and assumes that
-       they are so many.
+       steps they come as a list. A checker cannot count steps that ``*`` unpacks, and assumes more
+       than eight.
     2. With ``fail_fast``, the first failure cancels the others, awaits them and undoes all; then
        this failure is returned as it is.
     3. Without it, all steps run to their end. Then all are undone, and the failures come together

@@ -395,8 +395,8 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
     def debounce(self, quiet: Seconds, *, max_wait: Seconds = math.inf) -> ResultStream[T_co, E_co]:
         """Emit a value once ``quiet`` seconds of silence have followed it, as `combine.debounce`.
 
-        With ``max_wait`` the latest is emitted after so many seconds without such a silence. A
-        failure is emitted in its place, after the value before it.
+        With ``max_wait`` the latest is emitted after ``max_wait`` seconds without such a silence.
+        A failure is emitted in its place, after the value before it.
 
         >>> from returns_pipeline import ResultStream
         >>> from returns_pipeline.sources import from_iterable

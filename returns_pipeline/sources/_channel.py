@@ -313,7 +313,7 @@ class _ChannelPump(Pump[T]):
         self.bound_to: asyncio.AbstractEventLoop | None = None
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take note of the loop.
+        """Bind the channel to a loop.
 
         Raises:
             RuntimeError: It belongs to another.
@@ -323,7 +323,7 @@ class _ChannelPump(Pump[T]):
         self.bound_to = self.loop = loop
 
     def start(self) -> None:
-        """Take note of the reader's loop: there is no task to start."""
+        """Bind the channel to the reader's loop: there is no task to start."""
         self.bind(asyncio.get_running_loop())
         self.error = self.failure
 
@@ -405,7 +405,7 @@ class _ChannelPump(Pump[T]):
         return item
 
     def close(self) -> None:
-        """Take note that the reader left; items that it has not taken stay."""
+        """Record that the reader left; items that it has not taken stay."""
         self.shut(None)
         self.error = None
         self.notify_reader()

@@ -211,7 +211,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         if len(selector.get_map()) > 1 or has_other_threads() or self._has_signal_handlers():
             ready = selector.wait(self.patience)
         if not ready:
-            deadlock = describe_tasks("every task waits for ever", asyncio.all_tasks(self))
+            deadlock = describe_tasks("every task waits forever", asyncio.all_tasks(self))
             for what in self._external_io.given_up.values():
                 deadlock += f"\n  {self.patience:g} s of silence from {what}"
             raise Deadlock(deadlock)

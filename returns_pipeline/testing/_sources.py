@@ -40,7 +40,7 @@ class Wait:
     """A pause in a `timed` source.
 
     Attributes:
-        seconds: How long, at least 0; ``math.inf`` for ever.
+        seconds: How long, at least 0; ``math.inf`` forever.
 
     Raises:
         InvalidArgument: At the call, if ``seconds`` is out of range.
@@ -211,7 +211,7 @@ def script(
     ========  ===================================================================================
 
     So in ``"ab--c|"`` the letters are emitted at 0, 1 and 4 seconds, and the source ends at 5.
-    Without ``|`` or ``#`` the source stays silent after its last character, for ever.
+    Without ``|`` or ``#`` the source stays silent after its last character, forever.
 
     The times are fixed when the source is opened: a late reader gets all items that were due at
     once, and the later items at their own times. The source can be iterated again, from the start.

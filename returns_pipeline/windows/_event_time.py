@@ -348,7 +348,7 @@ class EventPump(DeadlinePump):
             self._advance(end)
 
     def _mark(self, marks: Watermarks, item: Any, at: float, now: float) -> float:
-        """Take note of an item, and return the watermark after it."""
+        """Move the watermark by an item, if need be, and return it."""
         partition = None if self._partition is None else self._partition(item)
         ahead = self._skewed and marks.is_ahead(at, self.loop.time())
         watermark = marks.note(partition, at, now, ahead=ahead)

@@ -73,7 +73,7 @@ class Watermarks:
         return False
 
     def note(self, partition: object, at: float, now: float, *, ahead: bool) -> float:
-        """Take note of an item, and return the watermark after it."""
+        """Move the watermark by an item, if need be, and return it."""
         mark = self._partitions.get(partition)
         if mark is None:
             mark = self._partitions[partition] = _Partition()

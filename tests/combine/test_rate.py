@@ -239,7 +239,7 @@ def test_debounce_holds_three_items_at_most() -> None:
     run(main())
 
 
-def test_debounce_for_ever_emits_the_last_item_alone() -> None:
+def test_debounce_forever_emits_the_last_item_alone() -> None:
     async def main() -> None:
         assert await timeline(debounce(script("a------b|"), math.inf)) == [(8.0, "b")]
         assert await timeline(debounce(script("--|"), math.inf)) == []

@@ -219,7 +219,7 @@ def test_the_items_that_may_wait_are_bounded() -> None:
             made: Any = route.raw(source, first, slowly, buffer=buffer)
             reader = asyncio.ensure_future(anext(made))
             await asyncio.sleep(0.5)
-            # one in work for each key, so many waiting for a, and one in the hand
+            # one in work for each key, `buffer` waiting for a, and one held
             assert source.given == 2 + buffer + 1
             await reader
             await made.aclose()
@@ -325,7 +325,7 @@ async def echo_any(_: object, items: AsyncIterator[str]) -> AsyncIterator[str]:
         yield item
 
 
-def test_items_that_a_worker_refuses_are_reported_and_no_worker_is_started_for_ever() -> None:
+def test_items_that_a_worker_refuses_are_reported_and_no_worker_is_started_forever() -> None:
     async def never(_: str, items: AsyncIterator[str]) -> None:
         del items
 

@@ -26,7 +26,7 @@ undone: list[int] = []
 
 @registry.compensation("undo", timeout=5.0)
 async def undo(n: int) -> None:
-    """Take note."""
+    """Record the call."""
     undone.append(n)
 
 

@@ -126,7 +126,7 @@ class Part:
 
 
 def test_the_end_of_the_loop_ends_a_task_after_the_part_that_it_cleans_up() -> None:
-    """It does not cut the clean-up off, and is not forgotten: what follows would wait for ever."""
+    """It does not cut the clean-up off, and is not forgotten: what follows would wait forever."""
     log: list[str] = []
 
     async def main() -> None:

@@ -124,7 +124,7 @@ class Program:
         )
 
     def wait_for_rows(self, count: int) -> None:
-        """Wait until so many are stored. Only the database can tell how far another process is."""
+        """Wait until that many are stored. Only the database shows how far another process is."""
         pause = threading.Event()
         for _ in range(2000):
             with contextlib.suppress(sqlite3.OperationalError, asyncpg.UndefinedTableError):

@@ -715,7 +715,7 @@ def test_a_slow_source_is_not_made_up_for_by_a_rush() -> None:
     run(main())
 
 
-def test_a_thread_that_blocks_for_ever_does_not_keep_the_program() -> None:
+def test_a_thread_that_blocks_forever_does_not_keep_the_program() -> None:
     """And one that is done when no caller waits any more does no harm."""
     free = threading.Event()
 

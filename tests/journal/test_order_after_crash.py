@@ -36,7 +36,7 @@ registry, old = CompensationRegistry(), CompensationRegistry()
 
 @registry.compensation("undo", retry=RetryPolicy(attempts=3, wait=0.02))
 async def undo(name: str) -> None:
-    """Take note, or fail, once or always."""
+    """Record the call, or fail, once or always."""
     if name in fails or name in fails_once:
         fails_once.discard(name)
         raise OSError(name)
@@ -160,7 +160,7 @@ def journals(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 
 
 async def recovered(make: Make, known: CompensationRegistry, *, recoverers: int = 1) -> None:
-    """Recover with so many recoverers at a time, until the dead owner is known to be dead."""
+    """Recover with several recoverers at a time, until the dead owner is known to be dead."""
     for _ in range(200):
         async with make() as first, make() as second:
             both = [first, second][:recoverers]

@@ -47,7 +47,7 @@ keys: list[str] = []
 
 @registry.compensation("undo", retry=RetryPolicy(attempts=2, wait=0.0))
 async def undo(name: str) -> None:
-    """Take note, or fail."""
+    """Record the call, or fail."""
     undone.append(name)
     if name in poison:
         raise OSError(name)
@@ -55,7 +55,7 @@ async def undo(name: str) -> None:
 
 @registry.compensation("note-key")
 async def note_key(name: str) -> None:
-    """Take note of the key as well."""
+    """Record the key as well."""
     undone.append(name)
     keys.append(current_key())
 
@@ -393,7 +393,7 @@ def test_what_was_undone_is_forgotten_after_its_time(make: Place) -> None:
                 await commit_or_roll_back(scope, keep=False)
             assert set(await make.states(journal)) == {"x", "y"}
             await recover(journal, registry)
-            assert set(await make.states(journal)) == {"x"}  # stuck stays for ever
+            assert set(await make.states(journal)) == {"x"}  # stuck stays forever
             async with make(retention=float("inf")) as other:  # as the command has it
                 assert await recover(other, registry) == []
             await scopes[1].register(undo, "z")

@@ -33,7 +33,7 @@ undone: list[str] = []
 
 @registry.compensation("undo")
 async def undo(name: str) -> None:
-    """Take note."""
+    """Record the call."""
     undone.append(name)
 
 

@@ -27,7 +27,7 @@ CLAIM = '[{"do": "claim", "besides": {}, "limit": 1, "retention": 1e6}]'
 
 @registry.compensation("undo")
 async def undo(name: str) -> None:
-    """Take note."""
+    """Record the call."""
     undone.append(name)
 
 

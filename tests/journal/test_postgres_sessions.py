@@ -37,7 +37,7 @@ undone: list[str] = []
 
 @registry.compensation("undo")
 async def undo(name: str) -> None:
-    """Take note."""
+    """Record the call."""
     undone.append(name)
     if name.startswith("bad"):
         raise OSError("нет такого файла: é")

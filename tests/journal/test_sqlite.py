@@ -44,7 +44,7 @@ poison: set[str] = set()
 
 @registry.compensation("undo", retry=RetryPolicy(attempts=2, wait=0.0))
 async def undo(name: str) -> None:
-    """Take note, or fail."""
+    """Record the call, or fail."""
     undone.append(name)
     if name in poison:
         raise OSError(name)
@@ -443,7 +443,7 @@ def test_what_was_undone_is_forgotten_after_its_time(path: Path) -> None:
                 await scope.compensate()
             assert set(await states(journal)) == {"x", "y"}
             await recover(journal, registry)
-            assert set(await states(journal)) == {"x"}  # stuck stays for ever
+            assert set(await states(journal)) == {"x"}  # stuck stays forever
 
     asyncio.run(main())
 

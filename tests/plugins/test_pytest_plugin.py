@@ -249,7 +249,7 @@ async def test_it():
 """
     )
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*Deadlock: every task waits for ever", "*at test_it (*"])
+    result.stdout.fnmatch_lines(["*Deadlock: every task waits forever", "*at test_it (*"])
     result.stdout.no_fnmatch_line("*LeakedTasks*")
 
 

@@ -40,6 +40,9 @@ HABITS = {
     r"\bback-pressure\b": "backpressure",
     r"(?<!there )\b(are|is|was|were) no\b(?! (better|less|longer|more)\b)": "is not a",
     r"\bnobody (else|outside|would)\b": "only, nothing",
+    r"\bfor ever\b": "forever",
+    r"\btakes? note\b": "record",
+    r"\bso many (items|seconds|sources|of)\b": "a number of items, up to ``n`` items",
 }
 
 # Names that the field has better words for: they do not come back as names of classes, functions,
@@ -166,6 +169,8 @@ def test_no_habit_comes_back() -> None:
         "a worker is hired",
         "that is no stream",
         "nobody else reads it",
+        "it would wait for ever",
+        "emitted after so many seconds",
     ],
 )
 def test_each_habit_is_found(text: str) -> None:

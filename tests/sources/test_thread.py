@@ -375,7 +375,7 @@ def test_the_end_of_the_program_waits_for_the_thread_too() -> None:
     assert not threads()
 
 
-def test_a_blocked_thread_does_not_keep_the_clock_of_tests_for_ever() -> None:
+def test_a_blocked_thread_does_not_keep_the_clock_of_tests_forever() -> None:
     blocking = Blocking()
 
     async def main() -> None:

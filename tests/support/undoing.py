@@ -1,4 +1,4 @@
-"""What tests of journals share: undo actions that take note, and processes that die."""
+"""What tests of journals share: undo actions that record their calls, and processes that die."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ poison: set[str] = set()
 
 @registry.compensation("note", retry=RetryPolicy(attempts=2, wait=0.0))
 async def note(name: str) -> None:
-    """Take note, or fail."""
+    """Record the call, or fail."""
     undone.append(name)
     if name in poison:
         raise OSError(name)

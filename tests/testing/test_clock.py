@@ -72,7 +72,7 @@ def test_no_real_time_passes() -> None:
 
 @pytest.mark.parametrize("days", [1, 400, 40_000, 10**9])
 def test_the_clock_continues_however_late_it_is(days: int) -> None:
-    """A resolution of 1 ns makes no difference to a clock that shows years: it spun for ever."""
+    """A resolution of 1 ns makes no difference to a clock that shows years: it spun forever."""
 
     async def main() -> float:
         for _ in range(3):
@@ -404,7 +404,7 @@ def test_a_deadlock_names_each_task_and_where_it_waits() -> None:
     with pytest.raises(Deadlock) as caught:
         run(main())
     lines = [line.strip() for line in str(caught.value).splitlines()]
-    assert lines[0] == "every task waits for ever"
+    assert lines[0] == "every task waits forever"
     names = ["main:", "the queue:", "the reader:"]
     assert [line for line in lines if line.endswith(":")] == names
     chain = [line.split(" ")[1].split(".")[-1] for line in lines[lines.index("the reader:") + 1 :]]

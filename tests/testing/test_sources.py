@@ -77,7 +77,7 @@ def test_a_script_times_are_exact_wherever_the_clock_stands() -> None:
     run(main())
 
 
-def test_a_script_without_an_end_stays_silent_for_ever() -> None:
+def test_a_script_without_an_end_stays_silent_forever() -> None:
     with pytest.raises(Deadlock, match="Scripted"):
         run(timeline(script("ab")))
     assert run(timeline(script("ab-"), limit=2)) == [(0.0, "a"), (1.0, "b")]

@@ -25,7 +25,7 @@ __all__ = ["Claims"]
 
 # The most sagas that one claim takes over.
 _MOST: Final = 64
-# If the sagas of one claim are used up within so many seconds, the next claim takes twice as many.
+# If the sagas of a claim are used up within this time, in seconds, the next takes twice as many.
 _QUICK: Final = 0.5
 # Seconds after which sagas that were not requested are released.
 _IDLE: Final = 1.0

@@ -234,11 +234,11 @@ class Ledger:
     # Repairs.
 
     def doubt(self, ids: Iterable[str]) -> None:
-        """Take note that these actions may or may not be on record."""
+        """Remember that it is not known whether these actions are on record."""
         self._in_doubt += ids
 
     def orphan(self) -> None:
-        """Take note that this owner may have sagas on the server that are not in the ledger."""
+        """Record that this owner may have sagas on the server that are not in the ledger."""
         self._orphaned = True
 
     @property

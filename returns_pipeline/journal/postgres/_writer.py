@@ -41,7 +41,7 @@ from returns_pipeline.journal.postgres._requests import (
 
 __all__ = ["Writer"]
 
-# One in so many batches deletes a few expired rows, so that a process that never recovers anything
+# One batch in this many deletes a few expired rows, so that a process that never recovers anything
 # does not leave them all to others.
 _TIDY_EVERY: Final = 64
 # Seconds until an "abandon" that failed is tried again without another request.
@@ -393,7 +393,7 @@ class Writer:
             if request.kind == "claim" and (self.delivery.in_doubt or self.delivery.is_stale):
                 self._ledger.orphan()
                 has_new_duties = True
-        if has_new_duties:  # only then, or a batch that can never succeed would be sent for ever
+        if has_new_duties:  # only then, or a batch that can never succeed would be sent forever
             self.compensate_soon()
         if self._again is None and any(request.kind == "abandon" for request in self._kept):
             loop = asyncio.get_running_loop()

@@ -333,7 +333,7 @@ class GroupCommit:
     def _fail(
         self, failed: JournalError, deferred: list[Deferred], *, ending: bool, reported: bool
     ) -> None:
-        """Take note that nothing was written: deferred work is tried again, or lost."""
+        """Record that nothing was written: deferred work is tried again, or lost."""
         self._due = time.monotonic() + _RETRY_DELAY if deferred else None
         commits = sum(1 for _, is_commit in deferred if is_commit)
         if ending and commits:

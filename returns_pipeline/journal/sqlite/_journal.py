@@ -91,7 +91,7 @@ class SqliteJournal(JournalFace):
             its name.
         mode: Permissions of a file that is created here.
         retention: Seconds that an undone action stays listed, 0 or more. Stuck and deferred actions
-            stay for ever.
+            stay forever.
         patience: Seconds to wait for another process that writes, 0 or more.
         lazy_commits: Whether a commit returns before it is durable.
 

@@ -31,7 +31,7 @@ from returns_pipeline.journal.sqlite._schema import (
 __all__ = ["SqliteStore"]
 
 # Bytes to which the log is truncated once all of it is in the file: after one burst it must not
-# fill the disk for ever.
+# fill the disk forever.
 _LOG_SIZE = 16 * 1024 * 1024
 
 
