@@ -25,6 +25,9 @@ class CronWait:
         expression: The expression.
         timezone: The name of the time zone.
         now: Returns the current time; ``None`` for the system's clock.
+
+    >>> CronWait("0 3 * * *", "UTC").timezone
+    'UTC'
     """
 
     expression: str

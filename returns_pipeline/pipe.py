@@ -151,7 +151,14 @@ def broadcast(
     on_drop: Callable[[int, int], object] | None = None,
     replay: int = 0,
 ) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], ...]]:
-    """Copy every item of the source to each of ``n`` branches."""
+    """Copy every item of the source to each of ``n`` branches.
+
+    >>> from returns_pipeline import pipe
+    >>> from returns_pipeline.sources import from_iterable
+    >>> left, right = from_iterable([1, 2]) | pipe.broadcast(2)
+    >>> left.place, right.place
+    (0, 1)
+    """
     _ = combine.broadcast(
         NO_SOURCE, n, buffer=buffer, overflow=overflow, on_drop=on_drop, replay=replay
     )
@@ -166,7 +173,15 @@ def split(
     buffer: int = SPLIT_BUFFER,
     overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> Callable[[AsyncIterable[A]], tuple[combine.Branch[A], combine.Branch[A]]]:
-    """Send the items for which ``predicate`` is true to one branch, the others to another."""
+    """Send the items for which ``predicate`` is true to one branch, the others to another.
+
+    >>> from returns_pipeline import pipe
+    >>> from returns_pipeline.sources import from_iterable
+    >>> from returns_pipeline.testing import run, timeline
+    >>> nothing, other = from_iterable([0, 1]) | pipe.split(lambda n: n == 0)
+    >>> run(timeline(other))
+    [(0.0, 1)]
+    """
     _ = combine.split(NO_SOURCE, predicate, buffer=buffer, overflow=overflow)
     return lambda source: combine.split(source, predicate, buffer=buffer, overflow=overflow)
 

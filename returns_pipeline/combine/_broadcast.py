@@ -37,6 +37,11 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
 
     Attributes:
         place: The number of the branch, from 0.
+
+    >>> from returns_pipeline.testing import run, script
+    >>> left, right = broadcast(script("ab|"), 2)
+    >>> left.place, right.place
+    (0, 1)
     """
 
     def __init__(self, pump: BranchPump[T_co]) -> None:

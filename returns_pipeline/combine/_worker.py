@@ -34,6 +34,9 @@ class KeyFailed(Generic[K_co, T_co]):
         error: The exception.
         items: The items that it did not finish: the one that it took last, if it took one, and
             those that still waited for it, in order.
+
+    >>> KeyFailed("berlin", OSError("gone"), (1, 2)).items
+    (1, 2)
     """
 
     key: K_co

@@ -51,6 +51,9 @@ class CompensationEntry:
             returned, or `StepTimeout`; ``None`` if it succeeded or was not run.
         scope: The path of the scope it was registered in.
         sensitive: The positions and names of arguments that are not shown.
+
+    >>> CompensationEntry("delete", ("order 7",), attempts=1).args
+    ('order 7',)
     """
 
     name: str
@@ -91,6 +94,17 @@ class CompensationReport:
         failures: Actions that were tried and given up.
         not_run: Actions that were never tried, because ``on_failure="stop"`` ended the rollback.
         scope: The path of the scope that was rolled back.
+
+    >>> from returns_pipeline import CompensationScope
+    >>> from returns_pipeline.testing import run
+    >>> async def delete(name: str) -> None:
+    ...     raise OSError("still in use")
+    >>> async def main() -> CompensationReport:
+    ...     scope = CompensationScope("shop")
+    ...     await scope.register(delete, "order 7")
+    ...     return await scope.compensate()
+    >>> [(entry.name, entry.args, entry.error) for entry in run(main()).failures]
+    [('delete', ('order 7',), OSError('still in use'))]
     """
 
     done: tuple[CompensationEntry, ...] = ()

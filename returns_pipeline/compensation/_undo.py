@@ -41,6 +41,18 @@ def current_key() -> str:
 
     Raises:
         LookupError: No undo is running here.
+
+    >>> from returns_pipeline import CompensationScope
+    >>> from returns_pipeline.testing import run
+    >>> async def main() -> None:
+    ...     scope = CompensationScope("shop")
+    ...     key = scope.key
+    ...     async def undo() -> None:
+    ...         print(current_key() == key)
+    ...     await scope.register(undo)
+    ...     await scope.compensate()
+    >>> run(main())
+    True
     """
     return _key.get()
 

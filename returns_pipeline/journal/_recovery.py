@@ -99,6 +99,17 @@ async def recover(
         InvalidArgument: ``timeout`` or ``concurrency`` is out of range.
         JournalError: The journal cannot be read, or no more sagas can be taken over. Actions that
             were not undone are still on record.
+
+    >>> import tempfile
+    >>> from returns_pipeline import CompensationRegistry
+    >>> from returns_pipeline.journal import SqliteJournal
+    >>> from returns_pipeline.testing import run
+    >>> async def main() -> list[RecoveryReport]:
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         async with SqliteJournal(f"{folder}/shop.db") as journal:
+    ...             return await recover(journal, CompensationRegistry())
+    >>> run(main())
+    []
     """
     recovery = _Recovery(
         journal,

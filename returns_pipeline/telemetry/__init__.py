@@ -27,6 +27,9 @@ class StepEvent:
         at: When, in seconds on the running loop's clock.
         error: The failure's error or the exception; ``None`` for the other kinds.
         report: The report of the rollback, for "rolled back".
+
+    >>> StepEvent("started", "shop/persist[17]", "7f3a", 2.0).path
+    'shop/persist[17]'
     """
 
     kind: StepKind
@@ -38,7 +41,20 @@ class StepEvent:
 
 
 class Observer(Protocol):
-    """Gets an event for everything that happens to a step."""
+    """Gets an event for everything that happens to a step.
+
+    >>> from returns_pipeline import StepContext, ok
+    >>> from returns_pipeline.testing import run
+    >>> class Printer:
+    ...     def on_event(self, event: StepEvent, /) -> None:
+    ...         print(event.path, event.kind)
+    >>> async def step():
+    ...     return ok(1)
+    >>> run(StepContext("shop", observer=Printer()).run(step()))
+    shop started
+    shop succeeded
+    <IOResult: <Success: 1>>
+    """
 
     def on_event(self, event: StepEvent, /) -> None:
         """Handle an event.

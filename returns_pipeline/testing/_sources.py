@@ -44,6 +44,10 @@ class Wait:
 
     Raises:
         InvalidArgument: At the call, if ``seconds`` is out of range.
+
+    >>> from returns_pipeline.testing import run, timed, timeline
+    >>> run(timeline(timed("a", Wait(60.0), "b")))
+    [(0.0, 'a'), (60.0, 'b')]
     """
 
     seconds: float

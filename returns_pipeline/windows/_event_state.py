@@ -41,6 +41,9 @@ class EventWindow(Generic[K_co, T_co]):
         pane: How many times it has fired before. A later pane holds the items of the earlier
             ones, too, and takes their place.
         is_late: Whether it fired for an item that came after the watermark had passed its end.
+
+    >>> EventWindow("berlin", 0.0, 60.0, [1, 2]).items
+    [1, 2]
     """
 
     key: K_co

@@ -98,6 +98,22 @@ class SqliteJournal(JournalFace):
     Raises:
         InvalidArgument: At the call, if an argument is out of range, or ``path`` is ":memory:".
         JournalUnavailable: At the call, on a platform without the file locks of POSIX.
+
+    >>> import tempfile
+    >>> from returns_pipeline import CompensationRegistry, CompensationScope
+    >>> from returns_pipeline.testing import run
+    >>> registry = CompensationRegistry()
+    >>> @registry.compensation("delete")
+    ... async def delete(name: str) -> None:
+    ...     print("deleted", name)
+    >>> async def main() -> None:
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         async with SqliteJournal(f"{folder}/shop.db") as journal:
+    ...             scope = CompensationScope("shop", journal=journal)
+    ...             await scope.register(delete, "order 7")  # on disk from here on
+    ...             await scope.compensate()
+    >>> run(main())
+    deleted order 7
     """
 
     def __init__(
