@@ -93,9 +93,9 @@ class RetryPolicy(Generic[A_contra]):
             that failed at the same time are not all tried again at the same time.
         retry_on: Which errors are retried: classes of errors and exceptions, or a function of the
             error. Its parameter is the type argument of the policy: it has to take the errors of
-            the step. It is asked about exceptions of the step, too; one that it does not know (it
-            raises) is not retried. An exception that is named is retried like a failure; others
-            propagate at once. By default every failure, and no exception; for a compensation, both.
+            the step. It is called with exceptions of the step, too; if it raises for one, that is
+            not retried. An exception that is retried is treated like a failure; others propagate at
+            once. By default every failure, and no exception; for a compensation, both.
         total_timeout: Seconds, from the first attempt on, after which no further attempt begins;
             above 0. An attempt under way is not cut off. The deadline of the context that a step
             runs in is such a limit, too, if it comes first.

@@ -142,7 +142,7 @@ class Pump(TaskOwner, ABC, Generic[T]):
         notify(self.ready)
 
     async def yield_to_reader(self) -> None:
-        """Yield to the reader for one turn. If it does not ask for more in it, it is busy."""
+        """Yield to the reader for one turn. If it does not request more meanwhile, it is busy."""
         self.still_reading()
         self.notify_reader()
         self.yielding = True

@@ -182,9 +182,9 @@ async def _delay(policy: Policy, made: int, error: object, due: float) -> float 
     if began + delay >= due:
         return None
     if policy.on_retry is not None:
-        told = policy.on_retry(RetryEvent(made, error, delay))
-        if inspect.isawaitable(told):
-            _ = await told
+        returned = policy.on_retry(RetryEvent(made, error, delay))
+        if inspect.isawaitable(returned):
+            _ = await returned
             if (now := loop.time()) >= due:
                 return None
             return max(0.0, delay - (now - began))

@@ -28,7 +28,7 @@ _OURS: Final = (
 def note_step(error: BaseException, note: Callable[[], str]) -> None:
     """Note in which step an exception was raised, unless a step inside it has done so.
 
-    A cancellation comes from outside, and gets none.
+    A cancellation comes from outside of the step, and gets no note.
     """
     if isinstance(error, Exception):
         notes: object = getattr(error, "__notes__", ())

@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: After ``--help``, and for wrong usage.
     """
     try:
-        asked = parser(_complain).parse_args(argv, namespace=Options())
-        answer = _answer(asked)
-        _write(as_json(answer.document) if asked.json else answer.text)
+        options = parser(_complain).parse_args(argv, namespace=Options())
+        answer = _answer(options)
+        _write(as_json(answer.document) if options.json else answer.text)
     except SystemExit:
         _write("")  # flush what --help has written
         raise
@@ -90,27 +90,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answer.status
 
 
-def _answer(asked: Options) -> _Answer:
-    if asked.verb == "recover":
+def _answer(options: Options) -> _Answer:
+    if options.verb == "recover":
         # The program's own code may print: that must not become a part of the answer.
         with contextlib.redirect_stdout(sys.stderr):
-            registry = load_registries(asked.registries)
+            registry = load_registries(options.registries)
 
             async def recovered(journal: OperableJournal, url: str) -> _Answer:
-                return await _recover(journal, url, registry, asked.concurrency)
+                return await _recover(journal, url, registry, options.concurrency)
 
-            return asyncio.run(_with_journal(asked, recovered))
-    if asked.verb == "discard" and not asked.reason.strip():
+            return asyncio.run(_with_journal(options, recovered))
+    if options.verb == "discard" and not options.reason.strip():
         raise InvalidArgument("--reason must say why")
-    work = {"list": _list, "show": _show, "retry": _retry, "discard": _discard}[asked.verb]
-    return asyncio.run(_with_journal(asked, lambda journal, url: work(journal, url, asked)))
+    work = {"list": _list, "show": _show, "retry": _retry, "discard": _discard}[options.verb]
+    return asyncio.run(_with_journal(options, lambda journal, url: work(journal, url, options)))
 
 
 async def _with_journal(
-    asked: Options, work: Callable[[OperableJournal, str], Awaitable[_Answer]]
+    options: Options, work: Callable[[OperableJournal, str], Awaitable[_Answer]]
 ) -> _Answer:
-    journal = open_journal(asked.url, schema=asked.schema, liveness=asked.liveness)
-    url = hide_passwords(asked.url)
+    journal = open_journal(options.url, schema=options.schema, liveness=options.liveness)
+    url = hide_passwords(options.url)
     try:
         return await work(journal, url)
     except OSError as error:
@@ -119,22 +119,22 @@ async def _with_journal(
         await journal.close()  # this releases the sagas that a recovery has taken over
 
 
-async def _list(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    sagas = await journal.sagas(done=asked.all or "done" in (asked.states or ()))
+async def _list(journal: OperableJournal, url: str, options: Options) -> _Answer:
+    sagas = await journal.sagas(done=options.all or "done" in (options.states or ()))
     short = short_ids(saga.id for saga in sagas)
-    wanted = set(asked.states or (STATES if asked.all else STATES[:-1]))
+    wanted = set(options.states or (STATES if options.all else STATES[:-1]))
     shown = [saga for saga in sagas if any(action.state in wanted for action in saga.actions)]
     every = counts(action for saga in shown for action in saga.actions)
     waiting = every["stuck"] or every["deferred"] or any(map(needs_recovery, shown))
     return _Answer(
         list_as_text(shown, short, now=time.time(), width=_width()),
         {"journal": url, "sagas": [saga_facts(saga, actions=False) for saga in shown]},
-        WAITING if asked.check and waiting else FINE,
+        WAITING if options.check and waiting else FINE,
     )
 
 
-async def _show(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    saga = await _find(journal, asked.saga)
+async def _show(journal: OperableJournal, url: str, options: Options) -> _Answer:
+    saga = await _find(journal, options.saga)
     return _Answer(
         saga_as_text(saga, now=time.time(), width=_width()),
         {"journal": url, "saga": saga_facts(saga, actions=True)},
@@ -154,18 +154,18 @@ async def _recover(
     )
 
 
-async def _retry(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    saga = await _find(journal, asked.saga)
+async def _retry(journal: OperableJournal, url: str, options: Options) -> _Answer:
+    saga = await _find(journal, options.saga)
     count = await journal.retry(saga.id)
     document: dict[str, object] = {"journal": url, "saga": saga.id, "retried": count}
     return _changed(document, saga, count, "to be tried again by the next recover")
 
 
-async def _discard(journal: OperableJournal, url: str, asked: Options) -> _Answer:
-    saga = await _find(journal, asked.saga)
-    count = await journal.discard(saga.id, asked.reason)
+async def _discard(journal: OperableJournal, url: str, options: Options) -> _Answer:
+    saga = await _find(journal, options.saga)
+    count = await journal.discard(saga.id, options.reason)
     document: dict[str, object]
-    document = {"journal": url, "saga": saga.id, "discarded": count, "reason": asked.reason}
+    document = {"journal": url, "saga": saga.id, "discarded": count, "reason": options.reason}
     return _changed(document, saga, count, "discarded, and listed with the reason")
 
 

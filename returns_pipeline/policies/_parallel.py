@@ -155,8 +155,8 @@ def race(*steps: Callable[..., Any], grace: Seconds = 5.0) -> Callable[..., Any]
     """Run steps side by side; the first success wins.
 
     1. The first step that succeeds wins. The others are cancelled, awaited and undone; a success
-       that comes second is undone too. If one of their undo actions fails, the report of the
-       context says so, and the winner still wins.
+       that comes second is undone too. If one of their undo actions fails, it is in the context's
+       report, and the winner still wins.
     2. If all steps fail, the race fails with `AllFailed`, which has the errors in the order of the
        steps.
     3. An exception of one step stops the others and propagates.

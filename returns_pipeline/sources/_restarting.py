@@ -61,8 +61,8 @@ def restarting(factory: Callable[[], AsyncIterable[T]], policy: RetryPolicy) -> 
         InvalidArgument: At the call, if ``policy`` is not a `RetryPolicy`, or ``factory`` cannot be
             called.
         TypeError: While reading, if what ``factory`` returned is not an async iterable.
-        Exception: The last exception, when the policy allows no other try, with a note that says
-            how many came in a row.
+        Exception: The last exception, when the policy allows no other attempt, with a note of how
+            many exceptions in a row there were.
 
     >>> from collections.abc import AsyncIterator
     >>> from returns_pipeline.testing import run, timeline

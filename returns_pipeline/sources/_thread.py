@@ -174,7 +174,7 @@ class _ThreadPump(Pump[T], Generic[T]):
         "_not_full",
         "_on_drop",
         "_timer",
-        "_was_asked",
+        "_was_interrupted",
         "items",
     )
 
@@ -198,8 +198,8 @@ class _ThreadPump(Pump[T], Generic[T]):
         self._iterator: Iterator[T] | None = None
         self._job: asyncio.Future[bool] | None = None  # while the thread reads
         self._is_asked = False  # the thread is to read no further
-        self._was_asked = False  # and was told so, by `interrupt`
-        self._due = math.inf  # when a thread that was asked is abandoned
+        self._was_interrupted = False  # `interrupt` was called
+        self._due = math.inf  # when a thread that was asked to stop is abandoned
         self._timer = DeadlineTimer()  # for that, while what it reads is still wanted
         self._not_full: asyncio.Future[None] | None = None
 
@@ -265,9 +265,9 @@ class _ThreadPump(Pump[T], Generic[T]):
     def _ask_thread(self) -> None:
         """Call `interrupt`, once, as a thread cannot be cancelled. From here on its time runs."""
         self._is_asked = True
-        if self._was_asked:
+        if self._was_interrupted:
             return
-        self._was_asked = True
+        self._was_interrupted = True
         self._due = self.loop.time() + self._grace
         if self._interrupt is not None and self._job is not None and not self._job.done():
             try:

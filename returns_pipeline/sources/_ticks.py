@@ -21,8 +21,8 @@ def ticks(seconds: Seconds) -> Stream[int]:
 
     1. Tick ``k`` is due exactly ``k * seconds`` after the first read: time that the reader takes
        for one tick does not delay the next, so delays do not add up.
-    2. A reader that comes late gets the latest tick that is due, at once. Those that it missed are
-       left out, which the numbers show: no tick waits in line.
+    2. A reader that is late gets the latest tick that is due, at once. The ticks that it missed are
+       left out, as the numbers show: ticks do not queue up.
     3. The stream never ends by itself.
 
     It has no task, and a timer only while it is read.

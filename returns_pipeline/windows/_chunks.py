@@ -45,7 +45,7 @@ class _ChunksOrTimeout(Operator):
         is seen as well: an empty list is emitted when ``timeout`` seconds have passed since the
         list before it (or the first read) without an item, or at a flush. The time counts from the
         list's first item: it does not restart with each item, nor does it run while the list is
-        empty. A reader that comes late gets everything that has gathered until then, at once: under
+        empty. A reader that is late gets everything that has gathered until then, at once: under
         load, lists fill up to ``n``.
 
         Backpressure: at most ``n`` items are held ahead of the reader; then the source waits.

@@ -49,7 +49,7 @@ class _KeyedChunks(Operator):
 
         Lists are emitted in the order of their deadlines, those of one instant in the order in
         which they were opened. Every item is emitted exactly once, in order within its key; no list
-        is empty. The time counts from each list's own first item. A reader that comes late gets
+        is empty. The time counts from each list's own first item. A reader that is late gets
         everything that has gathered in a list until then, at once, up to ``n``.
 
         Backpressure: at most ``n`` items for each key are held, and at most ``max_keys`` lists are

@@ -41,7 +41,7 @@ class SingleWindowPump(DeadlinePump):
     """The open list, if any. An item of the class ``passing`` flushes it and is emitted after it.
 
     A list that is due by its age stays open, and in ``due``, until the reader takes it. An empty
-    list that is due is such a list: the next item joins it, if it comes before the reader.
+    list that is due is such a list: the next item joins it, if it arrives before the reader.
     """
 
     __slots__ = ("_emit_empty", "_n", "_open", "_passing", "_silent_until", "_timeout")

@@ -45,7 +45,7 @@ class _ChunksByWeight(Operator):
         A list that weighs exactly ``max_weight`` is still open: an item of weight 0 fits into it.
         Every item is emitted exactly once, in order; no list is empty, except for the silences that
         ``emit_empty`` shows, as of `chunks_or_timeout`. The time counts from the list's first item.
-        A reader that comes late gets everything that has gathered until then, at once, up to the
+        A reader that is late gets everything that has gathered until then, at once, up to the
         limits.
 
         Backpressure: the items of one list, and one item that does not fit into it, are held ahead

@@ -29,7 +29,7 @@ _KEEPALIVES: Final = {
     "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
 # Parameters with their values that need nothing: asyncpg behaves like this anyway. Any other value
-# asks for something that asyncpg cannot do, and is refused.
+# requires something that asyncpg cannot do, and is refused.
 _MET: Final = {
     "channel_binding": {"disable", "prefer"},
     "client_encoding": {"auto", "utf8", "utf-8", "unicode"},
@@ -88,8 +88,8 @@ def read_address(dsn: str) -> Address:
     """Read a DSN.
 
     Raises:
-        InvalidArgument: The DSN cannot be read, or asks for something that cannot be done. The
-            message has nothing of it but names and values of parameters that are not secret.
+        InvalidArgument: The DSN cannot be read, or requires something that cannot be done. Of the
+            DSN, the message shows only names and values of parameters that are not secret.
     """
     if not dsn.startswith(("postgresql://", "postgres://")):
         raise InvalidArgument("dsn must begin with postgresql://")

@@ -66,7 +66,7 @@ class ServerConnection:
 
     # `_connection` is set only when the session is set up completely, lock included, so a batch
     # never goes over a session that other processes take for dead. It is replaced by None before a
-    # deliberate end, so `_ended` calls `on_lost` only for an end that nothing here asked for.
+    # deliberate end, so `_ended` calls `on_lost` only for an end that was not requested here.
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class ServerConnection:
             connection.terminate()
 
     async def close(self) -> None:
-        """End the connection properly: the server learns of it at once."""
+        """End the connection properly, so that the server notices at once."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(*FAILURES):

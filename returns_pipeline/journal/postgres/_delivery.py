@@ -171,12 +171,12 @@ class Delivery:
         """Replace in ``outcomes`` each grant that another process has made untrue.
 
         This matters where the caller acts on the grant: an effect follows a record, an undo follows
-        the record of its attempt. The question is a change without any columns, which the server
-        grants if the saga still belongs to this owner. It is repeated until an answer comes in
+        the record of its attempt. The request is a change without any columns, which the server
+        grants if the saga still belongs to this owner. It is repeated until an answer arrives in
         time.
 
         Raises:
-            JournalError: No answer came in time; the batch is in doubt.
+            JournalError: No answer arrived in time; the batch is in doubt.
         """
         places = [
             place

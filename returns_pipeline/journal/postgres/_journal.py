@@ -260,7 +260,7 @@ class PostgresJournal(JournalFace):
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
         """Take over the newest saga of a dead owner that is not in ``besides``: see `recover`.
 
-        Sagas are taken over a few at a time. Those that are not asked for within a second are
+        Sagas are taken over a few at a time. Those that are not requested within a second are
         released.
 
         Cancel safety: sagas that were claimed for a cancelled caller are released.

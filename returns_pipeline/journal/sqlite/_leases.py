@@ -2,8 +2,8 @@
 
 Every saga has an owner and an epoch, which rises with each change of the owner. A process writes to
 a saga only as its owner, in the epoch that it knows (a *fencing token*). A process that finds an
-owner dead removes that owner from the table. So an owner that was taken for dead learns of it with
-its next transaction, whatever that is about.
+owner dead removes that owner from the table. So the next transaction of an owner that was wrongly
+found dead fails, whatever that transaction is about.
 
 A `Leases` mirrors in memory what the transactions of its process have written. Each change of the
 mirror is recorded, so that it can be undone together with the transaction, or the savepoint, that
