@@ -18,7 +18,7 @@ async def undo(n: int) -> None:
 
 
 def say(what: str, n: int) -> None:
-    """Tell the outside, which sees it in the order of the writes to the disk."""
+    """Emit words, which the trace has in the order of the writes to the disk."""
     _ = os.write(1, f"told {what} {n}\n".encode())
 
 
@@ -41,7 +41,7 @@ async def one(n: int, journal: SqliteJournal) -> None:
 
 async def main(path: str) -> None:
     number = 0
-    for _ in range(3):  # opened anew each time: what is left in the log goes into the file
+    for _ in range(3):  # opened again each time: what is left in the log goes into the file
         async with SqliteJournal(path) as journal:
             for together in (1, 4, 2):
                 numbers = range(number, number + together)
