@@ -90,8 +90,6 @@ class _Ticks:
                 raise StopAsyncIteration
         # Some loops fire a timer a little early; its tick counts as reached.
         passed = math.floor((self._loop.time() - self._started_at) / self._period)
-        if self._started_at + passed * self._period > self._loop.time():  # the division was rounded
-            passed -= 1
         self._last = max(passed, self._last + 1)
         return self._last
 

@@ -246,6 +246,22 @@ def test_draining_loses_nothing_that_is_there(name: str) -> None:
     run(main())
 
 
+@each_kind
+def test_what_is_there_is_emitted_when_it_is_to_drain_from_the_start(name: str) -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        stop.set()
+        kind = KINDS[name]
+        made = kind.make()
+        await asyncio.sleep(1.0)  # some items are in the queue, or the channel, by now
+        drained = await to_result(ResultStream.of(made).drain_on(stop).collect())
+        there = {"from_queue": [0, 1, 2, 3], "Channel": [0, 1]}.get(name, [])
+        assert drained == Success(there)
+        await asyncio.sleep(10)
+
+    run(main())
+
+
 @given(seed=st.integers(0, 10**9), capacity=st.integers(1, 3), senders=st.integers(1, 5))
 def test_a_channel_emits_what_was_accepted_once_and_in_its_order(
     seed: int, capacity: int, senders: int

@@ -480,6 +480,8 @@ def test_a_thread_may_close_it() -> None:
             for number in range(5):
                 channel.send_from_thread(number)
             channel.close()
+            with pytest.raises(ChannelClosed):
+                channel.send_from_thread(9)
 
         producing = asyncio.create_task(asyncio.to_thread(produce))
         assert await everything(channel) == [*range(5)]
