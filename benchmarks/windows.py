@@ -228,14 +228,14 @@ async def measure_silent(count: int = 10_000, seconds: float = 2.0) -> None:
         yield 0
         await silence.wait()
 
-    async def with_window(heard: list[int]) -> None:
+    async def with_window(seen: list[int]) -> None:
         async with chunks_or_timeout(source(), 500, 0.5).stream() as chunks:
             async for chunk in chunks:
-                heard[0] += len(chunk)
+                seen[0] += len(chunk)
 
-    async def without(heard: list[int]) -> None:
+    async def without(seen: list[int]) -> None:
         async for _ in source():
-            heard[0] += 1
+            seen[0] += 1
 
     print(f"\n{count} readers of silent sources")
     _, _, base = await _keep(without, count, seconds)
@@ -252,9 +252,9 @@ async def _keep(
     # Give the processor's share while all are silent, the time to cancel all, KiB for each.
     gc.collect()
     tracemalloc.start()
-    heard = [0]
-    readers = [asyncio.create_task(read(heard)) for _ in range(count)]
-    while heard[0] < count:  # noqa: ASYNC110  # an event would be one more thing to pay for
+    seen = [0]
+    readers = [asyncio.create_task(read(seen)) for _ in range(count)]
+    while seen[0] < count:  # noqa: ASYNC110  # an event would be one more thing to pay for
         await asyncio.sleep(0.1)
     kib = tracemalloc.get_traced_memory()[0] / count / 1024
     tracemalloc.stop()

@@ -157,8 +157,8 @@ async def run_batches(
 def tell_nonsense(window: Window, tally: Tally, say: Callable[[str], None]) -> None:
     """Print the first twenty invalid lines. The table has all of them."""
     for letter in window.rejected:
-        if letter.reason in NONSENSE and tally.told < 20:
-            tally.told += 1
+        if letter.reason in NONSENSE and tally.printed < 20:
+            tally.printed += 1
             say(f"line {letter.line}: {letter.reason}: {letter.detail}")
 
 

@@ -86,7 +86,7 @@ class Tally:
     rows_rolled_back: int = 0
     rejected: Counter[Reason] = field(default_factory=Counter[Reason])
     windows: Counter[ClosedBy] = field(default_factory=Counter[ClosedBy])
-    told: int = 0  # how many invalid lines were printed
+    printed: int = 0  # how many invalid lines were printed
     under_way: Window | None = None
     # Of windows open or under way, by their numbers: windows are not always consecutive.
     unsettled: dict[int, Line] = field(default_factory=dict[int, Line])

@@ -411,7 +411,7 @@ def test_the_oldest_are_dropped_counted_and_reported(caplog: pytest.LogCaptureFi
 
 
 def test_each_gap_is_reported_where_it_is() -> None:
-    told: list[object] = []
+    log: list[object] = []
 
     async def main() -> None:
         source = script("(abc)-----(def)--|")
@@ -420,16 +420,16 @@ def test_each_gap_is_reported_where_it_is() -> None:
             2,
             buffer=1,
             overflow="drop_oldest",
-            on_drop=lambda place, count: told.append((place, count)),
+            on_drop=lambda place, count: log.append((place, count)),
         )
         reader = asyncio.create_task(read(fast))
         async with overflow.stream() as items:
             async for item in items:
-                told.append(item)
+                log.append(item)
                 await asyncio.sleep(4)
         assert len(await reader) == 6
-        assert overflow.dropped == sum(t[1] for t in told if isinstance(t, tuple))
-        assert told == ["a", (1, 1), "c", (1, 2), "f"]
+        assert overflow.dropped == sum(t[1] for t in log if isinstance(t, tuple))
+        assert log == ["a", (1, 1), "c", (1, 2), "f"]
 
     run(main())
 

@@ -382,7 +382,7 @@ def test_a_timer_need_not_know_when_it_is_due(case: Case) -> None:
     check_complete(case, on_bare_timers(main()), only_items(steps))
 
 
-def test_nor_need_those_that_tell_of_silence_retire_workers_or_space_steps() -> None:
+def test_timers_of_silence_workers_and_rates_need_not_know_when_they_are_due() -> None:
     async def echo_all(_: int, items: AsyncIterator[int]) -> AsyncIterator[int]:
         async for item in items:
             yield item
@@ -392,8 +392,8 @@ def test_nor_need_those_that_tell_of_silence_retire_workers_or_space_steps() -> 
 
     async def main() -> None:
         pauses = timed(1, Wait(5), 2, Wait(1), 3, Wait(9), 4)
-        told = combine.select({"x": pauses}, timeout=4.0)
-        assert [at for at, _ in await timeline(told)] == [0, 4, 5, 6, 10, 14, 15]
+        paused = combine.select({"x": pauses}, timeout=4.0)
+        assert [at for at, _ in await timeline(paused)] == [0, 4, 5, 6, 10, 14, 15]
         routed = combine.route(pauses, abs, echo_all, idle_after=3.0)
         assert await timeline(routed) == [(0, 1), (5, 2), (6, 3), (15, 4)]
         limited = rate_limit(1, per=2.0)(note)

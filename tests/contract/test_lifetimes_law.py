@@ -176,7 +176,7 @@ class Run:
             _ = task.exception()
 
     async def cancel_all(self, reading: asyncio.Future[None]) -> None:
-        """Do as a program does that is told to stop, more than once."""
+        """Do as a program does that is asked to stop, more than once."""
         for _ in range(self.program.cancels + 1):
             await self.advance(0.25)
             for task in asyncio.all_tasks() - {asyncio.current_task()}:

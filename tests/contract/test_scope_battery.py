@@ -1,9 +1,9 @@
 """The battery of scopes: each program in memory and on each journal, whatever the journal does.
 
-A program logs what it observes. On a journal that answers late it observes the same as in memory.
-On one that refuses the n-th request, all of them from the n-th on, or during whose n-th request the
-program is cancelled, it is told the same on each journal, and in the end each effect either stands
-and was committed, or was undone once.
+A program logs what it observes. On a journal that answers late, that is the same as in memory. Or
+the journal refuses the n-th request, or all requests from the n-th on, or the program is cancelled
+during the n-th. The program observes the same on each journal. Each effect was either committed and
+remains, or was undone once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class World:
         self.effects: set[str] = set()
         self.undone: list[str] = []
         self.keys: dict[str, set[str]] = {}
-        self.told: list[str] = []
+        self.observed: list[str] = []
 
     async def _undo(self, name: str) -> None:
         await asyncio.sleep(1)
@@ -81,17 +81,17 @@ class World:
         await place.register(self.undo, name)
         self.effects.add(name)
 
-    async def hear(self, name: str, work: Awaitable[Any]) -> None:
+    async def observe(self, name: str, work: Awaitable[Any]) -> None:
         """Log what a part of the program observes."""
         try:
             given = await work
         except (PipelineError, Planned) as error:
-            self.told.append(f"{name}: {type(error).__name__}")
+            self.observed.append(f"{name}: {type(error).__name__}")
         except asyncio.CancelledError:
-            self.told.append(f"{name}: cancelled")
+            self.observed.append(f"{name}: cancelled")
             raise
         else:
-            self.told.append(f"{name}: {given}")
+            self.observed.append(f"{name}: {given}")
 
     def fates(self) -> dict[str, str]:
         """Return what became of each action, by what became of the scope that held it last."""
@@ -133,8 +133,8 @@ async def leave(scope: CompensationScope, error: Exception | None = None) -> str
 async def two_commit_one_scope(world: World) -> None:
     async with world.scope("s") as scope:
         await world.act(scope, "a")
-        first = world.hear("first", scope.commit())
-        second = world.hear("second", later(0.5, scope.commit))
+        first = world.observe("first", scope.commit())
+        second = world.observe("second", later(0.5, scope.commit))
         await asyncio.gather(first, second)
 
 
@@ -142,8 +142,8 @@ async def two_commit_one_scope(world: World) -> None:
 async def compensate_meets_a_commit(world: World) -> None:
     async with world.scope("s") as scope:
         await world.act(scope, "a")
-        first = world.hear("commit", scope.commit())
-        second = world.hear("undo", later(0.5, lambda: compensate(scope)))
+        first = world.observe("commit", scope.commit())
+        second = world.observe("undo", later(0.5, lambda: compensate(scope)))
         await asyncio.gather(first, second)
 
 
@@ -155,8 +155,8 @@ async def compensate(scope: CompensationScope) -> int:
 async def an_exit_meets_a_commit(world: World) -> None:
     async with world.scope("s") as scope:
         await world.act(scope, "a")
-        first = world.hear("commit", scope.commit())
-        second = world.hear("exit", later(0.5, lambda: leave(scope)))
+        first = world.observe("commit", scope.commit())
+        second = world.observe("exit", later(0.5, lambda: leave(scope)))
         await asyncio.gather(first, second)
 
 
@@ -164,8 +164,8 @@ async def an_exit_meets_a_commit(world: World) -> None:
 async def an_exit_by_an_exception_meets_a_commit(world: World) -> None:
     async with world.scope("s") as scope:
         await world.act(scope, "a")
-        first = world.hear("commit", scope.commit())
-        second = world.hear("exit", later(0.5, lambda: leave(scope, Planned())))
+        first = world.observe("commit", scope.commit())
+        second = world.observe("exit", later(0.5, lambda: leave(scope, Planned())))
         await asyncio.gather(first, second)
 
 
@@ -175,8 +175,8 @@ async def a_parent_is_rolled_back_during_a_childs_commit(world: World) -> None:
         await world.act(root, "a")
         child = root.child("child")
         await world.act(child, "b")
-        first = world.hear("child", leave(child))
-        second = world.hear("root", later(0.5, lambda: compensate(root)))
+        first = world.observe("child", leave(child))
+        second = world.observe("root", later(0.5, lambda: compensate(root)))
         await asyncio.gather(first, second)
 
 
@@ -201,7 +201,7 @@ async def children_beside_one_another(world: World) -> None:
         return Success("all")
 
     ctx = world.context("job")
-    await world.hear("step", to_result(ctx.run(step(ctx))))
+    await world.observe("step", to_result(ctx.run(step(ctx))))
 
 
 async def checkpoint(world: World, ctx: StepContext, *names: str) -> None:
@@ -228,12 +228,12 @@ async def checkpoints_beside_steps(world: World) -> None:
             async for result in results:
                 names.append(f"after {result.value_or('none')}")
                 await world.act(ctx, names[-1])
-                await world.hear("checkpoint", checkpoint(world, ctx, *names))
+                await world.observe("checkpoint", checkpoint(world, ctx, *names))
         await world.act(ctx, "last")
         return Failure("the end")
 
     ctx = world.context("job")
-    await world.hear("run", to_result(ctx.run(all_windows(ctx))))
+    await world.observe("run", to_result(ctx.run(all_windows(ctx))))
 
 
 @program
@@ -248,7 +248,7 @@ async def a_limit_passes_while_it_commits(world: World) -> None:
 
     ctx = world.context("job")
     policy = RetryPolicy(2, wait=0.0) | Timeout(50.0, grace=0.5)
-    await world.hear("run", to_result(ctx.run(with_policy(step, policy)(ctx))))
+    await world.observe("run", to_result(ctx.run(with_policy(step, policy)(ctx))))
 
 
 @program
@@ -261,7 +261,7 @@ async def windows_held_together(world: World) -> None:
 
     ctx = world.context("job")
     stream = ResultStream.of(timed("h1", "h2", "h3")).bind_step(window, ctx, hold=True)
-    await world.hear("run", to_result(ctx.run(stream.collect())))
+    await world.observe("run", to_result(ctx.run(stream.collect())))
 
 
 @program
@@ -272,7 +272,7 @@ async def windows_held_and_kept(world: World) -> None:
 
     ctx = world.context("job")
     stream = ResultStream.of(timed("h1", "h2")).bind_step(window, ctx, hold=True)
-    await world.hear("run", to_result(ctx.run(stream.collect())))
+    await world.observe("run", to_result(ctx.run(stream.collect())))
 
 
 @program
@@ -286,7 +286,7 @@ async def a_step_is_tried_again(world: World) -> None:
 
     ctx = world.context("job")
     again = with_retry(step, RetryPolicy(2, wait=1.0))
-    await world.hear("run", to_result(ctx.run(again(ctx))))
+    await world.observe("run", to_result(ctx.run(again(ctx))))
 
 
 @program
@@ -302,7 +302,7 @@ async def a_race_is_won(world: World) -> None:
         return Success("far")
 
     ctx = world.context("job")
-    await world.hear("run", to_result(ctx.run(race(near, far)(ctx))))
+    await world.observe("run", to_result(ctx.run(race(near, far)(ctx))))
 
 
 @program
@@ -321,7 +321,7 @@ async def a_saga_fails_at_its_last_step(world: World) -> None:
     world.keys |= {name: set[str]() for name in "pq"}
     saga = Saga("s").step("p", step("p"), undo=world.undo).step("q", step("q"), undo=world.undo)
     ctx = world.context("job")
-    await world.hear("run", to_result(ctx.run(saga.step("r", fail).run("", ctx))))
+    await world.observe("run", to_result(ctx.run(saga.step("r", fail).run("", ctx))))
 
 
 @program
@@ -330,17 +330,17 @@ async def an_inner_block_fails_and_the_outer_one_continues(world: World) -> None
         await world.act(outer, "a")
         inner = outer.child("inner")
         await world.act(inner, "b")
-        await world.hear("inner", leave(inner, Planned()))
+        await world.observe("inner", leave(inner, Planned()))
         await world.act(outer, "c")
-        await world.hear("after", asyncio.sleep(0, outer.state))
+        await world.observe("after", asyncio.sleep(0, outer.state))
 
 
 @program
 async def a_registration_meets_a_rollback(world: World) -> None:
     async with world.scope("s") as scope:
         await world.act(scope, "a")
-        first = world.hear("exit", leave(scope, Planned()))
-        second = world.hear("late", later(0.5, lambda: world.act(scope, "b")))
+        first = world.observe("exit", leave(scope, Planned()))
+        second = world.observe("late", later(0.5, lambda: world.act(scope, "b")))
         await asyncio.gather(first, second)
 
 
@@ -348,8 +348,8 @@ async def a_registration_meets_a_rollback(world: World) -> None:
 async def a_rollback_meets_a_registration(world: World) -> None:
     async with world.scope("s") as scope:
         await world.act(scope, "a")
-        first = world.hear("late", world.act(scope, "b"))
-        second = world.hear("exit", later(0.5, lambda: leave(scope, Planned())))
+        first = world.observe("late", world.act(scope, "b"))
+        second = world.observe("exit", later(0.5, lambda: leave(scope, Planned())))
         await asyncio.gather(first, second)
 
 
@@ -358,19 +358,19 @@ class Outcome:
     """What became of a run.
 
     Attributes:
-        told: What the program observed.
+        observed: What the program observed.
         ended: How it ended.
         undone: What was undone in the process, in order.
         recovered: What was undone by another owner while the first still lived.
-        stands: The effects that are left.
+        remaining: The effects that are left.
         states: What became of the scopes, by action.
     """
 
-    told: list[str]
+    observed: list[str]
     ended: str
     undone: list[str]
     recovered: list[str] = field(default_factory=list)
-    stands: list[str] = field(default_factory=list)
+    remaining: list[str] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
 
 
@@ -403,7 +403,7 @@ def carry_out(program: Program, make: Make | None, meddler: Meddler) -> Outcome:
                 await check_recovered(world, make, real)
             check_fates(world, fates, meddler)
             return Outcome(
-                world.told,
+                world.observed,
                 ended,
                 in_process,
                 world.undone[len(in_process) :],
@@ -464,7 +464,7 @@ RACES = {"a_rollback_meets_a_registration"}
     "late", [pytest.param(kind, marks=[pytest.mark.slow][: kind != "all"]) for kind in LATE]
 )
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name not in RACES])
-def test_on_a_late_journal_a_program_is_told_what_it_is_told_in_memory(
+def test_on_a_late_journal_a_program_observes_what_it_observes_in_memory(
     name: str, late: str, tmp_path: Path, journal_schema: tuple[str, str]
 ) -> None:
     expected = carry_out(PROGRAMS[name], None, Meddler())
