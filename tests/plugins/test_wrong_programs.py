@@ -95,9 +95,12 @@ def test_pyright_reports_what_is_left(folder: Path) -> None:
     }
 
 
+# Up to 3,800: where mypy lists every overload. To be shortened, never to be extended.
 TOO_LONG = {
-    "with_policy(circuit_breaker(3, 1.0), save)",
+    'Saga("x").step("save", save, undo=undo_save(1))',
+    'Saga("x").step(save)',
     "race([save, save])",
+    "with_policy(circuit_breaker(3, 1.0), save)",
 }
 
 
@@ -107,4 +110,5 @@ def test_no_error_is_longer_than_2000_characters(mypy: dict[int, str]) -> None:
         for number, text in wrong(PROGRAMS).items()
         if len(mypy.get(number, "").replace("programs.py", "")) > 2000
     }
-    assert long <= TOO_LONG
+    assert long == TOO_LONG
+    assert max(map(len, mypy.values())) < 4000
