@@ -718,7 +718,8 @@ def test_a_saga_released_twice_is_not_lost(make: Place) -> None:
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                await journal.release(stored.id)
+                with contextlib.suppress(LeaseLost):  # the first was carried out already
+                    await journal.release(stored.id)
                 assert len(await recover(other, registry)) == 1
                 assert not journal._ledger.sagas
 
