@@ -178,7 +178,7 @@ assert cron("0 3 * * *", "Europe/Berlin")() > 0
     subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True)
 
 
-def test_it_is_the_wait_of_a_policy() -> None:
+def test_cron_is_the_wait_of_a_policy() -> None:
     tries: list[int] = []
 
     async def flaky() -> Result[int, str]:
@@ -195,7 +195,7 @@ def test_it_is_the_wait_of_a_policy() -> None:
     assert run(main()) == 7200.0
 
 
-def test_it_is_a_value() -> None:
+def test_cron_is_a_value() -> None:
     wait = cron("0 3 * * *", "Europe/Berlin")
     assert pickle.loads(pickle.dumps(wait)) == wait
     assert 0 < wait() <= 86_400 + 3600

@@ -304,7 +304,7 @@ def test_successes_and_failures_are_plain_streams() -> None:
     assert run(collect(s.failures())) == ["1 is odd", "3 is odd"]
 
 
-def test_it_is_a_stream_of_aiostream() -> None:
+def test_a_result_stream_is_a_stream_of_aiostream() -> None:
     async def main() -> None:
         s = numbers().bind(even)
         assert isinstance(s, Stream)
@@ -826,7 +826,7 @@ def test_a_read_that_is_cancelled_loses_nothing(segment: Any, steps: Any, expect
     ],
     ids=["successes", "failures"],
 )
-def test_nor_does_one_of_a_half_of_the_stream(half: Any, expected: list[object]) -> None:
+def test_a_cancelled_read_of_one_half_loses_nothing(half: Any, expected: list[object]) -> None:
     async def main() -> None:
         source = Source(6, delay=1.0)
         seen: list[object] = []

@@ -619,7 +619,7 @@ def test_what_makes_no_saga_is_refused_where_it_is_written() -> None:
             _ = saga.step("b", world.add, timeout=timeout)
 
 
-def test_it_shows_its_steps() -> None:
+def test_a_saga_shows_its_steps() -> None:
     world = World()
     saga = Saga("s").step("a", world.add).pivot().step("b", world.add)
     assert repr(saga) == "<Saga 's': a -> | pivot | -> b>"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     buffer=st.integers(1, 4),
     pauses=st.tuples(st.sampled_from([0.0, 0.4, 2.3]), st.sampled_from([0.0, 0.4, 2.3])),
 )
-def test_one_that_joins_gets_the_last_items_and_then_each_one_once(
+def test_a_branch_that_joins_gets_the_last_items_and_then_each_item_once(
     join: int, replay: int, buffer: int, pauses: tuple[float, float]
 ) -> None:
     async def main() -> None:
@@ -98,7 +98,9 @@ def test_nobody_can_join_a_source_that_was_stopped_before_its_end() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_one_that_joins_after_the_end_gets_the_last_items_and_the_same_end(fails: bool) -> None:
+def test_a_branch_that_joins_after_the_end_gets_the_last_items_and_the_same_end(
+    fails: bool,
+) -> None:
     async def main() -> None:
         steps: list[Any] = [1, 2, 3]
         (early,) = broadcast(timed(*steps, *([OSError("gone")] if fails else [])), 1, replay=2)

@@ -747,7 +747,7 @@ def test_what_is_held_is_dropped_when_it_is_closed(case: Case) -> None:
 
 
 @every_case
-def test_one_dropped_unread_stops_its_source(case: Case) -> None:
+def test_a_stream_dropped_unread_stops_its_source(case: Case) -> None:
     async def main() -> None:
         closed = []
 

@@ -196,7 +196,7 @@ def test_wherever_the_reader_is_cancelled_nothing_is_left_running_and_nothing_lo
 
 @each_kind
 @pytest.mark.parametrize("reads", [1, 4])
-def test_one_dropped_leaves_nothing_behind(name: str, reads: int) -> None:
+def test_a_dropped_source_leaves_nothing_behind(name: str, reads: int) -> None:
     async def main() -> None:
         reading: Any = aiter(KINDS[name].make())
         for _ in range(reads):

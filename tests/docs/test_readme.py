@@ -25,7 +25,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_it_is_short_and_its_first_code_comes_early() -> None:
+def test_the_readme_is_short_and_begins_with_code() -> None:
     assert len(README.splitlines()) <= 150
     assert "```python" in "\n".join(README.splitlines()[:12])
 

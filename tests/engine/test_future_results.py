@@ -88,7 +88,7 @@ def test_whatever_is_made_of_it_is_what_is_made_of_any_other(
     assert isinstance(found, IOSuccess | IOFailure)
 
 
-def test_it_is_a_future_result_and_its_work_is_done_once() -> None:
+def test_the_work_of_a_future_result_is_done_once() -> None:
     times: list[int] = []
 
     async def main() -> None:
@@ -149,7 +149,7 @@ def test_a_cancellation_reaches_the_work() -> None:
     assert seen == ["cancelled"] * 2
 
 
-def test_one_that_is_never_awaited_is_warned_about() -> None:
+def test_a_future_result_that_is_never_awaited_is_warned_about() -> None:
     def forget() -> None:
         _ = future_result(work(Success(1)))
 

@@ -267,7 +267,7 @@ def test_lines_of_ones_own_are_read_from_a_file_and_malformed_ones_rejected(
     assert program.err.splitlines()[0].startswith("line 2: malformed line: ")
 
 
-def test_of_many_malformed_lines_twenty_are_shown(path: str) -> None:
+def test_at_most_twenty_malformed_lines_are_shown(path: str) -> None:
     program = Program(path, "--input", "-", "--size", "7", stdin=subprocess.PIPE).end(b"?\n" * 99)
     program.check()
     assert len(program.err.splitlines()) == 20
@@ -603,7 +603,7 @@ def test_lines_are_the_same_however_they_come_in_blocks(blocks: list[bytes]) -> 
     assert run(main()) == list(enumerate(lines, 1))
 
 
-def test_of_a_line_without_end_only_the_beginning_is_kept() -> None:
+def test_only_the_beginning_of_an_endless_line_is_kept() -> None:
     async def main() -> list[tuple[int, bytes]]:
         return [line async for line in source_of(*[b"x" * 500_000] * 9, b"\nshort\n")]
 

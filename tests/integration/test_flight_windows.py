@@ -239,7 +239,7 @@ def test_each_flight_is_counted_in_the_hour_it_was_scheduled_for(path: str) -> N
 
 
 @needs_flights
-def test_of_the_year_in_the_order_of_the_calendar_no_flight_is_late(path: str) -> None:
+def test_no_flight_is_late_when_the_year_is_in_the_order_of_the_calendar(path: str) -> None:
     """The first 30,000 lines: with January and February, which in the file is ten months away."""
     program = Program(path, "--event-time", "1h", "--limit", "30000").end()
     program.check()
@@ -449,7 +449,7 @@ def test_at_any_width_all_counts_are_there_and_no_line_is_too_long(
     assert lines == list(chart(Counter(counts), width, ascii_only=ascii_only))
 
 
-def test_of_many_airports_the_busiest_are_drawn_and_the_others_counted() -> None:
+def test_the_busiest_of_many_airports_are_drawn_and_the_others_counted() -> None:
     counts = Counter({(f"A{n:02}", 6): 100 - n for n in range(15)})
     lines = list(chart(counts, 80, ascii_only=False))
     assert lines[-1] == "and 261 from 3 more airports"

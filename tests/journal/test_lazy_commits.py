@@ -87,8 +87,8 @@ def test_a_commit_that_is_not_flushed_is_undone_if_the_process_dies(path: Path) 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("how", ["scope", "context", "run", "failed run", "close", "next"])
-def test_it_is_durable_when_the_whole_has_ended(path: Path, how: str) -> None:
-    """Each way is tried in a process that is killed at once; only then is looked."""
+def test_a_lazy_commit_is_durable_when_the_whole_has_ended(path: Path, how: str) -> None:
+    """Each way runs in a process that is killed at once; then the file is read."""
 
     async def dies() -> None:
         journal = SqliteJournal(path, lazy_commits=True)

@@ -660,7 +660,7 @@ def test_a_journal_in_memory_is_none(path: Path) -> None:
     assert not (path.parent / ":memory:").exists()
 
 
-def test_it_is_for_its_owner_only_and_shows_its_path(path: Path) -> None:
+def test_a_lock_file_is_for_its_owner_only_and_a_journal_shows_its_path(path: Path) -> None:
     async def main() -> None:
         async with SqliteJournal(path) as journal:
             assert str(journal) == str(path)

@@ -240,7 +240,7 @@ async def main(s: ResultStream[int, str], ctx: StepContext) -> None:
     assert found(project.check(), "misc") == [("cases", line) for line in marked(text, "# E")]
 
 
-def test_it_answers_while_nothing_is_checked() -> None:
+def test_the_plugin_answers_while_nothing_is_checked() -> None:
     assert plugin("")(Options()).get_function_hook("len") is None
 
 

@@ -374,7 +374,7 @@ def test_the_plugin_is_announced_to_pytest() -> None:
     assert announced == {"returns_pipeline": "returns_pipeline.pytest_plugin"}
 
 
-def test_it_imports_neither_the_clock_nor_pytest_asyncio_before_they_are_needed() -> None:
+def test_the_plugin_imports_the_clock_and_pytest_asyncio_only_when_needed() -> None:
     code = (
         "import sys, returns_pipeline.pytest_plugin as plugin\n"
         "assert 'pytest_asyncio' not in sys.modules\n"

@@ -159,7 +159,7 @@ def test_a_stack_reads_from_the_outside_in() -> None:
     assert begun == [0.0, 3.0]
 
 
-def test_it_is_the_nesting_by_hand() -> None:
+def test_with_policy_is_the_same_as_nesting_by_hand() -> None:
     assert with_policy(fetch, RETRY) == with_retry(fetch, RETRY)
     assert with_policy(fetch, Timeout(2.0, grace=1.0)) == with_timeout(fetch, 2.0, grace=1.0)
     inner = with_timeout(fetch, 2.0, grace=1.0)
@@ -244,7 +244,7 @@ def test_a_step_that_cannot_be_pickled_says_so() -> None:
         pickle.dumps(with_retry(local, RETRY))
 
 
-def test_it_looks_like_the_step_it_is_made_of() -> None:
+def test_a_step_with_a_policy_looks_like_the_step() -> None:
     for made in (with_policy(fetch, BOTH), hedge(fetch, after=1.0), bulkhead(3)(fetch)):
         assert made.__name__ == made.__qualname__ == "fetch"
         assert made.__doc__ == "Fetch it."

@@ -339,7 +339,7 @@ def test_an_exception_and_a_cancellation_give_the_place_back() -> None:
     run(main())
 
 
-def test_one_cancelled_in_the_turn_the_place_became_free_is_passed_over() -> None:
+def test_a_call_cancelled_in_the_turn_its_place_became_free_is_skipped() -> None:
     async def slow() -> Result[int, str]:
         await asyncio.sleep(9)
         return Success(1)

@@ -1046,7 +1046,7 @@ def test_the_winner_counts_also_if_another_raises_in_the_same_turn() -> None:
     run(main())
 
 
-def test_one_that_succeeds_right_after_the_winner_does_not_disturb_it() -> None:
+def test_a_step_that_succeeds_right_after_the_winner_does_not_disturb_it() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         doors: dict[str, asyncio.Future[str]] = {

@@ -41,6 +41,7 @@ HABITS = {
     r"(?<!there )\b(are|is|was|were) no\b(?! (better|less|longer|more)\b)": "is not a",
     r"\bnobody (else|outside|would)\b": "only, nothing",
     r"\bfor ever\b": "forever",
+    r"\bdef test (it|nor|those) ": "name the noun: test_a_channel_ends, not test_it_ends",
     r"\btakes? note\b": "record",
     r"\bso many (items|seconds|sources|of)\b": "a number of items, up to ``n`` items",
 }
@@ -171,6 +172,7 @@ def test_no_habit_comes_back() -> None:
         "nobody else reads it",
         "it would wait for ever",
         "emitted after so many seconds",
+        "def test it ends() -> None:",
     ],
 )
 def test_each_habit_is_found(text: str) -> None:

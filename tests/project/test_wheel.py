@@ -85,7 +85,7 @@ def test_the_wheel_holds_the_package_and_the_stubs_of_aiostream_alone(wheel: Pat
     assert "Typing :: Typed" in metadata
 
 
-def test_it_needs_few_packages_and_imports_without_extras(clean: Path) -> None:
+def test_the_wheel_needs_few_packages_and_imports_without_extras(clean: Path) -> None:
     installed = uv("pip", "freeze", "--python", "env", cwd=clean).split()
     names = {line.partition("==")[0] for line in installed if "==" in line}
     assert names == NEEDED

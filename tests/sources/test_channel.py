@@ -53,7 +53,7 @@ def test_senders_wait_while_it_is_full_and_are_served_in_their_order() -> None:
     run(main())
 
 
-def test_it_ends_when_it_is_closed_and_everything_accepted_is_emitted() -> None:
+def test_a_closed_channel_ends_when_everything_accepted_is_emitted() -> None:
     async def main() -> None:
         channel: Channel[int] = Channel(5)
         async with channel:
@@ -168,7 +168,7 @@ def test_a_reader_that_is_dropped_closes_it(collect: bool) -> None:
     run(main())
 
 
-def test_it_has_one_reader_at_a_time() -> None:
+def test_a_channel_has_one_reader_at_a_time() -> None:
     async def main() -> None:
         channel: Channel[int] = Channel(3)
         for number in range(3):
@@ -332,7 +332,7 @@ def test_draining_closes_it_and_emits_what_was_accepted() -> None:
     run(main())
 
 
-def test_it_pauses_a_transport() -> None:
+def test_a_channel_pauses_a_transport() -> None:
     """The example of `send_soon`: what calls back is paused until there is room."""
 
     async def main() -> None:
@@ -517,7 +517,7 @@ def test_misuse_is_refused() -> None:
     assert repr(unused) == "<Channel open, 1 of 1 items>"
 
 
-def test_it_takes_operators_after_a_bar() -> None:
+def test_a_channel_takes_operators_after_a_bar() -> None:
     async def main() -> None:
         channel: Channel[int] = Channel(9)
         async with channel:

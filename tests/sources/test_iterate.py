@@ -83,7 +83,7 @@ def test_closing_waits_for_the_clean_up_and_the_thread() -> None:
     assert source.opened == 1
 
 
-def test_one_that_is_dropped_is_closed() -> None:
+def test_an_iteration_that_is_dropped_is_closed() -> None:
     source = Numbers()
     for item in iterate(source):
         assert item == 0

@@ -28,7 +28,7 @@ def filled(*items: Any, maxsize: int = 0) -> asyncio.Queue[Any]:
 
 
 @pytest.mark.parametrize("sentinel", [None, "end", object(), 0, (1, 2)])
-def test_it_ends_at_the_sentinel_and_takes_nothing_after_it(sentinel: object) -> None:
+def test_the_stream_ends_at_the_sentinel_and_takes_nothing_after_it(sentinel: object) -> None:
     async def main() -> None:
         queue = filled(7, "b", sentinel, "c")
         assert [item for _, item in await timeline(from_queue(queue, sentinel=sentinel))] == [
@@ -62,7 +62,7 @@ def test_an_equal_sentinel_ends_it_and_none_is_compared_by_identity_alone() -> N
 
 @has_shutdown
 @pytest.mark.parametrize("immediate", [False, True])
-def test_it_ends_when_the_queue_is_shut_down(immediate: bool) -> None:
+def test_the_stream_ends_when_the_queue_is_shut_down(immediate: bool) -> None:
     async def main() -> None:
         queue: Any = filled("a", "b")
         asyncio.get_running_loop().call_later(3, lambda: queue.shutdown(immediate=immediate))
@@ -198,7 +198,7 @@ def test_closing_it_ends_a_read_of_another_task_and_takes_nothing() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_one_of_two_events_drains_as_well(first: bool) -> None:
+def test_either_of_two_events_drains(first: bool) -> None:
     async def main() -> None:
         stops = asyncio.Event(), asyncio.Event()
         queue = filled(1, 2)

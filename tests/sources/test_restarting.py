@@ -32,7 +32,7 @@ def scripted(*steps: Callable[[], AsyncIterator[Any]] | Any) -> Callable[[], Any
     return open_next
 
 
-def test_it_is_opened_again_after_the_wait_and_its_items_follow() -> None:
+def test_a_source_is_opened_again_after_the_wait_and_its_items_follow() -> None:
     sources = [
         timed("a", Wait(1), "b", OSError("one")),
         timed(OSError("two")),

@@ -97,7 +97,7 @@ def test_the_clock_of_tests_stands_still_while_the_thread_reads_and_moves_while_
     assert run(timeline(from_thread(slow()), pause=2.0)) == [(0.0, "a"), (2.0, "b"), (4.0, "c")]
 
 
-def test_it_all_runs_in_one_thread_and_in_a_copy_of_the_readers_context() -> None:
+def test_the_iterator_runs_in_one_thread_and_in_a_copy_of_the_readers_context() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     seen = set()
 

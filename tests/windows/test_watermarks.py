@@ -69,7 +69,7 @@ def test_a_partition_that_falls_silent_is_left_out_and_windows_fire_by_the_clock
     ]
 
 
-def test_one_that_falls_silent_is_left_out_when_another_ones_item_comes() -> None:
+def test_a_silent_partition_is_left_out_when_another_has_an_item() -> None:
     steps: list[Any] = [("b", 2.0), Wait(4), ("a", 8.0), Wait(4), ("a", 12.0)]
     assert fired(*steps, partition=source, idle_after=5.0) == [
         (8.0, [("b", 2.0), ("a", 8.0)], 0),
@@ -87,7 +87,7 @@ def test_the_others_move_the_watermark_at_once_when_one_is_left_out() -> None:
     ]
 
 
-def test_one_that_returns_holds_them_back_again_and_the_watermark_never_goes_back() -> None:
+def test_a_partition_that_returns_holds_windows_back_and_the_watermark_never_goes_back() -> None:
     async def main() -> None:
         steps: list[Any] = [
             ("a", 5.0), ("b", 5.0), Wait(6), ("a", 35.0), Wait(1),
