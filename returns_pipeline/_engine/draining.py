@@ -10,7 +10,7 @@ from typing import Any
 
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.operator import plain_iterator
-from returns_pipeline._engine.task_owner import FIRST_LOOK, LAST_LOOK, TaskOwner, is_leaving
+from returns_pipeline._engine.task_owner import TaskOwner, interrupt, is_leaving, next_look
 
 __all__ = ["Drainable", "until"]
 
@@ -116,13 +116,14 @@ class _Watch(TaskOwner):
 
     async def _interrupt(self, stop: asyncio.Event) -> None:
         _ = await stop.wait()
-        look_again_after = FIRST_LOOK
-        while self.reader is not None and is_leaving(self.reader, self.survived):
-            await asyncio.sleep(look_again_after)
-            look_again_after = min(2 * look_again_after, LAST_LOOK)
+        waited = 0.0
+        while self.reader is not None and is_leaving(self.reader, self.survived, waited):
+            delay = next_look(waited)
+            await asyncio.sleep(delay)
+            waited += delay
         if self.reader is not None:
             self.has_interrupted = True
-            _ = self.reader.cancel()
+            _ = interrupt(self.reader)
 
 
 def _raise_hidden(cancelled: asyncio.CancelledError) -> None:

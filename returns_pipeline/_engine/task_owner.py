@@ -21,11 +21,12 @@ from typing import Any, Final
 from returns_pipeline._engine.cancellation import shielded_from_anyio
 
 __all__ = [
-    "FIRST_LOOK",
-    "LAST_LOOK",
     "TaskOwner",
     "checkpoint",
+    "interrupt",
     "is_leaving",
+    "next_look",
+    "note_still_reading",
     "notify",
     "shielded_clean_up",
 ]
@@ -48,8 +49,10 @@ _cleaning: Final[set[asyncio.Task[Any]]] = set()
 
 # Seconds until a task that other code is cancelling is checked again; they double each time. A
 # time limit in the source ends within a turn or two of the loop; a clean-up may take a while.
-FIRST_LOOK: Final = 0.001
-LAST_LOOK: Final = 1.0
+_FIRST_LOOK: Final = 0.001
+_LAST_LOOK: Final = 1.0
+# After so many it is cancelled nevertheless.
+_PATIENCE: Final = 300.0
 
 
 class TaskOwner:
@@ -113,7 +116,7 @@ class TaskOwner:
         self._waiters: list[asyncio.Future[None]] = []
         self._outer: TaskOwner | None = None  # the owner of the task that called `start`
         self._starting = False
-        self._look_again: asyncio.TimerHandle | None = None  # see `_cancel_tasks`
+        self._look_again: asyncio.Handle | None = None  # see `_cancel_tasks`
         self._refused: frozenset[asyncio.Task[Any]] = frozenset()  # see `refuse`
 
     # Hooks.
@@ -164,8 +167,6 @@ class TaskOwner:
         if task not in self._tasks:
             self._adopt(task)  # an eager task factory runs it before `start_task` gets the task
         reference: weakref.ref[TaskOwner] = weakref.ref(self)  # the same object each time
-        if _inside.get() is not reference:
-            _inside.set(reference)
         if _inside.get() is not reference:
             _inside.set(reference)
         try:
@@ -253,12 +254,13 @@ class TaskOwner:
         else:
             self._cancel_tasks()
 
-    def _cancel_tasks(self, look_again_after: float = FIRST_LOOK) -> None:
+    def _cancel_tasks(self, waited: float = 0.0) -> None:
         """Cancel tasks that were not asked to stop yet, and tasks for which `refuse` owes it.
 
         A task that other code has cancelled may be cleaning up by now, as at the end of
         `asyncio.run`. Or a time limit of its source has just passed, and it will continue to read.
-        Such a task is not cancelled until it is certain which of the two is true.
+        Such a task is not cancelled until it is certain which of the two is true, or `_PATIENCE`
+        has passed: a source that swallows a cancellation and waits on would never end.
         """
         if self._look_again is not None:
             self._look_again.cancel()
@@ -267,17 +269,16 @@ class TaskOwner:
         for task, survived in list(self._tasks.items()):
             if survived < 0 or not (self.stopping or task in self._refused):
                 continue
-            if task.cancelling() > survived:
+            if task.cancelling() > survived and waited < _PATIENCE:
                 must_look_again = True
             else:
                 if self.stopping:
                     self._tasks[task] = _STOPPING
                 self._refused -= {task}
-                _ = _cancel(task)
+                _ = interrupt(task)
         if must_look_again:
-            self._look_again = self.loop.call_later(
-                look_again_after, self._cancel_tasks, min(2 * look_again_after, LAST_LOOK)
-            )
+            delay = next_look(waited)
+            self._look_again = self.loop.call_later(delay, self._cancel_tasks, waited + delay)
 
     def begin_clean_up(self, task: asyncio.Task[Any]) -> int:
         """Record that a task closes a source; return its state, for `end_clean_up`."""
@@ -309,7 +310,7 @@ class TaskOwner:
             if task.cancelling() <= survived:
                 return False
             if self._look_again is None:
-                self._look_again = self.loop.call_later(FIRST_LOOK, self._cancel_tasks)
+                self._look_again = self.loop.call_soon(self._cancel_tasks)
         self._refused |= {task}
         return True
 
@@ -386,22 +387,36 @@ async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
             _cleaning.discard(task)
 
 
-def is_leaving(task: asyncio.Task[Any], survived: int) -> bool:
+def note_still_reading() -> None:
+    """Do as `TaskOwner.still_reading`, if the current task has an owner: for code in any task."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling() and (owner := _owners.get(task)) is not None:
+        owner.still_reading()
+
+
+def is_leaving(task: asyncio.Task[Any], survived: int, waited: float) -> bool:
     """Return whether a task must not be cancelled now: it cleans up, or was cancelled already.
 
     Args:
         task: Any task, owned or not.
         survived: How many requests to cancel it has survived.
+        waited: For how many seconds the caller has waited for it.
     """
     owner = _owners.get(task)
     return (
-        task.cancelling() > survived
+        (task.cancelling() > survived and waited < _PATIENCE)
         or task in _cleaning
         or (owner is not None and owner.state_of(task) < 0)
     )
 
 
-def _cancel(task: asyncio.Task[Any]) -> bool:
+def next_look(waited: float) -> float:
+    """Return after how many seconds to look again at a task that is leaving, after ``waited``."""
+    return min(max(waited, _FIRST_LOOK), _LAST_LOOK)
+
+
+def interrupt(task: asyncio.Task[Any]) -> bool:
+    """Cancel a task, owned or not. To be called for one that `is_leaving` says is not leaving."""
     return type(task).cancel(task)
 
 

@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from returns.io import IOSuccess
 from watched import Watched
 
 from returns_pipeline import ResultStream, chunks_or_timeout, combine
@@ -269,6 +270,96 @@ def test_closing_waits_for_a_time_limit_of_the_source_that_has_just_passed(
         await advance(1.2)
         await asyncio.wait({asyncio.ensure_future(reader.aclose())}, timeout=9)
         assert log == ["closed"]
+
+    run(main())
+
+
+async def impatient() -> AsyncGenerator[int, None]:
+    """Swallow a cancellation of its own, as a time limit written by hand does, then wait."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_later(0.1, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(math.inf)
+    for n in range(3):
+        yield n
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(math.inf)
+
+
+def test_a_source_whose_items_are_dropped_can_be_closed_after_it_swallowed_a_cancellation() -> None:
+    async def main() -> None:
+        reader: Any = aiter(ResultStream.of(impatient()).filter(lambda _: False).prefetch(2))
+        reading = asyncio.ensure_future(anext(reader))
+        await advance(1)
+        closing = asyncio.ensure_future(reader.aclose())
+        await asyncio.wait({closing}, timeout=9)
+        assert closing.done()
+        assert isinstance(reading.exception(), StopAsyncIteration)
+
+    run(main())
+
+
+async def deaf() -> AsyncGenerator[int, None]:
+    """Swallow a cancellation, and wait on without an item."""
+    yield 0
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(math.inf)
+    await asyncio.sleep(math.inf)
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_a_source_that_swallows_a_cancellation_and_waits_on_is_cancelled_in_the_end(
+    drains: bool,
+) -> None:
+    """Until then it cannot be told from one that cleans up."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        s = ResultStream.of(deaf()).drain_on(stop).prefetch(2)
+        reader: Any = aiter(s)
+        await anext(reader)
+        reading = asyncio.ensure_future(anext(reader))
+        await advance(1)
+        for task in reader._aiterator._segment.items._pump._tasks:
+            task.cancel()
+        if drains:
+            stop.set()
+            with pytest.raises(asyncio.CancelledError):  # it is the one that was swallowed, too
+                await reading
+        else:
+            await reader.aclose()
+            await asyncio.wait({reading})
+            assert isinstance(reading.exception(), StopAsyncIteration)
+        assert 100 < asyncio.get_running_loop().time() < 1000
+
+    run(main())
+
+
+def test_the_loop_can_end_though_a_source_swallows_a_cancellation() -> None:
+    async def main() -> None:
+        readers.append(combine.prefetch.raw(deaf(), 2))
+        await anext(readers[0])
+        reading.append(asyncio.ensure_future(anext(readers[0])))
+        await asyncio.sleep(1)
+        await cancel_all_but(*reading)
+
+    reading: list[asyncio.Future[int]] = []
+    readers: list[Any] = []
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+
+def test_a_source_that_has_swallowed_a_cancellation_can_be_drained() -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        s = ResultStream.of(impatient()).drain_on(stop).filter(lambda _: False).prefetch(2)
+        collecting = asyncio.ensure_future(s.collect().awaitable())
+        await advance(1)
+        stop.set()
+        await asyncio.wait({collecting}, timeout=9)
+        assert collecting.done()
+        assert collecting.result() == IOSuccess([])
 
     run(main())
 
