@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from servers import absent
 from writing import registry
 
 from returns_pipeline.journal import SqliteJournal, recover
@@ -158,7 +159,7 @@ async def check(place: Path, told: list[str]) -> None:
 def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     strace = shutil.which("strace")
     if strace is None:
-        pytest.skip("needs strace")
+        absent("strace")
     place = tmp_path_factory.mktemp("traced")
     trace = place / "trace"
     options = ["-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS}", "-o", str(trace)]
