@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from returns_pipeline._engine.pydantic_fields import PydanticField
 from returns_pipeline.errors import InvalidArgument, MissingExtra
 
 try:
@@ -18,7 +19,7 @@ __all__ = ["CronWait", "cron"]
 
 
 @dataclass(frozen=True, slots=True)
-class CronWait:
+class CronWait(PydanticField):
     """A wait until the next time that a cron expression names. `cron` makes it.
 
     Attributes:

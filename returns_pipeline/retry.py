@@ -9,7 +9,7 @@ Such a stack reads from the outside in: each of the three attempts may take two 
 `returns_pipeline.policies.with_policy` applies them to a step.
 
 `RetryPolicy` and `Timeout` can be fields of a model of pydantic or msgspec, so that they can be
-read from a configuration.
+read from a configuration. The JSON schema of such a model has ``null`` where only a function fits.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from typing_extensions import TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.pydantic_fields import PydanticField
 from returns_pipeline._engine.retry_loop import RetryEvent, RetryOn, check_errors
 from returns_pipeline.errors import InvalidArgument
 
@@ -76,7 +77,7 @@ A_contra = TypeVar("A_contra", contravariant=True, default=object)
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
-class RetryPolicy(Generic[A_contra]):
+class RetryPolicy(PydanticField, Generic[A_contra]):
     """How often something that fails is tried, and how long to wait before the next attempt.
 
     It is a value: frozen, compared by its fields (a wait strategy of tenacity by its parts, a

@@ -14,6 +14,7 @@ from returns.future import FutureResult
 
 from returns_pipeline._engine.future_results import outcome_of
 from returns_pipeline._engine.operator import plain_iterator
+from returns_pipeline._engine.pydantic_fields import PydanticField
 from returns_pipeline._engine.reader import notify
 from returns_pipeline.context import StepContext, _steps
 
@@ -26,7 +27,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class KeyFailed(Generic[K_co, T_co]):
+class KeyFailed(PydanticField, Generic[K_co, T_co]):
     """Emitted by `route(failing="isolate")` for a worker that raised an exception.
 
     Attributes:

@@ -17,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from returns_pipeline._engine.pydantic_fields import PydanticField
 from returns_pipeline.compensation._registry import Compensation
 from returns_pipeline.compensation._report import CompensationEntry
 from returns_pipeline.errors import JournalError
@@ -35,7 +36,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(PydanticField):
     """An undo action, as a `Journal` records it before its effect.
 
     Attributes:
@@ -188,7 +189,7 @@ class StoredSaga:
 
 
 @dataclass(frozen=True, slots=True)
-class RecoveryReport:
+class RecoveryReport(PydanticField):
     """The outcome of one saga that a dead process left open.
 
     Attributes:

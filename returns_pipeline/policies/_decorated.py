@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from collections.abc import Callable, Coroutine
-from inspect import isawaitable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from returns.future import FutureResult
@@ -37,7 +37,8 @@ class DecoratedStep(Generic[P, T, E]):
         args: The steps, and what else was given by position.
         kwargs: What was given by name.
         wraps: The step whose name, documentation and signature this has; by default it has the
-            name and documentation of ``policy``.
+            name and documentation of ``policy``, and the parameters of its steps, if these have
+            the same.
     """
 
     _run: Run[T, E]
@@ -72,6 +73,12 @@ class DecoratedStep(Generic[P, T, E]):
         """Return what does the work when it is awaited."""
         return future_result(self._run(args, kwargs))
 
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not set comes here; a step that wraps another has the signature of that.
+        if name == "__signature__" and "__wrapped__" not in self.__dict__:
+            return _common_signature(self._args)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __get__(self, instance: object, _owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
@@ -99,13 +106,27 @@ class DecoratedStep(Generic[P, T, E]):
         return f"{shown(self._policy)}({', '.join(arguments)})"
 
 
+def _common_signature(steps: tuple[Any, ...]) -> inspect.Signature:
+    """Return the parameters that all steps have, or else those of any function."""
+    try:
+        first, *others = [list(inspect.signature(step).parameters.values()) for step in steps]
+    except (TypeError, ValueError):  # a Tier, or a function in C that does not say
+        return inspect.signature(_any_step)
+    same = all(other == first for other in others)
+    return inspect.Signature(first) if same else inspect.signature(_any_step)
+
+
+def _any_step(*args: Any, **kwargs: Any) -> None:
+    """A function with the parameters of a step that says nothing about them."""
+
+
 def check_step(step: object, policy: str) -> None:
     """Refuse what cannot be run as a step.
 
     Raises:
         TypeError: It is not a function, or is what a call of one returned.
     """
-    if isawaitable(step):
+    if inspect.isawaitable(step):
         raise TypeError(
             f"{policy}() takes a step, a function, not {step!r}, which is a step that was called"
         )
