@@ -100,7 +100,17 @@ class ClosableStream(Stream[T_co]):
         return self._reading
 
     def stream(self) -> Streamer[T_co]:
-        """Open the stream for reading: ``async with s.stream() as items``."""
+        """Open the stream for reading: ``async with s.stream() as items``.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> async def main():
+        ...     async with ResultStream.of(from_iterable([1, 2, 3])).stream() as items:
+        ...         return [item async for item in items]
+        >>> run(main())
+        [<Success: 1>, <Success: 2>, <Success: 3>]
+        """
         return self.__aiter__()
 
     async def aclose(self) -> None:

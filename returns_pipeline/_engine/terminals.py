@@ -85,6 +85,17 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
 
         Branches of a `broadcast` that the stream would read, and has not opened, then leave. Any
         other source that was not opened is not changed.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> from contextlib import aclosing
+        >>> async def main():
+        ...     async with aclosing(ResultStream.of(from_iterable([1, 2, 3]))) as items:
+        ...         async for item in items:
+        ...             return item
+        >>> run(main())
+        <Success: 1>
         """
         try:
             await super().aclose()

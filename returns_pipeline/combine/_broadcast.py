@@ -323,10 +323,9 @@ class Hub(TaskOwner, Generic[T]):
         branch = BranchPump(self, self._places, self._buffer + len(recent))
         branch.items.extend(recent)
         self._places += 1
+        self.branches.append(branch)
         if self.ended:
             branch.end(self._failure, self.count_for(branch))
-        else:
-            self.branches.append(branch)
         return branch
 
     def start_tasks(self) -> None:

@@ -16,7 +16,15 @@ from returns_pipeline._engine.operator import QuickStreamer
 from returns_pipeline._engine.terminals import Counts, FailedItems, chain_of
 from returns_pipeline._engine.written import chain_text, written
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.result_stream import _chained, _failures, _together, _values, _windows
+from returns_pipeline.result_stream import (
+    _async_values,
+    _chained,
+    _failures,
+    _together,
+    _values,
+    _windows,
+)
+from returns_pipeline.result_stream._async_values import AsyncValueSteps
 from returns_pipeline.result_stream._failures import FailureSteps
 from returns_pipeline.result_stream._together import TogetherSteps
 from returns_pipeline.result_stream._values import ValueSteps, check_exceptions
@@ -38,6 +46,7 @@ X4 = TypeVar("X4", bound=Exception)
 
 class ResultStream(
     ValueSteps[T_co, E_co],
+    AsyncValueSteps[T_co, E_co],
     FailureSteps[T_co, E_co],
     WindowSteps[T_co, E_co],
     TogetherSteps[T_co, E_co],
@@ -90,7 +99,16 @@ class ResultStream(
         return fusion.open_results(self._chain)
 
     def through(self, stage: Callable[[ResultStream[T_co, E_co]], U], /) -> U:
-        """Apply a stage of one's own: any function of a stream, as ``s | stage`` does."""
+        """Apply a stage of one's own: any function of a stream, as ``s | stage`` does.
+
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> def pairs(s):
+        ...     return s.chunks_or_timeout(2, timeout=9.0)
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.through(pairs).collect())
+        <IOResult: <Success: [[1, 2], [3]]>>
+        """
         return stage(self)
 
     def __repr__(self) -> str:
@@ -128,6 +146,11 @@ class ResultStream(
         Raises:
             TypeError: At the call, if ``source`` is not an async iterable. The message names the
                 function that converts it.
+
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> run(ResultStream.of(from_iterable([1, 2])).collect())
+        <IOResult: <Success: [1, 2]>>
         """
         return ResultStream(Chain(None, Source(checks.source(source), packed=False)))
 
@@ -137,6 +160,12 @@ class ResultStream(
 
         Raises:
             TypeError: At the call, if ``source`` is not an async iterable.
+
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> from returns_pipeline import err, ok
+        >>> run(ResultStream.from_results(from_iterable([ok(1), err("no")])).partition())
+        <IO: ([1], ['no'])>
         """
         if isinstance(source, ResultStream):
             return cast("ResultStream[T, E]", source)  # isinstance cannot tell T and E
@@ -162,6 +191,13 @@ class ResultStream(
 
         Raises:
             InvalidArgument: At the call, if a step comes before it, or no exception is listed.
+
+        >>> from returns_pipeline.testing import run
+        >>> async def read():
+        ...     yield 1
+        ...     raise OSError("gone")
+        >>> run(ResultStream.of(read()).or_failure(OSError).partition())
+        <IO: ([1], [OSError('gone')])>
         """
         check_exceptions(exceptions)
         source = self._chain.link
@@ -183,6 +219,17 @@ class ResultStream(
 
         Raises:
             TypeError: At the call, if ``stop`` is not an `asyncio.Event`.
+
+        >>> from returns_pipeline.testing import run
+        >>> import asyncio
+        >>> from returns_pipeline.sources import ticks
+        >>> async def main():
+        ...     stop = asyncio.Event()
+        ...     asyncio.get_running_loop().call_later(3.5, stop.set)
+        ...     numbers = ResultStream.of(ticks(1.0)).chunks_or_timeout(99, 60.0)
+        ...     return await numbers.drain_on(stop).collect()
+        >>> run(main())
+        <IOResult: <Success: [[1, 2, 3]]>>
         """
         if not isinstance(stop, asyncio.Event):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"stop must be an asyncio.Event, not {stop!r}")
@@ -193,5 +240,5 @@ class ResultStream(
 
 
 # The bases' annotations name this class: `typing.get_type_hints()` finds it in their modules.
-for _module in (_chained, _failures, _together, _values, _windows):
+for _module in (_async_values, _chained, _failures, _together, _values, _windows):
     vars(_module)["ResultStream"] = ResultStream

@@ -47,7 +47,15 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
     @written
     def bimap(self, func: Callable[[T_co], U], error: Callable[[E_co], F], /) -> ResultStream[U, F]:
-        """Replace each value by ``func`` of it, and each error by ``error`` of it."""
+        """Replace each value by ``func`` of it, and each error by ``error`` of it.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).bimap(lambda n: n * 10, type).partition())
+        <IO: ([10], [<class 'ValueError'>])>
+        """
         checks.function("bimap", func, use="map_async")
         checks.function("bimap", error, use="lash_async")
         return self._step(fusion.BIMAP, func, error)
@@ -82,6 +90,15 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """Do as `lash`, awaiting ``func``.
 
         For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
+
+        >>> from returns_pipeline import ResultStream, ok
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> async def zero(error):
+        ...     return ok(0)
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).lash_async(zero).collect())
+        <IOResult: <Success: [1, 0]>>
         """
         return self._async_step(fusion.LASH_ASYNC, "lash_async", func, concurrency, ordered)
 
@@ -98,6 +115,14 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             TypeError: As `tap`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).alt(type).tap_failure(print).run_all())
+        <class 'ValueError'>
+        <IO: Counts(successes=1, failures=1)>
         """
         checks.function("tap_failure", func, use="tap_failure_async")
         return self._step(fusion.TAP_FAILURE, func, self._place("tap_failure", func))
@@ -142,15 +167,43 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """Await ``func`` of each error for its effect; the item is emitted afterwards, unchanged.
 
         For ``concurrency`` and ``ordered`` see `bind_async`; values count as items, too.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> async def show(error):
+        ...     print(type(error))
+        >>> s = ResultStream.of(from_iterable(["1", "x"]))
+        >>> run(s.attempt(int, ValueError).tap_failure_async(show).run_all())
+        <class 'ValueError'>
+        <IO: Counts(successes=1, failures=1)>
         """
         return self._async_step(
             fusion.TAP_FAILURE_ASYNC, "tap_failure_async", func, concurrency, ordered
         )
 
     def successes(self) -> Stream[T_co]:
-        """Emit the values alone; failures are dropped."""
+        """Emit the values alone; failures are dropped.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> from aiostream import stream
+        >>> s = ResultStream.of(from_iterable(["1", "x"])).attempt(int, ValueError)
+        >>> run(stream.list(s.successes()))
+        [1]
+        """
         return Repeatable(lambda: fusion.open_half(self._chain, failed=False))
 
     def failures(self) -> Stream[E_co]:
-        """Emit the errors alone; values are dropped."""
+        """Emit the errors alone; values are dropped.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> from aiostream import stream
+        >>> s = ResultStream.of(from_iterable(["1", "x"])).attempt(int, ValueError)
+        >>> run(stream.list(s.failures()))
+        [ValueError("invalid literal for int() with base 10: 'x'")]
+        """
         return Repeatable(lambda: fusion.open_half(self._chain, failed=True))

@@ -230,6 +230,16 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """Copy every item to ``n`` streams that can be read once: `combine.broadcast`.
 
         One more can join late: see `subscribe`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> import asyncio
+        >>> async def main():
+        ...     left, right = ResultStream.of(from_iterable([1, 2, 3])).broadcast(2)
+        ...     return await asyncio.gather(left.collect(), right.map(str).collect())
+        >>> run(main())
+        [<IOResult: <Success: [1, 2, 3]>>, <IOResult: <Success: ['1', '2', '3']>>]
         """
         branches = combine.broadcast(
             self, n, buffer=buffer, overflow=overflow, on_drop=on_drop, replay=replay
@@ -246,6 +256,16 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: This stream was not returned by `broadcast`.
             RuntimeError: The last of the streams was closed, so the source was stopped.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> async def main():
+        ...     (first,) = ResultStream.of(from_iterable([1, 2, 3])).broadcast(1, replay=2)
+        ...     _ = await first.collect()
+        ...     return await first.subscribe().collect()
+        >>> run(main())
+        <IOResult: <Success: [2, 3]>>
         """
         link = self._chain.link
         if not isinstance(link, Source) or not isinstance(link.items, combine.Branch):
@@ -336,6 +356,16 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Raises:
             InvalidArgument: At the call, if a number is out of range.
+
+        >>> from returns_pipeline import ResultStream, ok
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> async def numbered(key, items):
+        ...     async for n in items:
+        ...         yield ok((key, n))
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.route(lambda n: n % 2, numbered).collect())
+        <IOResult: <Success: [(1, 1), (0, 2), (1, 3)]>>
         """
         return self._segment(
             lambda part: Reader(
@@ -374,6 +404,13 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """End here when something else happens, as `combine.take_until`.
 
         To drain the items already read from the source instead, windows included, see `drain_on`.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.testing import run
+        >>> from returns_pipeline.sources import ticks
+        >>> import asyncio
+        >>> run(ResultStream.of(ticks(1.0)).take_until(asyncio.sleep(3.5)).run())
+        <IOResult: <Success: 3>>
         """
         return self._segment(lambda part: combine.take_until.raw(part, stop))
 

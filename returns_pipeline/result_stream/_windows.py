@@ -126,6 +126,13 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             InvalidArgument: At the call, if ``n`` or ``timeout`` is out of range.
             TypeError: At the call, if ``predicate`` is not a plain function. While reading, if it
                 returns no ``bool``.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> s = ResultStream.of(from_iterable([1, 2, 3]))
+        >>> run(s.chunks_until(lambda n: n == 2).collect())
+        <IOResult: <Success: [[1, 2], [3]]>>
         """
         return self._segment(
             lambda part: Reader(
@@ -239,6 +246,15 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if a number is out of range.
             TypeError: At the call, if ``assigner`` or ``late`` is of another kind.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> from returns_pipeline.windows import TumblingWindows
+        >>> s = ResultStream.of(from_iterable([1, 2, 13]))
+        >>> windows = s.event_windows(TumblingWindows(10.0), timestamp=float)
+        >>> run(windows.map(lambda window: window.items).collect())
+        <IOResult: <Success: [[1, 2], [13]]>>
         """
         return self._segment(
             lambda part: Reader(

@@ -97,6 +97,20 @@ def test_nobody_can_join_a_source_that_was_stopped_before_its_end() -> None:
     run(main())
 
 
+def test_a_branch_that_joins_after_the_end_can_leave_unread_and_be_dropped() -> None:
+    async def main() -> None:
+        errors: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
+        (early,) = broadcast(timed(1, 2, 3), 1, replay=2)
+        await timeline(early)
+        await early.subscribe().aclose()
+        _ = early.subscribe()  # and dropped
+        await asyncio.sleep(1)
+        assert errors == []
+
+    run(main())
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_branch_that_joins_after_the_end_gets_the_last_items_and_the_same_end(
     fails: bool,

@@ -7,6 +7,7 @@ import doctest
 import inspect
 import pkgutil
 from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,16 @@ WITHOUT = {
     "VirtualTimeLoop",
     "encode_arguments",
 }
+
+
+def test_every_method_of_a_stream_has_an_example() -> None:
+    stream: Any = returns_pipeline.ResultStream
+    names = [name for name in dir(stream) if not name.startswith("_")]
+    lacking = [
+        name for name in names if ">>> " not in (inspect.getdoc(getattr(stream, name)) or "")
+    ]
+    assert len(names) > 50
+    assert not lacking
 
 
 def test_every_other_public_name_has_an_example() -> None:
