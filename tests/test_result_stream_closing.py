@@ -337,7 +337,7 @@ def test_a_source_that_swallows_the_drain_leaves_the_reader_uncancelled(gives: s
     run(main())
 
 
-@pytest.mark.parametrize("stop", [1.5, None, lambda n: n > 2, "stop"], ids=str)
+@pytest.mark.parametrize("stop", [1.5, None, lambda n: n > 2, "stop"])
 def test_only_an_event_can_drain(stop: Any) -> None:
     with pytest.raises(TypeError, match=r"stop must be an asyncio\.Event"):
         ResultStream.of(Source()).drain_on(stop)

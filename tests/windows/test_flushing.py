@@ -300,7 +300,6 @@ def test_chunks_until_refuses_what_is_not_a_predicate() -> None:
         lambda: ResultStream.of(timed(1)).chunks_until(bool, n=-1),
         lambda: pipe.chunks_until(bool, n=1.5),  # type: ignore[arg-type]
     ],
-    ids=str,
 )
 def test_bad_arguments_are_refused_at_the_call(wrong: Callable[[], object]) -> None:
     with pytest.raises(InvalidArgument):
