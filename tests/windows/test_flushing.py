@@ -300,6 +300,7 @@ def test_chunks_until_refuses_what_is_not_a_predicate() -> None:
         lambda: ResultStream.of(timed(1)).chunks_until(bool, n=-1),
         lambda: pipe.chunks_until(bool, n=1.5),  # type: ignore[arg-type]
     ],
+    ids=["n", "timeout", "empty", "endless", "endless by weight", "method", "pipe"],
 )
 def test_bad_arguments_are_refused_at_the_call(wrong: Callable[[], object]) -> None:
     with pytest.raises(InvalidArgument):
