@@ -52,6 +52,14 @@ class Intent(PydanticField):
         kwargs: Its keyword arguments.
         on_failure: What a failed undo means for the actions registered before it: "continue" with
             them, or "stop". It is the same for the whole saga: see `CompensationScope`.
+
+    >>> from returns_pipeline.compensation import CompensationRegistry
+    >>> registry = CompensationRegistry()
+    >>> @registry.compensation("delete")
+    ... async def delete(path: str) -> None: ...
+    >>> where = {"saga": "1", "saga_name": "shop", "position": "0", "path": "shop", "key": "k"}
+    >>> Intent("1", **where, undo=delete, args=("a.txt",), kwargs={}).undo
+    <compensation 'delete'>
     """
 
     id: str
@@ -74,6 +82,20 @@ class Journal(Protocol):
 
     Methods may be coroutine functions, or return any other awaitable. A scope awaits it to its end,
     even when the scope's caller is cancelled.
+
+    >>> import tempfile
+    >>> from returns_pipeline.journal import SqliteJournal
+    >>> from returns_pipeline.testing import run
+    >>> from returns_pipeline import CompensationScope
+    >>> async def shop(journal: Journal) -> str:
+    ...     async with CompensationScope("shop", journal=journal) as scope:
+    ...         return scope.path
+    >>> async def main() -> None:
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         async with SqliteJournal(f"{folder}/journal.db") as journal:
+    ...             print(await shop(journal))
+    >>> run(main())
+    shop
     """
 
     def record(self, intent: Intent, /) -> Awaitable[None]:
@@ -120,7 +142,20 @@ class Journal(Protocol):
 
 
 class ActionRecord(Protocol):
-    """The durable record of an action."""
+    """The durable record of an action.
+
+    >>> from returns_pipeline.testing import run
+    >>> class Printed:
+    ...     async def begin(self) -> None:
+    ...         print("an attempt begins")
+    ...     async def done(self) -> None:
+    ...         print("undone")
+    ...     async def give_up(self, error: object) -> None:
+    ...         print(f"stuck: {error}")
+    >>> record: ActionRecord = Printed()
+    >>> run(record.give_up("gone"))
+    stuck: gone
+    """
 
     async def begin(self) -> None:
         """Record that an attempt begins. If this raises, no attempt is made."""
@@ -149,6 +184,13 @@ class StoredAction:
         attempts: How many attempts have begun.
         next_attempt: When it may be tried again, in seconds since 1970; 0 for at once.
         error: The last error, as text.
+
+    >>> place = {"position": "0", "path": "shop/write", "key": "k"}
+    >>> what = {"name": "delete", "version": 1, "arguments": '{"path": "a.txt"}'}
+    >>> how = {"state": "stuck", "attempts": 3, "next_attempt": 0.0, "error": "gone"}
+    >>> action = StoredAction("1", **place, **what, **how)
+    >>> f"{action.name} is {action.state} after {action.attempts} attempts"
+    'delete is stuck after 3 attempts'
     """
 
     id: str
@@ -177,6 +219,10 @@ class StoredSaga:
         actions: Its actions, the last registered first.
         on_failure: What a failed undo means for the actions registered before it: "continue" with
             them, or "stop".
+
+    >>> saga = StoredSaga("1", "shop", began=0.0, owner="", alive=False, actions=())
+    >>> saga.on_failure
+    'continue'
     """
 
     id: str
@@ -201,6 +247,10 @@ class RecoveryReport(PydanticField):
             registered before them.
         error: The error of the journal that stopped this process. Actions that are in none of the
             three tuples are as they were.
+
+    >>> report = RecoveryReport("1", "shop")
+    >>> report.stuck, report.error
+    ((), None)
     """
 
     saga: str
@@ -212,7 +262,20 @@ class RecoveryReport(PydanticField):
 
 
 class RecoverableJournal(Protocol):
-    """The part of a journal that `recover` uses."""
+    """The part of a journal that `recover` uses.
+
+    >>> import tempfile
+    >>> from returns_pipeline.journal import SqliteJournal
+    >>> from returns_pipeline.testing import run
+    >>> async def has_work(journal: RecoverableJournal) -> bool:
+    ...     return await journal.claim(besides=set()) is not None
+    >>> async def main() -> None:
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         async with SqliteJournal(f"{folder}/journal.db") as journal:
+    ...             print(await has_work(journal))
+    >>> run(main())
+    False
+    """
 
     async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
         """Take over the newest saga that has pending actions and no living owner.
@@ -238,7 +301,20 @@ class RecoverableJournal(Protocol):
 
 
 class OperableJournal(RecoverableJournal, Protocol):
-    """The part of a journal that the command line uses."""
+    """The part of a journal that the command line uses.
+
+    >>> import tempfile
+    >>> from returns_pipeline.journal import SqliteJournal
+    >>> from returns_pipeline.testing import run
+    >>> async def unfinished(journal: OperableJournal) -> int:
+    ...     return len(await journal.sagas(done=False))
+    >>> async def main() -> None:
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         async with SqliteJournal(f"{folder}/journal.db") as journal:
+    ...             print(await unfinished(journal))
+    >>> run(main())
+    0
+    """
 
     async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         """Return what is on record, the newest saga first: see `DurableJournal.sagas`."""
@@ -263,6 +339,18 @@ class DurableJournal(Journal, RecoverableJournal, Protocol):
     process ends. Every method raises `JournalError` and nothing else; if another owner has taken
     over, `LeaseLost`. Arguments are stored as `returns_pipeline.journal.encode_arguments` returns
     them.
+
+    >>> import tempfile
+    >>> from returns_pipeline.journal import SqliteJournal
+    >>> from returns_pipeline.testing import run
+    >>> async def shut_down(journal: DurableJournal) -> None:
+    ...     await journal.flush()  # commits that are not yet written
+    ...     await journal.close()
+    >>> async def main() -> None:
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         async with SqliteJournal(f"{folder}/journal.db") as journal:
+    ...             await shut_down(journal)
+    >>> run(main())
     """
 
     async def sagas(self, *, done: bool = True) -> list[StoredSaga]:

@@ -54,6 +54,14 @@ def encode_arguments(intent: Intent, /) -> str:
         ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
             would not be equal after a round trip, or the text is longer than 65,536 characters.
             `record` raises it, too.
+
+    >>> from returns_pipeline.compensation import CompensationRegistry
+    >>> registry = CompensationRegistry()
+    >>> @registry.compensation("delete")
+    ... async def delete(path: str, *, days: int) -> None: ...
+    >>> where = {"saga": "1", "saga_name": "shop", "position": "0", "path": "shop", "key": "k"}
+    >>> encode_arguments(Intent("1", **where, undo=delete, args=("a.txt",), kwargs={"days": 3}))
+    '{"path": "a.txt", "days": 3}'
     """
     return encode(intent.undo, intent.args, dict(intent.kwargs))
 

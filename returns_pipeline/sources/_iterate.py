@@ -76,7 +76,13 @@ def iterate(
 
 
 class SyncIterator(Iterator[T_co], Generic[T_co]):
-    """What `iterate` returns: an iterator, and a context manager that closes it."""
+    """What `iterate` returns: an iterator, and a context manager that closes it.
+
+    >>> from returns_pipeline import sources
+    >>> with iterate(sources.from_iterable(range(5))) as numbers:
+    ...     print(next(numbers), next(numbers))
+    0 1
+    """
 
     __slots__ = ("_blocks_loop", "_lock", "_session")
 

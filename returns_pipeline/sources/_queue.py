@@ -21,7 +21,16 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class AsyncQueue(Protocol[T_co]):
-    """What `from_queue` reads: an `asyncio.Queue`, or the asynchronous side of another queue."""
+    """What `from_queue` reads: an `asyncio.Queue`, or the asynchronous side of another queue.
+
+    >>> import asyncio
+    >>> def waiting(queue: AsyncQueue[str]) -> str:
+    ...     return queue.get_nowait()
+    >>> queue: asyncio.Queue[str] = asyncio.Queue()
+    >>> queue.put_nowait("order")
+    >>> waiting(queue)
+    'order'
+    """
 
     def get(self) -> Coroutine[Any, Any, T_co]:
         """Wait for an item, and remove it. A call that is cancelled must not have removed one."""

@@ -56,7 +56,16 @@ _RESOLUTION: Final = 1e-9
 
 
 class Deadlock(AssertionError):
-    """Every task waits, and nothing is left that could wake one."""
+    """Every task waits, and nothing is left that could wake one.
+
+    >>> import asyncio
+    >>> from returns_pipeline.testing import run
+    >>> try:
+    ...     run(asyncio.Event().wait(), patience=0.1)
+    ... except Deadlock:
+    ...     print("it would wait forever")
+    it would wait forever
+    """
 
 
 class _Instant(float):
@@ -119,6 +128,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     Raises:
         InvalidArgument: At the call, if ``patience`` is out of range.
+
+    >>> async def main() -> float:
+    ...     await asyncio.sleep(3600.0)
+    ...     return asyncio.get_running_loop().time()
+    >>> with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    ...     runner.run(main())
+    3600.0
     """
 
     # asyncio calls `_JumpingSelector.select()` once per turn, with a timeout of 0 as long as a

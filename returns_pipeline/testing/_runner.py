@@ -23,7 +23,17 @@ T = TypeVar("T")
 
 
 class LeakedTasks(AssertionError):
-    """Tasks were still running, or async generators still open, when the main coroutine ended."""
+    """Tasks were still running, or async generators still open, when the main coroutine ended.
+
+    >>> async def main() -> None:
+    ...     global task
+    ...     task = asyncio.ensure_future(asyncio.sleep(60.0))
+    >>> try:
+    ...     run(main())
+    ... except LeakedTasks:
+    ...     print("a task was left running")
+    a task was left running
+    """
 
 
 def run(

@@ -32,7 +32,15 @@ X = TypeVar("X", bound=BaseException)
 
 
 class ScriptError(Exception):
-    """Raised by `script` at a ``#`` if no other error was passed."""
+    """Raised by `script` at a ``#`` if no other error was passed.
+
+    >>> from returns_pipeline.testing import run
+    >>> try:
+    ...     run(timeline(script("a#")))
+    ... except ScriptError:
+    ...     print("failed, as scripted")
+    failed, as scripted
+    """
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -89,6 +97,13 @@ class Scripted(Generic[T_co]):
         closed: Iterations that ended, in any way: read to the end, failed, closed early by
             ``aclose()``, or cancelled. Equal to ``opened`` when none is left open.
         cancelled: Iterations that were cancelled while they waited.
+
+    >>> from returns_pipeline.testing import run
+    >>> source = script("ab|")
+    >>> run(timeline(source))
+    [(0.0, 'a'), (1.0, 'b')]
+    >>> source.opened, source.given, source.closed
+    (1, 2, 1)
     """
 
     def __init__(self, steps: Sequence[_Step[T_co]], text: str) -> None:

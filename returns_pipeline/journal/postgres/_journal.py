@@ -101,6 +101,11 @@ class PostgresJournal(JournalFace):
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
         MissingExtra: At the call, if asyncpg is not installed.
+
+    >>> from returns_pipeline import CompensationScope
+    >>> journal = PostgresJournal("postgresql://127.0.0.1/shop", liveness="lease")  # not opened yet
+    >>> CompensationScope("order", journal=journal).path
+    'order'
     """
 
     def __init__(
