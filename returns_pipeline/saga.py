@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import inspect
@@ -482,10 +483,12 @@ class Saga(Generic[A_contra, T_co, E_co]):
                 value = result.unwrap()
                 if before_pivot is not None:
                     await ctx.commit()
-        except BaseException:
+        except BaseException as error:
             # Once the pivot was reached, its commit is presumed, whatever is cancelled or refused.
             if pivot.reached is not None:
-                _ = await shielded(_internals.presume_committed(ctx.scope))
+                cancelled = await _internals.presume_committed(ctx.scope)
+                if cancelled is not None and not isinstance(error, asyncio.CancelledError):
+                    raise cancelled from error
             raise
         return Success(value)
 

@@ -23,6 +23,7 @@ __all__ = [
     "RetryOn",
     "check_errors",
     "is_one_of",
+    "names_exception",
     "next_delay",
     "run_with_retry",
 ]
@@ -98,7 +99,7 @@ async def run_with_retry(
         try:
             last = await attempt(due)
         except Exception as raised:
-            if not _names_exception(policy, raised):
+            if not names_exception(policy, raised):
                 raise
             last = error = raised
             again = final is None or not final(error)
@@ -136,7 +137,7 @@ def _is_retried(policy: Policy, error: object, *, default: bool) -> bool:
     return default if policy.retry_on is None else is_one_of(policy.retry_on, error)
 
 
-def _names_exception(policy: Policy, raised: Exception) -> bool:
+def names_exception(policy: Policy, raised: Exception) -> bool:
     """Whether the policy retries an exception.
 
     A function that names errors is for those of the step: it may not know the exception.

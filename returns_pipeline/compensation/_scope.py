@@ -11,13 +11,12 @@ from typing import Final, Self
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline._engine.cancellation import add_note, shielded_from_anyio
 from returns_pipeline.compensation._binding import JournalBinding, NoJournal, Settings, position
 from returns_pipeline.compensation._node import EMPTY, ScopeNode
 from returns_pipeline.compensation._records import (
     NOTHING,
     Block,
-    Record,
     Registered,
     next_order,
 )
@@ -300,24 +299,23 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         Returns:
             A cancellation that came meanwhile. The commit succeeded; the caller must raise it.
         """
-        while self._state is not _OPEN:
+        while True:  # another task may have committed it whenever this one has waited
             if self._state is _COMMITTED and not keep_open:
                 return None
-            if not isinstance(self._pending, Commit):
+            if self.closed:
                 raise ScopeClosed(self.path, self._state)
-            await self._pending.outcome()
-        while (other := self._commit_under_way) is not None:  # of a child, which commits by itself
+            if (other := self._commit_under_way) is None:  # of this scope, or of one inside
+                break
             await other.outcome()
-            await self._until_open()
         family = self._family()
         members = [scope for scope in family if scope._state is _OPEN]
         records = [record for scope in members for record in scope._records]
+        count = len(self._records)
         forgetting = self._settings.binding.forget(records) if records else None
         if forgetting is None:
-            self._committed(family, members, keep_open=keep_open)
+            self._committed(family, members, count, keep_open=keep_open)
             return None
         commit = Commit(self if keep_open else None)
-        count = len(self._records)
         for scope in members:
             scope._change(_COMMITTING, commit)
         try:
@@ -327,7 +325,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
                 scope._open_again(commit)
             commit.end()
             raise
-        self._committed(family, members, keep_open=keep_open, kept=self._records[count:])
+        self._committed(family, members, count, keep_open=keep_open)
         commit.end()
         if cancelled is not None:
             add_note(cancelled, f"scope {self.path!r} was committed before this was raised")
@@ -338,23 +336,35 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         if (commit := self._commit_under_way) is not None:
             await commit.outcome()
 
-    async def _presume_committed(self) -> None:
+    async def _presume_committed(self) -> asyncio.CancelledError | None:
         """Commit after a point of no return: even if the journal refuses, nothing is undone here.
 
         If the journal refuses, the actions stay on record as open. So `recover` undoes them if this
         process ends before a person has dealt with them.
+
+        Returns:
+            The first cancellation that came meanwhile. The caller must raise it, or it is lost.
         """
-        try:
-            _ = await self._commit(keep_open=True)
-        except JournalError as error:
-            for scope in self._family():
-                if scope._records:
-                    _log.error(
-                        "scope %r is past its pivot, and not committed: %s", self.path, error
-                    )
-                    scope._records = []
-        except ScopeClosed:
-            pass  # an enclosing scope has settled it
+        cancelled: asyncio.CancelledError | None = None
+        late: asyncio.CancelledError | None = None
+        with shielded_from_anyio():
+            while True:
+                try:
+                    late = await self._commit(keep_open=True)
+                except asyncio.CancelledError as error:
+                    cancelled = cancelled or error
+                    continue  # the commit was withdrawn or refused: ask again
+                except JournalError as error:
+                    self._leave_uncommitted(error)
+                except ScopeClosed:
+                    pass  # an enclosing scope has settled it
+                return cancelled or late
+
+    def _leave_uncommitted(self, error: JournalError) -> None:
+        for scope in self._family():
+            if scope._records:
+                _log.error("scope %r is past its pivot, and not committed: %s", self.path, error)
+                scope._records = []
 
     @property
     def _commit_under_way(self) -> Commit | None:
@@ -366,18 +376,18 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         self,
         family: list[CompensationScope],
         members: list[CompensationScope],
+        count: int,
         *,
         keep_open: bool,
-        kept: list[Record] | None = None,
     ) -> None:
-        """Enter the state after a commit. Actions that were absorbed during it are kept."""
+        """Enter the state after a commit of the first ``count`` records; absorbed ones are kept."""
         for scope in family:
             if isinstance(scope._pending, Rollback):
                 scope._pending.reopens = False  # the scope does not outlive this commit
         for scope in members:
             if scope is not self:
                 scope._change(_COMMITTED)
-        self._records = kept or []
+        del self._records[:count]  # the same list: it accepts what is on its way to the journal
         if not keep_open:
             self._change(_COMMITTED)
             return

@@ -15,7 +15,7 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import unpacked
-from returns_pipeline._engine.retry_loop import is_one_of, run_with_retry
+from returns_pipeline._engine.retry_loop import names_exception, run_with_retry
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
 from returns_pipeline.compensation.protocol import ActionRecord
 from returns_pipeline.errors import LeaseLost, StepTimeout
@@ -178,7 +178,7 @@ class Undo:
         return self._journal_failed or (
             self._late
             and self._attempts < policy.attempts
-            and (policy.retry_on is None or is_one_of(policy.retry_on, self._timeout()))
+            and (policy.retry_on is None or names_exception(policy, self._timeout()))
         )
 
     async def entry(self) -> CompensationEntry:

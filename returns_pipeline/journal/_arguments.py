@@ -169,6 +169,7 @@ def decode(
     Raises:
         JournalCorrupt: The text does not fit the parameters. Nothing was called but ``upcast``.
     """
+    secret: dict[str, Any] | None = None
     try:
         named = msgspec.convert(json.loads(text), type=dict[str, Any])
         if (secret := _secret(named)) is not None:
@@ -183,7 +184,10 @@ def decode(
         _ = signature.bind(*bound.args, **bound.kwargs)
     except Exception as error:
         # A person or an upcast may have changed them in any way: do not call the undo.
-        raise JournalCorrupt("arguments", f"{undo.name}, version {version}: {error!r}") from error
+        where = f"{undo.name}, version {version}"
+        if undo.sensitive or secret is not None:  # the message and the cause may show it
+            raise JournalCorrupt("arguments", f"{where}: {type(error).__name__}") from None
+        raise JournalCorrupt("arguments", f"{where}: {error!r}") from error
     return bound.args, bound.kwargs
 
 

@@ -93,7 +93,8 @@ def circuit_breaker(
         half_open: At least 1.
         counts: Which failures count: classes of errors and exceptions, or a function of the error
             or exception, as in `RetryPolicy`. By default all. A failure that does not count is an
-            answer, like a success: a declined card shows that the bank is up.
+            answer, like a success: a declined card shows that the bank is up. If the function
+            raises an exception, that is logged, and the failure counts.
         failure_rate: A share, above 0 and at most 1.
         window: Seconds, above 0. It slides in tenths.
         on_state_change: Called with a `CircuitEvent`; for "half open", when the first trial
@@ -330,13 +331,21 @@ class CircuitBreaker(Shared):
             return
         if trial is not None and phase.trials.pop(trial, None) is None:
             return  # it was given up
-        if failed and self._counts is not None:
-            failed = is_one_of(self._counts, error)
+        failed = failed and self._is_counted(error)
         if trial is None:
             if self._record.add(failed):
                 _ = self._change("open", error)
         else:
             _ = self._change("open" if failed else "closed", error if failed else None)
+
+    def _is_counted(self, error: object) -> bool:
+        if self._counts is None:
+            return True
+        try:
+            return is_one_of(self._counts, error)
+        except Exception:  # noqa: BLE001  # it must not replace the step's own error
+            _log.exception("counts of %r failed, so the error counts", self)
+            return True
 
     def _change(self, state: CircuitState, error: object = None) -> _Phase:
         before, self._phase = self._phase, _Phase(state)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from returns.result import Result, Success
 
+from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, ScopeState
 from returns_pipeline.context import StepContext
-from returns_pipeline.errors import JournalUnavailable, ScopeClosed
+from returns_pipeline.errors import JournalUnavailable, ScopeClosed, StepTimeout
 from returns_pipeline.policies import with_timeout
+from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga
 from returns_pipeline.testing import run
 
@@ -285,6 +287,109 @@ def test_a_commit_that_is_refused_after_a_pivot_undoes_nothing(
     run(main())
     assert undone == []
     assert "is past its pivot, and not committed" in caplog.text
+
+
+async def _reserve_and_pay(ctx: StepContext) -> Result[int, str]:
+    async def pay(order: int) -> Result[int, str]:
+        return Success(order)
+
+    saga = Saga("s").step("reserve", pay, undo=undo).step("pay", pay).pivot()
+    return await to_result(ctx.run(saga.run(1, ctx)))
+
+
+def test_the_end_of_a_loop_that_cancels_all_tasks_undoes_nothing_after_a_pivot() -> None:
+    async def main() -> None:
+        ctx = StepContext("job", journal=LateJournal())
+        running = asyncio.create_task(_reserve_and_pay(ctx))
+        for _ in range(3):  # the tasks of the commit, too
+            await asyncio.sleep(1)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        await asyncio.wait({running})
+        assert running.cancelled()
+        assert len(ctx.scope) == 0
+
+    run(main())
+    assert undone == []
+
+
+def test_a_cancellation_after_the_journal_has_refused_a_pivot_is_raised() -> None:
+    async def main() -> None:
+        running = asyncio.create_task(
+            _reserve_and_pay(StepContext("job", journal=LateJournal(refuses=True)))
+        )
+        await asyncio.sleep(15)  # the commit was refused, and the journal is asked again
+        running.cancel()
+        await asyncio.wait({running})
+        assert running.cancelled()
+
+    run(main())
+    assert undone == []
+
+
+def test_several_committers_wait_for_a_child_s_commit_and_then_for_one_another() -> None:
+    async def main() -> None:
+        scope = CompensationScope("s", journal=LateJournal())
+        child = scope.child("c")
+        await scope.register(undo, 1)
+        await child.register(undo, 2)
+
+        async def leaves() -> None:
+            async with scope:
+                pass
+
+        commits = [child.commit(), scope.commit(), leaves(), scope.commit()]
+        assert await asyncio.gather(*commits, return_exceptions=True) == [None] * 4
+        assert scope.state is ScopeState.COMMITTED
+
+    run(main())
+    assert undone == []
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_action_on_its_way_to_the_journal_is_accepted_after_a_checkpoint(before: int) -> None:
+    class Slow(LateJournal):
+        async def record(self, intent: Intent, /) -> None:
+            self.intents.append(intent)
+            await asyncio.sleep(5)
+
+    async def main() -> None:
+        ctx = StepContext("job", journal=Slow())
+        for n in range(before):
+            await ctx.register(undo, n)
+        await asyncio.gather(ctx.register(undo, 7), ctx.commit())
+        assert len(ctx.scope) == 1
+        await ctx.scope.compensate()
+
+    run(main())
+    assert undone == [7]
+
+
+def test_a_policy_that_does_not_know_a_timeout_does_not_replace_the_exception() -> None:
+    def is_busy(error: Any) -> bool:
+        return bool(error.busy)  # a StepTimeout has no such attribute
+
+    async def hangs(n: int) -> None:
+        await asyncio.sleep(60)
+
+    retry = RetryPolicy(attempts=3, retry_on=is_busy)
+    slow = CompensationRegistry().compensation("hangs", retry=retry, timeout=1.0)(hangs)
+
+    async def main() -> None:
+        journal = LateJournal()
+        scope = CompensationScope("s", journal=journal)
+        with pytest.raises(KeyError):
+            async with scope:
+                await scope.register(undo, 1)
+                await scope.register(slow, 2)
+                raise KeyError
+        assert scope.state is ScopeState.ROLLED_BACK
+        (failure,) = scope.report.failures
+        assert journal.given_up == [failure.error]
+        assert isinstance(failure.error, StepTimeout)
+
+    run(main())
+    assert undone == [1]
 
 
 def test_an_argument_that_cannot_be_shown_does_not_replace_the_exception() -> None:

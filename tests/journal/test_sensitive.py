@@ -6,12 +6,13 @@ import gc
 import json
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from returns_pipeline.compensation import CompensationEntry, CompensationRegistry, CompensationScope
-from returns_pipeline.errors import ArgumentsNotRecordable, InvalidArgument
+from returns_pipeline.errors import ArgumentsNotRecordable, InvalidArgument, JournalCorrupt
 from returns_pipeline.journal import SqliteJournal, recover
 from returns_pipeline.journal._arguments import shown
 from returns_pipeline.journal._cli import main as command
@@ -19,6 +20,8 @@ from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from returns_pipeline.compensation import Upcast
 
 CARD = "4111-1111"
 registry = CompensationRegistry()
@@ -140,6 +143,54 @@ def test_an_argument_that_is_refused_is_not_shown(tmp_path: Path) -> None:
         while error is not None:
             assert CARD not in str(error)
             error = error.__cause__
+
+    run(main())
+
+
+def _fail_upcast(named: dict[str, Any]) -> dict[str, Any]:
+    raise ValueError(named)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize(
+    ("hint", "upcast"),
+    [(IPv4Address, None), (Literal["a"], None), (str, {1: _fail_upcast})],
+)
+def test_a_recorded_argument_that_no_longer_fits_is_not_shown(
+    hint: object,
+    upcast: dict[int, Upcast] | None,
+    stays: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old, new = CompensationRegistry(), CompensationRegistry()
+
+    async def undo(card: str) -> None: ...
+    async def changed(card: str) -> None: ...
+
+    changed.__annotations__["card"] = hint
+    before = old.compensation("refund", sensitive={"card"})(undo)
+    _ = new.compensation(
+        "refund",
+        version=1 if upcast is None else 2,
+        upcast=upcast,
+        sensitive={"card"} if stays else (),
+    )(changed)
+
+    async def main() -> None:
+        async with SqliteJournal(tmp_path / "j.db") as journal:
+            scope = CompensationScope("shop", journal=journal)
+            await scope.register(before, CARD)
+            scope._records = []
+        async with SqliteJournal(tmp_path / "j.db") as journal:
+            (report,) = await recover(journal, new)
+            (saga,) = await journal.sagas()
+        (entry,) = report.stuck
+        assert isinstance(entry.error, JournalCorrupt)
+        assert entry.error.__cause__ is None
+        for said in (caplog.text, repr(report), str(saga.actions[0].error)):
+            assert "Error" in said
+            assert CARD not in said
 
     run(main())
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from returns.io import IOFailure
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.future_results import to_result
@@ -664,6 +665,30 @@ def test_failures_that_do_not_count_are_answers() -> None:
             assert state_of(only) == state
 
     run(main())
+
+
+def test_a_function_of_what_counts_that_fails_does_not_replace_the_step_s_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raised = KeyError("the step's own")
+
+    async def step(raises: bool) -> Result[int, str]:
+        if raises:
+            raise raised
+        return Failure("the step's own")
+
+    def is_busy(error: Any) -> bool:
+        return bool(error.busy)  # neither has such an attribute
+
+    async def main() -> None:
+        for raises in (False, True):
+            breaker = circuit_breaker(1, 10.0, counts=is_busy)
+            (outcome,) = await asyncio.gather(breaker(step)(raises), return_exceptions=True)
+            assert outcome == (raised if raises else IOFailure("the step's own"))
+            assert state_of(breaker) == "open"  # what is not known to be an answer counts
+
+    run(main())
+    assert caplog.text.count("so the error counts") == 2
 
 
 def test_a_rate_of_failures_in_a_sliding_window_opens_it() -> None:
