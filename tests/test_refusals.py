@@ -81,8 +81,8 @@ AT_THE_CALL: dict[str, Callable[[S], object]] = {
     "run() was given a ResultStream: it has no outcome of its own": context_run,
     "to_result() was given a ResultStream: it has no outcome of its own": to_result,
     "with_policy() takes a step and then a policy, not save": lambda s: with_policy(
-        circuit_breaker(1, 1.0),  # type: ignore[call-overload]
-        save,
+        circuit_breaker(1, 1.0),
+        save,  # type: ignore[call-overload]
     ),
     "retry_on must be a class, a tuple of classes or a function (write a tuple": lambda s: (
         RetryPolicy(  # type: ignore[call-overload]

@@ -23,6 +23,9 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
 3. ``@safe(exceptions=(A, B))`` has the error type ``A | B``; so have `impure_safe` and
    `future_safe`. Mypy alone joins the two to their common base class. The same holds for the items
    of ``select({"a": a, "b": b})``.
+4. Common slips have a short message: steps in a list (``race([near, far])``), swapped arguments
+   (``with_policy(policy, step)``), a step of a saga without a name, an ``undo=`` that was called.
+   Mypy alone lists every overload.
 
 It does everything that the plugin of `returns` does, and leaves mypy's own plugin in place. The
 types of this package are exact without it. It works with mypy 1.19 to 2.4, with its cache, its
@@ -38,6 +41,7 @@ contains the statement, as mypy's daemon requires.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -54,6 +58,7 @@ from mypy.types import FunctionLike, Type
 from returns.contrib.mypy.returns_plugin import plugin as returns_plugin
 
 from returns_pipeline.mypy_plugin._exact import name_each_exception, unite_selected
+from returns_pipeline.mypy_plugin._slips import FUNCTIONS, METHODS, explain
 from returns_pipeline.mypy_plugin._statements import watch_statements
 from returns_pipeline.mypy_plugin._values import MUST_USE
 
@@ -91,6 +96,8 @@ class _MustUsePlugin(Plugin):
         self, fullname: str
     ) -> Callable[[FunctionSigContext], FunctionLike] | None:
         watch_statements()
+        if (slip := FUNCTIONS.get(fullname)) is not None:
+            return functools.partial(explain, slip=slip)
         return self._returns.get_function_signature_hook(fullname)
 
     def get_function_hook(self, fullname: str) -> Callable[[FunctionContext], Type] | None:
@@ -103,6 +110,8 @@ class _MustUsePlugin(Plugin):
         self, fullname: str
     ) -> Callable[[MethodSigContext], FunctionLike] | None:
         watch_statements()
+        if (slip := METHODS.get(fullname)) is not None:
+            return functools.partial(explain, slip=slip)
         return self._returns.get_method_signature_hook(fullname)
 
     def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:

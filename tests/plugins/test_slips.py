@@ -1,0 +1,77 @@
+"""A common slip is one short error of the plugin, and what is right has the types it has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+from collections.abc import Callable
+from typing import Any, assert_type
+
+from returns.future import FutureResult
+from returns.result import Result, Success
+
+from returns_pipeline import RetryPolicy, Saga
+from returns_pipeline.errors import AllFailed, RetriesExhausted
+from returns_pipeline.policies import all_of, circuit_breaker, race, with_policy
+
+async def save(n: int) -> Result[int, OSError]: return Success(n)
+async def undo_save(n: int) -> None: ...
+def undoing(n: int) -> Callable[[int], FutureResult[None, str]]: raise OSError
+
+steps = [save, save]
+pair = (save, save)
+policy = RetryPolicy(2)
+unknown: Any = save
+hidden: Callable[[int], FutureResult[int, str]] = unknown
+
+race([save, save])  # race() takes its steps one by one
+race((save, save), grace=1.0)  # race() takes its steps one by one
+race([each for each in steps])  # race() takes its steps one by one
+race(steps)  # race() takes its steps one by one
+all_of(pair)  # all_of() takes its steps one by one
+with_policy(policy, save)  # with_policy() takes a step and then a policy
+with_policy(circuit_breaker(3, 1.0), save)  # with_policy() takes a step and then a policy
+with_policy(policy, lambda n: save(n))  # with_policy() takes a step and then a policy
+with_policy(policy, hidden)  # with_policy() takes a step and then a policy
+Saga("x").step(save)  # step() takes a name and then a step
+Saga("x").step(save, "save")  # step() takes a name and then a step
+Saga("x").step("save", save, undo=undo_save(1))  # undo= takes a function
+Saga("x").step("a", save).step("b", save, undo=undo_save(1))  # undo= takes a function
+
+RACE = FutureResult[int, AllFailed[OSError]]
+assert_type(race(save)(1), RACE)
+assert_type(race(save, save)(1), RACE)
+assert_type(race(*steps)(1), RACE)
+assert_type(with_policy(save, policy)(1), FutureResult[int, RetriesExhausted[OSError]])
+assert_type(Saga("x").step("save", save, undo=undo_save), Saga[int, int, OSError])
+assert_type(Saga("x").step("save", save, undo=undoing(1)), Saga[int, int, OSError])
+race(unknown)
+with_policy(unknown, policy)
+"""
+
+
+def test_a_slip_is_one_short_error(tmp_path: Path) -> None:
+    lines = PROGRAM.splitlines()
+    expected = {n: line.split("  # ")[1] for n, line in enumerate(lines, 1) if "  # " in line}
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    settings = "[mypy]\nstrict = True\nplugins = returns_pipeline.mypy_plugin\n"
+    settings += f"disable_error_code = must-use\nmypy_path = {ROOT}:{ROOT}/typings\n"
+    (tmp_path / "mypy.ini").write_text(settings, encoding="utf-8")
+    flags = [f"--config-file={tmp_path / 'mypy.ini'}", f"--cache-dir={tmp_path / 'cache'}"]
+    said, wrong, _ = api.run([*flags, "--no-error-summary", str(tmp_path / "program.py")])
+    assert not wrong, wrong
+    found = re.findall(r"program\.py:(\d+): error: (.*)  \[call-overload\]", said)
+    assert len(found) == len(said.splitlines()), said
+    assert [int(line) for line, _ in found] == list(expected), said
+    for line, message in found:
+        assert message.startswith(expected[int(line)])
+        assert len(message) < 120
