@@ -267,6 +267,8 @@ class _ConcurrentMap(Pump[Any]):
         while True:
             slot.outcome = after(await work(item))
             self._fill(slot)
+            if self.stopping:
+                return  # and the work has swallowed the cancellation
             given: _Given = loop.create_future()
             waiting.append((given, copy_context()))
             if self._idle is not None and not self._is_working():
@@ -284,5 +286,7 @@ class _ConcurrentMap(Pump[Any]):
                 slot.outcome = outcome
                 slot.taken = self.loop.create_future()
                 self._fill(slot)
+                if self.stopping:
+                    return  # and the stream has swallowed the cancellation
                 await slot.taken
         self._free_slot()

@@ -155,7 +155,7 @@ class BranchPump(Pump[T]):
     def take_error(self) -> BaseException | None:
         """Return the error; one that all branches raise is as it was when the source raised it."""
         error = super().take_error()
-        if error is not None and error is self.hub.error:
+        if error is not None and self.hub.is_shared(error):
             # Otherwise the last of 200 branches would show the frames of all the others.
             error = error.with_traceback(self.hub.traceback)
             self.hub.forget_error()
@@ -357,9 +357,13 @@ class Hub(TaskOwner, Generic[T]):
         error, self.error = self.error, None
         return error
 
+    def is_shared(self, error: BaseException) -> bool:
+        """Return whether other branches raise this error, too; some may join later."""
+        return error is self.error or error is self._failure
+
     def forget_error(self) -> None:
-        """Drop the error when all branches have raised it: its frames refer to the hub."""
-        if all(branch.error is None for branch in self.branches):
+        """Drop the error of a clean-up when all branches have raised it: it refers to the hub."""
+        if self._failure is None and all(branch.error is None for branch in self.branches):
             self.error = self.traceback = None
 
     def report(self, place: int, gap: int) -> None:

@@ -56,6 +56,10 @@ class InboxOwner(ABC):
     def mark_busy(self, inbox: Inbox[Any, Any]) -> None:
         """Remove a worker from the idle ones: it has an item, or stops waiting."""
 
+    @abstractmethod
+    def was_stopped(self) -> bool:
+        """Return whether the current task is a worker that was asked to stop, and reads on."""
+
 
 class Inbox(Generic[K, T]):
     """The items of one key, as its worker reads them.
@@ -87,7 +91,7 @@ class Inbox(Generic[K, T]):
         if self._waiter is not None:
             raise RuntimeError("another task is reading these items")
         while not self.queue:
-            if self.is_closed:
+            if self.is_closed or (self._owner is not None and self._owner.was_stopped()):
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             if self._owner is not None:

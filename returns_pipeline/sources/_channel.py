@@ -186,7 +186,7 @@ class Channel(Generic[T]):
             RuntimeError: This thread runs an event loop, or no loop has used the channel yet.
         """
         limit = time.monotonic() + checks.seconds("timeout", timeout)
-        if _runs_a_loop():
+        if _running_loop() is not None:
             raise RuntimeError("this would block the event loop: use send() or send_soon()")
         loop = self._pump.bound_to
         if loop is None:
@@ -213,7 +213,7 @@ class Channel(Generic[T]):
             error: The reader raises it at the end, after the items.
         """
         loop = self._pump.bound_to
-        if loop is not None and not _runs_a_loop():
+        if loop is not None and loop is not _running_loop():
             try:
                 _ = loop.call_soon_threadsafe(self._pump.shut, error)
             except RuntimeError:
@@ -429,13 +429,12 @@ class _ChannelReader(Reader[T], Drainable):
         self._channel_pump.shut(None)
 
 
-def _runs_a_loop() -> bool:
-    """Whether this thread runs an event loop at this moment."""
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that this thread runs at this moment, if any."""
     try:
-        _ = asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None
 
 
 def _wait_for(

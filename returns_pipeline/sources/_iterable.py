@@ -71,6 +71,13 @@ def close_generator(iterator: Iterator[object] | None) -> None:
         cast("Generator[object]", iterator).close()
 
 
+def _begin(iterable: Iterable[T]) -> Iterator[T]:
+    try:
+        return iter(iterable)
+    except StopIteration as error:  # it would look like a clean end
+        raise RuntimeError("the iterable raised StopIteration") from error
+
+
 class _IterableReader(Generic[T]):
     """Not an async generator: one that is cancelled once has ended for good."""
 
@@ -93,11 +100,14 @@ class _IterableReader(Generic[T]):
             await self._budget.renew()
         try:
             if self._iterator is None:
-                self._iterator = iter(self._iterable)
+                self._iterator = _begin(self._iterable)
             return next(self._iterator)
         except StopIteration:
             self._iterable = None
             raise StopAsyncIteration from None
+        except StopAsyncIteration as error:  # it would look like a clean end
+            self._iterable = None
+            raise RuntimeError("the iterable raised StopAsyncIteration") from error
         except BaseException:
             self._iterable = None
             raise

@@ -197,13 +197,13 @@ class _Session(Generic[T]):
 
     def close(self) -> None:
         """Stop the stream, and wait for its clean-up and the thread."""
+        if self._thread is threading.current_thread():
+            raise RuntimeError("a stream cannot be closed by its own source or step")
         self._is_closed = True
         with self._starting:  # a thread that starts has its loop by then, and can be stopped
             thread = self._thread
         if thread is None:
             return
-        if thread is threading.current_thread():
-            raise RuntimeError("a stream cannot be closed by its own source or step")
         self._call(self._stop)
         self.join()
         self._raise_error()
@@ -268,7 +268,11 @@ class _Session(Generic[T]):
             opened = await open_iterator(self._stream)
             while True:
                 demand.clear()
-                self._given.put(await anext(opened.items))
+                item = await anext(opened.items)
+                if not self._reading:
+                    break  # and the source has swallowed the cancellation
+                self._given.put(item)
+                del item  # the reader alone keeps it
                 _ = await demand.wait()
         except StopAsyncIteration:
             pass

@@ -106,8 +106,10 @@ class _Restarted(AsyncIterable[T]):
             except Exception as error:  # noqa: BLE001  # the policy decides
                 failure = error
             else:
-                opened = await open_iterator(_of_factory(given))
+                source = _of_factory(given)
+                opened: OpenIterator[T] | None = None
                 try:
+                    opened = await open_iterator(source)
                     async for item in opened.items:
                         failed = 0
                         yield item
@@ -131,8 +133,10 @@ class _Restarted(AsyncIterable[T]):
             await asyncio.sleep(delay)
 
 
-async def _close(opened: OpenIterator[Any], failure: Exception | None) -> None:
+async def _close(opened: OpenIterator[Any] | None, failure: Exception | None) -> None:
     """Close a source; if it has failed, that is what is raised, not an error of its clean-up."""
+    if opened is None:  # it has failed to open
+        return
     try:
         await opened.aclose()
     except Exception as error:

@@ -136,6 +136,10 @@ class _OneThread(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     result = fn(*args, **kwargs)
+                except StopIteration as error:  # of `iter()`: asyncio's futures refuse it
+                    stopped = RuntimeError("the iterable raised StopIteration")
+                    stopped.__cause__ = error
+                    future.set_exception(stopped)
                 except BaseException as error:  # noqa: BLE001  # it is raised where it is awaited
                     future.set_exception(error)
                 else:

@@ -197,6 +197,7 @@ class ChunksPump(WindowPump):
         self._is_due = False
         self._items.clear()
         self._passed.clear()
+        notify(self._not_full)
 
     def start_tasks(self) -> None:
         if self._emit_empty:

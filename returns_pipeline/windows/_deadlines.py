@@ -73,9 +73,10 @@ class DeadlinePump(WindowPump):
         return bool(self.due)
 
     def discard(self) -> None:
-        """Drop all windows that are due, and the timer."""
+        """Drop all windows that are due, and the timer; wake a source that was stopped before."""
         self.due.clear()
         self._disarm()
+        self.resume()
 
     def end(self) -> None:
         """Flush the open windows."""

@@ -375,6 +375,8 @@ class EventPump(DeadlinePump):
         left = 1
         async for item in source:
             if item.__class__ is passing:
+                if self.closed:
+                    break
                 self.due.append(item)
                 await self.wait_with_clock_paused()
                 continue

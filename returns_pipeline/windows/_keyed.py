@@ -208,6 +208,7 @@ class KeyedPump(DeadlinePump):
         self._filling.clear()
 
     def discard(self) -> None:
+        self._held = 0
         super().discard()
         self._open.clear()  # so that `fill` looks at `closed` with its next item
         self._filling.clear()

@@ -173,6 +173,7 @@ class SlidingPump(WindowPump):
     def discard(self) -> None:
         self._items.clear()
         self._passed.clear()
+        notify(self._not_full)
 
     def end(self) -> None:
         self._is_due = True

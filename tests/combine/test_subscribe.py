@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -248,3 +250,45 @@ def test_a_longest_wait_that_is_none_is_refused() -> None:
     for bad in (0, -1, float("nan")):
         with pytest.raises(InvalidArgument, match="max_wait"):
             _ = debounce(timed(1), 1.0, max_wait=bad)
+
+
+def test_a_branch_that_joined_after_the_end_can_leave_before_its_own() -> None:
+    async def main() -> None:
+        (early,) = broadcast(script("abc|"), 1, replay=2)
+        assert [item for _, item in await timeline(early)] == ["a", "b", "c"]
+        async with early.subscribe().stream() as items:
+            assert await anext(items) == "b"
+        unread = early.subscribe()
+        await unread.aclose()
+        assert unread.dropped == 2
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+        dropped = early.subscribe()
+        del dropped
+        gc.collect()
+        await asyncio.sleep(1)
+        assert reported == []
+
+    run(main())
+
+
+def test_the_traceback_of_an_error_does_not_grow_with_the_branches_that_join_after_it() -> None:
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        raise OSError("broken")
+
+    async def frames(branch: Branch[int]) -> list[str]:
+        with pytest.raises(OSError, match="broken") as caught:
+            _ = await timeline(branch)
+        return [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+
+    async def main() -> None:
+        (early,) = broadcast(failing(), 1)
+        first = await frames(early)
+        late = [await frames(early.subscribe()) for _ in range(20)]
+        assert "failing" in first
+        assert all(each == first for each in late)
+
+    run(main())

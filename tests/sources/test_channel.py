@@ -530,3 +530,24 @@ def test_a_channel_takes_operators_after_a_bar() -> None:
         assert await to_result(ResultStream.of(channel).collect()) == Success([])
 
     run(main())
+
+
+def test_a_thread_with_a_loop_of_its_own_can_close_it() -> None:
+    """The reader's loop sleeps, and is woken."""
+
+    async def close(channel: Channel[int], error: Exception) -> None:
+        await asyncio.sleep(0.05)
+        channel.close(error)
+
+    async def main() -> None:
+        channel: Channel[int] = Channel(1)
+        loop = asyncio.get_running_loop()
+        # In debug mode asyncio itself refuses a call from another thread that does not wake it.
+        loop.set_debug(True)
+        closing = asyncio.to_thread(asyncio.run, close(channel, OSError("closed")))
+        closer = asyncio.create_task(closing)
+        with pytest.raises(OSError, match="closed"):
+            _ = await everything(channel)
+        await closer
+
+    asyncio.run(main())

@@ -168,3 +168,20 @@ def test_ticks_flush_and_drain() -> None:
 
     run(main())
     assert run(timeline(timed(Wait(1.0), "a"))) == [(1.0, "a")]
+
+
+def test_an_iterable_that_raises_the_exception_of_an_end_has_not_ended() -> None:
+    class Empty:
+        def __iter__(self) -> Iterator[int]:
+            return iter([next(iter([]))])
+
+    def step(number: int) -> int:
+        if number == 2:
+            raise StopAsyncIteration
+        return number
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        _ = run(timeline(from_iterable(Empty())))
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration") as caught:
+        _ = run(timeline(from_iterable(map(step, range(5)))))
+    assert isinstance(caught.value.__cause__, StopAsyncIteration)

@@ -283,3 +283,44 @@ def test_an_interrupt_loses_nothing_and_the_clean_up_runs(
         made.send_signal(signal.SIGINT)
         out, _ = made.communicate(timeout=30)
     assert out.splitlines() == after
+
+
+def test_close_ends_although_the_source_swallows_the_cancellation_and_continues() -> None:
+    waiting = threading.Event()
+
+    async def stubborn() -> AsyncIterator[int]:
+        yield 0
+        while True:
+            waiting.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                yield 1
+
+    items = iterate(stubborn())
+    assert next(items) == 0
+    reading = threading.Thread(target=list, args=(items,))
+    reading.start()
+    assert waiting.wait(30)
+    closing = threading.Thread(target=items.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
+    reading.join()
+
+
+def test_a_stream_that_tries_to_close_its_own_iterator_is_not_cut_short() -> None:
+    refused: list[str] = []
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(4):
+            if number == 2:
+                try:
+                    items.close()
+                except RuntimeError as error:
+                    refused.append(str(error))
+            yield number
+
+    items = iterate(source())
+    assert list(items) == [0, 1, 2, 3]
+    assert refused == ["a stream cannot be closed by its own source or step"]

@@ -219,3 +219,13 @@ def test_wherever_it_is_cancelled_all_that_was_opened_is_closed(times: int) -> N
                 break
 
     run(main())
+
+
+def test_a_source_that_fails_to_open_is_opened_again() -> None:
+    class Refusing:
+        def __aiter__(self) -> AsyncIterator[Any]:
+            raise ConnectionError("refused")
+
+    policy = RetryPolicy(attempts=3, wait=5.0, retry_on=ConnectionError)
+    opened = scripted(Refusing(), Refusing(), timed("a"))
+    assert run(timeline(restarting(opened, policy))) == [(10.0, "a")]

@@ -399,3 +399,14 @@ def test_what_cannot_be_read_is_refused_at_the_call() -> None:
     nothing: Any = 5
     with pytest.raises(TypeError, match="expected an iterable"):
         _ = from_thread(nothing)
+
+
+def test_stop_iteration_from_iter_is_an_error_and_no_end() -> None:
+    class Empty:
+        def __iter__(self) -> Iterator[int]:
+            return iter([next(iter([]))])
+
+    with pytest.raises(RuntimeError, match="raised StopIteration") as caught:
+        _ = run(listed(from_thread(Empty())))
+    assert isinstance(caught.value.__cause__, StopIteration)
+    assert threads() == set()

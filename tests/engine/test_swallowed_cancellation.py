@@ -1,0 +1,137 @@
+"""Closing ends, although user code has swallowed the cancellation and continues."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from returns.result import Failure, Result, Success
+
+from returns_pipeline import ResultStream, chunks_by_weight, chunks_or_timeout, combine
+from returns_pipeline.testing import run
+from returns_pipeline.windows import (
+    TumblingWindows,
+    chunks_until,
+    event_windows,
+    keyed_chunks,
+    sessions,
+    sliding,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+async def stubborn(n: int = 0) -> AsyncIterator[int]:
+    """Emit a number each second, and one more for each cancellation."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        yield n
+        n += 1
+
+
+async def stubborn_results(n: int = 0) -> AsyncIterator[Result[int, int]]:
+    """Emit a success, then failures."""
+    async with contextlib.aclosing(stubborn(n)) as numbers:  # type: ignore[type-var]  # a generator
+        async for number in numbers:
+            yield Failure(number) if number > n else Success(number)
+
+
+async def silent() -> AsyncIterator[int]:
+    yield 0
+    yield 1
+    await asyncio.sleep(60)
+
+
+async def stubborn_step(n: int) -> int:
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)
+    return n
+
+
+async def stubborn_worker(_: int, items: AsyncIterator[int]) -> AsyncIterator[int]:
+    async for item in items:
+        yield item
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+async def failing() -> AsyncIterator[int]:
+    await asyncio.sleep(2.5)
+    yield int("no number")
+
+
+def results() -> ResultStream[int, int]:
+    return ResultStream.from_results(stubborn_results())
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "map_async": lambda: ResultStream.of(silent()).map_async(stubborn_step, concurrency=3),
+    "map_async, unordered": lambda: ResultStream.of(silent()).map_async(
+        stubborn_step, concurrency=3, ordered=False
+    ),
+    "flat_map": lambda: results().flat_map(lambda _: stubborn_results()),
+    "flat_map, concurrently": lambda: results().flat_map(
+        lambda _: stubborn_results(), concurrency=2
+    ),
+    "route": lambda: combine.route(silent(), lambda n: n, stubborn_worker),
+    "event_windows": lambda: results().event_windows(TumblingWindows(9.0), timestamp=float),
+    "chunks_or_timeout": lambda: results().chunks_or_timeout(9, 60.0),
+    "keyed_chunks": lambda: results().keyed_chunks(9, 60.0, key=lambda n: n),
+    "sessions": lambda: results().sessions(60.0),
+    "sliding": lambda: results().sliding(9),
+}
+
+
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_closing_ends_if_user_code_swallows_the_cancellation_and_continues(
+    make: Callable[[], Any],
+) -> None:
+    async def main() -> None:
+        opened = make().stream()
+        _ = await opened.__aenter__()
+
+        async def read() -> None:
+            async for _ in opened:
+                pass
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(4.5)
+        await opened.aclose()
+        await reading
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+WINDOWS: dict[str, Callable[[Any], Any]] = {
+    "chunks_or_timeout": lambda f: chunks_or_timeout(stubborn(), 3, 60.0, flush_on=f),
+    "chunks_until": lambda f: chunks_until(stubborn(), lambda n: n % 3 == 2, flush_on=f),
+    "chunks_by_weight": lambda f: chunks_by_weight(
+        stubborn(), 3, 60.0, weight=lambda _: 1, flush_on=f
+    ),
+    "keyed_chunks": lambda f: keyed_chunks(stubborn(), 3, 60.0, key=lambda _: "", flush_on=f),
+    "sessions": lambda f: sessions(stubborn(), 60.0, n=3, flush_on=f),
+    "sliding": lambda f: sliding(stubborn(), 3, flush_on=f),
+    "event_windows": lambda f: event_windows(
+        stubborn(), TumblingWindows(3.0), timestamp=float, flush_on=f
+    ),
+}
+
+
+@pytest.mark.parametrize("make", WINDOWS.values(), ids=WINDOWS)
+def test_closing_wakes_a_source_that_was_stopped_before_and_waits_for_the_reader(
+    make: Callable[[Any], Any],
+) -> None:
+    """The signal has failed, the source has swallowed that, and has filled another window."""
+
+    async def main() -> None:
+        async with make(failing()).stream() as windows:
+            _ = await anext(windows)
+            await asyncio.sleep(20)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
