@@ -57,9 +57,10 @@ _MOST_TYPED: Final = 8
 _GRACE: Final = 5.0  # as in the signatures, where a reader looks for it
 
 
-# The first three overloads of `race` are for two steps of which one has a second parameter with a
-# default. A checker would count that among `*Ts`, and find two steps with different parameters.
-# They fit steps of unknown parameters, too: mypy takes a race of `Callable[..., X]` for Any.
+# The first four overloads of `race` are for two and three steps of which some have parameters with
+# a default. A checker would count those among `*Ts`, and find steps with different parameters.
+# They fit steps of unknown parameters, too: mypy takes a race of `Callable[..., X]` for Any. Where
+# they fit other steps of one parameter, the type of the race is the same.
 
 
 class _WithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
@@ -80,20 +81,30 @@ def race(
 ) -> _RaceWithDefault[A, B, T1 | T2, AllFailed[E1 | E2]]: ...
 @overload
 def race(
-    s1: Callable[[A], AsyncResult[T1, E1]],
+    s1: _WithDefault[A, B, T1, E1],
     s2: _WithDefault[A, B, T2, E2],
+    s3: _WithDefault[A, B, T3, E3],
+    /,
+    *,
+    grace: Seconds = 5.0,
+) -> _RaceWithDefault[A, B, T1 | T2 | T3, AllFailed[E1 | E2 | E3]]: ...
+@overload
+def race(
+    s1: Callable[[A], AsyncResult[T1, E1]],
+    s2: Callable[[A], AsyncResult[T2, E2]],
     /,
     *,
     grace: Seconds = 5.0,
 ) -> Callable[[A], FutureResult[T1 | T2, AllFailed[E1 | E2]]]: ...
 @overload
 def race(
-    s1: _WithDefault[A, B, T1, E1],
+    s1: Callable[[A], AsyncResult[T1, E1]],
     s2: Callable[[A], AsyncResult[T2, E2]],
+    s3: Callable[[A], AsyncResult[T3, E3]],
     /,
     *,
     grace: Seconds = 5.0,
-) -> Callable[[A], FutureResult[T1 | T2, AllFailed[E1 | E2]]]: ...
+) -> Callable[[A], FutureResult[T1 | T2 | T3, AllFailed[E1 | E2 | E3]]]: ...
 @overload
 def race(
     s1: Callable[[*Ts], AsyncResult[T1, E1]],
@@ -164,9 +175,9 @@ def race(*steps: Callable[..., Any], grace: Seconds = 5.0) -> Callable[..., Any]
     Known elsewhere as: ``Promise.any``, ``firstSuccessOf`` (Effect), ``race`` (cats-effect).
 
     Args:
-        steps: At least one. All are called with the same arguments, by position. A checker counts
-            parameters with a default among them, save one in a race of two: put a step that has
-            one in a lambda.
+        steps: At least one. All are called with the same arguments, by position. In a race of two
+            or three steps of one argument, some may have further parameters with a default.
+            Elsewhere a checker counts those: put such a step in a lambda.
         grace: As in `with_timeout`.
 
     Raises:

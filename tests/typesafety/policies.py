@@ -211,7 +211,7 @@ def check_lambdas(ctx: StepContext) -> None:
         FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
     )
     race(lambda key, step: fetch(key.upper(), step), fetch)  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue]
-    race(lambda key, step: fetch(key.upper(), step), fetch, fetch)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    race(lambda key, step: fetch(key.upper(), step), fetch, fetch)  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 async def near(order: int) -> Result[str, KeyError]:
@@ -224,18 +224,41 @@ async def far(order: int, fast: bool = True) -> Result[bytes, OSError]:
     return Success(b"fast" if fast else str(order).encode())
 
 
+async def named(order: int, *, fast: bool = True) -> Result[float, KeyError]:
+    """A step with a default that is passed by name."""
+    return Success(float(order + fast))
+
+
 def check_a_step_with_a_default() -> None:
     """A step that has a default races with one that has not."""
     assert_type(race(near, far)(1), FutureResult[str | bytes, AllFailed[KeyError | OSError]])
     assert_type(race(far, near)(1), FutureResult[str | bytes, AllFailed[KeyError | OSError]])
     assert_type(race(far, far)(1), FutureResult[bytes, AllFailed[OSError]])
     assert_type(race(far, far)(1, False), FutureResult[bytes, AllFailed[OSError]])
+    assert_type(race(far, far, far)(1), FutureResult[bytes, AllFailed[OSError]])
+    assert_type(race(far, far, far)(1, False), FutureResult[bytes, AllFailed[OSError]])
+    assert_type(race(near, named)(1), FutureResult[str | float, AllFailed[KeyError]])
+    assert_type(race(named, near)(1), FutureResult[float | str, AllFailed[KeyError]])
+    assert_type(race(named, named)(1), FutureResult[float, AllFailed[KeyError]])
+    assert_type(race(near, near, far)(1), FutureResult[str | bytes, AllFailed[KeyError | OSError]])
+    assert_type(race(near, far, near)(1), FutureResult[str | bytes, AllFailed[KeyError | OSError]])
+    assert_type(race(far, near, near)(1), FutureResult[str | bytes, AllFailed[KeyError | OSError]])
+    assert_type(
+        race(near, far, named)(1),
+        FutureResult[str | bytes | float, AllFailed[KeyError | OSError]],
+    )
+    assert_type(
+        race(lambda order: far(order + 1), near, named)(1),
+        FutureResult[bytes | str | float, AllFailed[OSError | KeyError]],
+    )
     assert_type(
         all_of(near, lambda order: far(order))(1),
         FutureResult[tuple[str, bytes], KeyError | OSError],
     )
     race(near, far)("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     race(near, far)(1, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    race(near, near, far)("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    race(near, named)(1, fast=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def check_limits(ctx: StepContext) -> None:
