@@ -493,7 +493,9 @@ class StepContext:
         report = self.scope.report
         if report == _NOTHING:
             if self._outcome is ScopeState.OPEN:  # else an earlier commit remains the outcome
-                self._outcome = ScopeState.ROLLED_BACK
+                # Nothing was left to undo: the scope may have been committed, or absorbed, before.
+                state = self.scope.state
+                self._outcome = ScopeState.ROLLED_BACK if state is ScopeState.OPEN else state
             return
         self._outcome = ScopeState.ROLLED_BACK
         if report.failures or report.not_run:

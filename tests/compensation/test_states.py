@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from returns.result import Result, Success
+from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, ScopeState
@@ -287,6 +288,36 @@ def test_a_commit_that_is_refused_after_a_pivot_undoes_nothing(
     run(main())
     assert undone == []
     assert "is past its pivot, and not committed" in caplog.text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("settles", ["commit", "absorb", "compensate"])
+def test_a_step_that_fails_after_its_scope_was_settled_has_that_outcome(
+    settles: str, fails: bool
+) -> None:
+    async def main() -> ScopeState:
+        ctx, other = StepContext("job"), CompensationScope("other")
+
+        async def step() -> Result[int, str]:
+            await ctx.register(undo, 1)
+            if settles == "absorb":
+                other.absorb(ctx.scope)
+            elif settles == "commit":
+                await ctx.scope.commit()
+            else:
+                await ctx.scope.compensate()
+            if fails:
+                return Failure("late")
+            raise KeyError
+
+        with suppress(KeyError):
+            await ctx.run(step())
+        await other.commit()
+        return ctx.outcome
+
+    outcomes = {"commit": "committed", "absorb": "absorbed", "compensate": "rolled back"}
+    assert run(main()) == outcomes[settles]
+    assert undone == ([1] if settles == "compensate" else [])
 
 
 async def _reserve_and_pay(ctx: StepContext) -> Result[int, str]:

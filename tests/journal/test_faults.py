@@ -803,13 +803,17 @@ def test_a_file_that_was_open_at_the_fork_is_refused_in_the_child_at_once(path: 
             with pytest.raises(JournalUnavailable, match="forked from"):
                 await journal.sagas()
             await journal.close()
+        with pytest.raises(JournalUnavailable, match=r"forked from.*'spawn'"):
+            await CompensationScope("a", journal=opened).register(note, "x")
         async with SqliteJournal(path.with_name("another.db")) as another:
             other = CompensationScope("c", journal=another)
             await other.register(note, "y")
             await other.commit()
 
+    opened = SqliteJournal(path)
+
     async def parent() -> None:
-        async with SqliteJournal(path) as journal, CompensationScope("b", journal=journal) as scope:
+        async with opened as journal, CompensationScope("b", journal=journal) as scope:
             await scope.register(note, "z")
             assert await asyncio.to_thread(in_child, child) == 0
             assert len(await journal.sagas()) == 1

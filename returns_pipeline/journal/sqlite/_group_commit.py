@@ -22,8 +22,9 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
-from returns_pipeline.errors import JournalError, LeaseLost
+from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
 from returns_pipeline.journal.sqlite import _forks as forks
+from returns_pipeline.journal.sqlite._inspect import INHERITED
 from returns_pipeline.journal.sqlite._store import SqliteStore
 from returns_pipeline.journal.sqlite._transaction import (
     Deferred,
@@ -214,9 +215,7 @@ class GroupCommit:
     def _check(self) -> None:
         """Refuse a request in a forked child, and after a loss."""
         if self._is_inherited():
-            raise self._store.explain(
-                RuntimeError("it was open in the process that this one was forked from")
-            )
+            raise JournalUnavailable(str(self._store), INHERITED)
         if self._lost is not None and self._thread is not None:
             self._reported = True
             raise again(self._lost)
