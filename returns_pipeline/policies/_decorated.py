@@ -107,13 +107,32 @@ class DecoratedStep(Generic[P, T, E]):
 
 
 def _common_signature(steps: tuple[Any, ...]) -> inspect.Signature:
-    """Return the parameters that all steps have, or else those of any function."""
+    """Return the parameters that all steps have.
+
+    If they differ, these are the positional ones that one of them needs and all of them take; if
+    there is no such number, those of any function. A saga sees in it whether to pass a context.
+    """
+    flat = [part for step in steps for part in getattr(step, "strategies", (step,))]
     try:
-        first, *others = [list(inspect.signature(step).parameters.values()) for step in steps]
-    except (TypeError, ValueError):  # a Tier, or a function in C that does not say
+        first, *others = [list(inspect.signature(step).parameters.values()) for step in flat]
+    except (TypeError, ValueError):  # a function in C that does not say
         return inspect.signature(_any_step)
-    same = all(other == first for other in others)
-    return inspect.Signature(first) if same else inspect.signature(_any_step)
+    if all(other == first for other in others):
+        return inspect.Signature(first)
+    needed = max((_needed(each) for each in (first, *others)), key=len)
+    try:
+        for each in (first, *others):
+            _ = inspect.Signature(each).bind(*needed)
+    except TypeError:
+        return inspect.signature(_any_step)
+    return inspect.Signature(needed)
+
+
+def _needed(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Return the parameters without a default that can be passed by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [each for each in parameters if each.kind in kinds and each.default is each.empty]
+    return [each.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for each in needed]
 
 
 def _any_step(*args: Any, **kwargs: Any) -> None:

@@ -330,3 +330,24 @@ def test_one_form_serves_streams_sagas_and_single_steps() -> None:
 
     run(main())
     assert undone == ["1, attempt 1", "2, attempt 3"]
+
+
+def test_steps_side_by_side_in_a_saga_are_passed_its_context() -> None:
+    async def near(order: int, ctx: StepContext) -> Result[tuple[int, str], str]:
+        return Success((order, ctx.name))
+
+    async def far(key: int, step: StepContext) -> Result[tuple[int, str], str]:
+        await asyncio.sleep(1.0)
+        return Success((key, step.name))
+
+    async def alone(order: int, *, fast: bool = True) -> Result[str, str]:
+        return Success(f"{order} {fast}")
+
+    def outcome(step: Callable[[int, StepContext], FutureResult[object, object]]) -> object:
+        return run(to_result(Saga("ship").step("ask", step).run(1)))
+
+    tiers = fallback(Tier("fast", near, far), Tier("slow", far))
+    assert outcome(race(near, far)) == Success((1, "near[0]"))
+    assert outcome(all_of(near, far)) == Success(((1, "near[0]"), (1, "far[1]")))
+    assert outcome(tiers) == Success((1, "near[0]"))
+    assert run(to_result(Saga("ship").step("ask", race(alone, alone)).run(1))) == Success("1 True")

@@ -53,6 +53,14 @@ async def ask(key: int) -> Result[str, str]:
     return Success(str(key))
 
 
+async def nothing() -> Result[str, str]:
+    return Success("")
+
+
+async def two(number: int, more: str) -> Result[str, str]:
+    return Success(more * number)
+
+
 def schema(record: Any) -> dict[str, Any]:
     """Return the JSON schema of a record that is a field of a model."""
     model = pydantic.create_model("Model", field=(record, ...))
@@ -118,10 +126,25 @@ def test_a_race_of_steps_without_parameters_has_none() -> None:
     assert not inspect.signature(policies.race(now, now)).parameters
 
 
-@pytest.mark.parametrize("others", [(print,), (max,), (print, ask)])
-def test_steps_with_other_parameters_make_a_step_with_any(others: tuple[Any, ...]) -> None:
+def test_steps_that_differ_have_the_parameters_that_one_needs_and_all_take() -> None:
+    async def named(number: int, *, fast: bool = True) -> Result[str, str]:
+        return Success(f"{number} {fast}")
+
+    async def with_default(number: int, more: str = "") -> Result[str, str]:
+        return Success(more * number)
+
     made: Any = policies.race
-    kinds = [each.kind.name for each in inspect.signature(made(ask, *others)).parameters.values()]
+    tier: Any = policies.Tier
+    tiers: Any = policies.fallback(tier("a", ask, named), tier("b", ask))
+    assert list(inspect.signature(made(ask, named)).parameters) == ["key"]
+    assert list(inspect.signature(made(with_default, two)).parameters) == ["number", "more"]
+    assert list(inspect.signature(tiers).parameters) == ["key"]
+
+
+@pytest.mark.parametrize("other", [max, nothing, two])
+def test_steps_that_do_not_fit_make_a_step_with_any_parameters(other: Any) -> None:
+    made: Any = policies.race
+    kinds = [each.kind.name for each in inspect.signature(made(ask, other)).parameters.values()]
     assert kinds == ["VAR_POSITIONAL", "VAR_KEYWORD"]
 
 
