@@ -24,8 +24,8 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
    `future_safe`. Mypy alone joins the two to their common base class. The same holds for the items
    of ``select({"a": a, "b": b})``.
 4. Common slips have a short message: steps in a list (``race([near, far])``), swapped arguments
-   (``with_policy(policy, step)``), a step of a saga without a name, an ``undo=`` that was called.
-   Mypy alone lists every overload.
+   (``with_policy(policy, step)``), a step of a saga or a `Tier` without a name, an ``undo=``
+   that was called. Mypy alone lists every overload.
 
 It does everything that the plugin of `returns` does, and leaves mypy's own plugin in place. The
 types of this package are exact without it. It works with mypy 1.19 to 2.4, with its cache, its

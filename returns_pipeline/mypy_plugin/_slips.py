@@ -54,7 +54,7 @@ def explain(ctx: FunctionSigContext | MethodSigContext, slip: _Slip) -> Function
     place, message = found
     ctx.api.fail(message, place, code=CALL_OVERLOAD)
     unknown = AnyType(TypeOfAny.from_error)
-    fallback = ctx.default_signature.fallback
+    fallback = ctx.api.named_generic_type("builtins.function", [])  # for a class, too
     kinds = [ARG_STAR, ARG_STAR2]
     return CallableType([unknown, unknown], kinds, [None, None], unknown, fallback)
 
@@ -65,6 +65,17 @@ def _in_a_list(call: CallExpr) -> tuple[Expression, str] | None:
     if first is not None and _is_sequence(first):
         name = call.callee.name if isinstance(call.callee, MemberExpr | NameExpr) else "race"
         return first, f"{name}() takes its steps one by one, not in a list: {name}(near, far)"
+    return None
+
+
+def _in_a_tier(call: CallExpr) -> tuple[Expression, str] | None:
+    """Find strategies without a name, and those that are passed in one list."""
+    first, second = _positional(call, 0), _positional(call, 1)
+    if first is not None and _is_function(first):
+        return first, 'Tier() takes a name and then its strategies: Tier("fast", near, far)'
+    if second is not None and _is_sequence(second):
+        message = "Tier() takes its strategies one by one, not in a list"
+        return second, f'{message}: Tier("fast", near, far)'
     return None
 
 
@@ -91,6 +102,7 @@ def _in_a_saga(call: CallExpr) -> tuple[Expression, str] | None:
 FUNCTIONS: Final[dict[str, _Slip]] = {
     "returns_pipeline.policies._parallel.all_of": _in_a_list,
     "returns_pipeline.policies._parallel.race": _in_a_list,
+    "returns_pipeline.policies._sequential.Tier": _in_a_tier,
     "returns_pipeline.policies._sequential.with_policy": _swapped,
 }
 METHODS: Final[dict[str, _Slip]] = {"returns_pipeline.saga.Saga.step": _in_a_saga}

@@ -21,7 +21,7 @@ from returns.result import Result, Success
 
 from returns_pipeline import RetryPolicy, Saga
 from returns_pipeline.errors import AllFailed, RetriesExhausted
-from returns_pipeline.policies import all_of, circuit_breaker, race, with_policy
+from returns_pipeline.policies import Tier, all_of, circuit_breaker, race, with_policy
 
 async def save(n: int) -> Result[int, OSError]: return Success(n)
 async def undo_save(n: int) -> None: ...
@@ -38,6 +38,8 @@ race((save, save), grace=1.0)  # race() takes its steps one by one
 race([each for each in steps])  # race() takes its steps one by one
 race(steps)  # race() takes its steps one by one
 all_of(pair)  # all_of() takes its steps one by one
+Tier("a", [save, save])  # Tier() takes its strategies one by one
+Tier(save, save)  # Tier() takes a name and then its strategies
 with_policy(policy, save)  # with_policy() takes a step and then a policy
 with_policy(circuit_breaker(3, 1.0), save)  # with_policy() takes a step and then a policy
 with_policy(policy, lambda n: save(n))  # with_policy() takes a step and then a policy
@@ -54,6 +56,7 @@ assert_type(race(*steps)(1), RACE)
 assert_type(with_policy(save, policy)(1), FutureResult[int, RetriesExhausted[OSError]])
 assert_type(Saga("x").step("save", save, undo=undo_save), Saga[int, int, OSError])
 assert_type(Saga("x").step("save", save, undo=undoing(1)), Saga[int, int, OSError])
+assert_type(Tier("a", save, save), Tier[int, int, OSError])
 race(unknown)
 with_policy(unknown, policy)
 """
