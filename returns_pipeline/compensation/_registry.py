@@ -100,6 +100,8 @@ def hidden(
 ) -> frozenset[int | str]:
     """Return which arguments of a call are sensitive: their positions and names.
 
+    Those that fit no parameter are, too: a mistake may have put any argument there.
+
     Args:
         undo: What is called.
         count: How many positional arguments there are.
@@ -108,8 +110,15 @@ def hidden(
     """
     if not undo.sensitive:
         return frozenset()
-    found: set[int | str] = set()
     parameters = inspect.signature(undo.func).parameters
+    kinds = [parameter.kind for parameter in parameters.values()]
+    found: set[int | str] = set()
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        fit = sum(kind is not inspect.Parameter.KEYWORD_ONLY for kind in kinds)
+        fit -= inspect.Parameter.VAR_KEYWORD in kinds
+        found.update(range(max(0, fit - before), count))
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        found.update(set(names) - parameters.keys())
     for place, (name, parameter) in enumerate(parameters.items()):
         if name not in undo.sensitive:
             continue

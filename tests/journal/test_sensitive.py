@@ -86,6 +86,36 @@ def test_the_warning_about_a_dropped_scope_does_not_show_it() -> None:
     assert said.endswith("neither committed nor undone: refund(1, <sensitive>)")
 
 
+@pytest.mark.parametrize(
+    ("args", "kwargs", "said"),
+    [
+        ((7, CARD, CARD), {}, "undo(7, <sensitive>, <sensitive>)"),
+        ((7,), {"crad": CARD}, "undo(7, crad=<sensitive>)"),
+        ((7, CARD), {"note": "n"}, "undo(7, <sensitive>, note='n')"),
+        ((), {"order": 7, "card": CARD, "cards": CARD}, None),
+    ],
+)
+@pytest.mark.parametrize("given", [0, 1])
+def test_an_argument_that_fits_no_parameter_is_not_shown(
+    given: int, args: tuple[object, ...], kwargs: dict[str, object], said: str | None
+) -> None:
+    async def undo(order: int, card: str, *, note: str = "") -> None:
+        raise OSError
+
+    known: Any = CompensationRegistry().compensation("undo", sensitive={"card"})(undo)
+
+    async def main() -> str:
+        scope = CompensationScope("shop")
+        part = partial(known, *args[:given]) if given else known
+        await scope.register(part, *args[given:], **kwargs)
+        return str((await scope.compensate()).notes())
+
+    notes = run(main())
+    assert CARD not in notes
+    if said is not None and not given:
+        assert said in notes
+
+
 def test_list_show_and_recover_do_not_show_it_and_the_undo_gets_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
