@@ -36,6 +36,7 @@ from returns_pipeline._engine.operator import (
     open_iterator,
     plain_iterator,
 )
+from returns_pipeline._engine.task_owner import was_stopped
 
 __all__ = [
     "Chain",
@@ -91,7 +92,6 @@ LASH_ASYNC: Final = 17  # func: error -> awaitable Result
 
 Step: TypeAlias = "tuple[int, Callable[[Any], Any], Any]"  # what it does; func; extra
 Segment: TypeAlias = "Callable[[AsyncIterable[Any]], AsyncIterable[Any]]"
-
 
 _SPLIT_STEP: Final[Step] = (SPLIT, Failed, None)  # its function is not called
 _UNPACK_STEP: Final[Step] = (UNPACK, Failed, None)
@@ -159,7 +159,7 @@ class _Unfused:
         self.chain = chain
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return read(self.chain)
+        return _fuse(lambda: _assemble(self.chain), packed=False, owned=True)
 
 
 Link: TypeAlias = "Source | Step | Stateful | Segment | FanInLink | asyncio.Event"
@@ -289,7 +289,7 @@ class Upstream:
     def __aiter__(self) -> AsyncIterator[Any]:
         if not self.steps:
             return aiter(self.source)
-        return _fuse(lambda: (self.source, self.steps), packed=False)
+        return _fuse(lambda: (self.source, self.steps), packed=False, owned=True)
 
 
 def _assemble(chain: Chain) -> tuple[AsyncIterable[Any], list[Step]]:
@@ -435,11 +435,11 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
     *,
     packed: bool,
     opened: _OpenSource | None = None,
+    owned: bool = False,  # a segment reads it, in its own task
 ) -> AsyncGenerator[Any, None]:
     source, steps = assemble()
     budget: Budget | None = None
     left = 2  # items to be dropped until it is needed: never for `OneItem`
-    value: Any
     error: Any = None
     new, set_value, lost = _new, _set_value, LOST
     first: Any = None
@@ -531,6 +531,8 @@ async def _fuse(  # noqa: C901  # one flat loop: a call per step would double it
                     if not left:
                         budget = budget or Budget(asyncio.get_running_loop())
                         left = await budget.renew()
+                        if owned and was_stopped():
+                            return  # and the source has swallowed the cancellation
                     break
                 failed = False
                 while todo is not None:

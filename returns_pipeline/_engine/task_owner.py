@@ -29,6 +29,7 @@ __all__ = [
     "note_still_reading",
     "notify",
     "shielded_clean_up",
+    "was_stopped",
 ]
 
 # All running tasks, with their owners. These references keep them alive: see `start_task`.
@@ -392,6 +393,17 @@ def note_still_reading() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling() and (owner := _owners.get(task)) is not None:
         owner.still_reading()
+
+
+def was_stopped() -> bool:
+    """Return whether the owner of the current task has asked it to stop.
+
+    Code that reads on nevertheless reads a source that has swallowed the cancellation. It must
+    end, because no other one follows. Not for code that a clean-up of the user's may run.
+    """
+    task = asyncio.current_task()
+    owner = None if task is None else _owners.get(task)
+    return task is not None and owner is not None and owner.stopping and owner.state_of(task) < 0
 
 
 def is_leaving(task: asyncio.Task[Any], survived: int, waited: float) -> bool:

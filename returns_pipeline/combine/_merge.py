@@ -9,6 +9,7 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.fan_in import BUFFER, FairMerge
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import Reader
+from returns_pipeline._engine.task_owner import was_stopped
 from returns_pipeline.combine._signatures import JoinOperator
 
 __all__ = ["concat", "merge"]
@@ -112,6 +113,8 @@ async def _one_after_the_other(
         async with plain_iterator(source) as items:
             async for item in items:
                 yield item
+        if was_stopped():
+            return  # and the source has swallowed the cancellation
 
 
 concat: Final = _Concat("returns_pipeline.combine.concat")

@@ -328,11 +328,6 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
         _ = self._idle.pop(inbox.key, None)
         notify(self._changed)
 
-    def was_stopped(self) -> bool:
-        """Return whether the current task was cancelled: it has swallowed that, or cleans up."""
-        task = asyncio.current_task()
-        return self.stopping and task in self._tasks and self.state_of(task) < 0
-
     def _set_timer(self, since: float) -> None:
         self._timer.set(self.loop, since + self._idle_after, self._on_idle)
 

@@ -15,7 +15,7 @@ from returns.future import FutureResult
 from returns_pipeline._engine.future_results import outcome_of
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.pydantic_fields import PydanticField
-from returns_pipeline._engine.reader import notify
+from returns_pipeline._engine.task_owner import notify, was_stopped
 from returns_pipeline.context import StepContext, _steps
 
 __all__ = ["Inbox", "InboxOwner", "KeyFailed", "as_generator", "as_step"]
@@ -56,10 +56,6 @@ class InboxOwner(ABC):
     def mark_busy(self, inbox: Inbox[Any, Any]) -> None:
         """Remove a worker from the idle ones: it has an item, or stops waiting."""
 
-    @abstractmethod
-    def was_stopped(self) -> bool:
-        """Return whether the current task is a worker that was asked to stop, and reads on."""
-
 
 class Inbox(Generic[K, T]):
     """The items of one key, as its worker reads them.
@@ -91,7 +87,7 @@ class Inbox(Generic[K, T]):
         if self._waiter is not None:
             raise RuntimeError("another task is reading these items")
         while not self.queue:
-            if self.is_closed or (self._owner is not None and self._owner.was_stopped()):
+            if self.is_closed or was_stopped():
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             if self._owner is not None:

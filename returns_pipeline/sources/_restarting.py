@@ -16,6 +16,7 @@ from returns_pipeline._engine.future_results import discard
 from returns_pipeline._engine.operator import OpenIterator, Repeatable, open_iterator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline._engine.retry_loop import next_delay
+from returns_pipeline._engine.task_owner import was_stopped
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.retry import RetryPolicy
 
@@ -123,7 +124,8 @@ class _Restarted(AsyncIterable[T]):
                 due = loop.time() + policy.total_timeout
             failed += 1
             try:
-                delay = await next_delay(policy, failed, failure, due)
+                # A client may report its cancellation as a lost connection.
+                delay = None if was_stopped() else await next_delay(policy, failed, failure, due)
                 if delay is None:
                     if failed > 1:
                         add_note(failure, f"the source has failed {failed} times in a row")

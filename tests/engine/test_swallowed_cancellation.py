@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from returns.result import Failure, Result, Success
 
 from returns_pipeline import ResultStream, chunks_by_weight, chunks_or_timeout, combine
+from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.sources import restarting
 from returns_pipeline.testing import run
 from returns_pipeline.windows import (
     TumblingWindows,
@@ -46,6 +49,17 @@ async def silent() -> AsyncIterator[int]:
     await asyncio.sleep(60)
 
 
+async def nothing() -> AsyncIterator[int]:
+    await asyncio.sleep(math.inf)
+    yield 0
+
+
+async def ending() -> AsyncIterator[int]:
+    yield 0
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)
+
+
 async def stubborn_step(n: int) -> int:
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(60)
@@ -72,6 +86,11 @@ FORMS: dict[str, Callable[[], Any]] = {
     "map_async": lambda: ResultStream.of(silent()).map_async(stubborn_step, concurrency=3),
     "map_async, unordered": lambda: ResultStream.of(silent()).map_async(
         stubborn_step, concurrency=3, ordered=False
+    ),
+    "concat": lambda: combine.concat(ending(), nothing()),
+    "filter": lambda: ResultStream.of(stubborn()).filter(lambda n: n < 1).prefetch(2),
+    "filter, joined": lambda: ResultStream.of(silent()).merge(
+        ResultStream.of(stubborn()).filter(lambda n: n < 1)
     ),
     "flat_map": lambda: results().flat_map(lambda _: stubborn_results()),
     "flat_map, concurrently": lambda: results().flat_map(
@@ -133,5 +152,29 @@ def test_closing_wakes_a_source_that_was_stopped_before_and_waits_for_the_reader
             _ = await anext(windows)
             await asyncio.sleep(20)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+def test_closing_does_not_open_a_source_again_that_reports_its_cancellation_as_a_failure() -> None:
+    opened: list[int] = []
+
+    async def lost() -> AsyncIterator[int]:
+        opened.append(1)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError as error:
+            raise ConnectionError("lost") from error
+        yield 0
+
+    async def main() -> None:
+        stream = restarting(lost, RetryPolicy(attempts=9, wait=5.0)).stream()
+        _ = await stream.__aenter__()
+        reading = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(1)
+        await stream.aclose()
+        with pytest.raises(ConnectionError, match="lost"):
+            _ = await reading
+        assert len(opened) == 1
 
     run(main())
