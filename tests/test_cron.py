@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,6 +23,9 @@ from returns_pipeline.cron import cron
 from returns_pipeline.errors import InvalidArgument, MissingExtra
 from returns_pipeline.policies import RetryPolicy, with_retry
 from returns_pipeline.testing import run
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -79,6 +83,13 @@ def test_a_time_that_comes_twice_is_taken_once() -> None:
         ("America/New_York", "0 2 * * *", "2026-11-01T05:30:00", "2026-11-01T07:00:00"),
         # Elsewhere it is half an hour, or on a quarter of an hour, or never.
         ("Australia/Lord_Howe", "15 2 * * *", "2026-10-03T15:00:00", "2026-10-03T15:30:00"),
+        # In Lord Howe forward at 15:30 UTC on 3 October, from 02:00 to 02:30; back at 15:00 UTC on
+        # 4 April, from 02:00 to 01:30.
+        ("Australia/Lord_Howe", "30 * * * *", "2026-10-03T15:04:00", "2026-10-03T15:30:00"),
+        ("Australia/Lord_Howe", "* 3 * * *", "2026-10-03T12:30:00", "2026-10-03T16:00:00"),
+        ("Australia/Lord_Howe", "30 * * * *", "2026-04-04T14:34:00", "2026-04-04T15:00:00"),
+        ("Australia/Lord_Howe", "* 3 * * *", "2026-04-04T12:00:00", "2026-04-04T16:30:00"),
+        ("Australia/Lord_Howe", "0 * * * *", "2026-10-03T14:59:59.5", "2026-10-03T16:00:00"),
         ("Asia/Kathmandu", "0 0 * * *", "2026-10-25T00:00:00", "2026-10-25T18:15:00"),
         ("UTC", "30 2 * * *", "2026-03-29T02:30:00", "2026-03-30T02:30:00"),
     ],
@@ -137,6 +148,38 @@ def test_around_a_change_of_the_clocks_steps_of_minutes_miss_none(
     while expected.astimezone(ZoneInfo(zone)).minute % step:
         expected += timedelta(minutes=1)
     wait = cron(f"*/{step} * * * *", zone, now=lambda: at)
+    assert at + timedelta(seconds=wait()) == expected
+
+
+@given(
+    zone=st.sampled_from(["Europe/Berlin", "Australia/Lord_Howe", "Africa/Casablanca", "UTC"]),
+    minutes=st.integers(-200, 200),
+    change=st.sampled_from(
+        ["2026-10-03T15:30", "2026-04-04T15:00", "2026-10-25T01:00", "2026-02-15T02:00"]
+    ),
+    fields=st.sampled_from(
+        [
+            ("30 *", {30}, range(24)),
+            ("* 3", range(60), {3}),
+            ("15 */2", {15}, range(0, 24, 2)),
+            ("*/20 1-2", {0, 20, 40}, {1, 2}),
+        ]
+    ),
+)
+def test_around_a_change_of_the_clocks_the_next_match_of_the_wall_clock_is_found(
+    zone: str,
+    minutes: int,
+    change: str,
+    fields: tuple[str, Collection[int], Collection[int]],
+) -> None:
+    expression, of_hour, of_day = fields
+    at = datetime.fromisoformat(f"{change}+00:00") + timedelta(minutes=minutes)
+    expected = at + timedelta(minutes=1)
+    local = expected.astimezone(ZoneInfo(zone))
+    while local.minute not in of_hour or local.hour not in of_day:
+        expected += timedelta(minutes=1)
+        local = expected.astimezone(ZoneInfo(zone))
+    wait = cron(f"{expression} * * *", zone, now=lambda: at)
     assert at + timedelta(seconds=wait()) == expected
 
 
