@@ -225,7 +225,7 @@ class ChunksPump(WindowPump):
                 items.append(item)
                 if len(items) < self._check_at:
                     continue
-            if self.closed:
+            if self.stopping:
                 break  # the source has swallowed the cancellation
             if len(items) < n and not self._passed:
                 if self._check_clock():

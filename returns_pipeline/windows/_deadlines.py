@@ -136,8 +136,11 @@ class DeadlinePump(WindowPump):
         """Expire windows and let other tasks run, as the loop would if the source ever suspended.
 
         Returns:
-            How many items may be read until the next check.
+            How many items may be read until the next check; 0 if the source was stopped, and has
+            swallowed the cancellation.
         """
+        if self.stopping:
+            return 0
         self.still_reading()
         must_yield = self.budget.look(now + self.lag)
         if now >= self.next_deadline():

@@ -411,6 +411,8 @@ class EventPump(DeadlinePump):
             left -= 1
             if not left:
                 left = await self.check_clock(self.now())
+                if not left:
+                    break
 
     async def _settle(
         self, key: object, item: Any, forgotten: list[tuple[float, float]], *, accepted: bool

@@ -230,6 +230,8 @@ class KeyedPump(DeadlinePump):
                 if self.closed:
                     break
                 await self._admit(key, item)
+                if self.stopping:
+                    break
                 continue
             window.append(item)
             if len(window) >= n:
@@ -239,6 +241,8 @@ class KeyedPump(DeadlinePump):
             left -= 1
             if not left:
                 left = await self.check_clock(self.now())
+                if not left:
+                    break
 
     async def _admit(self, key: object, item: Any) -> None:
         """Put an item where no window of its key is open."""

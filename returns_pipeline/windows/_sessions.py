@@ -279,8 +279,9 @@ class SessionPump(DeadlinePump):
         self.due.append(window)
         await self.wait_with_clock_paused()
 
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        # One flat loop: a call per item would double its cost.
+    async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
+        self, source: AsyncIterator[Any]
+    ) -> None:
         key_of = self._key
         silent = self._by_silence
         n = self._n
@@ -316,3 +317,5 @@ class SessionPump(DeadlinePump):
             left -= 1
             if not left:
                 left = await self.check_clock(now)
+                if not left:
+                    break

@@ -206,6 +206,8 @@ class SlidingPump(WindowPump):
             left -= 1
             if not left:  # does the source ever suspend?
                 left = await self.budget.renew()
+                if self.stopping:
+                    break
 
     async def _wait_while(self, is_full: Callable[[], bool]) -> None:
         self.still_reading()

@@ -164,3 +164,5 @@ class UntilPump(SingleWindowPump):
             left -= 1
             if not left:
                 left = await self.check_clock(self.now())
+                if not left:
+                    break

@@ -183,3 +183,5 @@ class WeightPump(SingleWindowPump):
             left -= 1
             if not left:
                 left = await self.check_clock(self.now())
+                if not left:
+                    break

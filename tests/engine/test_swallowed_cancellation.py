@@ -178,3 +178,19 @@ def test_closing_does_not_open_a_source_again_that_reports_its_cancellation_as_a
         assert len(opened) == 1
 
     run(main())
+
+
+@pytest.mark.parametrize("make", WINDOWS.values(), ids=WINDOWS)
+def test_the_error_of_the_signal_is_raised_although_the_source_reads_on(
+    make: Callable[[Any], Any],
+) -> None:
+    async def main() -> None:
+        items: list[int] = []
+        with pytest.raises(ValueError, match="no number"):
+            async with asyncio.timeout(20), make(failing()).stream() as windows:
+                async for window in windows:
+                    taken: Any = getattr(window, "items", window)
+                    items += taken[1] if isinstance(taken, tuple) else taken
+        assert set(items) == set(range(3))  # the last one was read in the moment of the stop
+
+    run(main())
