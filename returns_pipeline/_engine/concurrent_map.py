@@ -10,6 +10,7 @@ from gc import get_referents
 from operator import is_
 from typing import Any, TypeAlias, TypeVar
 
+from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 
@@ -185,6 +186,7 @@ class _ConcurrentMap(Pump[Any]):
 
     async def pump(self) -> None:
         """Read the source, and keep it open until all work is done."""
+        budget = Budget(self.loop)
         async with plain_iterator(self._source) as items:
             try:
                 async for item in items:
@@ -195,6 +197,9 @@ class _ConcurrentMap(Pump[Any]):
                         self.still_reading()
                         self._not_full = self.loop.create_future()
                         await self._not_full
+                    # A stream without items has ended by now if its task was started eagerly.
+                    if self._expand is not None and budget.spend():
+                        await budget.renew()
                 await self._wait_for_work()
                 for given, _ in self._waiting:
                     notify(given)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -571,3 +572,23 @@ def test_a_keyboard_interrupt_in_the_work_ends_the_loop() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+def test_expanding_to_nothing_by_eager_tasks_lets_others_run() -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009  # of 3.12
+        read: list[int] = []
+        read_at_turn: list[int] = []
+        _ = loop.call_soon(lambda: loop.call_soon(lambda: read_at_turn.append(len(read))))
+
+        async def nothing(_: int) -> AsyncIterator[Result[int, str]]:
+            for n in range(0):
+                yield Success(n)
+
+        stream = ResultStream.of(count_up(20_000, read)).flat_map(nothing, concurrency=2)
+        assert await stream.run() == IOSuccess(0)
+        return read_at_turn[0]
+
+    assert run(main()) < 20_000
