@@ -13,6 +13,8 @@ Where to look:
 - `StepContext`, `CompensationScope`, `CompensationRegistry`, `Saga`: steps that are undone if a
   later one fails.
 - `returns_pipeline.journal`: undo actions that survive a crash; ``recover()``.
+- `returns_pipeline.connectors`: messages of brokers, acknowledged when they have been handled.
+- `returns_pipeline.worker`: a process around a pipeline: recovers, consumes, drains on SIGTERM.
 - `returns_pipeline.policies`: retry, timeout, race, hedge, fallback, limits, circuit breaker.
 - `returns_pipeline.errors`: the tree of errors.
 - `returns_pipeline.telemetry`: observers of steps.
@@ -30,13 +32,15 @@ Where to look:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from returns_pipeline._engine.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from returns_pipeline import combine, pipe, results, sources
     from returns_pipeline._engine.future_results import cases, err, ok, to_result
     from returns_pipeline._engine.item_errors import with_item
+    from returns_pipeline._engine.version import __version__ as __version__
     from returns_pipeline.compensation import (
         Compensation,
         CompensationRegistry,
@@ -64,8 +68,6 @@ if TYPE_CHECKING:
         sessions,
         sliding,
     )
-
-    __version__: str
 
 __all__ = [
     "Compensation",
@@ -103,63 +105,44 @@ __all__ = [
 ]
 
 
-# Each name is imported when it is first used: tools that need one module of the package, such as
-# mypy with its plugin, load no other. Checkers and editors read the imports above.
-_NAMES = {
-    "_engine.future_results": (
-        "cases",
-        "err",
-        "ok",
-        "to_result",
-    ),
-    "_engine.item_errors": ("with_item",),
-    "compensation": (
-        "Compensation",
-        "CompensationRegistry",
-        "CompensationReport",
-        "CompensationScope",
-        "current_key",
-    ),
-    "context": ("StepContext",),
-    "errors": (
-        "CompensationFailed",
-        "InvalidArgument",
-        "ItemError",
-        "PipelineError",
-        "ScopeClosed",
-        "StepTimeout",
-        "StreamEmpty",
-    ),
-    "result_stream": (
-        "Counts",
-        "FailedItems",
-        "ResultStream",
-    ),
-    "retry": ("RetryPolicy",),
-    "saga": ("Saga",),
-    "windows": (
-        "chunks_by_weight",
-        "chunks_or_timeout",
-        "keyed_chunks",
-        "sessions",
-        "sliding",
-    ),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        value: Any = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    elif name in __all__:
-        value = import_module(f"{__name__}.{name}")
-    elif name == "__version__":
-        value = import_module("importlib.metadata").version("returns-pipeline")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, "__version__", *(name for name in globals() if name.startswith("__"))})
+# Tools that need one module of the package, such as mypy with its plugin, load no other.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "_engine.future_results": ("cases", "err", "ok", "to_result"),
+            "_engine.item_errors": ("with_item",),
+            "_engine.version": ("__version__",),
+            "compensation": (
+                "Compensation",
+                "CompensationRegistry",
+                "CompensationReport",
+                "CompensationScope",
+                "current_key",
+            ),
+            "context": ("StepContext",),
+            "errors": (
+                "CompensationFailed",
+                "InvalidArgument",
+                "ItemError",
+                "PipelineError",
+                "ScopeClosed",
+                "StepTimeout",
+                "StreamEmpty",
+            ),
+            "result_stream": ("Counts", "FailedItems", "ResultStream"),
+            "retry": ("RetryPolicy",),
+            "saga": ("Saga",),
+            "windows": (
+                "chunks_by_weight",
+                "chunks_or_timeout",
+                "keyed_chunks",
+                "sessions",
+                "sliding",
+            ),
+            "combine": (),
+            "pipe": (),
+            "results": (),
+            "sources": (),
+        },
+    )

@@ -25,7 +25,7 @@ import functools
 import inspect
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Any, Concatenate, Final, Literal, TypeVar, overload
+from typing import Any, Concatenate, Final, Literal, TypeVar, cast, overload
 
 from returns.result import Result
 from typing_extensions import ParamSpec, TypeIs
@@ -91,6 +91,7 @@ X3 = TypeVar("X3", bound=Exception)
 X4 = TypeVar("X4", bound=Exception)
 P = ParamSpec("P")
 S = TypeVar("S")
+PipeT = TypeVar("PipeT", bound=Callable[..., Any])
 
 # A step is tried on this, so that a bad argument is refused before the source has come.
 _NOTHING: Final[ResultStream[Any, Any]] = ResultStream.from_results(NO_SOURCE)
@@ -117,30 +118,57 @@ def _piped(
 
 def _piped_doc(func: Callable[..., object]) -> str:
     """Return the documentation of an operator, with its example in the piped form."""
+    return _in_piped_form(inspect.getdoc(func) or "", "s")
+
+
+def _in_piped_form(doc: str, source: str) -> str:
     call = r">>> done = (\w+)\(s(?:, )?(.*)\)$"
-    doc = re.sub(
-        call, r">>> done = s | pipe.\1(\2)", inspect.getdoc(func) or "", flags=re.MULTILINE
-    )
+    doc = re.sub(call, rf">>> done = {source} | pipe.\1(\2)", doc, flags=re.MULTILINE)
     return doc.replace("\n\n>>> ", "\n\n>>> from returns_pipeline import pipe\n>>> ", 1)
 
 
-chunks_by_weight: Final = windows.chunks_by_weight.pipe
-chunks_or_timeout: Final = windows.chunks_or_timeout.pipe
-chunks_until: Final = windows.chunks_until.pipe
-event_windows: Final = windows.event_windows.pipe
-keyed_chunks: Final = windows.keyed_chunks.pipe
-sessions: Final = windows.sessions.pipe
-sliding: Final = windows.sliding.pipe
-concat: Final = combine.concat.pipe
-debounce: Final = combine.debounce.pipe
-distinct_until_changed: Final = combine.distinct_until_changed.pipe
-merge: Final = combine.merge.pipe
-prefetch: Final = combine.prefetch.pipe
-route: Final = combine.route.pipe
-scan: Final = combine.scan.pipe
-take_until: Final = combine.take_until.pipe
-throttle: Final = combine.throttle.pipe
-zip_results: Final = combine.zip_results.pipe
+def _named(pipe: PipeT) -> PipeT:
+    """Return the piped form of an operator as a function with its name, and its documentation."""
+    operator: Any = getattr(pipe, "__self__", None)
+
+    @functools.wraps(pipe)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return pipe(*args, **kwargs)
+
+    doc = inspect.getdoc(operator) or ""
+    doc = re.sub(r"^    source: .*\n(?:     +.*\n)*", "", doc, flags=re.MULTILINE)
+    doc = re.sub(
+        r"^    sources: .*\n(?:     +.*\n)*",
+        "    more: Sources, besides the one before ``|``.\n",
+        doc,
+        flags=re.MULTILINE,
+    )
+    returned = "Returns:\n    A function of the source, for ``|``. It returns a "
+    doc = doc.replace("Returns:\n    A ", returned)
+    doc = _in_piped_form(doc, "stream.iterate(s)")
+    call.__doc__ = doc.replace(">>> from ", ">>> from aiostream import stream\n>>> from ", 1)
+    call.__name__ = call.__qualname__ = operator.__name__
+    call.__module__ = __name__
+    return cast("PipeT", call)
+
+
+chunks_by_weight: Final = _named(windows.chunks_by_weight.pipe)
+chunks_or_timeout: Final = _named(windows.chunks_or_timeout.pipe)
+chunks_until: Final = _named(windows.chunks_until.pipe)
+event_windows: Final = _named(windows.event_windows.pipe)
+keyed_chunks: Final = _named(windows.keyed_chunks.pipe)
+sessions: Final = _named(windows.sessions.pipe)
+sliding: Final = _named(windows.sliding.pipe)
+concat: Final = _named(combine.concat.pipe)
+debounce: Final = _named(combine.debounce.pipe)
+distinct_until_changed: Final = _named(combine.distinct_until_changed.pipe)
+merge: Final = _named(combine.merge.pipe)
+prefetch: Final = _named(combine.prefetch.pipe)
+route: Final = _named(combine.route.pipe)
+scan: Final = _named(combine.scan.pipe)
+take_until: Final = _named(combine.take_until.pipe)
+throttle: Final = _named(combine.throttle.pipe)
+zip_results: Final = _named(combine.zip_results.pipe)
 
 
 def broadcast(
@@ -219,6 +247,13 @@ _attempt_async: Final[Callable[..., Callable[[AsyncIterable[Any]], Any]]] = _pip
 )
 
 
+# Mypy names the first overload when none fits: not the narrowing one, which few have in mind.
+@overload
+def filter_result(
+    predicate: Callable[[A], Literal[True]], /
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E]]: ...
+
+
 @overload
 def filter_result(
     predicate: Callable[[A], TypeIs[B]], /
@@ -236,6 +271,12 @@ def filter_result(
 ) -> Callable[[AsyncIterable[Result[A, Any]]], ResultStream[Any, Any]]:
     """Keep the values for which ``predicate`` is true, and every failure."""
     return _filter(predicate)
+
+
+@overload
+def ensure(
+    predicate: Callable[[A], Literal[True]], /, error: Callable[[A], F]
+) -> Callable[[AsyncIterable[Result[A, E]]], ResultStream[A, E | F]]: ...
 
 
 @overload

@@ -9,7 +9,8 @@ Such a stack reads from the outside in: each of the three attempts may take two 
 `returns_pipeline.policies.with_policy` applies them to a step.
 
 `RetryPolicy` and `Timeout` can be fields of a model of pydantic or msgspec, so that they can be
-read from a configuration. The JSON schema of such a model has ``null`` where only a function fits.
+read from a configuration; for pydantic ``PolicyStack[RetryPolicy, Timeout]`` is a list of the two.
+The JSON schema of such a model has ``null`` where only a function fits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import FrozenInstanceError, dataclass, field, fields
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -35,7 +36,7 @@ from typing_extensions import TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.pydantic_fields import PydanticField
+from returns_pipeline._engine.pydantic_fields import PydanticField, stack_schema
 from returns_pipeline._engine.retry_loop import RetryEvent, RetryOn, check_errors
 from returns_pipeline.errors import InvalidArgument
 
@@ -94,9 +95,10 @@ class RetryPolicy(PydanticField, Generic[A_contra]):
             that failed at the same time are not all tried again at the same time.
         retry_on: Which errors are retried: classes of errors and exceptions, or a function of the
             error. Its parameter is the type argument of the policy: it has to take the errors of
-            the step. It is called with exceptions of the step, too; if it raises for one, that is
-            not retried. An exception that is retried is treated like a failure; others propagate at
-            once. By default every failure, and no exception; for a compensation, both.
+            the step. It is called with exceptions of the step and `StepTimeout`, too; if it raises
+            for one, that is not retried. An exception that is retried is treated like a failure;
+            others propagate at once. By default every failure, and no exception; for a
+            compensation, both.
         total_timeout: Seconds, from the first attempt on, after which no further attempt begins;
             above 0. An attempt under way is not cut off. The deadline of the context that a step
             runs in is such a limit, too, if it comes first.
@@ -287,15 +289,11 @@ _STACKS = {
 }
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class PolicyStack(Generic[*Ts]):
     """Nested policies: a `RetryPolicy`, a `Timeout` and a `CircuitBreaker` combined by ``|``.
 
     It is a value, like them: frozen, compared by its layers, picklable if they are (a breaker is
     equal to itself alone, and cannot be pickled).
-
-    Attributes:
-        layers: The outermost first.
 
     Raises:
         InvalidArgument: At the call, if `with_policy` has no type for such a stack.
@@ -305,12 +303,38 @@ class PolicyStack(Generic[*Ts]):
     True
     """
 
-    layers: tuple[*Ts]
+    # Not a dataclass: pydantic would take its type arguments for those of one variable each.
+    __slots__ = ("_layers",)
+    __match_args__ = ("layers",)
+    _layers: tuple[*Ts]
 
-    def __post_init__(self) -> None:
-        """Refuse a stack that `with_policy` has no type for."""
-        if _kinds(self.layers) not in _STACKS:
+    def __init__(self, layers: tuple[*Ts]) -> None:
+        _set(self, _layers=layers)
+        if _kinds(layers) not in _STACKS:
             raise InvalidArgument(f"these policies cannot be combined in this way: {self!r}")
+
+    @property
+    def layers(self) -> tuple[*Ts]:
+        """The policies, the outermost first."""
+        return self._layers
+
+    def __setattr__(self, name: str, _value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PolicyStack) and other._parts() == self._layers
+
+    def __hash__(self) -> int:
+        return hash(self._layers)
+
+    def __reduce__(self) -> tuple[type[object], tuple[object, ...]]:
+        return type(self), (self._layers,)
+
+    def _parts(self) -> tuple[object, ...]:
+        return self._layers
 
     @overload
     def __or__(
@@ -326,6 +350,14 @@ class PolicyStack(Generic[*Ts]):
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.layers))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, annotation: object, handler: Any) -> dict[str, Any]:
+        return stack_schema(cls, annotation, handler.generate_schema, _has_layers)
+
+
+def _has_layers(stack: PolicyStack[*tuple[Any, ...]], classes: tuple[object, ...]) -> bool:
+    return _kinds(stack.layers) == _kinds(classes)
 
 
 def _kinds(layers: tuple[object, ...]) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from returns.io import IOSuccess
 from returns.result import Failure, Result, Success
 
 from returns_pipeline import ResultStream
+from returns_pipeline.sources import from_iterable
 from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
@@ -87,10 +88,31 @@ def test_closing_while_a_step_runs_closes_the_source_and_leaves_no_task(
         assert source.log == ["opened", "closing", "closed"]
         await asyncio.wait({reading})
         if reading.exception() is None:  # a step in the reader's own task runs to its end
-            with pytest.raises((RuntimeError, StopAsyncIteration)):
+            with pytest.raises(StopAsyncIteration):
                 await anext(items)
 
     run(main())  # which fails on a task left behind
+
+
+@each_form
+def test_a_reader_sees_the_end_after_another_task_has_closed_the_stream_while_a_step_runs(
+    made: Callable[[ResultStream[int, Any]], Any],
+) -> None:
+    async def main() -> None:
+        s = made(ResultStream.of(from_iterable(range(9))))
+        seen: list[Any] = []
+
+        async def read() -> None:
+            async for item in s:
+                seen.append(item)
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(5)
+        await s.aclose()  # at once: there is no clean-up to wait for
+        await reading
+        assert len(seen) <= 1  # a step in the reader's own task runs to its end
+
+    run(main())
 
 
 def test_a_source_that_another_task_waits_for_cannot_be_closed_as_of_any_async_generator() -> None:
@@ -367,6 +389,8 @@ STARVING: dict[str, Callable[[ResultStream[int, Any]], Any]] = {
     "filter before a route": lambda s: s.filter(no).flat_map(lambda n: ResultStream.of(endless())),
     "failures": lambda s: s.failures(),
     "successes": lambda s: s.filter(no).successes(),
+    "successes of failures": lambda s: s.bind(Failure).successes(),
+    "errors that were recovered": lambda s: s.bind(Failure).lash(Success).failures(),
 }
 
 

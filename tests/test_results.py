@@ -192,7 +192,7 @@ def test_every_step_of_the_class_has_an_operator_and_the_test_above_knows_it() -
         if not name.startswith("_")
         and "ResultStream[" in str(inspect.signature(value).return_annotation)
         and name
-        not in {"of", "from_results", "or_failure", "bind_step", "subscribe", "zip"}
+        not in {"of", "from_results", "from_batches", "or_failure", "bind_step", "subscribe", "zip"}
         | windows
         | together
     }

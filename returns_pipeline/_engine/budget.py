@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from returns_pipeline._engine.task_owner import checkpoint, note_still_reading
+from returns_pipeline._engine.task_owner import checkpoint
 
 __all__ = ["MAX_STRIDE", "Budget"]
 
@@ -51,7 +51,6 @@ class Budget:
         Returns:
             The number of items until the next call, for a loop that counts them itself.
         """
-        note_still_reading()
         if self.look(self._loop.time()):
             await checkpoint()
             self.restart(self._loop.time())

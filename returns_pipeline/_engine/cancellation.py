@@ -19,6 +19,7 @@ __all__ = [
     "abandon",
     "add_note",
     "done_within",
+    "raise_both",
     "shielded",
     "shielded_from_anyio",
     "stop_within",
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 # Seconds after which a spared task is checked again, if its grace time is shorter.
 _SPARED: Final = 1.0
+
+_NO_SHIELD: Final = contextlib.nullcontext()
 
 _log = logging.getLogger("returns_pipeline")
 _abandoned: set[asyncio.Task[Any]] = set()  # the loop refers to tasks weakly
@@ -131,6 +134,14 @@ async def shielded(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None
     raise cancelled from failed
 
 
+def raise_both(cancelled: asyncio.CancelledError | None, failed: Exception | None) -> None:
+    """Raise the caller's cancellation, with what failed as its cause; or one of them, if any."""
+    if cancelled is not None:
+        raise cancelled from failed
+    if failed is not None:
+        raise failed
+
+
 def shielded_from_anyio() -> AbstractContextManager[object]:
     """Keep a cancelled anyio scope from cancelling the wait in every turn of the loop.
 
@@ -139,9 +150,11 @@ def shielded_from_anyio() -> AbstractContextManager[object]:
     scope is open.
     """
     anyio: Any = sys.modules.get("anyio")
+    if anyio is None:
+        return _NO_SHIELD
     shield: Callable[..., AbstractContextManager[object]] | None
     shield = getattr(anyio, "CancelScope", None)
-    return contextlib.nullcontext() if shield is None else shield(shield=True)
+    return _NO_SHIELD if shield is None else shield(shield=True)
 
 
 async def done_within(task: asyncio.Future[Any], seconds: float) -> bool:

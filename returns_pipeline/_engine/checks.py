@@ -6,6 +6,7 @@ the engine computes with: a count as an ``int``, a time as a ``float`` in second
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable
@@ -24,10 +25,12 @@ __all__ = [
     "count",
     "exact",
     "function",
+    "item_function",
     "number",
     "out_of_range",
     "seconds",
     "source",
+    "takes_two",
     "truth",
 ]
 
@@ -130,8 +133,30 @@ def function(taken_by: str, value: Callable[..., Any], *, use: str) -> None:
         TypeError: It cannot be called, or is a coroutine function.
     """
     callable_only(taken_by, value)
-    if inspect.iscoroutinefunction(value):
+    if _is_async(value):
         raise TypeError(f"{taken_by}() does not await {name_of(value)}(): use {use}()")
+
+
+def item_function(name: str, value: Callable[[Any], Any] | None, *, optional: bool = False) -> None:
+    """Refuse an argument that is not a function of an item, such as a key, or is not awaited.
+
+    Each coroutine would be a key of its own.
+
+    Raises:
+        TypeError: It cannot be called, or is a coroutine function.
+    """
+    if optional and value is None:
+        return
+    if not callable(value):
+        raise TypeError(f"{name}= takes a function, not {shown(value)}")
+    if _is_async(value):
+        raise TypeError(f"{name}= does not await {name_of(value)}(): use map_async() before")
+
+
+def _is_async(value: Callable[..., Any]) -> bool:
+    """Whether this is a coroutine function, or an object that is called like one."""
+    call: object = getattr(type(value), "__call__", None)  # noqa: B004  # its function is wanted
+    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(call)
 
 
 def async_function(taken_by: str, value: Callable[..., Any]) -> None:
@@ -213,3 +238,18 @@ def _in_range(
     if not in_range or ((finite or signed) and not math.isfinite(converted)):
         raise InvalidArgument(f"{wanted}, not {value!r}")
     return converted
+
+
+def takes_two(func: Callable[..., object]) -> bool:
+    """Whether a function must be called with two positional arguments, and can be."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return False
+    with contextlib.suppress(TypeError):
+        _ = signature.bind(None)
+        return False
+    with contextlib.suppress(TypeError):
+        _ = signature.bind(None, None)
+        return True
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from typing import Any
 
 from returns_pipeline._engine.budget import Budget
@@ -52,6 +52,7 @@ async def until(  # noqa: C901  # one flat loop, for its speed
     first, *more = stops
     try:
         async with plain_iterator(source) as items:
+            watch.source = items
             while not (first.is_set() or (more and any(stop.is_set() for stop in more))):
                 reader = asyncio.current_task(loop)  # to look the loop up would double the cost
                 assert reader is not None
@@ -97,11 +98,14 @@ class _Watch(TaskOwner):
 
     Attributes:
         reader: The task that reads, while it does.
+        source: What it reads.
         survived: How many cancellations it had survived when the read began.
         has_interrupted: Whether the read was cancelled, and the reader has not seen it yet.
     """
 
-    __slots__ = ("_stops", "has_interrupted", "reader", "survived")
+    __slots__ = ("_stops", "has_interrupted", "reader", "source", "survived")
+
+    source: AsyncIterator[Any]
 
     def __init__(self, stops: Sequence[asyncio.Event]) -> None:
         super().__init__()
@@ -117,7 +121,9 @@ class _Watch(TaskOwner):
     async def _interrupt(self, stop: asyncio.Event) -> None:
         _ = await stop.wait()
         waited = 0.0
-        while self.reader is not None and is_leaving(self.reader, self.survived, waited):
+        while self.reader is not None and is_leaving(
+            self.reader, self.survived, waited, self.source
+        ):
             delay = next_look(waited)
             await asyncio.sleep(delay)
             waited += delay

@@ -15,13 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from functools import partial
 from typing import Any, Final, Generic, TypeVar, cast
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import NO_ITEMS, Pump, notify
 
-__all__ = ["BUFFER", "SPLIT_BUFFER", "FairMerge", "FanIn", "Input"]
+__all__ = ["BUFFER", "SPLIT_BUFFER", "FairMerge", "FanIn", "Input", "MarkedFanIn"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -115,6 +117,9 @@ class FanIn(Pump[U], Generic[T, U]):
             Input(checks.source(source), index) for index, source in enumerate(sources)
         ]
 
+    def sources(self) -> Iterable[AsyncIterable[Any]]:
+        return [input_.source for input_ in self.inputs]
+
     # Hooks. They are called between two steps of the loop, by the task of the input. They must not
     # wait. They see a consistent state: the item is in `items`, the reader is not notified yet.
 
@@ -124,11 +129,13 @@ class FanIn(Pump[U], Generic[T, U]):
     def on_end(self, input_: Input[T]) -> None:
         """React to the end of an input's source; the input may still hold items."""
 
+    def incoming_to(self, input_: Input[T], items: AsyncIterator[T]) -> AsyncIterator[T]:  # noqa: ARG002
+        """Return the items of an input's open source as they are to be read: a hook for marks."""
+        return items
+
     def start_tasks(self) -> None:
-        """Start a task for each input, unless one of them ends the stream meanwhile."""
-        for input_ in tuple(self.inputs):
-            if self.stopping:
-                break  # an eager task has ended the stream: do not open the next source
+        """Start a task for each input."""
+        for input_ in tuple(self.inputs):  # an eager task may add inputs, whose tasks it starts
             self.start_task(self._read, input_)
 
     def ask_to_stop(self, *, next_turn: bool = False) -> None:
@@ -144,13 +151,11 @@ class FanIn(Pump[U], Generic[T, U]):
 
     async def _read(self, input_: Input[T]) -> None:
         if self.stopping:
-            return  # before the source was opened
+            return  # an input before this one has ended the stream: do not open the source
         async with plain_iterator(input_.source) as source:
-            await self._fill(input_, source)
+            await self._fill(input_, self.incoming_to(input_, source))
         input_.ended = True
-        if not self.stopping:
-            self.on_end(input_)
-            self.notify_reader()
+        self.on_end(input_)
 
     async def _fill(self, input_: Input[T], source: AsyncIterator[T]) -> None:
         # The fast path of every fan-in: an append and one comparison for most items.
@@ -163,7 +168,6 @@ class FanIn(Pump[U], Generic[T, U]):
                     # The same as `_hand_over`, without a coroutine for each item of a source that
                     # is slower than the reader.
                     input_.check_at = room
-                    self.still_reading()
                     self.on_item(input_)
                     notify(self.ready)
                     if input_.check_at == 0:
@@ -193,14 +197,12 @@ class FanIn(Pump[U], Generic[T, U]):
         while self._is_full(input_):
             # Without an await since the check, so no `resume` can come before this future exists.
             input_.not_full = self.loop.create_future()
-            try:
-                await input_.not_full
-            finally:
-                input_.not_full = None
+            await input_.not_full
+            input_.not_full = None
             self._adapt(input_)
         if self.stopping:
             return False
-        input_.check_at = max(input_.capacity - input_.in_flight, 1) if items else 1
+        input_.check_at = input_.capacity - input_.in_flight if items else 1
         return True
 
     def _is_full(self, input_: Input[T]) -> bool:
@@ -219,9 +221,10 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
     """
 
     # Invariants. `_ready` has each input that has items and is not drawn from, once; `on_item` adds
-    # an input when it was empty, `_draw` puts it back if items remain. `_drawn` has the inputs with
-    # `in_flight` items in `out` and `_last`. `_last` is empty only if `out` is: so as soon as the
-    # reader calls `take` again with `out` empty, all drawn items but one were emitted.
+    # an input when it was empty, `_draw` puts it back if items remain. While `out` or `_last` has
+    # items, `_drawn` has the inputs that they are from, which have `in_flight` of them. `_last` is
+    # empty only if `out` is: so as soon as the reader calls `take` again with `out` empty, all
+    # drawn items but one were emitted.
 
     __slots__ = ("_drawn", "_last", "_ready")
 
@@ -230,7 +233,7 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
     def __init__(self, sources: Iterable[AsyncIterable[T]], buffer: int = BUFFER) -> None:
         super().__init__(sources, buffer, deque())
         self._last: list[U] = []  # the last item drawn; at most one
-        self._drawn: list[Input[T]] = []  # the inputs whose items are in ``out`` and ``_last``
+        self._drawn: list[Input[T]] = []  # the inputs that were drawn from last
         self._ready: list[Input[T]] = []  # inputs with items, the longest waiting first
 
     def on_item(self, input_: Input[T]) -> None:
@@ -259,7 +262,6 @@ class FairMerge(FanIn[T, U], Generic[T, U]):
                 return self.out.popleft()
         for input_ in self._drawn:
             input_.resume()
-        self._drawn.clear()
         return self._last.pop()
 
     def discard(self) -> None:
@@ -314,3 +316,35 @@ def _first(items: deque[T], count: int) -> list[T]:
         items.clear()
         return first
     return [items.popleft() for _ in range(count)]
+
+
+class MarkedFanIn(CarriesMarks[InOrder], FanIn[Any, Any]):
+    """Emits a mark of an input when what the input held is emitted.
+
+    For pumps that take one item of each input at a time.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.marks = InOrder()
+        self._by_input = [InOrder(self.marks.ready) for _ in self.inputs]
+
+    def incoming_to(self, input_: Input[Any], items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return self.without_marks(items, partial(self._keep_for, input_))
+
+    def keep(self, mark: Mark) -> None:
+        self._keep_for(self.inputs[0], mark)
+
+    def _keep_for(self, input_: Input[Any], mark: Mark) -> None:
+        self._by_input[input_.index].put(mark, len(input_.items))
+
+    def take_item(self) -> Any:
+        item = super().take_item()
+        for marks in self._by_input:
+            marks.passed()
+        return item
+
+    def discard(self) -> None:
+        super().discard()
+        for marks in self._by_input:
+            marks.clear()

@@ -17,18 +17,21 @@ from typing_extensions import deprecated
 from returns_pipeline._engine.tracebacks import shorten
 
 __all__ = [
+    "FUTURE_RESULTS",
     "LOST",
     "NO_TERMINAL",
     "AsyncResult",
     "AwaitedLost",
     "Lost",
     "ResultLike",
+    "StepAwaitable",
     "StreamWithoutTerminal",
     "awaitable_of",
     "cases",
     "discard",
     "err",
     "failure_in",
+    "failure_of",
     "future_result",
     "no_result",
     "ok",
@@ -66,7 +69,18 @@ class StreamWithoutTerminal:
 
 NO_TERMINAL: Final = "it has no outcome of its own: end it in collect(), run(), for_each(), ..."
 
-AsyncResult: TypeAlias = FutureResult[T, E] | Awaitable[Result[T, E]]
+
+class StepAwaitable(Protocol[T_co]):
+    """An ``Awaitable`` that may be the outcome of a step: any, except a `ResultStream`.
+
+    A `ResultStream` can be awaited, too, but to its last item alone. For type checkers its
+    ``__await__`` takes what no event loop sends, so that it is not accepted here.
+    """
+
+    def __await__(self) -> Generator[Any, None, T_co]: ...
+
+
+AsyncResult: TypeAlias = FutureResult[T, E] | StepAwaitable[Result[T, E]]
 """What an asynchronous step returns: a `FutureResult`, or a coroutine of a `Result`."""
 
 Lost: TypeAlias = Result[Any, Any] | IOResult[Any, Any] | Awaitable[Any]
@@ -140,6 +154,14 @@ def failure_in(given: object) -> Failure[Any] | None:
     return None
 
 
+async def failure_of(given: object) -> Failure[Any] | None:
+    """Return the failure that a terminal's function returned, plain or awaited, if it did."""
+    if inspect.isawaitable(given):
+        refuse_stream(given, "a function returned")
+        given = await given
+    return failure_in(given)
+
+
 @overload
 @deprecated("a stream has no outcome of its own: end it in collect(), run(), for_each(), ...")
 def to_result(step: BaseStream[Any]) -> StreamWithoutTerminal: ...
@@ -191,7 +213,7 @@ def awaitable_of(
         TypeError: It is a stream, or cannot be awaited.
     """
     given: Any = step  # `cast` costs as much as a third of this function
-    kind = step.__class__
+    kind: object = given.__class__
     if kind is _FutureResult or kind is FutureResult:
         given = given._inner_value
     elif kind is not CoroutineType:
@@ -325,9 +347,10 @@ _set_work: Callable[[object, object], None] = vars(_FutureResult)["_work"].__set
 _set_result: Callable[[object, object], None] = vars(_FutureResult)["_result"].__set__
 _set_inner: Callable[[object, object], None] = vars(BaseContainer)["_inner_value"].__set__
 
+FUTURE_RESULTS: Final[frozenset[type]] = frozenset({FutureResult, _FutureResult})
+"""The classes of `FutureResult`, whose ``_inner_value`` is awaited to the Result."""
+
 # By class: they are final, and asking an abstract class takes a microsecond.
-_RESULTS: frozenset[type] = frozenset(
-    {Success, Failure, IOSuccess, IOFailure, FutureResult, _FutureResult}
-)
+_RESULTS: frozenset[type] = FUTURE_RESULTS | {Success, Failure, IOSuccess, IOFailure}
 LOST: frozenset[type] = _RESULTS | {CoroutineType}
 """Classes whose objects `refuse_lost` refuses, for a loop that cannot afford the call."""

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import AsyncGeneratorType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 from aiostream import Stream
 from aiostream.core import Streamer
 
-from returns_pipeline._engine.reader import Reader
+from returns_pipeline._engine.leaving import Composite, Subscription, leave_unread
+from returns_pipeline._engine.marks import MarksRefused
 from returns_pipeline._engine.task_owner import shielded_clean_up
 
 __all__ = [
     "NO_SOURCE",
     "ClosableStream",
+    "Deferred",
     "OpenIterator",
     "Operator",
     "QuickStreamer",
     "ReadOnce",
     "Repeatable",
-    "leave_unread",
     "open_iterator",
     "plain_iterator",
+    "refuse_marked",
 ]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+Sources: TypeAlias = "Callable[[], Iterable[AsyncIterable[Any]]]"
 
 
 class Operator(ABC):
@@ -68,11 +73,20 @@ class Operator(ABC):
         """Do as a call, but return the bare iterator, to be read once and closed by the reader."""
 
     def _stream(self, *args: Any, **kwargs: Any) -> Stream[Any]:
+        refuse_marked(f"{self.__name__}()", args)
         return Repeatable(functools.partial(self.raw, *args, **kwargs))
 
     def _piped(self, *args: Any, **kwargs: Any) -> Callable[[AsyncIterable[Any]], Stream[Any]]:
         _ = self.raw(NO_SOURCE, *args, **kwargs)  # a bad argument is refused here, too
         return lambda source: self._stream(source, *args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self:
+        """Return the operator itself, as an attribute of a class, too.
+
+        With this method it is a routine to `inspect`. So `help()`, Sphinx and other tools show it
+        as a function, with its signature.
+        """
+        return self
 
     def __reduce__(self) -> str:
         return self.__name__  # pickled and copied as the one that is there
@@ -81,7 +95,7 @@ class Operator(ABC):
         return f"<operator {self.__module__}.{self.__name__}>"
 
 
-class ClosableStream(Stream[T_co]):
+class ClosableStream(Stream[T_co], Composite):
     """A stream that makes a new iterator for each reading, and can be closed itself.
 
     It behaves like an async generator: its last iterator is closed when the stream is dropped, or
@@ -90,6 +104,10 @@ class ClosableStream(Stream[T_co]):
     """
 
     _reading: QuickStreamer[T_co] | None = None
+
+    def _is_marked(self) -> bool:
+        """Return whether a source of it is acknowledged to (see `marks`)."""
+        return False
 
     @abstractmethod
     def _open(self) -> QuickStreamer[T_co]:
@@ -114,36 +132,81 @@ class ClosableStream(Stream[T_co]):
         return self.__aiter__()
 
     async def aclose(self) -> None:
-        """Close the iterator that was made last, if it is open."""
-        if self._reading is not None:
-            await self._reading.aclose()
+        """Close the iterator that was made last, if it is open.
+
+        Branches of a `broadcast` that the stream would read, and has not opened, then leave. Any
+        other source that was not opened is not changed.
+        """
+        try:
+            if self._reading is not None:
+                await self._reading.aclose()
+        finally:
+            await leave_unread(self._sources())
 
 
-class ReadOnce(ClosableStream[T_co]):
+def refuse_marked(operator: str, args: Iterable[Any]) -> None:
+    """Refuse to read a marked stream as a loop of the user's would: it sees no marks.
+
+    Args:
+        operator: How it is called in the message.
+        args: Its arguments: streams, dictionaries or tuples of streams, and others.
+
+    Raises:
+        MarksRefused: One of them is marked.
+    """
+    for arg in args:
+        kind = arg.__class__  # isinstance would take the type `Any` away from what is in it
+        if kind is dict or kind is tuple:
+            refuse_marked(operator, arg.values() if kind is dict else arg)
+        elif isinstance(arg, ClosableStream) and arg._is_marked():  # pyright: ignore[reportPrivateUsage]
+            reason = "it is not told what was handled; use the method of ResultStream"
+            raise MarksRefused(operator, reason)
+
+
+class ReadOnce(ClosableStream[T_co], Subscription):
     """A stream that can be read once, and that is left if it is dropped unread."""
 
-    _unread: Reader[T_co] | None  # its reader; `None` once it was opened
-
-
-async def leave_unread(source: AsyncIterable[Any]) -> None:
-    """Close a `ReadOnce` that was not opened: if it was, what reads it does that."""
-    if isinstance(source, ReadOnce):
-        stream: ReadOnce[Any] = source
-        reader = stream._unread  # pyright: ignore[reportPrivateUsage]
-        if reader is not None:
-            await stream.aclose()
+    def _sources(self) -> tuple[()]:
+        """Return nothing: its source is read for others, too."""
+        return ()
 
 
 class Repeatable(ClosableStream[T_co]):
     """The stream of a function that makes iterators."""
 
     def __init__(self, factory: Callable[[], AsyncIterator[T_co]]) -> None:
-        _ = factory()  # a bad argument is refused at the call
         self._factory = factory
+        # Made here, so that a bad argument is refused at the call; for the first reading.
+        self._first: AsyncIterator[T_co] | None = factory()
+
+    def _sources(self) -> Iterable[AsyncIterable[Any]]:
+        return (self._factory() if self._first is None else self._first,)
 
     def _open(self) -> QuickStreamer[T_co]:
-        made = self._factory()
+        made = self._factory() if self._first is None else self._first
+        self._first = None
         return made if isinstance(made, QuickStreamer) else QuickStreamer(made)
+
+
+class Deferred(Composite, Generic[T]):
+    """A source that is made of other sources when it is opened.
+
+    Args:
+        make: Makes the iterator.
+        sources: Returns the sources that it will read.
+    """
+
+    __slots__ = ("_get_sources", "_make")
+
+    def __init__(self, make: Callable[[], AsyncIterator[T]], sources: Sources) -> None:
+        self._make = make
+        self._get_sources = sources
+
+    def _sources(self) -> Iterable[AsyncIterable[Any]]:
+        return self._get_sources()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._make()
 
 
 class _NoSource:
@@ -156,35 +219,64 @@ class _NoSource:
 NO_SOURCE: Final[AsyncIterable[Any]] = _NoSource()
 
 
-class QuickStreamer(Streamer[T_co]):
-    """An aiostream streamer whose checks cost a third.
+class QuickStreamer(Streamer[T_co], Composite):
+    """An aiostream streamer that costs next to nothing.
 
     The reader's exceptions are not thrown into the iterator. It may be iterated without its
     context, like an async generator: a ``break`` then starts the clean-up of the dropped iterator.
 
+    Its ``__anext__`` is that of the iterator, in a slot: to call it takes no frame of Python's.
+
     Args:
         iterator: The iterator that it reads.
         close: Closes the iterator; by default its own ``aclose``, if it has one.
+        sources: Returns the sources of the iterator, unless it knows them.
     """
 
+    __slots__ = ("__anext__",)
+
     def __init__(
-        self, iterator: AsyncIterator[T_co], close: Callable[[], Awaitable[None]] | None = None
+        self,
+        iterator: AsyncIterator[T_co],
+        close: Callable[[], Awaitable[None]] | None = None,
+        sources: Sources | None = None,
     ) -> None:
         super().__init__(iterator)
+        _set_anext(self, iterator.__anext__)
         self._close = close
+        self._get_sources = sources
 
-    def __anext__(self) -> Awaitable[T_co]:
-        if self._state != "FINISHED":
-            return self._aiterator.__anext__()
-        return super().__anext__()  # an error
+    def _sources(self) -> Iterable[AsyncIterable[Any]]:
+        return (self._aiterator,) if self._get_sources is None else self._get_sources()
+
+    def __aiter__(self) -> Any:
+        """Return a generator that is open for reading itself: the loop needs nothing else."""
+        items: object = self._aiterator
+        is_open = self._state == "RUNNING" and inspect.isasyncgen(items)
+        return items if is_open else self
 
     async def __aexit__(self, *_: object) -> bool:
         if self._state != "FINISHED":
+            # A generator that another task runs will emit its item and then end, for that task.
+            is_read = getattr(self._aiterator, "ag_running", False)
             close = self._close or getattr(self._aiterator, "aclose", None)
-            if close is not None:
-                await close()
+            try:
+                if close is not None:
+                    await close()
+            finally:
+                if self._get_sources is not None:
+                    await leave_unread(self._get_sources())
             self._state = "FINISHED"
+            if not is_read:
+                _set_anext(self, _refuse_to_read)
         return False
+
+
+_set_anext: Final[Callable[[object, object], None]] = vars(QuickStreamer)["__anext__"].__set__
+
+
+def _refuse_to_read() -> Awaitable[Any]:
+    raise RuntimeError("QuickStreamer is closed and cannot be iterated")
 
 
 class OpenIterator(Generic[T]):

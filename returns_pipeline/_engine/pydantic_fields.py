@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import is_dataclass
+from typing import Any, ClassVar, TypeAlias, get_args
 
-__all__ = ["PydanticField"]
+__all__ = ["PydanticField", "stack_schema"]
 
 _Schema: TypeAlias = dict[str, Any]
 
@@ -46,3 +47,54 @@ def _in_json(schema: _Schema) -> _Schema | None:
     if inner is not None:
         return {**schema, "schema": inner}
     return {"type": "none"} if schema["type"] == "nullable" else None
+
+
+def stack_schema(
+    stack: type, annotation: object, generate: Callable[[Any], _Schema], fits: Callable[..., bool]
+) -> _Schema:
+    """Return pydantic's schema for a class whose type arguments are those of its layers, in order.
+
+    A field is an instance, or a list of what its layers are read from. JSON has such a list.
+
+    Args:
+        stack: The class: it is made of a tuple, and has its ``layers``.
+        annotation: The class with its type arguments. A field is an instance alone without them,
+            or if one of them is not a record.
+        generate: Returns pydantic's schema for a layer.
+        fits: Whether an instance has layers of these classes.
+    """
+    layers: tuple[Any, ...] = get_args(annotation)
+    if not layers:
+        return {"type": "is-instance", "cls": stack}
+
+    def check(found: Any) -> Any:
+        if not fits(found, layers):
+            names = ", ".join(layer.__name__ for layer in layers)
+            raise ValueError(f"the layers must be {names}, not {found!r}")
+        return found
+
+    def layers_of(found: Any) -> Any:
+        return found.layers
+
+    instance = _after(check, {"type": "is-instance", "cls": stack})
+    if not all(map(is_dataclass, layers)):
+        return instance
+    parts: _Schema = {"type": "tuple", "items_schema": [generate(layer) for layer in layers]}
+    return {
+        "type": "json-or-python",
+        "json_schema": _after(stack, parts),
+        "python_schema": {"type": "union", "choices": [instance, _after(stack, parts)]},
+        "serialization": {
+            "type": "function-plain",
+            "function": layers_of,
+            "return_schema": parts,
+        },
+    }
+
+
+def _after(function: Callable[[Any], object], schema: _Schema) -> _Schema:
+    return {
+        "type": "function-after",
+        "function": {"type": "no-info", "function": function},
+        "schema": schema,
+    }

@@ -16,9 +16,17 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, Final, Generic, TypeVar, cast
 
 from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline._engine.leaving import (
+    Composite,
+    Subscription,
+    leave,
+    leave_unread,
+    unread_among,
+)
 from returns_pipeline._engine.task_owner import TaskOwner, checkpoint, notify
 from returns_pipeline._engine.tracebacks import shorten
 
@@ -75,6 +83,10 @@ class Pump(TaskOwner, ABC, Generic[T]):
         self.yielding: bool = False
 
     @abstractmethod
+    def sources(self) -> Iterable[AsyncIterable[Any]]:
+        """Return the streams that the tasks read, opened or not."""
+
+    @abstractmethod
     def has_next(self) -> bool:
         """Return whether an item can be emitted now."""
 
@@ -98,6 +110,10 @@ class Pump(TaskOwner, ABC, Generic[T]):
 
         It does nothing here, for classes that override `start_tasks`.
         """
+
+    def incoming(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Return the items of the open source as they are to be read: a hook for marks."""
+        return items
 
     def finish(self, error: BaseException | None = None) -> None:
         """Stop reading. Items that are held may still be taken, then the error is raised."""
@@ -142,15 +158,17 @@ class Pump(TaskOwner, ABC, Generic[T]):
         notify(self.ready)
 
     async def yield_to_reader(self) -> None:
-        """Yield to the reader for one turn. If it does not request more meanwhile, it is busy."""
-        self.still_reading()
+        """Yield to the reader for one turn. If it does not request more meanwhile, it is busy.
+
+        Whatever waits for the reader calls `still_reading` first.
+        """
         self.notify_reader()
         self.yielding = True
         await checkpoint()
         self.yielding = False
 
 
-class Reader(Generic[T]):
+class Reader(Composite, Generic[T]):
     """The reader's side. It is not an async generator: a cancelled one could not be read again.
 
     States: *new*; *started*, from the first read; *closed*, after the end, an error or `aclose`. A
@@ -164,6 +182,10 @@ class Reader(Generic[T]):
         self._out = pump.out
         self._started = False
         self._closed = False
+
+    def _sources(self) -> Iterable[AsyncIterable[Any]]:
+        """Return the streams that it reads, opened or not."""
+        return self._pump.sources()
 
     def __aiter__(self) -> Reader[T]:
         return self
@@ -180,10 +202,13 @@ class Reader(Generic[T]):
             self._started = True
             pump.start()
         while not pump.has_next():
-            if pump.ended and pump.is_drained():
-                self._raise_end()
             pump.reading = True
             try:
+                if pump.ended and pump.is_drained():
+                    # Before the error is taken: if this is cancelled, the next read raises it.
+                    if unread := unread_among(pump.sources()):
+                        await self._leave(unread)
+                    self._raise_end()
                 if pump.yielding:
                     # Reset here: if the task is stopped now, this loop would never wait.
                     pump.yielding = False
@@ -195,6 +220,13 @@ class Reader(Generic[T]):
                 pump.ready = None
                 pump.reading = False
         return pump.take()
+
+    async def _leave(self, unread: list[Subscription]) -> None:
+        """Leave sources that were not opened."""
+        try:
+            await leave(unread)
+        except Exception as error:  # noqa: BLE001  # as an error of any clean-up
+            self._pump.on_failure(error)
 
     def _raise_end(self) -> None:
         self._closed = True
@@ -215,6 +247,8 @@ class Reader(Generic[T]):
     async def aclose(self) -> None:
         """Stop the source, and wait for its clean-up. An error of the clean-up is raised here.
 
+        Branches of a broadcast that it would read, and has not opened, leave.
+
         The wait ends with the clean-up, whatever is cancelled meanwhile; a cancellation of the
         caller is raised afterwards. A second call, also at the same time, waits as well, but does
         not raise the error of the clean-up.
@@ -227,20 +261,25 @@ class Reader(Generic[T]):
         pump = self._pump
         if not self._started:
             self._closed = True
+            await leave_unread(pump.sources())
             return
         pump.check_outside()
         first, self._closed = not self._closed, True
         if first:
             pump.close()
         try:
-            await pump.wait_ended()
+            try:
+                await pump.wait_ended()
+            finally:
+                if unread := unread_among(pump.sources()):
+                    await self._leave(unread)
         except asyncio.CancelledError as cancelled:
-            raise cancelled from (pump.take_error() if first and pump.ended else None)
+            raise cancelled from (pump.take_error() if first else None)
         if first and (error := pump.take_error()) is not None:
             raise error
 
     def __del__(self) -> None:
-        if self._started and not self._closed and not self._pump.ended:
+        if self._started and not self._closed:
             # No reader is left. This may run in any thread, whichever runs the collector.
             with contextlib.suppress(RuntimeError):  # the loop is closed, so its tasks have ended
                 self._pump.loop.call_soon_threadsafe(self._pump.drop)

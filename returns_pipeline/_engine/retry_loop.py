@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from returns.result import Result, Success
 
-from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.errors import InvalidArgument, StepTimeout
 
 __all__ = [
     "Policy",
@@ -133,8 +133,18 @@ async def next_delay(policy: Policy, made: int, error: object, due: float) -> fl
 
 
 def _is_retried(policy: Policy, error: object, *, default: bool) -> bool:
-    """Whether the policy retries this error; ``default`` holds if it names none."""
-    return default if policy.retry_on is None else is_one_of(policy.retry_on, error)
+    """Whether the policy retries this error; ``default`` holds if it names none.
+
+    A function that names errors is for those of the step: it may not know that of a time limit.
+    """
+    if policy.retry_on is None:
+        return default
+    try:
+        return is_one_of(policy.retry_on, error)
+    except Exception:
+        if isinstance(error, StepTimeout):
+            return False
+        raise
 
 
 def names_exception(policy: Policy, raised: Exception) -> bool:

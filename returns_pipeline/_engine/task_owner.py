@@ -10,15 +10,15 @@ that the first one has begun.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, Final
 
 from returns_pipeline._engine.cancellation import shielded_from_anyio
+from returns_pipeline._engine.clean_ups import is_cleaning_up
+from returns_pipeline._engine.progress import Place, has_read_on, place_of
 
 __all__ = [
     "TaskOwner",
@@ -26,7 +26,6 @@ __all__ = [
     "interrupt",
     "is_leaving",
     "next_look",
-    "note_still_reading",
     "notify",
     "shielded_clean_up",
     "was_stopped",
@@ -35,6 +34,8 @@ __all__ = [
 # All running tasks, with their owners. These references keep them alive: see `start_task`.
 _owners: Final[dict[asyncio.Task[Any], TaskOwner]] = {}
 _abandoned_at = 64  # with more tasks than this, those of closed loops are dropped
+
+_NO_TASKS: Final[frozenset[asyncio.Task[Any]]] = frozenset()  # each call would make another one
 
 # The owner of the task that runs this code, or of a task from which it was started.
 _inside: ContextVar[weakref.ref[TaskOwner] | None] = ContextVar("_inside", default=None)
@@ -63,9 +64,10 @@ class TaskOwner:
 
     1. A task is referred to from before its first step until its end, whatever happens to the
        reader.
-    2. A task is cancelled at most once, and never while it closes its source. So a clean-up that
-       has begun runs to its end, whatever is closed or cancelled meanwhile: other tasks, and
-       `asyncio.run`, which cancels all tasks at its end, are refused then.
+    2. A task is cancelled at most once, and never while it closes its source, or while a source or
+       step is in a ``finally`` suite: see `clean_ups`. So a clean-up that has begun runs to its
+       end, whatever is closed or cancelled meanwhile: other tasks, and `asyncio.run`, which cancels
+       all tasks at its end, are refused then.
     3. The end of each task is noticed, also of one that was cancelled before its first step.
     4. `wait_ended` returns when all tasks have ended, not before, whatever is cancelled meanwhile.
 
@@ -97,6 +99,7 @@ class TaskOwner:
 
     __slots__ = (
         "__weakref__",
+        "_cancelled_at",
         "_look_again",
         "_outer",
         "_refused",
@@ -114,11 +117,12 @@ class TaskOwner:
         self.ended: bool = False
         self.stopping: bool = False
         self._tasks: dict[asyncio.Task[Any], int] = {}
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
         self._outer: TaskOwner | None = None  # the owner of the task that called `start`
         self._starting = False
         self._look_again: asyncio.Handle | None = None  # see `_cancel_tasks`
-        self._refused: frozenset[asyncio.Task[Any]] = frozenset()  # see `refuse`
+        self._refused = _NO_TASKS  # see `refuse`
+        self._cancelled_at: dict[asyncio.Task[Any], Place] = {}  # see `note_cancelled`
 
     # Hooks.
 
@@ -191,7 +195,7 @@ class TaskOwner:
         _owners[task] = self
         # Not by `contextlib.suppress`, which would cost more than all the rest.
         try:  # noqa: SIM105
-            task.cancel = partial(_cancel_unless_leaving, task)  # type: ignore[method-assign]
+            task.cancel = types.MethodType(_cancel_unless_leaving, task)  # type: ignore[method-assign]
         except AttributeError:
             pass  # a task of a class with fixed attributes
         if len(_owners) > _abandoned_at:
@@ -199,8 +203,10 @@ class TaskOwner:
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         # This makes a cancelled task drop its exception, whose frames refer to all they used.
-        with contextlib.suppress(asyncio.CancelledError):
+        try:  # noqa: SIM105  # as in `_adopt`
             _ = task.exception()
+        except asyncio.CancelledError:
+            pass
         state = self._tasks.get(task)
         if state is None:
             return  # `_own` has released it
@@ -213,6 +219,8 @@ class TaskOwner:
         del _owners[task]
         if self._refused:
             self._refused -= {task}
+        if self._cancelled_at:
+            _ = self._cancelled_at.pop(task, None)
         _let_cancel(task)
         self.on_task_ended()
         self._see_end()
@@ -225,7 +233,7 @@ class TaskOwner:
         if self._look_again is not None:
             self._look_again.cancel()
         self.on_all_ended()
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             notify(waiter)
 
@@ -234,8 +242,8 @@ class TaskOwner:
     def still_reading(self) -> None:
         """Record that the current task has survived all cancellations so far.
 
-        To be called when a source has returned an item. A source may use cancellations for its own
-        purposes, such as a time limit written by hand, and swallow them.
+        To be called before the task waits for anything but the next item of its source or a step;
+        for those, see `progress`.
         """
         task = asyncio.current_task(self.loop)
         if task is not None and (survived := task.cancelling()) and self._tasks[task] >= 0:
@@ -260,8 +268,9 @@ class TaskOwner:
 
         A task that other code has cancelled may be cleaning up by now, as at the end of
         `asyncio.run`. Or a time limit of its source has just passed, and it will continue to read.
-        Such a task is not cancelled until it is certain which of the two is true, or `_PATIENCE`
-        has passed: a source that swallows a cancellation and waits on would never end.
+        A source may be in a ``finally`` suite because it has ended or failed by itself, or because
+        it has one for each item. Such a task is not cancelled until it is certain which of the two
+        is true, or `_PATIENCE` has passed: a source that waits on would never end.
         """
         if self._look_again is not None:
             self._look_again.cancel()
@@ -270,7 +279,7 @@ class TaskOwner:
         for task, survived in list(self._tasks.items()):
             if survived < 0 or not (self.stopping or task in self._refused):
                 continue
-            if task.cancelling() > survived and waited < _PATIENCE:
+            if waited < _PATIENCE and self._is_leaving_by_itself(task, survived):
                 must_look_again = True
             else:
                 if self.stopping:
@@ -308,12 +317,32 @@ class TaskOwner:
         """
         survived = self._tasks[task]
         if survived >= 0:
-            if task.cancelling() <= survived:
+            if not self._is_leaving_by_itself(task, survived):
                 return False
             if self._look_again is None:
                 self._look_again = self.loop.call_soon(self._cancel_tasks)
         self._refused |= {task}
         return True
+
+    def note_cancelled(self, task: asyncio.Task[Any]) -> None:
+        """Record where a task waits that is being cancelled, unless it was asked to stop."""
+        if task is asyncio.current_task(self.loop):
+            _ = self.loop.call_soon(self._note_place, task)  # when it waits
+        else:
+            self._note_place(task)
+
+    def _note_place(self, task: asyncio.Task[Any]) -> None:
+        if self._tasks.get(task, _STOPPING) >= 0:
+            self._cancelled_at[task] = place_of(task.get_coro())
+
+    def _is_leaving_by_itself(self, task: asyncio.Task[Any], survived: int) -> bool:
+        """Return whether other code has cancelled a task, or its source or step is cleaning up."""
+        if task.cancelling() > survived:
+            place = self._cancelled_at.get(task)
+            if place is None or not has_read_on(place, task.get_coro()):
+                return True
+            self._tasks[task] = task.cancelling()
+        return is_cleaning_up(task.get_coro())
 
     def check_outside(self) -> None:
         """Refuse to close a stream in one of its own tasks, which would wait for itself.
@@ -332,7 +361,7 @@ class TaskOwner:
         cancelled: asyncio.CancelledError | None = None
         while not self.ended:
             waiter = self.loop.create_future()
-            self._waiters.append(waiter)
+            self._waiters += (waiter,)
             try:
                 if cancelled is None:
                     await waiter
@@ -355,7 +384,7 @@ class TaskOwner:
         if not self.ended:
             waiter = self.loop.create_future()
             waiter.add_done_callback(lambda _: self.report_error())
-            self._waiters.append(waiter)
+            self._waiters += (waiter,)
         elif (error := self.take_error()) is not None:
             message = "the clean-up of a stream that was dropped failed"
             self.loop.call_exception_handler({"message": message, "exception": error})
@@ -388,13 +417,6 @@ async def shielded_clean_up(close: Callable[[], Awaitable[object]]) -> None:
             _cleaning.discard(task)
 
 
-def note_still_reading() -> None:
-    """Do as `TaskOwner.still_reading`, if the current task has an owner: for code in any task."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling() and (owner := _owners.get(task)) is not None:
-        owner.still_reading()
-
-
 def was_stopped() -> bool:
     """Return whether the owner of the current task has asked it to stop.
 
@@ -406,17 +428,20 @@ def was_stopped() -> bool:
     return task is not None and owner is not None and owner.stopping and owner.state_of(task) < 0
 
 
-def is_leaving(task: asyncio.Task[Any], survived: int, waited: float) -> bool:
+def is_leaving(
+    task: asyncio.Task[Any], survived: int, waited: float, source: AsyncIterator[Any]
+) -> bool:
     """Return whether a task must not be cancelled now: it cleans up, or was cancelled already.
 
     Args:
         task: Any task, owned or not.
         survived: How many requests to cancel it has survived.
         waited: For how many seconds the caller has waited for it.
+        source: What it reads; clean-ups of other code in the task do not count.
     """
     owner = _owners.get(task)
     return (
-        (task.cancelling() > survived and waited < _PATIENCE)
+        (waited < _PATIENCE and (task.cancelling() > survived or is_cleaning_up(source)))
         or task in _cleaning
         or (owner is not None and owner.state_of(task) < 0)
     )
@@ -429,6 +454,8 @@ def next_look(waited: float) -> float:
 
 def interrupt(task: asyncio.Task[Any]) -> bool:
     """Cancel a task, owned or not. To be called for one that `is_leaving` says is not leaving."""
+    if (owner := _owners.get(task)) is not None:
+        owner.note_cancelled(task)
     return type(task).cancel(task)
 
 
@@ -439,8 +466,10 @@ def _cancel_unless_leaving(task: asyncio.Task[Any], msg: object = None) -> bool:
     callback of the loop: that is never refused.
     """
     owner = _owners.get(task)
-    if owner is not None and _is_foreign(task) and owner.refuse(task):
-        return False
+    if owner is not None:
+        if _is_foreign(task) and owner.refuse(task):
+            return False
+        owner.note_cancelled(task)
     return type(task).cancel(task, msg)
 
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, Generic, TypeVar, overload
 
 from returns.future import Future, FutureResult
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine import checks, fusion
-from returns_pipeline._engine.fusion import Chain, Failed, Source
-from returns_pipeline._engine.future_results import (
-    LOST,
-    AsyncResult,
-    failure_in,
-    refuse_lost,
-    refuse_stream,
-)
-from returns_pipeline._engine.operator import ClosableStream, leave_unread, plain_iterator
+from returns_pipeline._engine import checks, ends
+from returns_pipeline._engine.chain import Chain, Source, end_marks, sources
+from returns_pipeline._engine.ends import End
+from returns_pipeline._engine.future_results import AsyncResult
+from returns_pipeline._engine.operator import ClosableStream
 from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.errors import StreamEmpty
 
@@ -97,11 +90,13 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         >>> run(main())
         <Success: 1>
         """
-        try:
-            await super().aclose()
-        finally:
-            for source in fusion.sources(self._chain):
-                await leave_unread(source)
+        await super().aclose()
+
+    def _sources(self) -> Iterable[AsyncIterable[Any]]:
+        return sources(self._chain)
+
+    def _is_marked(self) -> bool:
+        return self._chain.marked
 
     def collect(self) -> FutureResult[list[T_co], E_co]:
         """Read all values into a list; stop at the first failure, close the source, return it.
@@ -112,17 +107,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).collect())
         <IOResult: <Success: [1, 2, 3]>>
         """
-        return FutureResult(self._collect())
-
-    @shortened
-    async def _collect(self) -> Result[list[T_co], E_co]:
-        values: list[T_co] = []
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                values.append(item)
-        return Success(values)
+        return FutureResult(self._run_to(ends.COLLECT))
 
     def collect_all(self) -> FutureResult[list[T_co], FailedItems[T_co, E_co]]:
         """Read to the end: return the list of values, or, if an item failed, both lists.
@@ -137,11 +122,14 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         return FutureResult(self._collect_all())
 
     async def _collect_all(self) -> Result[list[T_co], FailedItems[T_co, E_co]]:
-        values, errors = await self._partition()
+        values, errors = await self._run_to(ends.PARTITION)
         return Failure(FailedItems(values, errors)) if errors else Success(values)
 
     def partition(self) -> Future[tuple[list[T_co], list[E_co]]]:
         """Read to the end: return the values and the errors, both in order.
+
+        ``await`` returns them in an ``IO``, which cannot fail: take them out with
+        ``unsafe_perform_io()``, of `returns.unsafe`.
 
         >>> from returns_pipeline import ResultStream
         >>> from returns_pipeline.sources import from_iterable
@@ -149,20 +137,10 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         >>> s = ResultStream.of(from_iterable(["1", "x"]))
         >>> run(s.attempt(int, ValueError).alt(type).partition())
         <IO: ([1], [<class 'ValueError'>])>
+        >>> from returns.unsafe import unsafe_perform_io
+        >>> values, errors = unsafe_perform_io(run(s.attempt(int, ValueError).partition()))
         """
-        return Future(self._partition())
-
-    @shortened
-    async def _partition(self) -> tuple[list[T_co], list[E_co]]:
-        values: list[T_co] = []
-        errors: list[E_co] = []
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    errors.append(item.error)
-                else:
-                    values.append(item)
-        return values, errors
+        return Future(self._run_to(ends.PARTITION))
 
     @overload
     def for_each(
@@ -192,20 +170,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         <IOResult: <Success: 3>>
         """
         checks.async_function("for_each", func)
-        return FutureResult(self._for_each(func))
-
-    @shortened
-    async def _for_each(self, func: Callable[[T_co], object]) -> Result[int, Any]:
-        handled = 0
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                given = func(item)
-                if given is not None and (failure := await _failure_of(given)) is not None:
-                    return failure
-                handled += 1
-        return Success(handled)
+        return FutureResult(self._run_to(ends.FOR_EACH, func))
 
     @overload
     def fold(self, initial: A, func: Callable[[A, T_co], A], /) -> FutureResult[A, E_co]: ...
@@ -225,18 +190,8 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).fold(0, lambda total, n: total + n))
         <IOResult: <Success: 6>>
         """
-        return FutureResult(self._fold(initial, func))
-
-    @shortened
-    async def _fold(self, initial: A, func: Callable[[A, T_co], Any]) -> Result[A, E_co]:
-        folded = initial
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                given = func(folded, item)
-                folded = await given if given.__class__ is CoroutineType else given
-        return Success(folded)
+        checks.callable_only("fold", func)
+        return FutureResult(self._run_to(ends.FOLD, initial, func))
 
     def first(self) -> FutureResult[T_co, E_co | StreamEmpty]:
         """Return the first item, value or failure, and close the source.
@@ -249,14 +204,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).first())
         <IOResult: <Success: 1>>
         """
-        return FutureResult(self._first())
-
-    @shortened
-    async def _first(self) -> Result[T_co, E_co | StreamEmpty]:
-        async with plain_iterator(fusion.read_results(self._chain)) as items:
-            async for item in items:
-                return item
-        return Failure(StreamEmpty())
+        return FutureResult(self._run_to(ends.FIRST))
 
     def last(self) -> FutureResult[T_co, E_co | StreamEmpty]:
         """Read to the end and return the last value; stop at the first failure and return it.
@@ -269,19 +217,12 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).last())
         <IOResult: <Success: 3>>
         """
-        return FutureResult(self._last())
-
-    @shortened
-    async def _last(self) -> Result[T_co, E_co | StreamEmpty]:
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            item: Any = Failed(StreamEmpty())
-            async for item in items:  # the last one is wanted
-                if item.__class__ is Failed:
-                    break
-        return Failure(item.error) if item.__class__ is Failed else Success(item)
+        return FutureResult(self._run_to(ends.LAST))
 
     def for_each_all(self, func: Callable[[T_co], object], /) -> Future[Counts]:
         """Do as `for_each`, but read to the end, also after failures; keep no item.
+
+        ``await`` returns the counts in an ``IO``, as `partition` does.
 
         Returns:
             How many values were handled, and how many failures there were, of the stream and of
@@ -300,25 +241,12 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         <IO: Counts(successes=3, failures=0)>
         """
         checks.async_function("for_each_all", func)
-        return Future(self._for_each_all(func))
-
-    @shortened
-    async def _for_each_all(self, func: Callable[[T_co], object]) -> Counts:
-        successes = failures = 0
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    failures += 1
-                    continue
-                given = func(item)
-                if given is not None and await _failure_of(given) is not None:
-                    failures += 1
-                else:
-                    successes += 1
-        return Counts(successes, failures)
+        return Future(self._count_to(ends.FOR_EACH_ALL, func))
 
     def run_all(self) -> Future[Counts]:
         """Read to the end for the steps' effects, also after failures; keep no item.
+
+        ``await`` returns the counts in an ``IO``, as `partition` does.
 
         Raises:
             TypeError: As `run`.
@@ -329,20 +257,7 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).run_all())
         <IO: Counts(successes=3, failures=0)>
         """
-        return Future(self._run_all())
-
-    @shortened
-    async def _run_all(self) -> Counts:
-        successes = failures = 0
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    failures += 1
-                else:
-                    if item.__class__ in LOST:
-                        refuse_lost(item, "the last step", "bind() or bind_async() for it")
-                    successes += 1
-        return Counts(successes, failures)
+        return Future(self._count_to(ends.RUN_ALL))
 
     def run(self) -> FutureResult[int, E_co]:
         """Read to the end for the steps' effects; stop at the first failure and return it.
@@ -363,27 +278,22 @@ class Terminals(ClosableStream[Result[T_co, E_co]], Generic[T_co, E_co]):
         3
         <IOResult: <Success: 3>>
         """
-        return FutureResult(self._run())
+        return FutureResult(self._run_to(ends.RUN))
 
     @shortened
-    async def _run(self) -> Result[int, E_co]:
-        count = 0
-        async with plain_iterator(fusion.read(self._chain)) as items:
-            async for item in items:
-                if item.__class__ is Failed:
-                    return Failure(item.error)
-                if item.__class__ in LOST:
-                    refuse_lost(item, "the last step", "bind() or bind_async() for it")
-                count += 1
-        return Success(count)
+    async def _run_to(self, end: End, *args: Any) -> Any:
+        try:
+            return await self._chain.assemble().run_to(end, *args)
+        except (
+            StopAsyncIteration
+        ) as error:  # an `async for` of the caller's would take it for an end
+            raise RuntimeError("a step raised StopAsyncIteration") from error
+        finally:
+            if self._chain.marked:
+                end_marks(self._chain)
 
-
-async def _failure_of(given: object) -> Failure[Any] | None:
-    """Return the failure that a terminal's function returned, plain or awaited, if it did."""
-    if inspect.isawaitable(given):
-        refuse_stream(given, "a function returned")
-        given = await given
-    return failure_in(given)
+    async def _count_to(self, end: End, *args: Any) -> Counts:
+        return Counts(*await self._run_to(end, *args))
 
 
 def chain_of(source: AsyncIterable[Result[Any, Any]]) -> Chain:

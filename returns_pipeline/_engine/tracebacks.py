@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -14,13 +13,16 @@ from typing_extensions import ParamSpec
 
 from returns_pipeline._engine.cancellation import add_note
 
-__all__ = ["note_step", "shorten", "shortened"]
+__all__ = ["CHAIN_FILE", "note_step", "shorten", "shortened"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# The files of compiled chains, which are in `linecache` alone.
+CHAIN_FILE: Final = "<chain "
 _OURS: Final = (
-    str(Path(__file__).parents[1]),
+    CHAIN_FILE,
+    __file__.rpartition("_engine")[0],
     *[path for package in (aiostream, returns) for path in package.__path__],
 )
 
@@ -43,6 +45,7 @@ def _names_a_step(note: object) -> bool:
 def shorten(error: BaseException) -> None:
     """Drop this package's frames between the caller's frame and the user's last one.
 
+    Before a frame of the user's, one of a compiled chain is kept: its line shows which step called.
     Frames after the user's last one are kept: the exception is raised in this package then.
     """
     if not isinstance(error, Exception):
@@ -50,9 +53,14 @@ def shorten(error: BaseException) -> None:
     at = error.__traceback__
     while at is not None:
         users: TracebackType | None = at.tb_next
-        while users is not None and users.tb_frame.f_code.co_filename.startswith(_OURS):
+        step: TracebackType | None = None
+        while users is not None and (file := users.tb_frame.f_code.co_filename).startswith(_OURS):
+            if file.startswith(CHAIN_FILE):
+                step = users
             users = users.tb_next
         if users is not None:
+            if step is not None:
+                at.tb_next, at = step, step
             at.tb_next = users
         at = users
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any, TypeVar, cast
 
-from returns_pipeline._engine.fusion import Chain, Source
-from returns_pipeline._engine.future_results import no_result, refuse_stream
+from returns_pipeline._engine.chain import Chain, Source
+from returns_pipeline._engine.future_results import FUTURE_RESULTS, no_result, refuse_stream
+from returns_pipeline._engine.marks import MarksRefused
 from returns_pipeline._engine.names import name_of, shown
 
 __all__ = ["Place", "chain_text", "written"]
@@ -22,14 +23,19 @@ def written(method: M) -> M:
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        made = method(self, *args, **kwargs)
+        try:
+            made = method(self, *args, **kwargs)
+        except MarksRefused as refused:
+            if refused.operator:
+                raise
+            raise MarksRefused(f"{method.__name__}()") from None
         made._chain.written = (method.__name__, args, kwargs)
         return made
 
     return cast("M", call)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Place:
     """The place of a step in its chain, for messages about what it returned.
 
@@ -46,11 +52,22 @@ class Place:
     def __str__(self) -> str:
         return f"{self.operator}({name_of(self.func)})"
 
-    def awaitable(self, func: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
-        """Return the function, with a check that what it returns can be awaited."""
+    def awaitable(
+        self, func: Callable[[Any], Any], *, for_result: bool
+    ) -> Callable[[Any], Awaitable[Any]]:
+        """Return the function, with a check that what it returns can be awaited.
+
+        With ``for_result``, a `FutureResult` is awaited to its Result, without the ``IOResult``
+        around it, which costs more than all the rest.
+        """
 
         def call(item: Any) -> Any:
             returned = func(item)
+            kind = returned.__class__
+            if kind is CoroutineType:
+                return returned
+            if for_result and kind in FUTURE_RESULTS:
+                return returned._inner_value
             if hasattr(returned, "__await__"):
                 refuse_stream(returned, f"{self} returned")
                 return returned
@@ -78,7 +95,7 @@ def chain_text(chain: Chain) -> str:
         at = at.before
     source = at.link
     assert isinstance(source, Source)
-    made_by = "from_results" if source.packed else "of"
+    made_by = "from_batches" if source.batched else "from_results" if source.packed else "of"
     text = f"ResultStream.{made_by}({_shown(source.items)})"
     if source.folded:
         text += f".or_failure({', '.join([error.__name__ for error in source.folded])})"

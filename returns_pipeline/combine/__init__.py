@@ -7,15 +7,25 @@ clean one.
 
 from __future__ import annotations
 
-from returns_pipeline.combine._broadcast import Branch, broadcast
-from returns_pipeline.combine._merge import concat, merge
-from returns_pipeline.combine._prioritized import merge_prioritized
-from returns_pipeline.combine._rate import debounce, throttle
-from returns_pipeline.combine._route import KeyFailed, route
-from returns_pipeline.combine._select import TimedOut, select
-from returns_pipeline.combine._split import split
-from returns_pipeline.combine._transform import distinct_until_changed, prefetch, scan, take_until
-from returns_pipeline.combine._zip import zip_results
+from typing import TYPE_CHECKING
+
+from returns_pipeline._engine.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from returns_pipeline.combine._broadcast import Branch, broadcast
+    from returns_pipeline.combine._merge import concat, merge
+    from returns_pipeline.combine._prioritized import merge_prioritized
+    from returns_pipeline.combine._rate import debounce, throttle
+    from returns_pipeline.combine._route import KeyFailed, route
+    from returns_pipeline.combine._select import TimedOut, select
+    from returns_pipeline.combine._split import split
+    from returns_pipeline.combine._transform import (
+        distinct_until_changed,
+        prefetch,
+        scan,
+        take_until,
+    )
+    from returns_pipeline.combine._zip import zip_results
 
 __all__ = [
     "Branch",
@@ -36,3 +46,39 @@ __all__ = [
     "throttle",
     "zip_results",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "_broadcast": (
+                "Branch",
+                "broadcast",
+            ),
+            "_merge": (
+                "concat",
+                "merge",
+            ),
+            "_prioritized": ("merge_prioritized",),
+            "_rate": (
+                "debounce",
+                "throttle",
+            ),
+            "_route": (
+                "KeyFailed",
+                "route",
+            ),
+            "_select": (
+                "TimedOut",
+                "select",
+            ),
+            "_split": ("split",),
+            "_transform": (
+                "distinct_until_changed",
+                "prefetch",
+                "scan",
+                "take_until",
+            ),
+            "_zip": ("zip_results",),
+        },
+    )

@@ -15,12 +15,13 @@ from aiostream.core import Streamer
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.fan_in import BUFFER
-from returns_pipeline._engine.operator import QuickStreamer, ReadOnce, plain_iterator
+from returns_pipeline._engine.operator import QuickStreamer, ReadOnce, plain_iterator, refuse_marked
 from returns_pipeline._engine.reader import Pump, Reader, notify
 from returns_pipeline._engine.task_owner import TaskOwner
+from returns_pipeline._engine.tracebacks import shorten
 from returns_pipeline.errors import BufferOverflow
 
-__all__ = ["Branch", "BranchPump", "Hub", "broadcast"]
+__all__ = ["Branch", "BranchPump", "BranchReader", "Hub", "broadcast"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -48,7 +49,10 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
         """Not for callers: `broadcast` and `split` make branches."""
         self.place: int = pump.place
         self._pump = pump
-        self._unread: Reader[T_co] | None = _BranchReader(pump)
+        self._unread: Reader[T_co] | None = pump.reader()
+
+    def _is_unread(self) -> bool:
+        return self._unread is not None
 
     @property
     def dropped(self) -> int:
@@ -100,7 +104,7 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
         """
         # A branch has no reference to its reader, so that a dropped reader leaves. So another
         # reader is made to close it and wait.
-        reader, self._unread = self._unread or _BranchReader(self._pump), None
+        reader, self._unread = self._unread or self._pump.reader(), None
         await reader.aclose()
 
 
@@ -133,6 +137,10 @@ class BranchPump(Pump[T]):
         self.has_left: bool = False
         self.missing_since: int | None = None  # how many items had come when it left, or failed
 
+    def reader(self) -> Reader[T]:
+        """Make a reader of this branch."""
+        return BranchReader(self)
+
     def start(self) -> None:
         """Start the hub, if this is the first branch that is read."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -160,6 +168,10 @@ class BranchPump(Pump[T]):
             error = error.with_traceback(self.hub.traceback)
             self.hub.forget_error()
         return error
+
+    def sources(self) -> list[AsyncIterable[T]]:
+        """Return the hub's source, if this was the last branch that would have read it."""
+        return [] if self.hub.branches else [self.hub.source]
 
     def has_next(self) -> bool:
         return bool(self.items)
@@ -210,7 +222,7 @@ class BranchPump(Pump[T]):
         await self.hub.wait_if_stopped(self)
 
 
-class _BranchReader(Reader[T]):
+class BranchReader(Reader[T]):
     """A reader that can leave without ever having read."""
 
     __slots__ = ("_branch", "_hub", "_items")
@@ -224,7 +236,11 @@ class _BranchReader(Reader[T]):
     async def __anext__(self) -> T:
         if self._items and self._hub.not_full is None and not self._branch.gap:
             return self._items.popleft()
-        return await super().__anext__()
+        try:
+            return await super().__anext__()
+        except Exception as error:
+            shorten(error)
+            raise
 
     async def aclose(self) -> None:
         if not self._started and self._hub.is_started:
@@ -233,8 +249,8 @@ class _BranchReader(Reader[T]):
         if self._started:
             await super().aclose()
         else:
-            self._closed = True
             self._branch.close()
+            await super().aclose()
 
     def __del__(self) -> None:
         if self._branch.has_left:
@@ -250,6 +266,7 @@ class Hub(TaskOwner, Generic[T]):
     """The source, and the task that reads it for all branches.
 
     Attributes:
+        source: What it reads.
         branches: The branches that have not left.
         error: The error of the source, or of its clean-up.
         traceback: The traceback of that error, without the frames of branches that raise it later.
@@ -265,13 +282,13 @@ class Hub(TaskOwner, Generic[T]):
         "_overflow",
         "_places",
         "_recent",
-        "_source",
         "_was_left",
         "branches",
         "count",
         "error",
         "is_started",
         "not_full",
+        "source",
         "traceback",
     )
 
@@ -285,7 +302,7 @@ class Hub(TaskOwner, Generic[T]):
         replay: int = 0,
     ) -> None:
         super().__init__()
-        self._source = checks.source(source)
+        self.source: AsyncIterable[T] = checks.source(source)
         self._buffer = checks.count("buffer", buffer)
         self._overflow = overflow
         self._on_drop = on_drop
@@ -296,7 +313,7 @@ class Hub(TaskOwner, Generic[T]):
         self._was_left = False  # all branches were too slow
         self._failure: BaseException | None = None  # what it is to raise, if the source has failed
         self.branches: list[BranchPump[T]] = [
-            BranchPump(self, place, self._buffer) for place in range(n)
+            self.new_branch(place, self._buffer) for place in range(n)
         ]
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
@@ -320,13 +337,21 @@ class Hub(TaskOwner, Generic[T]):
             raise RuntimeError("the source was stopped before its end, as no branch was left")
         recent = () if self._recent is None else self._recent
         # The items that it emits again are held besides, so that it is not full before it is read.
-        branch = BranchPump(self, self._places, self._buffer + len(recent))
+        branch = self.new_branch(self._places, self._buffer + len(recent))
         branch.items.extend(recent)
         self._places += 1
         self.branches.append(branch)
         if self.ended:
             branch.end(self._failure, self.count_for(branch))
         return branch
+
+    def new_branch(self, place: int, capacity: int) -> BranchPump[T]:
+        """Make a branch."""
+        return BranchPump(self, place, capacity)
+
+    def incoming(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Return the items of the open source as they are to be read: a hook for marks."""
+        return items
 
     def start_tasks(self) -> None:
         self.start_task(self._run)
@@ -388,8 +413,8 @@ class Hub(TaskOwner, Generic[T]):
             branch.end(self.error, self.count_for(branch))
 
     async def _run(self) -> None:
-        async with plain_iterator(self._source) as items:
-            await self._read(items)
+        async with plain_iterator(self.source) as items:
+            await self._read(self.incoming(items))
 
     async def _read(self, items: AsyncIterator[T]) -> None:
         budget = Budget(self.loop)
@@ -405,7 +430,6 @@ class Hub(TaskOwner, Generic[T]):
                 return
             left -= 1
             if not left:
-                self.still_reading()
                 left = await budget.renew()
 
     async def _deliver(self, item: T) -> bool:
@@ -562,5 +586,6 @@ def broadcast(
     [(0.0, 'a'), (1.0, 'b'), (2.0, 'c'), (4.0, 'd')]
     """
     checks.choice("overflow", overflow, "backpressure", "drop_oldest", "fail")
+    refuse_marked("broadcast()", [source])
     hub: Hub[T] = Hub(source, n, buffer, overflow, on_drop, replay)
     return tuple([Branch(branch) for branch in hub.branches])

@@ -13,7 +13,8 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
-from returns_pipeline._engine.fan_in import FanIn
+from returns_pipeline._engine.fan_in import FanIn, MarkedFanIn
+from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline._engine.operator import Operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 
@@ -64,9 +65,13 @@ class _Throttle(Operator):
             Exception: Any exception of the source, after the items before it.
 
         >>> from returns_pipeline.testing import run, script, timeline
-        >>> run(timeline(throttle(script("(abc)-----(de)|"), 2.0)))
+        >>> s = script("(abc)-----(de)|")
+        >>> done = throttle(s, 2.0)
+        >>> run(timeline(done))
         [(0.0, 'a'), (2.0, 'b'), (4.0, 'c'), (6.0, 'd'), (8.0, 'e')]
-        >>> run(timeline(throttle(script("(abcd)|"), 2.0, burst=2)))
+        >>> s = script("(abcd)|")
+        >>> done = throttle(s, 2.0, burst=2)
+        >>> run(timeline(done))
         [(0.0, 'a'), (0.0, 'b'), (2.0, 'c'), (4.0, 'd')]
         """
         return self._stream(source, interval, burst=burst)
@@ -139,6 +144,10 @@ class ThrottlePump(FanIn[T, T]):
         self._timer.cancel()
 
 
+class MarkedThrottlePump(MarkedFanIn, ThrottlePump[Any]):
+    """Emits a mark after the item that was held when it came; marks neither wait nor count."""
+
+
 class _Debounce(Operator):
     def __call__(
         self, source: AsyncIterable[T], quiet: Seconds, *, max_wait: Seconds = math.inf
@@ -178,9 +187,13 @@ class _Debounce(Operator):
             Exception: Any exception of the source, after the last item.
 
         >>> from returns_pipeline.testing import run, script, timeline
-        >>> run(timeline(debounce(script("abc----d----e|"), 2.0)))
+        >>> s = script("abc----d----e|")
+        >>> done = debounce(s, 2.0)
+        >>> run(timeline(done))
         [(4.0, 'c'), (9.0, 'd'), (13.0, 'e')]
-        >>> run(timeline(debounce(script("abcdefg|"), 2.0, max_wait=3.0)))
+        >>> s = script("abcdefg|")
+        >>> done = debounce(s, 2.0, max_wait=3.0)
+        >>> run(timeline(done))
         [(3.0, 'c'), (6.0, 'f'), (7.0, 'g')]
         """
         return self._stream(source, quiet, max_wait=max_wait)
@@ -230,6 +243,9 @@ class DebouncePump(Pump[T]):
         self._timer = DeadlineTimer()  # of the last item
         self._not_full: asyncio.Future[None] | None = None
 
+    def sources(self) -> tuple[AsyncIterable[T]]:
+        return (self._source,)
+
     def has_next(self) -> bool:
         """Return whether an item has outlived its silence, or is the last of all."""
         return bool(self._settled) or (self.ended and bool(self._last))
@@ -256,8 +272,7 @@ class DebouncePump(Pump[T]):
         budget = Budget(self.loop)
         try:
             async with plain_iterator(self._source) as items:
-                async for item in items:
-                    self.still_reading()
+                async for item in self.incoming(items):
                     passing = isinstance(item, self._passing)
                     if self._last and (passing or self._timer.deadline <= self.loop.time()):
                         self._end_silence()  # the last item must not be replaced, nor overtaken
@@ -282,6 +297,7 @@ class DebouncePump(Pump[T]):
             self._timer.cancel()
 
     async def _wait_until_not_full(self, *, passing: bool) -> None:
+        self.still_reading()
         while (self._is_due or (passing and self._settled)) and not self.stopping:
             self._not_full = self.loop.create_future()
             await self._not_full
@@ -301,3 +317,21 @@ class DebouncePump(Pump[T]):
         self._settled.append(self._last.pop())
         self._timer.deadline = math.inf
         self.notify_reader()
+
+
+class MarkedDebouncePump(CarriesMarks[InOrder], DebouncePump[Any]):
+    """Emits a mark when the last item before it, or the one that replaced it, is emitted."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.marks = InOrder()
+
+    def keep(self, mark: Mark) -> None:
+        if mark.flushes and self._last and not self._is_due:
+            self._end_silence()
+        self.marks.put(mark, len(self._settled) + len(self._last))
+
+    def take_item(self) -> Any:
+        item = super().take_item()
+        self.marks.passed()
+        return item

@@ -28,93 +28,6 @@ T = TypeVar("T")
 
 
 class _Route(RouteOperator):
-    """Pass the items of each key to a worker of its own, and emit what the workers emit.
-
-    A worker is called with its key and an async iterator of the key's items, in order. It is an
-    async generator, whose items are emitted as they are made; or a coroutine, whose result is
-    emitted when it is done; or it returns a `FutureResult`, whose `Result` is emitted, also if it
-    is a failure. What several workers make is emitted by the rules of
-    `returns_pipeline.combine.merge`.
-
-    A worker is started when an item arrives whose key has no worker. Its iterator ends, and then
-    the worker can end,
-
-    1. when the source has ended;
-    2. when an item of a new key arrives, there are ``max_keys`` workers, and this one has been idle
-       for longest;
-    3. when it has been idle for ``idle_after`` seconds.
-
-    A worker is idle while it waits for an item. A worker that returns early is replaced when the
-    key's next item arrives. No two workers have the same key at the same time, so each key's order
-    is kept. If all workers are busy, new keys wait.
-
-    Errors: an exception of a worker,
-
-    - ``"raise"``: ends everything as a failed source does; a note names the worker's key.
-    - ``"isolate"``: is emitted as a `KeyFailed`, with the items that were not done. The other
-      workers continue; the key's next item gets a new worker.
-
-    A worker that ends without having taken an item refuses that item, which counts as an error of
-    the worker. An error of the source or of ``key`` is raised after the workers have handled the
-    items before it. An item whose ``key`` failed goes to no worker.
-
-    With a ``ctx``, the worker is called with a third argument: a child of ``ctx``, with which it
-    registers its undo actions. Then it must be a coroutine function of a Result, or return a
-    `FutureResult`. Its actions follow its outcome, as with `ResultStream.bind_step`: a success
-    commits them or, with ``hold``, passes them to ``ctx``. A failure, which is emitted as an item,
-    an exception or a cancellation undoes them first. A long-lived worker commits item by item:
-
-    ```python
-    async def persist(account: str, events: AsyncIterator[Event], step: StepContext) -> Saved:
-        async for event in events:
-            await step.run(store(event, step))
-        return Success(account)
-    ```
-
-    Backpressure: at most ``buffer`` items wait for each worker, and one more for all of them; then
-    the source waits. The items that each worker emits are bounded as in `merge`.
-
-    Order of events: the source runs in one task, ``key`` with it, in a copy of the first reader's
-    context. Each worker runs in a task of its own, in a copy of the source's context as it was when
-    the worker was started.
-
-    Cancel safety: a read that is cancelled loses nothing. ``aclose()`` cancels the source and the
-    workers, and awaits their clean-up to its end.
-
-    Known elsewhere as: ``groupBy`` with ``mergeSubstreams`` (Akka and Pekko), ``groupByKey``
-    (Effect), ``groupBy`` with ``mergeMap`` (Rx), keyed process functions, actors by key.
-
-    Args:
-        source: Read one item at a time.
-        key: Returns an item's key, which must be hashable.
-        worker: Called for each key, and again when the key comes back.
-        max_keys: How many workers there may be at a time, at least 1.
-        buffer: How many items may wait for each, at least 1.
-        idle_after: Seconds without an item after which a worker is retired, above 0. On the running
-            loop's clock.
-        failing: What happens to the others when a worker raises.
-        ctx: The parent of the workers' contexts.
-        hold: Whether a success passes its undo actions to ``ctx`` instead of committing them.
-
-    Returns:
-        A stream of the items that the workers emit.
-
-    Raises:
-        InvalidArgument: At the call, if an argument is out of range.
-        TypeError: At the call, if ``source`` is not an async iterable.
-        Exception: Any exception of the source, ``key`` or a worker, after what was made before.
-
-    >>> from collections.abc import AsyncIterator
-    >>> from returns_pipeline.testing import run, script, timeline
-    >>> async def count(letter: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
-    ...     n = 0
-    ...     async for _ in items:
-    ...         n += 1
-    ...         yield f"{letter}{n}"
-    >>> run(timeline(route(script("abaab|"), lambda letter: letter, count)))
-    [(0.0, 'a1'), (1.0, 'b1'), (2.0, 'a2'), (3.0, 'a3'), (4.0, 'b2')]
-    """
-
     def raw(
         self,
         source: AsyncIterable[Any],
@@ -129,6 +42,95 @@ class _Route(RouteOperator):
         ctx: StepContext | None = None,
         hold: bool = False,
     ) -> AsyncIterator[Any]:
+        """Pass the items of each key to a worker of its own, and emit what the workers emit.
+
+        A worker is called with its key and an async iterator of the key's items, in order. It is an
+        async generator, whose items are emitted as they are made; or a coroutine, whose result is
+        emitted when it is done; or it returns a `FutureResult`, whose `Result` is emitted, also if
+        it is a failure. What several workers make is emitted by the rules of
+        `returns_pipeline.combine.merge`.
+
+        A worker is started when an item arrives whose key has no worker. Its iterator ends, and
+        then the worker can end,
+
+        1. when the source has ended;
+        2. when an item of a new key arrives, there are ``max_keys`` workers, and this one has been
+           idle for longest;
+        3. when it has been idle for ``idle_after`` seconds.
+
+        A worker is idle while it waits for an item. A worker that returns early is replaced when
+        the key's next item arrives. No two workers have the same key at the same time, so each
+        key's order is kept. If all workers are busy, new keys wait.
+
+        Errors: an exception of a worker,
+
+        - ``"raise"``: ends everything as a failed source does; a note names the worker's key.
+        - ``"isolate"``: is emitted as a `KeyFailed`, with the items that were not done. The other
+          workers continue; the key's next item gets a new worker.
+
+        A worker that ends without having taken an item refuses that item, which counts as an error
+        of the worker. An error of the source or of ``key`` is raised after the workers have handled
+        the items before it. An item whose ``key`` failed goes to no worker.
+
+        With a ``ctx``, the worker is called with a third argument: a child of ``ctx``, with which
+        it registers its undo actions. Then it must be a coroutine function of a Result, or return a
+        `FutureResult`. Its actions follow its outcome, as with `ResultStream.bind_step`: a success
+        commits them or, with ``hold``, passes them to ``ctx``. A failure, which is emitted as an
+        item, an exception or a cancellation undoes them first. A long-lived worker commits item by
+        item::
+
+            async def persist(
+                account: str, events: AsyncIterator[Event], step: StepContext
+            ) -> Saved:
+                async for event in events:
+                    await step.run(store(event, step))
+                return Success(account)
+
+        Backpressure: at most ``buffer`` items wait for each worker, and one more for all of them;
+        then the source waits. The items that each worker emits are bounded as in `merge`.
+
+        Order of events: the source runs in one task, ``key`` with it, in a copy of the first
+        reader's context. Each worker runs in a task of its own, in a copy of the source's context
+        as it was when the worker was started.
+
+        Cancel safety: a read that is cancelled loses nothing. ``aclose()`` cancels the source and
+        the workers, and awaits their clean-up to its end.
+
+        Known elsewhere as: ``groupBy`` with ``mergeSubstreams`` (Akka and Pekko), ``groupByKey``
+        (Effect), ``groupBy`` with ``mergeMap`` (Rx), keyed process functions, actors by key.
+
+        Args:
+            source: Read one item at a time.
+            key: Returns an item's key, which must be hashable.
+            worker: Called for each key, and again when the key comes back.
+            max_keys: How many workers there may be at a time, at least 1.
+            buffer: How many items may wait for each, at least 1.
+            idle_after: Seconds without an item after which a worker is retired, above 0. On the
+                running loop's clock.
+            failing: What happens to the others when a worker raises.
+            ctx: The parent of the workers' contexts.
+            hold: Whether a success passes its undo actions to ``ctx`` instead of committing them.
+
+        Returns:
+            A stream of the items that the workers emit.
+
+        Raises:
+            InvalidArgument: At the call, if an argument is out of range.
+            TypeError: At the call, if ``source`` is not an async iterable.
+            Exception: Any exception of the source, ``key`` or a worker, after what was made before.
+
+        >>> from collections.abc import AsyncIterator
+        >>> from returns_pipeline.testing import run, script, timeline
+        >>> async def count(letter: str, items: AsyncIterator[str]) -> AsyncIterator[str]:
+        ...     n = 0
+        ...     async for _ in items:
+        ...         n += 1
+        ...         yield f"{letter}{n}"
+        >>> s = script("abaab|")
+        >>> done = route(s, lambda letter: letter, count)
+        >>> run(timeline(done))
+        [(0.0, 'a1'), (1.0, 'b1'), (2.0, 'a2'), (3.0, 'a3'), (4.0, 'b2')]
+        """
         return Reader(
             RoutePump(
                 source,
@@ -190,6 +192,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
         self._size = checks.count("buffer", buffer)
         self._idle_after = checks.seconds("idle_after", idle_after)
         self._isolates = failing == "isolate"
+        checks.item_function("key", key)
         self._key = key
         self._work = as_generator(worker) if ctx is None else as_step(worker, ctx, hold=hold)
         self._passing: type[Any] | tuple[()] = () if passing is None else passing
@@ -220,7 +223,7 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
     async def _dispatch(self, input_: Input[Any]) -> None:
         budget = Budget(self.loop)
         async with plain_iterator(input_.source) as items:
-            async for item in items:
+            async for item in self.incoming_to(input_, items):
                 if self.stopping:
                     return  # and the source has swallowed the cancellation
                 if isinstance(item, self._passing):
@@ -236,7 +239,6 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
                 else:
                     self._start_worker(inbox)
                 if budget.spend():
-                    self.still_reading()
                     await budget.renew()
 
     def _free_inbox(self, key: K) -> Inbox[K, T] | None:

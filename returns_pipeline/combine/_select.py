@@ -69,6 +69,9 @@ class _Select(Operator):
         Backpressure, order of events, errors and cancel safety: as `merge`. A read that is
         cancelled and made again does not start the time-out again.
 
+        Types: mypy joins the types in a dictionary to a common base class. With
+        `returns_pipeline.mypy_plugin`, and in pyright, the items have the union.
+
         Known elsewhere as: ``select!`` (tokio, where the losers of each round are dropped),
         ``StreamMap`` (tokio-stream), ``select`` (Go).
 

@@ -40,7 +40,7 @@ class JoinOperator(Operator):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self.__doc__ = type(self).__doc__  # there is one for all overloads, with the operator
+        self.__doc__ = type(self).raw.__doc__  # one for all overloads, where the work is done
 
     # Results first: mypy would join a union of them, where it has to read one type from it.
     @overload
@@ -163,7 +163,7 @@ class RouteOperator(Operator):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self.__doc__ = type(self).__doc__  # there is one for all overloads, with the operator
+        self.__doc__ = type(self).raw.__doc__  # one for all overloads, where the work is done
 
     @overload
     def __call__(

@@ -13,10 +13,12 @@ from aiostream import Stream
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.fan_in import BUFFER, FairMerge, Input
+from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline._engine.operator import Operator, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 
 __all__ = [
+    "MarkedPrefetchPump",
     "PrefetchPump",
     "TakeUntilPump",
     "differing",
@@ -103,7 +105,9 @@ class _Scan(Operator):
             Exception: Any exception of the source or ``func``, after the results before it.
 
         >>> from returns_pipeline.testing import run, timed, timeline
-        >>> run(timeline(scan(timed(3, 1, 2), 0, lambda total, n: total + n)))
+        >>> s = timed(3, 1, 2)
+        >>> done = scan(s, 0, lambda total, n: total + n)
+        >>> run(timeline(done))
         [(0.0, 3), (0.0, 4), (0.0, 6)]
         """
         return self._stream(source, initial, func)
@@ -166,7 +170,9 @@ class _DistinctUntilChanged(Operator):
             Exception: Any exception of the source, ``key`` or a comparison, after what came before.
 
         >>> from returns_pipeline.testing import run, script, timeline
-        >>> run(timeline(distinct_until_changed(script("aabbba|"))))
+        >>> s = script("aabbba|")
+        >>> done = distinct_until_changed(s)
+        >>> run(timeline(done))
         [(0.0, 'a'), (2.0, 'b'), (5.0, 'a')]
         """
         return self._stream(source, key)
@@ -186,6 +192,8 @@ class _DistinctUntilChanged(Operator):
     def raw(
         self, source: AsyncIterable[T], /, key: Callable[[T], object] | None = None
     ) -> AsyncIterator[T]:
+        checks.item_function("key", key, optional=True)
+
         def make_step() -> Callable[[T], object]:
             differs = differing(key)
             return lambda item: item if differs(item) else _SKIPPED
@@ -244,7 +252,9 @@ class _Prefetch(Operator):
             Exception: Any exception of the source, after the items before it.
 
         >>> from returns_pipeline.testing import run, script, timeline
-        >>> run(timeline(prefetch(script("abcd|"), 2), pause=3.0))
+        >>> s = script("abcd|")
+        >>> done = prefetch(s, 2)
+        >>> run(timeline(done, pause=3.0))
         [(0.0, 'a'), (3.0, 'b'), (6.0, 'c'), (9.0, 'd')]
         """
         return self._stream(source, n)
@@ -270,6 +280,9 @@ class PrefetchPump(Pump[T]):
         self._items: deque[T] = deque()
         self._not_full: asyncio.Future[None] | None = None
 
+    def sources(self) -> tuple[AsyncIterable[T]]:
+        return (self._source,)
+
     def has_next(self) -> bool:
         """Return whether an item is held."""
         return bool(self._items)
@@ -290,12 +303,11 @@ class PrefetchPump(Pump[T]):
         items = self._items
         budget = Budget(self.loop)
         async with plain_iterator(self._source) as source:
-            async for item in source:
+            async for item in self.incoming(source):
                 if self.stopping:
                     return  # and the source has swallowed the cancellation
                 items.append(item)
                 if len(items) == 1:
-                    self.still_reading()
                     self.notify_reader()
                 if len(items) >= self._n:
                     await self._wait_until_not_full()
@@ -303,6 +315,7 @@ class PrefetchPump(Pump[T]):
                     await budget.renew()
 
     async def _wait_until_not_full(self) -> None:
+        self.still_reading()
         if self.reading:
             await self.yield_to_reader()
         while len(self._items) >= self._n and not self.stopping:
@@ -311,6 +324,22 @@ class PrefetchPump(Pump[T]):
                 await self._not_full
             finally:
                 self._not_full = None
+
+
+class MarkedPrefetchPump(CarriesMarks[InOrder], PrefetchPump[Any]):
+    """Emits a mark after the items that were held when it came. Marks do not count."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.marks = InOrder()
+
+    def keep(self, mark: Mark) -> None:
+        self.marks.put(mark, len(self._items))
+
+    def take_item(self) -> Any:
+        item = super().take_item()
+        self.marks.passed()
+        return item
 
 
 # flat_map
@@ -323,7 +352,7 @@ class _ExpandPump(FairMerge[Any, Any]):
         self,
         source: AsyncIterable[Any],
         expand: Callable[[Any], AsyncIterable[Any]],
-        passing: type[Any],
+        passing: tuple[type[Any], ...],
         unpack: Callable[[Any], Any],
     ) -> None:
         super().__init__([source], BUFFER)
@@ -335,7 +364,7 @@ class _ExpandPump(FairMerge[Any, Any]):
         items = input_.items
         budget = Budget(self.loop)
         async for item in source:
-            if item.__class__ is self._passing:
+            if item.__class__ in self._passing:
                 items.append(item)
                 if len(items) >= input_.check_at and not await self._hand_over(input_):
                     break
@@ -361,12 +390,12 @@ def expand_in_turn(
     source: AsyncIterable[A | F],
     expand: Callable[[A], AsyncIterable[T]],
     *,
-    passing: type[F],
+    passing: tuple[type[F], ...],
     unpack: Callable[[T], U],
 ) -> AsyncIterator[U | F]:
     """Replace each item by the items of a stream, reading one stream after the other.
 
-    Items of the class ``passing`` are not expanded; they are emitted as they are. For an item of
+    Items of the classes ``passing`` are not expanded; they are emitted as they are. For an item of
     a stream, ``unpack`` of it is emitted.
 
     Order of events: the source and the streams run in one task, ahead of the reader by the bounds
@@ -415,7 +444,9 @@ class _TakeUntil(Operator):
             Exception: Any exception of the source or ``stop``, after the items that were read.
 
         >>> from returns_pipeline.testing import run, script, timeline
-        >>> run(timeline(take_until(script("ab-cd|"), script("---!", values={"!": "enough"}))))
+        >>> s = script("ab-cd|")
+        >>> done = take_until(s, script("---!", values={"!": "enough"}))
+        >>> run(timeline(done))
         [(0.0, 'a'), (1.0, 'b'), (3.0, 'c')]
         """
         return self._stream(source, stop)

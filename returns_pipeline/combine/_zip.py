@@ -8,12 +8,12 @@ from typing import Any, Final, Generic, TypeVar, overload
 from aiostream import Stream
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.fan_in import BUFFER, FanIn, Input
+from returns_pipeline._engine.fan_in import BUFFER, FanIn, Input, MarkedFanIn
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import UnevenSources
 
-__all__ = ["ZipPump", "zip_results"]
+__all__ = ["MarkedZipPump", "ZipPump", "zip_results"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -115,8 +115,9 @@ class _ZipResults(Operator):
 
         >>> from returns.result import Failure, Success
         >>> from returns_pipeline.testing import run, timed, timeline
-        >>> prices = timed(Success(5), Failure("no price"), Success(7))
-        >>> run(timeline(zip_results(prices, timed(Success("a"), Success("b")))))
+        >>> s = timed(Success(5), Failure("no price"), Success(7))
+        >>> done = zip_results(s, timed(Success("a"), Success("b")))
+        >>> run(timeline(done))
         [(0.0, <Success: (5, 'a')>), (0.0, <Failure: no price>)]
         """
         return self._stream(*sources, strict=strict)
@@ -236,3 +237,7 @@ class ZipPump(FanIn[T, U], Generic[T, U]):
             self.finish()
         elif any(input_.items for input_ in self.inputs):
             self.finish(UnevenSources(tuple(ended)))
+
+
+class MarkedZipPump(MarkedFanIn, ZipPump[Any, Any]):
+    """Emits a mark of a source when all items that came before it have been combined."""

@@ -13,13 +13,13 @@ from returns.future import FutureResult
 from returns.result import Result, Success
 from typing_extensions import deprecated
 
-from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine import checks, fusion, steps
 from returns_pipeline._engine.concurrent_map import expand_concurrently
-from returns_pipeline._engine.fusion import Failed
 from returns_pipeline._engine.future_results import AsyncResult, AwaitedLost, unpacked
+from returns_pipeline._engine.marks import Mark
+from returns_pipeline._engine.steps import Failed
 from returns_pipeline._engine.terminals import chain_of
 from returns_pipeline._engine.written import written
-from returns_pipeline.combine._transform import expand_in_turn
 from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.result_stream._chained import Chained
 from returns_pipeline.result_stream._values import check_exceptions
@@ -68,14 +68,14 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         place = self._place("tap_result_async", func)
         begin: Callable[[Any], Any] = func
         if not inspect.iscoroutinefunction(func):
-            begin = place.awaitable(func)
+            begin = place.awaitable(func, for_result=True)
 
         async def keep(value: Any) -> Any:
             made = unpacked(await begin(value))
             return Success(value) if isinstance(made, Success) else made
 
         return self._async_step(
-            fusion.BIND_ASYNC, "tap_result_async", keep, concurrency, ordered, place=place
+            steps.BIND_ASYNC, "tap_result_async", keep, concurrency, ordered, place=place
         )
 
     @overload
@@ -137,7 +137,7 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         3
         <IOResult: <Success: 3>>
         """
-        return self._async_step(fusion.TAP_ASYNC, "tap_async", func, concurrency, ordered)
+        return self._async_step(steps.TAP_ASYNC, "tap_async", func, concurrency, ordered)
 
     @written
     def map_async(
@@ -160,7 +160,7 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.map_async(lambda n: asyncio.sleep(1.0, n * 10), concurrency=3).collect())
         <IOResult: <Success: [10, 20, 30]>>
         """
-        return self._async_step(fusion.MAP_ASYNC, "map_async", func, concurrency, ordered)
+        return self._async_step(steps.MAP_ASYNC, "map_async", func, concurrency, ordered)
 
     @written
     def bind_async(
@@ -203,7 +203,7 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.bind_async(check, concurrency=3).partition())
         <IO: ([2, 3], ['too few'])>
         """
-        return self._async_step(fusion.BIND_ASYNC, "bind_async", func, concurrency, ordered)
+        return self._async_step(steps.BIND_ASYNC, "bind_async", func, concurrency, ordered)
 
     @written
     def bind_future_result(
@@ -224,7 +224,7 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.bind_future_result(FutureResult.from_value).collect())
         <IOResult: <Success: [1, 2, 3]>>
         """
-        return self._async_step(fusion.BIND_ASYNC, "bind_future_result", func, concurrency, ordered)
+        return self._async_step(steps.BIND_ASYNC, "bind_future_result", func, concurrency, ordered)
 
     @written
     def bind_step(
@@ -249,7 +249,8 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         3. an exception or a cancellation propagates after they are undone;
         4. with ``hold``, a `Success` passes them to ``ctx`` instead. If anything fails later,
            ``ctx.run(stream.collect())``, or whatever runs the stream, undoes those of all held
-           steps, newest first; otherwise it commits them at its end.
+           steps, newest first; otherwise it commits them at its end. A stream of messages that
+           are acknowledged (`Source.messages`) refuses it: they could be undone after that.
 
         Effects that must succeed or fail together belong in one step:
 
@@ -266,6 +267,9 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Retries, time limits and the other `returns_pipeline.policies` wrap the step:
         ``bind_step(with_policy(persist, RetryPolicy(3) | Timeout(2.0)), ctx)``. Each attempt then
         has a child of its own, and is undone before the next.
+
+        If the source of the messages stores its positions in the journal of ``ctx``, the commit of
+        a step stores those of the messages in its value: see `docs/connectors.md`.
 
         For ``concurrency`` and ``ordered`` see `bind_async`. Held steps that ran concurrently are
         undone in the reverse order of their start.
@@ -296,9 +300,10 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         if not isinstance(ctx, StepContext):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError("bind_step() takes a step, then its context: bind_step(persist, ctx)")
         checks.async_function("bind_step", func)
-        step = _steps.with_child(ctx, func, name=name, hold=hold)
+        self._refuse_held("bind_step", hold=hold)
+        step = _steps.with_child(ctx, func, name=name, hold=hold, stores=self._chain.stores)
         return self._async_step(
-            fusion.BIND_ASYNC,
+            steps.BIND_ASYNC,
             "bind_step",
             step,
             concurrency,
@@ -375,7 +380,7 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         check_exceptions(exceptions)
         return self._async_step(
-            fusion.ATTEMPT_ASYNC, "attempt_async", func, concurrency, ordered, exceptions=exceptions
+            steps.ATTEMPT_ASYNC, "attempt_async", func, concurrency, ordered, exceptions=exceptions
         )
 
     @written
@@ -407,18 +412,31 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.flat_map(lambda n: ResultStream.of(from_iterable(range(n)))).collect())
         <IOResult: <Success: [0, 0, 1, 0, 1, 2]>>
         """
+        from returns_pipeline.combine._transform import expand_in_turn
+
         checks.function("flat_map", func, use="bind_async")
+        self._refuse_repeats("flat_map")
+
+        marked = self._chain.marked
 
         def expand(value: Any) -> AsyncIterable[Any]:
-            return checks.source(func(value))
+            inner = checks.source(func(value))
+            fusion.refuse_marked(chain_of(inner))
+            return inner
 
         def expand_bare(value: Any) -> AsyncIterable[Any]:
             return fusion.read(chain_of(expand(value)))
 
         if checks.count("concurrency", concurrency) == 1:
             return self._segment(
-                lambda part: expand_in_turn(part, expand, passing=Failed, unpack=fusion.split)
+                lambda part: expand_in_turn(
+                    part, expand, passing=(Failed, Mark), unpack=steps.split
+                ),
+                carries_marks=True,
             )
         return self._segment(
-            lambda part: expand_concurrently(part, expand_bare, concurrency, passing=Failed)
+            lambda part: expand_concurrently(
+                part, expand_bare, concurrency, passing=Failed, marked=marked
+            ),
+            carries_marks=True,
         )

@@ -11,14 +11,14 @@ from abc import abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from returns.result import Result
-
-from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine import checks, steps
 from returns_pipeline._engine.async_steps import on_its_own
+from returns_pipeline._engine.chain import Chain, FanInLink, Link, Segment, Stateful
 from returns_pipeline._engine.concurrent_map import map_concurrently, map_only_concurrently
-from returns_pipeline._engine.fusion import Chain, Failed, FanInLink, Link, Segment, Stateful, Step
+from returns_pipeline._engine.marks import MarksRefused
 from returns_pipeline._engine.operator import NO_SOURCE
-from returns_pipeline._engine.terminals import Terminals, chain_of
+from returns_pipeline._engine.steps import Failed, Kind, Step
+from returns_pipeline._engine.terminals import Terminals
 from returns_pipeline._engine.written import Place
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
         return self._from_chain(Chain(self._chain, link))
 
     def _step(
-        self, code: int, func: Callable[[Any], Any], extra: object = None
+        self, kind: Kind, func: Callable[[Any], Any], extra: object = None
     ) -> ResultStream[Any, Any]:
-        return self._linked((code, func, extra))
+        return self._linked((kind, func, extra))
 
     def _place(self, operator: str, func: object) -> Place:
         """Return the place of a step that is about to be added."""
@@ -52,21 +52,61 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
     def _stateful(self, make: Callable[[], Step]) -> ResultStream[Any, Any]:
         return self._linked(Stateful(make))
 
-    def _segment(self, segment: Segment) -> ResultStream[Any, Any]:
+    def _segment(self, segment: Segment, *, carries_marks: bool = False) -> ResultStream[Any, Any]:
+        """Add a step with tasks of its own.
+
+        Args:
+            segment: The step.
+            carries_marks: Whether it obeys the law of `marks`. If not, it is refused in a marked
+                chain. A step that says so is in ``tests/contract/test_mark_law.py``.
+        """
         _ = segment(NO_SOURCE)  # a bad argument is refused at the call
-        return self._linked(segment)
+        return self._from_chain(Chain(self._chain, segment, carries_marks=carries_marks))
 
     def _fan_in(
         self,
-        others: tuple[AsyncIterable[Result[Any, Any]], ...],
+        others: tuple[Chain, ...],
         join: Callable[[list[AsyncIterable[Any]]], AsyncIterable[Any]],
+        *,
+        carries_marks: bool = False,
     ) -> ResultStream[Any, Any]:
+        """Add a step that reads other chains as well; see `_segment`."""
         _ = join([NO_SOURCE])
-        return self._linked(FanInLink(tuple([chain_of(other) for other in others]), join))
+        link = FanInLink(others, join)
+        return self._from_chain(Chain(self._chain, link, carries_marks=carries_marks))
+
+    def _refuse_marks(self, operator: str) -> None:
+        """Refuse an operator that reads the stream as its user would: it sees no marks.
+
+        Raises:
+            MarksRefused: The chain is marked.
+        """
+        if self._chain.marked:
+            raise MarksRefused(operator)
+
+    def _refuse_repeats(self, operator: str) -> None:
+        """Refuse an operator that may put a message into several items.
+
+        Raises:
+            MarksRefused: The step that handles one of them would store its position.
+        """
+        if self._chain.stores:
+            reason = "a message in several of its items would be skipped when one was handled"
+            raise MarksRefused(f"{operator}() and stored positions", reason)
+
+    def _refuse_held(self, operator: str, *, hold: bool) -> None:
+        """Refuse to hold undo actions of a marked chain.
+
+        Raises:
+            MarksRefused: The chain is marked.
+        """
+        if hold and self._chain.marked:
+            reason = "what it has done may be undone after the message was acknowledged"
+            raise MarksRefused(f"{operator}(hold=True)", reason)
 
     def _async_step(
         self,
-        code: int,
+        kind: Kind,
         operator: str,
         func: Callable[[Any], Awaitable[Any]],
         concurrency: int,
@@ -76,21 +116,38 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
         place: Place | None = None,
     ) -> ResultStream[Any, Any]:
         checks.async_function(operator, func)
-        place = place or self._place(operator, func)
+        if place is None:
+            place = self._place(operator, func)
+            if not inspect.iscoroutinefunction(func):
+                for_result = kind in {steps.BIND_ASYNC, steps.LASH_ASYNC}
+                func = place.awaitable(func, for_result=for_result)
         extra = exceptions or place
-        if not inspect.iscoroutinefunction(func):
-            func = place.awaitable(func)
         if checks.count("concurrency", concurrency) == 1:
-            return self._step(code, func, extra)
-        work, after = on_its_own(code, func, extra)
-        if code in {fusion.LASH_ASYNC, fusion.TAP_FAILURE_ASYNC}:
+            return self._step(kind, func, extra)
+        marked = self._chain.marked
+        work, after = on_its_own(kind, func, extra)
+        if kind in {steps.LASH_ASYNC, steps.TAP_FAILURE_ASYNC}:
             return self._segment(
                 lambda part: map_only_concurrently(
-                    part, work, concurrency, ordered=ordered, only=Failed, after=after
-                )
+                    part,
+                    work,
+                    concurrency,
+                    ordered=ordered,
+                    only=Failed,
+                    after=after,
+                    marked=marked,
+                ),
+                carries_marks=True,
             )
         return self._segment(
             lambda part: map_concurrently(
-                part, work, concurrency, ordered=ordered, passing=Failed, after=after
-            )
+                part,
+                work,
+                concurrency,
+                ordered=ordered,
+                passing=Failed,
+                after=after,
+                marked=marked,
+            ),
+            carries_marks=True,
         )

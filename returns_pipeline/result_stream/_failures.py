@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, overload
 from aiostream import Stream
 from typing_extensions import deprecated
 
-from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine import checks, fusion, steps
 from returns_pipeline._engine.future_results import AsyncResult, AwaitedLost, Lost, ResultLike
 from returns_pipeline._engine.operator import Repeatable
 from returns_pipeline._engine.written import written
@@ -43,7 +43,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IO: ([1], [<class 'ValueError'>])>
         """
         checks.function("alt", func, use="lash_async")
-        return self._step(fusion.ALT, func)
+        return self._step(steps.ALT, func)
 
     @written
     def bimap(self, func: Callable[[T_co], U], error: Callable[[E_co], F], /) -> ResultStream[U, F]:
@@ -58,7 +58,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         checks.function("bimap", func, use="map_async")
         checks.function("bimap", error, use="lash_async")
-        return self._step(fusion.BIMAP, func, error)
+        return self._step(steps.BIMAP, func, error)
 
     @written
     def lash(self, func: Callable[[E_co], ResultLike[U, F]], /) -> ResultStream[T_co | U, F]:
@@ -76,7 +76,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IOResult: <Success: [1, 0]>>
         """
         checks.function("lash", func, use="lash_async")
-        return self._step(fusion.LASH, func, self._place("lash", func))
+        return self._step(steps.LASH, func, self._place("lash", func))
 
     @written
     def lash_async(
@@ -100,7 +100,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.attempt(int, ValueError).lash_async(zero).collect())
         <IOResult: <Success: [1, 0]>>
         """
-        return self._async_step(fusion.LASH_ASYNC, "lash_async", func, concurrency, ordered)
+        return self._async_step(steps.LASH_ASYNC, "lash_async", func, concurrency, ordered)
 
     @overload
     def tap_failure(self, func: Callable[[E_co], None], /) -> ResultStream[T_co, E_co]: ...
@@ -125,7 +125,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IO: Counts(successes=1, failures=1)>
         """
         checks.function("tap_failure", func, use="tap_failure_async")
-        return self._step(fusion.TAP_FAILURE, func, self._place("tap_failure", func))
+        return self._step(steps.TAP_FAILURE, func, self._place("tap_failure", func))
 
     @overload
     def tap_failure_async(
@@ -179,7 +179,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IO: Counts(successes=1, failures=1)>
         """
         return self._async_step(
-            fusion.TAP_FAILURE_ASYNC, "tap_failure_async", func, concurrency, ordered
+            steps.TAP_FAILURE_ASYNC, "tap_failure_async", func, concurrency, ordered
         )
 
     def successes(self) -> Stream[T_co]:

@@ -8,22 +8,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from returns.result import Result
 
 from returns_pipeline import combine
-from returns_pipeline._engine import fusion
+from returns_pipeline._engine import fusion, steps
+from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.fan_in import BUFFER
-from returns_pipeline._engine.fusion import Failed, Source
 from returns_pipeline._engine.future_results import AsyncResult, result_of
 from returns_pipeline._engine.reader import Reader
+from returns_pipeline._engine.steps import Failed
 from returns_pipeline._engine.terminals import chain_of
 from returns_pipeline._engine.written import written
-from returns_pipeline.combine._rate import DebouncePump, ThrottlePump
-from returns_pipeline.combine._route import KeyFailed, RoutePump
-from returns_pipeline.combine._zip import ZipPump
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.result_stream._chained import Chained
@@ -107,7 +106,11 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.merge(ResultStream.of(from_iterable("ab"))).run())
         <IOResult: <Success: 5>>
         """
-        return self._fan_in(others, lambda parts: combine.merge.raw(*parts, buffer=buffer))
+        return self._fan_in(
+            tuple([chain_of(other) for other in others]),
+            lambda parts: combine.merge.raw(*parts, buffer=buffer),
+            carries_marks=True,
+        )
 
     @overload
     def concat(
@@ -154,7 +157,11 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.concat(ResultStream.of(from_iterable("ab"))).collect())
         <IOResult: <Success: [1, 2, 3, 'a', 'b']>>
         """
-        return self._fan_in(others, lambda parts: combine.concat.raw(*parts))
+        return self._fan_in(
+            tuple([chain_of(other) for other in others]),
+            lambda parts: combine.concat.raw(*parts),
+            carries_marks=True,
+        )
 
     @written
     def zip(
@@ -169,8 +176,14 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.zip(ResultStream.of(from_iterable("abc"))).collect())
         <IOResult: <Success: [(1, 'a'), (2, 'b'), (3, 'c')]>>
         """
+        from returns_pipeline.combine._zip import MarkedZipPump, ZipPump
+
+        second = chain_of(other)
+        pump = MarkedZipPump if self._chain.marked or second.marked else ZipPump[Any, Any]
         return self._fan_in(
-            (other,), lambda parts: Reader(ZipPump(parts, fusion.tuple_or_failed, strict=strict))
+            (second,),
+            lambda parts: Reader(pump(parts, steps.tuple_or_failed, strict=strict)),
+            carries_marks=True,
         )
 
     @overload
@@ -241,10 +254,25 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(main())
         [<IOResult: <Success: [1, 2, 3]>>, <IOResult: <Success: ['1', '2', '3']>>]
         """
-        branches = combine.broadcast(
-            self, n, buffer=buffer, overflow=overflow, on_drop=on_drop, replay=replay
+        if not self._chain.marked:
+            branches = combine.broadcast(
+                self, n, buffer=buffer, overflow=overflow, on_drop=on_drop, replay=replay
+            )
+            return tuple([self._from_chain(chain_of(branch)) for branch in branches])
+
+        from returns_pipeline.combine._marked_broadcast import marked_broadcast
+
+        self._refuse_repeats("broadcast")
+        branches = marked_broadcast(
+            fusion.with_marks(self._chain),
+            n,
+            buffer=buffer,
+            overflow=overflow,
+            on_drop=on_drop,
+            replay=replay,
         )
-        return tuple([self._from_chain(chain_of(branch)) for branch in branches])
+        links = [Source(branch, packed=True, marked=True) for branch in branches]
+        return tuple([self._from_chain(Chain(None, link)) for link in links])
 
     def subscribe(self) -> ResultStream[T_co, E_co]:
         """Return one more stream of the same `broadcast`, which joins now.
@@ -271,7 +299,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         if not isinstance(link, Source) or not isinstance(link.items, combine.Branch):
             raise InvalidArgument("subscribe() must come right after broadcast()")
         branch: combine.Branch[Result[T_co, E_co]] = link.items
-        return self._from_chain(chain_of(branch.subscribe()))
+        return self._from_chain(Chain(None, replace(link, items=branch.subscribe())))
 
     @overload
     def route(
@@ -300,7 +328,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         buffer: int = 16,
         idle_after: Seconds = math.inf,
         failing: Literal["isolate"],
-    ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
+    ) -> ResultStream[U, E_co | F | combine.KeyFailed[A, T_co]]: ...
     @overload
     def route(
         self,
@@ -326,7 +354,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         failing: Literal["isolate"],
         ctx: StepContext,
         hold: bool = False,
-    ) -> ResultStream[U, E_co | F | KeyFailed[A, T_co]]: ...
+    ) -> ResultStream[U, E_co | F | combine.KeyFailed[A, T_co]]: ...
     @written
     def route(
         self,
@@ -351,6 +379,10 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
            the Results of values still being worked on. Like a failure of a worker, it ends nothing.
         3. An exception of a worker is raised after all Results made before it; or, if failing keys
            are isolated, it is emitted as the failure `KeyFailed`, with the unhandled values.
+        4. A message of a connector is acknowledged when the worker that got it has ended: whether
+           it holds a value back cannot be told before. So choose an ``idle_after``. When the source
+           is out of credit, or drained, the values of all workers end; a key that comes back gets a
+           worker again.
 
         Cancel safety: a cancelled read loses nothing.
 
@@ -367,22 +399,27 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.route(lambda n: n % 2, numbered).collect())
         <IOResult: <Success: [(1, 1), (0, 2), (1, 3)]>>
         """
+        from returns_pipeline.combine._route import RoutePump
+
+        self._refuse_held("route", hold=hold)
+        how: dict[str, Any] = {
+            "max_keys": max_keys,
+            "buffer": buffer,
+            "idle_after": idle_after,
+            "failing": failing,
+            "ctx": ctx,
+            "hold": hold,
+            "passing": Failed,
+            "unpack": _routed,
+        }
+        if not self._chain.marked:
+            return self._segment(lambda part: Reader(RoutePump(part, key, worker, **how)))
+
+        from returns_pipeline.combine._marked_route import MarkedRoutePump, MarkedRouteReader
+
         return self._segment(
-            lambda part: Reader(
-                RoutePump(
-                    part,
-                    key,
-                    worker,
-                    max_keys=max_keys,
-                    buffer=buffer,
-                    idle_after=idle_after,
-                    failing=failing,
-                    ctx=ctx,
-                    hold=hold,
-                    passing=Failed,
-                    unpack=_routed,
-                )
-            )
+            lambda part: MarkedRouteReader(MarkedRoutePump(part, key, worker, **how)),
+            carries_marks=True,
         )
 
     @written
@@ -395,7 +432,10 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).prefetch(2).collect())
         <IOResult: <Success: [1, 2, 3]>>
         """
-        return self._segment(lambda part: combine.prefetch.raw(part, n))
+        from returns_pipeline.combine._transform import MarkedPrefetchPump, PrefetchPump
+
+        pump = MarkedPrefetchPump if self._chain.marked else PrefetchPump[Any]
+        return self._segment(lambda part: Reader(pump(part, n)), carries_marks=True)
 
     @written
     def take_until(
@@ -412,7 +452,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(ticks(1.0)).take_until(asyncio.sleep(3.5)).run())
         <IOResult: <Success: 3>>
         """
-        return self._segment(lambda part: combine.take_until.raw(part, stop))
+        return self._segment(lambda part: combine.take_until.raw(part, stop), carries_marks=True)
 
     @written
     def throttle(self, interval: Seconds, *, burst: int = 1) -> ResultStream[T_co, E_co]:
@@ -424,8 +464,11 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).throttle(1.0).collect())
         <IOResult: <Success: [1, 2, 3]>>
         """
+        from returns_pipeline.combine._rate import MarkedThrottlePump, ThrottlePump
+
+        pump = MarkedThrottlePump if self._chain.marked else ThrottlePump[Any]
         return self._segment(
-            lambda part: Reader(ThrottlePump(part, interval, burst, passing=Failed))
+            lambda part: Reader(pump(part, interval, burst, passing=Failed)), carries_marks=True
         )
 
     @written
@@ -441,11 +484,16 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).debounce(1.0).collect())
         <IOResult: <Success: [3]>>
         """
-        return self._segment(lambda part: Reader(DebouncePump(part, quiet, max_wait, Failed)))
+        from returns_pipeline.combine._rate import DebouncePump, MarkedDebouncePump
+
+        pump = MarkedDebouncePump if self._chain.marked else DebouncePump[Any]
+        return self._segment(
+            lambda part: Reader(pump(part, quiet, max_wait, Failed)), carries_marks=True
+        )
 
 
 def _routed(made: Any) -> Any:
     """Turn an item of a worker into a bare value or a `Failed`."""
-    if isinstance(made, KeyFailed):
+    if isinstance(made, combine.KeyFailed):
         return Failed(cast("object", made))
-    return fusion.split(result_of(made))
+    return steps.split(result_of(made))

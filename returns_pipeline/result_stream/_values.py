@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from returns.result import Success
 from typing_extensions import TypeIs, deprecated
 
-from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine import checks, steps
 from returns_pipeline._engine.future_results import Lost, ResultLike
 from returns_pipeline._engine.written import written
-from returns_pipeline.combine._transform import differing, folding
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.result_stream._chained import Chained
 
@@ -48,7 +47,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IOResult: <Success: ['1', '2', '3']>>
         """
         checks.function("map", func, use="map_async")
-        return self._step(fusion.MAP, func)
+        return self._step(steps.MAP, func)
 
     @written
     def bind(self, func: Callable[[T_co], ResultLike[U, F]], /) -> ResultStream[U, E_co | F]:
@@ -66,7 +65,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IO: ([2, 3], ['too few'])>
         """
         checks.function("bind", func, use="bind_async")
-        return self._step(fusion.BIND, func, self._place("bind", func))
+        return self._step(steps.BIND, func, self._place("bind", func))
 
     # Mypy names the first overload when none fits: not the narrowing one, which few have in mind.
     @overload
@@ -92,7 +91,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IOResult: <Success: [2, 3]>>
         """
         checks.function("filter", predicate, use="bind_async")
-        return self._step(fusion.FILTER, predicate)
+        return self._step(steps.FILTER, predicate)
 
     @overload
     def ensure(
@@ -126,7 +125,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         checks.function("ensure", predicate, use="bind_async")
         checks.function("ensure", error, use="bind_async")
-        return self._step(fusion.ENSURE, predicate, error)
+        return self._step(steps.ENSURE, predicate, error)
 
     @overload
     def tap(self, func: Callable[[T_co], None], /) -> ResultStream[T_co, E_co]: ...
@@ -156,7 +155,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IOResult: <Success: 3>>
         """
         checks.function("tap", func, use="tap_async")
-        return self._step(fusion.TAP, func, self._place("tap", func))
+        return self._step(steps.TAP, func, self._place("tap", func))
 
     @written
     def tap_result(
@@ -181,7 +180,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             made = func(value)
             return Success(value) if isinstance(made, Success) else made
 
-        return self._step(fusion.BIND, keep, place)
+        return self._step(steps.BIND, keep, place)
 
     @overload
     def attempt(self, func: Callable[[T_co], U], x1: type[X1], /) -> ResultStream[U, E_co | X1]: ...
@@ -223,7 +222,7 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         checks.function("attempt", func, use="attempt_async")
         check_exceptions(exceptions)
-        return self._step(fusion.ATTEMPT, func, exceptions)
+        return self._step(steps.ATTEMPT, func, exceptions)
 
     @written
     def scan(self, initial: A, func: Callable[[A, T_co], A], /) -> ResultStream[A, E_co]:
@@ -240,7 +239,10 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         <IOResult: <Success: [1, 3, 6]>>
         """
         checks.function("scan", func, use="map_async")
-        return self._stateful(lambda: (fusion.MAP, folding(initial, func), None))
+        self._refuse_repeats("scan")
+        from returns_pipeline.combine._transform import folding
+
+        return self._stateful(lambda: (steps.MAP, folding(initial, func), None))
 
     @written
     def distinct_until_changed(
@@ -256,7 +258,10 @@ class ValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 1, 2])).distinct_until_changed().collect())
         <IOResult: <Success: [1, 2]>>
         """
-        return self._stateful(lambda: (fusion.FILTER, differing(key), None))
+        from returns_pipeline.combine._transform import differing
+
+        checks.item_function("key", key, optional=True)
+        return self._stateful(lambda: (steps.FILTER, differing(key), None))
 
 
 def check_exceptions(exceptions: tuple[object, ...]) -> None:

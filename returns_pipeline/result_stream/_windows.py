@@ -11,21 +11,12 @@ from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
+from returns_pipeline import windows
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.fusion import Failed
 from returns_pipeline._engine.reader import Reader
+from returns_pipeline._engine.steps import Failed
 from returns_pipeline._engine.written import written
 from returns_pipeline.result_stream._chained import Chained
-from returns_pipeline.windows._assigners import Assigner
-from returns_pipeline.windows._chunks import ChunksPump
-from returns_pipeline.windows._event_state import EventWindow
-from returns_pipeline.windows._event_time import EventPump, Late
-from returns_pipeline.windows._flushing import FlushOn
-from returns_pipeline.windows._keyed import KeyedPump
-from returns_pipeline.windows._sessions import SessionPump
-from returns_pipeline.windows._sliding import SlidingPump
-from returns_pipeline.windows._until import UntilPump
-from returns_pipeline.windows._weight import WeightPump
 
 if TYPE_CHECKING:
     from returns_pipeline.result_stream import ResultStream
@@ -47,7 +38,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         n: int,
         timeout: Seconds,
         *,
-        flush_on: FlushOn | None = None,
+        flush_on: windows.FlushOn | None = None,
         emit_empty: bool = False,
     ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists, each emitted by its size or its age, whichever comes first.
@@ -71,8 +62,13 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).chunks_or_timeout(2, 9.0).collect())
         <IOResult: <Success: [[1, 2], [3]]>>
         """
+        from returns_pipeline.windows._chunks import ChunksPump, MarkedChunksPump
+
+        pump = MarkedChunksPump if self._chain.marked else ChunksPump
+
         return self._segment(
-            lambda part: Reader(ChunksPump(part, n, timeout, flush_on, emit_empty, Failed))
+            lambda part: Reader(pump(part, n, timeout, flush_on, emit_empty, Failed)),
+            carries_marks=True,
         )
 
     @written
@@ -83,7 +79,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         weight: Callable[[T_co], float],
         n: int | None = None,
-        flush_on: FlushOn | None = None,
+        flush_on: windows.FlushOn | None = None,
         emit_empty: bool = False,
     ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists that together weigh no more than ``max_weight``.
@@ -101,10 +97,15 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.chunks_by_weight(3, 9.0, weight=float).collect())
         <IOResult: <Success: [[1, 2], [3]]>>
         """
+        from returns_pipeline.windows._weight import MarkedWeightPump, WeightPump
+
+        pump = MarkedWeightPump if self._chain.marked else WeightPump
+
         return self._segment(
             lambda part: Reader(
-                WeightPump(part, max_weight, timeout, weight, n, flush_on, emit_empty, Failed)
-            )
+                pump(part, max_weight, timeout, weight, n, flush_on, emit_empty, Failed)
+            ),
+            carries_marks=True,
         )
 
     @written
@@ -114,7 +115,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         n: int | None = None,
         timeout: Seconds = math.inf,
-        flush_on: FlushOn | None = None,
+        flush_on: windows.FlushOn | None = None,
         emit_empty: bool = False,
     ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists, each closed by a value for which ``predicate`` is true.
@@ -134,10 +135,13 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.chunks_until(lambda n: n == 2).collect())
         <IOResult: <Success: [[1, 2], [3]]>>
         """
+        from returns_pipeline.windows._until import MarkedUntilPump, UntilPump
+
+        pump = MarkedUntilPump if self._chain.marked else UntilPump
+
         return self._segment(
-            lambda part: Reader(
-                UntilPump(part, predicate, n, timeout, flush_on, emit_empty, Failed)
-            )
+            lambda part: Reader(pump(part, predicate, n, timeout, flush_on, emit_empty, Failed)),
+            carries_marks=True,
         )
 
     @written
@@ -148,7 +152,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         *,
         key: Callable[[T_co], A],
         max_keys: int | None = None,
-        flush_on: FlushOn | None = None,
+        flush_on: windows.FlushOn | None = None,
     ) -> ResultStream[tuple[A, list[T_co]], E_co]:
         """Group values into lists by key, each emitted with its key by its size or its age.
 
@@ -165,13 +169,18 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(s.keyed_chunks(2, 9.0, key=lambda n: n % 2).collect())
         <IOResult: <Success: [(1, [1, 3]), (0, [2])]>>
         """
+        from returns_pipeline.windows._keyed import KeyedPump, MarkedKeyedPump
+
+        pump = MarkedKeyedPump if self._chain.marked else KeyedPump
+
         return self._segment(
-            lambda part: Reader(KeyedPump(part, n, timeout, key, max_keys, flush_on, Failed))
+            lambda part: Reader(pump(part, n, timeout, key, max_keys, flush_on, Failed)),
+            carries_marks=True,
         )
 
     @written
     def sliding(
-        self, n: int, *, step: int = 1, flush_on: FlushOn | None = None
+        self, n: int, *, step: int = 1, flush_on: windows.FlushOn | None = None
     ) -> ResultStream[list[T_co], E_co]:
         """Emit every run of ``n`` neighbouring values, each ``step`` values after the one before.
 
@@ -188,7 +197,14 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).sliding(2).collect())
         <IOResult: <Success: [[1, 2], [2, 3]]>>
         """
-        return self._segment(lambda part: Reader(SlidingPump(part, n, step, flush_on, Failed)))
+        from returns_pipeline.windows._sliding import MarkedSlidingPump, SlidingPump
+
+        self._refuse_repeats("sliding")
+        pump = MarkedSlidingPump if self._chain.marked else SlidingPump
+
+        return self._segment(
+            lambda part: Reader(pump(part, n, step, flush_on, Failed)), carries_marks=True
+        )
 
     @written
     def sessions(
@@ -199,7 +215,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         n: int | None = None,
         key: Callable[[T_co], object] | None = None,
         max_keys: int | None = None,
-        flush_on: FlushOn | None = None,
+        flush_on: windows.FlushOn | None = None,
     ) -> ResultStream[list[T_co], E_co]:
         """Group values into lists that a silence of ``gap`` seconds ends.
 
@@ -216,27 +232,30 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(ResultStream.of(from_iterable([1, 2, 3])).sessions(9.0).collect())
         <IOResult: <Success: [[1, 2, 3]]>>
         """
+        from returns_pipeline.windows._sessions import MarkedSessionPump, SessionPump
+
+        pump = MarkedSessionPump if self._chain.marked else SessionPump
+
         return self._segment(
-            lambda part: Reader(
-                SessionPump(part, gap, max_duration, n, key, max_keys, flush_on, Failed)
-            )
+            lambda part: Reader(pump(part, gap, max_duration, n, key, max_keys, flush_on, Failed)),
+            carries_marks=True,
         )
 
     @written
     def event_windows(
         self,
-        assigner: Assigner,
+        assigner: windows.Assigner,
         *,
         timestamp: Callable[[T_co], float],
         key: Callable[[T_co], KeyT] | None = None,
         allowed_lateness: Seconds = 0.0,
         max_out_of_orderness: Seconds = 0.0,
-        late: Late[T_co] | None = None,
+        late: windows.Late[T_co] | None = None,
         idle_after: Seconds | None = None,
         partition: Callable[[T_co], object] | None = None,
         max_future_skew: Seconds | None = None,
-        flush_on: FlushOn | None = None,
-    ) -> ResultStream[EventWindow[KeyT, T_co], E_co]:
+        flush_on: windows.FlushOn | None = None,
+    ) -> ResultStream[windows.EventWindow[KeyT, T_co], E_co]:
         """Group values by the time in them, whatever the order in which they come.
 
         As `returns_pipeline.windows.event_windows`, for the values of this stream. A failure has no
@@ -256,9 +275,15 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         >>> run(windows.map(lambda window: window.items).collect())
         <IOResult: <Success: [[1, 2], [13]]>>
         """
+        from returns_pipeline.windows._event_time import EventPump, MarkedEventPump
+
+        # A window that is flushed, for credit, may fire again, with all its items.
+        self._refuse_repeats("event_windows")
+        pump = MarkedEventPump if self._chain.marked else EventPump
+
         return self._segment(
             lambda part: Reader(
-                EventPump(
+                pump(
                     part,
                     assigner,
                     timestamp=timestamp,
@@ -272,5 +297,6 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
                     flush_on=flush_on,
                     passing=Failed,
                 )
-            )
+            ),
+            carries_marks=True,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from returns.future import FutureResult
 from returns.result import Result
@@ -54,6 +54,13 @@ def map_result(
     <IOResult: <Success: ['1', '2']>>
     """
     return ResultStream.from_results(source).map(func)
+
+
+# Mypy names the first overload when none fits: not the narrowing one, which few have in mind.
+@overload
+def filter_result(
+    source: AsyncIterable[Result[A, E]], predicate: Callable[[A], Literal[True]], /
+) -> ResultStream[A, E]: ...
 
 
 @overload
@@ -222,6 +229,15 @@ def flat_map(
     <IOResult: <Success: [0, 0, 1]>>
     """
     return ResultStream.from_results(source).flat_map(func, concurrency=concurrency)
+
+
+@overload
+def ensure(
+    source: AsyncIterable[Result[A, E]],
+    predicate: Callable[[A], Literal[True]],
+    /,
+    error: Callable[[A], F],
+) -> ResultStream[A, E | F]: ...
 
 
 @overload

@@ -8,7 +8,6 @@ import contextlib
 import math
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Generic, TypeVar
@@ -16,8 +15,11 @@ from typing import Final, Generic, TypeVar
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.draining import Drainable
-from returns_pipeline._engine.reader import Pump, Reader, notify
-from returns_pipeline.errors import ChannelClosed
+from returns_pipeline._engine.marks import Markable, MarkedItems
+from returns_pipeline._engine.reader import Reader
+from returns_pipeline.errors import ChannelClosed, NotHandled
+from returns_pipeline.sources._channel_pump import ChannelPump, Turn, Waiting
+from returns_pipeline.sources._deliveries import Deliveries, DeliveryPump
 
 __all__ = ["Channel"]
 
@@ -28,7 +30,7 @@ U = TypeVar("U")
 _GLANCE: Final = 0.2
 
 
-class Channel(Generic[T]):
+class Channel(Markable, Generic[T]):
     """A bounded pipe: any number of senders, and one reader, which reads it as a stream.
 
     It is an async iterable: ``ResultStream.of(channel)``, ``async for item in channel``.
@@ -37,6 +39,7 @@ class Channel(Generic[T]):
     to send from                   use
     =============================  ===============================================================
     a coroutine, a web handler     ``await channel.send(item)``: waits while the channel is full
+    the same, acknowledged         ``await channel.deliver(item)``: waits until it is handled
     a callback in the loop         ``channel.send_soon(item)``: returns a future to pause by
     another thread                 ``channel.send_from_thread(item)``: blocks while it is full
     =============================  ===============================================================
@@ -66,6 +69,9 @@ class Channel(Generic[T]):
 
     Args:
         capacity: How many items are held for the reader, at least 1.
+        acknowledged: Whether `deliver` may be used. Such a channel is read by ``ResultStream.of``,
+            and what cannot tell when an item is handled is refused: slices, operators that are not
+            methods, ``hold=True``.
 
     Raises:
         InvalidArgument: At the call, if ``capacity`` is out of range.
@@ -85,8 +91,16 @@ class Channel(Generic[T]):
     [(0.0, [0, 1]), (0.0, [2, 3]), (0.0, [4])]
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._pump: _ChannelPump[T] = _ChannelPump(checks.count("capacity", capacity))
+    def __init__(self, capacity: int, *, acknowledged: bool = False) -> None:
+        size = checks.count("capacity", capacity)
+        self._pump: ChannelPump[T]
+        self._marked: MarkedItems | None = None
+        if acknowledged:
+            pump: DeliveryPump[T] = DeliveryPump(size)
+            self._pump = pump
+            self._marked = Deliveries(self._open_reader, self._is_read, pump)
+        else:
+            self._pump = ChannelPump(size)
         self._reader: weakref.ref[_ChannelReader[T]] | None = None
         try:
             loop = asyncio.get_running_loop()
@@ -98,10 +112,21 @@ class Channel(Generic[T]):
         """Read the channel.
 
         Raises:
-            RuntimeError: It has a reader.
+            RuntimeError: It has a reader; or it is ``acknowledged``, and must be read by
+                `ResultStream.of`.
         """
-        before = None if self._reader is None else self._reader()
-        if before is not None and before.is_open():
+        if self._marked is not None:
+            raise RuntimeError(
+                "a loop does not tell what it has handled: read the channel by ResultStream.of()"
+            )
+        return self._open_reader()
+
+    def _is_read(self) -> bool:
+        reader = None if self._reader is None else self._reader()
+        return reader is not None and reader.is_open()
+
+    def _open_reader(self) -> Reader[T]:
+        if self._is_read():
             raise RuntimeError("the channel has a reader: use combine.broadcast() for several")
         reader = _ChannelReader(self._pump)
         self._reader = weakref.ref(reader)
@@ -119,13 +144,15 @@ class Channel(Generic[T]):
             RuntimeError: The channel belongs to another event loop.
             CancelledError: The caller was cancelled while this waited; the item was not accepted.
         """
+        _ = await self._send(item)
+
+    async def _send(self, item: T) -> int:
         pump = self._bound()
         if not pump.is_open:
             raise ChannelClosed(item)
         if pump.has_room():
-            pump.accept(item)
-            return
-        turn = _Turn[T](pump.loop.create_future())
+            return pump.accept(item)
+        turn = Turn[T](pump.loop.create_future())
         pump.line.append(turn)
         try:
             await turn.granted
@@ -135,8 +162,57 @@ class Channel(Generic[T]):
         if not pump.is_open:  # it was closed after the turn had come
             raise ChannelClosed(item)
         _ = pump.line.popleft()  # this turn: a turn that was granted stays at the head
-        pump.accept(item)
+        number = pump.accept(item)
         pump.serve_line()
+        return number
+
+    async def deliver(self, item: T) -> None:
+        """Send an item, and wait until everything made of it has been handled by a terminal.
+
+        So a web handler answers when its event is persisted. What the item becomes on the way makes
+        no difference: it may be filtered, expanded, retried or put into a window with others. A
+        failure that `run_all` has counted, or a step has recovered from, is handled.
+
+        It returns as a source is acknowledged to: with `run`, `run_all`, `for_each` and
+        `for_each_all` soon after the item was handled, with `collect` and the others at their end.
+        A window must be closed by a time limit, or by the end, as no item follows while all callers
+        wait. Until a stream reads the channel, it waits for one.
+
+        Raises:
+            ChannelClosed: The channel is closed, or is closed before it has room: the item was not
+                accepted.
+            NotHandled: The stream ended before it had handled the item: by a failure, an exception
+                or a cancellation, or because its reader left. It has perhaps handled a part of it.
+            RuntimeError: The channel is not ``acknowledged``, or belongs to another event loop.
+            CancelledError: The caller was cancelled. While it waited for room, the item was not
+                accepted; afterwards the item is handled nevertheless.
+
+        >>> from returns_pipeline import ResultStream
+        >>> from returns_pipeline.testing import run
+        >>> async def handle(channel: Channel[int], number: int) -> str:
+        ...     await channel.deliver(number)
+        ...     return f"{number} is persisted"
+        >>> async def main() -> None:
+        ...     channel: Channel[int] = Channel(100, acknowledged=True)
+        ...     windows = ResultStream.of(channel).chunks_or_timeout(10, 2.0).tap(print)
+        ...     pipeline = asyncio.ensure_future(windows.run())
+        ...     print(await asyncio.gather(handle(channel, 1), handle(channel, 2)))
+        ...     channel.close()
+        ...     await pipeline
+        >>> run(main())
+        [1, 2]
+        ['1 is persisted', '2 is persisted']
+        """
+        pump = self._pump
+        if not isinstance(pump, DeliveryPump):
+            raise RuntimeError(  # noqa: TRY004  # no argument has a wrong type
+                "deliver() needs Channel(capacity, acknowledged=True)"
+            )
+        number = await self._send(item)
+        # There was no await since it was accepted.
+        receipt = pump.receipts[number] = pump.loop.create_future()
+        if not await receipt:
+            raise NotHandled(item)
 
     def send_soon(self, item: T) -> asyncio.Future[None]:
         """Send an item from a callback, which cannot wait.
@@ -169,7 +245,7 @@ class Channel(Generic[T]):
             pump.accept(item)
             sent.set_result(None)
         else:
-            pump.line.append(_Waiting(item, sent))
+            pump.line.append(Waiting(item, sent))
             sent.add_done_callback(pump.on_sent)
         return sent
 
@@ -255,7 +331,7 @@ class Channel(Generic[T]):
         state = "open" if pump.is_open else "closed"
         return f"<Channel {state}, {len(pump.items)} of {pump.capacity} items>"
 
-    def _bound(self) -> _ChannelPump[T]:
+    def _bound(self) -> ChannelPump[T]:
         """Return the pump, in the loop that it belongs to."""
         loop = asyncio.get_running_loop()
         if self._pump.bound_to is not loop:
@@ -263,160 +339,12 @@ class Channel(Generic[T]):
         return self._pump
 
 
-class _Turn(Generic[T]):
-    """A coroutine in line. It puts its item in by itself, so a cancelled one has put in none."""
-
-    __slots__ = ("granted",)
-
-    def __init__(self, granted: asyncio.Future[None]) -> None:
-        self.granted = granted
-
-
-class _Waiting(Generic[T]):
-    """An item in line, and the future of either kind that tells when it is accepted."""
-
-    __slots__ = ("item", "sent")
-
-    def __init__(
-        self, item: T, sent: asyncio.Future[None] | concurrent.futures.Future[None]
-    ) -> None:
-        self.item = item
-        self.sent = sent
-
-    def claim(self) -> bool:
-        """Return whether the item is still to be sent; from now on it cannot be taken back."""
-        if isinstance(self.sent, asyncio.Future):
-            return not self.sent.done()
-        return self.sent.set_running_or_notify_cancel()
-
-
-class _ChannelPump(Pump[T]):
-    """The items and the line of senders. It has no task: senders fill it.
-
-    States: *open*; *closed*, when nothing more is accepted (what is held may still be taken); the
-    loop is bound before anything is sent. All methods run in the loop's thread.
-
-    While a sender waits in line, the channel counts as full for all others: so the line is served
-    in order. At its head may be a `_Turn` that was granted, whose task has not run yet; its place
-    is kept.
-    """
-
-    __slots__ = ("bound_to", "capacity", "failure", "is_open", "items", "line")
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.capacity = capacity
-        self.items: deque[T] = deque()
-        self.line: deque[_Turn[T] | _Waiting[T]] = deque()
-        self.is_open = True
-        self.failure: BaseException | None = None  # what each reader raises at the end
-        self.bound_to: asyncio.AbstractEventLoop | None = None
-
-    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Bind the channel to a loop.
-
-        Raises:
-            RuntimeError: It belongs to another.
-        """
-        if self.bound_to is not None and self.bound_to is not loop:
-            raise RuntimeError("the channel belongs to another event loop: use send_from_thread()")
-        self.bound_to = self.loop = loop
-
-    def start(self) -> None:
-        """Bind the channel to the reader's loop: there is no task to start."""
-        self.bind(asyncio.get_running_loop())
-        self.error = self.failure
-
-    def has_room(self) -> bool:
-        return not self.line and len(self.items) < self.capacity
-
-    def accept(self, item: T) -> None:
-        self.items.append(item)
-        if len(self.items) == 1:
-            self.notify_reader()
-
-    def serve_line(self) -> None:
-        """Serve the waiting senders, in order, until the channel is full."""
-        line = self.line
-        while line and len(self.items) < self.capacity:
-            head = line[0]
-            if isinstance(head, _Turn):
-                notify(head.granted)
-                return  # it serves the next when it has run
-            _ = line.popleft()
-            if head.claim():
-                self.accept(head.item)
-                head.sent.set_result(None)
-
-    def leave_line(self, turn: _Turn[T]) -> None:
-        """Take back a turn whose task was cancelled; it may have been granted."""
-        if turn in self.line:
-            self.line.remove(turn)
-            self.serve_line()
-
-    def on_sent(self, sent: asyncio.Future[None]) -> None:
-        """Forget an item that was taken back."""
-        if sent.cancelled():
-            self.forget_cancelled()
-
-    def forget_cancelled(self) -> None:
-        """Drop the items that were taken back, before their turn, which may be long in coming."""
-        self.line = deque(
-            [each for each in self.line if isinstance(each, _Turn) or not each.sent.cancelled()]
-        )
-
-    def take_ticket(self, item: T, ticket: concurrent.futures.Future[None]) -> None:
-        """Accept an item of another thread, or put it in line."""
-        waiting = _Waiting(item, ticket)
-        if not self.is_open:
-            if waiting.claim():
-                ticket.set_exception(ChannelClosed(item))
-        elif not self.has_room():
-            self.line.append(waiting)
-        elif waiting.claim():
-            self.accept(item)
-            ticket.set_result(None)
-
-    def shut(self, error: BaseException | None) -> None:
-        """Accept nothing more, and refuse the senders that wait in line."""
-        if not self.is_open:
-            return
-        self.is_open = False
-        self.error = self.failure = error
-        self.ended: bool = True
-        line, self.line = self.line, deque()
-        for each in line:
-            if isinstance(each, _Turn):
-                if not each.granted.done():
-                    each.granted.set_result(None)  # it sees that the channel is closed
-            elif each.claim():
-                each.sent.set_exception(ChannelClosed(each.item))
-        self.notify_reader()
-
-    # The reader.
-
-    def has_next(self) -> bool:
-        return bool(self.items)
-
-    def take(self) -> T:
-        item = self.items.popleft()
-        if self.line:
-            self.serve_line()
-        return item
-
-    def close(self) -> None:
-        """Record that the reader left; items that it has not taken stay."""
-        self.shut(None)
-        self.error = None
-        self.notify_reader()
-
-
 class _ChannelReader(Reader[T], Drainable):
     """The reader, as long as it is open."""
 
     __slots__ = ("_channel_pump",)
 
-    def __init__(self, pump: _ChannelPump[T]) -> None:
+    def __init__(self, pump: ChannelPump[T]) -> None:
         super().__init__(pump)
         self._channel_pump = pump
 

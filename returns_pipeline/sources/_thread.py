@@ -209,6 +209,9 @@ class _ThreadPump(Pump[T], Generic[T]):
 
     # The reader.
 
+    def sources(self) -> tuple[()]:
+        return ()
+
     def has_next(self) -> bool:
         return bool(self.items)
 

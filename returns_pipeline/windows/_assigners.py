@@ -87,7 +87,6 @@ class SessionWindows:
 
 
 Assigner: TypeAlias = TumblingWindows | SlidingWindows | SessionWindows
-"""Decides which windows an item belongs to."""
 
 
 def _set_span(assigner: Assigner, name: str, value: Seconds) -> float:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.batches import in_batches
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
+from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader, checkpoint, notify
 from returns_pipeline.windows._flushing import FlushOn, WindowPump
 from returns_pipeline.windows._single import check_emit_empty
 
-__all__ = ["ChunksPump", "chunks_or_timeout"]
+__all__ = ["ChunksPump", "MarkedChunksPump", "chunks_or_timeout"]
 
 T = TypeVar("T")
 
@@ -48,7 +51,9 @@ class _ChunksOrTimeout(Operator):
         empty. A reader that is late gets everything that has gathered until then, at once: under
         load, lists fill up to ``n``.
 
-        Backpressure: at most ``n`` items are held ahead of the reader; then the source waits.
+        Backpressure: at most ``n`` items are held ahead of the reader; then the source waits. A
+        list that a waiting read is about to return is not among them, even if that read is then
+        cancelled and leaves the list to the next one.
 
         Order of events: the source is opened at the first read and runs in one task of its own from
         its first item to its clean-up, in a copy of the first reader's context.
@@ -83,10 +88,12 @@ class _ChunksOrTimeout(Operator):
             Exception: Any exception of the source or of ``flush_on``, after the last list.
 
         >>> from returns_pipeline.testing import Wait, run, timed, timeline
-        >>> source = timed("a", "b", "c", Wait(9.0), "d")
-        >>> run(timeline(chunks_or_timeout(source, 2, 5.0)))
+        >>> s = timed("a", "b", "c", Wait(9.0), "d")
+        >>> done = chunks_or_timeout(s, 2, 5.0)
+        >>> run(timeline(done))
         [(0.0, ['a', 'b']), (5.0, ['c']), (9.0, ['d'])]
-        >>> run(timeline(chunks_or_timeout(source, 9, 5.0, emit_empty=True)))
+        >>> done = chunks_or_timeout(s, 9, 5.0, emit_empty=True)
+        >>> run(timeline(done))
         [(5.0, ['a', 'b', 'c']), (9.0, ['d'])]
         """
         return self._stream(source, n, timeout, flush_on=flush_on, emit_empty=emit_empty)
@@ -137,6 +144,8 @@ class ChunksPump(WindowPump):
     __slots__ = (
         "_check_at",
         "_emit_empty",
+        "_handed",
+        "_in_batches",
         "_is_due",
         "_items",
         "_n",
@@ -156,13 +165,16 @@ class ChunksPump(WindowPump):
         emit_empty: bool = False,
         passing: type | None = None,
     ) -> None:
-        super().__init__(source, flush_on)
         self._n = checks.count("n", n)
+        self._items: list[Any] = []
+        batches = in_batches(source, partial(_room, self._items, self._n))
+        super().__init__(source if batches is None else batches, flush_on)
+        self._in_batches = batches is not None
         self._timeout = checks.seconds("timeout", timeout)
         self._emit_empty = check_emit_empty(emit_empty, self._timeout, flush_on)
         self._passing = passing
-        self._items: list[Any] = []
         self._passed: list[Any] = []  # what closed the list, and follows it: at most one item
+        self._handed: list[Any] | None = None  # a full list, for the read that waits now
         self._is_due = False  # the open list, which may be empty, has reached its deadline
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
@@ -171,6 +183,8 @@ class ChunksPump(WindowPump):
         self._check_at = 1
 
     def has_next(self) -> bool:
+        if self._handed is not None:
+            return True
         held = len(self._items)
         if held >= self._n or self._passed:
             return True
@@ -179,10 +193,16 @@ class ChunksPump(WindowPump):
         return self._is_due and self._emit_empty
 
     def take(self) -> Any:
+        if self._handed is not None:
+            handed, self._handed = self._handed, None
+            return handed
         if self._not_full is not None:
             notify(self._not_full)
         if not self._items and not (self._is_due and self._emit_empty):
             return self._passed.pop()
+        return self._close_list()
+
+    def _close_list(self) -> list[Any]:
         taken = self._items.copy()
         self._items.clear()  # in place: the running loop below appends to this very list
         self._is_due = False
@@ -195,6 +215,7 @@ class ChunksPump(WindowPump):
     def discard(self) -> None:
         self._check_at = -1
         self._is_due = False
+        self._handed = None
         self._items.clear()
         self._passed.clear()
         notify(self._not_full)
@@ -206,7 +227,9 @@ class ChunksPump(WindowPump):
 
     def end(self) -> None:
         self._timer.cancel()
-        if self._items:
+        if self.closed:
+            self.discard()  # what the source has emitted nevertheless
+        elif self._items:
             self._is_due = True
 
     def flush_now(self) -> None:
@@ -215,9 +238,16 @@ class ChunksPump(WindowPump):
             self.notify_reader()
 
     async def fill(self, source: AsyncIterator[Any]) -> None:
-        items = self._items
-        n = self._n
-        passing = self._passing
+        if self._in_batches:
+            await self._fill_from_batches(source)
+            return
+        items, passing = self._items, self._passing
+        if passing is None:
+            async for item in source:
+                items.append(item)
+                if len(items) >= self._check_at and not await self._continue():
+                    break
+            return
         async for item in source:
             if item.__class__ is passing:
                 self._passed.append(item)
@@ -225,39 +255,73 @@ class ChunksPump(WindowPump):
                 items.append(item)
                 if len(items) < self._check_at:
                     continue
-            if self.stopping:
-                break  # the source has swallowed the cancellation
-            if len(items) < n and not self._passed:
-                if self._check_clock():
-                    await checkpoint()  # a notified reader is scheduled, and goes first
-                    self.budget.restart(self.loop.time())
+            if not await self._continue():
+                break
+
+    async def _fill_from_batches(self, source: AsyncIterator[Any]) -> None:
+        """Do as `fill` with a source that emits lists, and by itself an item that passes."""
+        items = self._items
+        async for batch in source:
+            if batch.__class__ is self._passing:
+                self._passed.append(batch)
+                if not await self._continue():
+                    return
                 continue
-            if self.reading:
-                self.notify_reader()
-                self.yielding = True
-                await checkpoint()
-                self.yielding = False
-            while len(items) >= n or self._passed:
-                await self._wait_for_reader()
+            begin = 0
+            while begin < len(batch):
+                added = min(self._n - len(items), len(batch) - begin)
+                items += batch[begin : begin + added]
+                begin += added
+                if not await self._continue(added):
+                    return
+
+    async def _continue(self, added: int = 1) -> bool:
+        """Start or check the list's time, or wait for the reader; return whether to read on.
+
+        Args:
+            added: How many items were added to the list.
+        """
+        items, n = self._items, self._n
+        if self.stopping:
+            return False  # the source has swallowed the cancellation
+        if len(items) < n and not self._passed:
+            if self._check_clock(added):
+                await checkpoint()  # a notified reader is scheduled, and goes first
+                self.budget.restart(self.loop.time())
+            return True
+        if self.reading:
+            self.notify_reader()
+            if self._handed is None and not self._passed and not self._is_slow():
+                # While the reader is on its way the next list is filled: it saves a turn of the
+                # loop, which costs more than a short list.
+                self._handed = self._close_list()
+                return True
+            self.yielding = True
+            await checkpoint()
+            self.yielding = False
+            self.budget.restart(self.loop.time())
+        while len(items) >= n or self._passed:
+            await self._wait_for_reader()
+        return True
 
     async def _wait_for_reader(self) -> None:
+        self.still_reading()
         self._not_full = self.loop.create_future()
         try:
             await self._not_full
         finally:
             self._not_full = None
 
-    def _check_clock(self) -> bool:
+    def _check_clock(self, added: int) -> bool:
         """Start the list's time, or check whether it has passed; return whether others must run.
 
         A source that never suspends keeps the loop, and with it the timer, from running. So the
         clock is read here: after ever more items while they come fast, else after each item.
         """
-        self.still_reading()
         now = self.loop.time()
         held = len(self._items)
         must_yield = False
-        if held == 1:
+        if held == added:  # they are its first
             self._timer.set(self.loop, now + self._timeout, self._on_due)
         else:
             must_yield = self.budget.look(now)
@@ -267,6 +331,34 @@ class ChunksPump(WindowPump):
         self._check_at = min(held + self.budget.stride, self._n)
         return must_yield
 
+    def _is_slow(self) -> bool:
+        """Return whether the source has kept other tasks waiting for a while."""
+        return self.budget.is_spent(self.loop.time())
+
     def _on_due(self, _deadline: float) -> None:
         self._is_due = True
         self.notify_reader()
+
+
+def _room(items: list[Any], n: int) -> int:
+    """Return how many items the open list lacks."""
+    return n - len(items)
+
+
+class MarkedChunksPump(CarriesMarks[InOrder], ChunksPump):
+    """Emits a mark after the list that was open when it came."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.marks = InOrder()
+
+    def keep(self, mark: Mark) -> None:
+        if mark.flushes:
+            self.flush_now()
+        held = (self._handed is not None) + bool(self._items) + len(self._passed)
+        self.marks.put(mark, held)
+
+    def take_item(self) -> Any:
+        item = super().take_item()
+        self.marks.passed()
+        return item

@@ -141,7 +141,6 @@ class DeadlinePump(WindowPump):
         """
         if self.stopping:
             return 0
-        self.still_reading()
         must_yield = self.budget.look(now + self.lag)
         if now >= self.next_deadline():
             self.expire(now)
@@ -160,6 +159,7 @@ class DeadlinePump(WindowPump):
 
     async def wait_until_taken(self) -> None:
         """Make the source wait until the reader has taken all that is due."""
+        self.still_reading()
         if self.reading:
             await self.yield_to_reader()
         while self.due:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, merge
 from itertools import count
 from operator import attrgetter, itemgetter
 from typing import Any, Final, Generic, TypeVar
 
+from returns_pipeline._engine.marks import BySpan, Span
 from returns_pipeline.windows._assigners import (
     Assigner,
     SessionWindows,
@@ -23,7 +24,7 @@ from returns_pipeline.windows._assigners import (
     in_seconds,
 )
 
-__all__ = ["EventState", "EventWindow", "state_of"]
+__all__ = ["EventState", "EventWindow", "marked_state_of", "state_of"]
 
 K_co = TypeVar("K_co", covariant=True)
 T_co = TypeVar("T_co", covariant=True)
@@ -137,7 +138,9 @@ class _Held:
 class _Window:
     """The bounds of one window, for all keys: they fire together."""
 
-    __slots__ = ("by_key", "end", "start")
+    __slots__ = ("by_key", "end", "span", "start")
+
+    span: Span | None  # in a marked chain, while it has items that were in no pane
 
     def __init__(self, start: float, end: float) -> None:
         self.start = start
@@ -204,12 +207,19 @@ class _AlignedState(EventState):
                 self._fire(window, key, held, is_late=True, is_kept=bool(self._lateness))
             else:
                 appends.append(held.items.append)
+                self._on_filled(window)
         if len(appends) == last - first + 1:
             start = max(self._start(last), self._end(first - 1))
             end = min(self._start(last + 1), self._end(first))
             region = _Region(start, end, appends, self._end(first))
             self.recent[key] = self._windows[last].by_key[key].region = region
         return len(forgotten) <= last - first, forgotten
+
+    def _on_filled(self, window: _Window) -> None:
+        """React to a first item that is in no pane: a hook for marks."""
+
+    def _on_fired(self, window: _Window) -> None:
+        """React when a window has no item that is in no pane: a hook for marks."""
 
     def _region_of(self, last: int, at: float, key: object, watermark: float) -> _Region | None:
         """Return the range of an earlier item of this key, if none of its windows has fired."""
@@ -249,6 +259,7 @@ class _AlignedState(EventState):
             for key, held in window.by_key.items():
                 if len(held.items) > held.shown:
                     self._fire(window, key, held, is_late=False, is_kept=bool(self._lateness))
+            self._on_fired(window)
             heappush(self._kept, (end + self._lateness, index))
             self.recent.clear()
         while self._kept and self._kept[0][0] <= watermark:
@@ -261,6 +272,7 @@ class _AlignedState(EventState):
             for key, held in window.by_key.items():
                 if len(held.items) > held.shown:
                     self._fire(window, key, held, is_late=False, is_kept=True)
+            self._on_fired(window)
 
     def assigned(self) -> int:
         return sum(len(window.by_key) for window in self._windows.values())
@@ -276,7 +288,17 @@ class _AlignedState(EventState):
 class _Session(_Held):
     """A session, from its first item until it is forgotten."""
 
-    __slots__ = ("end", "is_kept", "is_queued", "key", "number", "order", "start", "waits")
+    __slots__ = (
+        "end",
+        "is_kept",
+        "is_queued",
+        "key",
+        "number",
+        "order",
+        "spans",
+        "start",
+        "waits",
+    )
 
     def __init__(self, key: object, number: int, start: float, end: float) -> None:
         super().__init__()
@@ -288,6 +310,7 @@ class _Session(_Held):
         self.waits = False  # for its end: it holds items that were in no pane
         self.is_queued = False  # among those that wait
         self.is_kept = False  # among those that have fired
+        self.spans: Sequence[Span] = ()  # in a marked chain
 
 
 _start_of: Final = attrgetter("start")
@@ -335,12 +358,16 @@ class _SessionState(EventState):
         session.items.append(item)
         session.order.append(self._number)
         if session.end > watermark:
+            self._on_filled(session)
             session.waits = True
             self._queue(session)
         else:
             self._fire(session, is_late=True)
         self._look_ahead()
         return True, _NOTHING
+
+    def _on_filled(self, session: _Session) -> None:
+        """React to an item that is in no pane: a hook for marks."""
 
     def _merge(self, session: _Session, other: _Session) -> None:
         small, large = sorted((session, other), key=lambda held: len(held.items))
@@ -445,6 +472,66 @@ class _SessionState(EventState):
         self._look_ahead()
 
 
+class _MarkedAligned(_AlignedState):
+    """A window belongs to a span from its first item that is in no pane until it fires."""
+
+    __slots__ = ("_marks", "let_go")
+
+    def __init__(self, marks: BySpan, *args: float) -> None:
+        super().__init__(*args)
+        self._marks = marks
+        self.let_go: list[Span] = []
+
+    def _open(self, index: int, end: float, watermark: float) -> _Window:
+        window = super()._open(index, end, watermark)
+        window.span = None
+        return window
+
+    def _on_filled(self, window: _Window) -> None:
+        if window.span is None:
+            window.span = self._marks.begun()
+
+    def _on_fired(self, window: _Window) -> None:
+        if window.span is not None:
+            self.let_go.append(window.span)
+            window.span = None
+
+    def fire_open(self) -> None:
+        super().fire_open()
+        # The next item of each window must be noticed.
+        self.recent.clear()
+        for window in self._windows.values():
+            for held in window.by_key.values():
+                held.region = None
+
+
+class _MarkedSessions(_SessionState):
+    """A session belongs to spans from its first item that is in no pane until it fires.
+
+    To several, if it was merged.
+    """
+
+    __slots__ = ("_marks", "let_go")
+
+    def __init__(self, marks: BySpan, gap: float, lateness: float) -> None:
+        super().__init__(gap, lateness)
+        self._marks = marks
+        self.let_go: list[Span] = []
+
+    def _on_filled(self, session: _Session) -> None:
+        if not session.waits:
+            session.spans = [*session.spans, self._marks.begun()]
+
+    def _merge(self, session: _Session, other: _Session) -> None:
+        super()._merge(session, other)
+        session.spans = [*session.spans, *other.spans]
+
+    def _fire(self, session: _Session, *, is_late: bool) -> None:
+        super()._fire(session, is_late=is_late)
+        self.let_go.extend(session.spans)
+        session.spans = []
+
+
 def state_of(assigner: Assigner, lateness: float) -> EventState:
     """Return the empty state for an assigner.
 
@@ -452,12 +539,32 @@ def state_of(assigner: Assigner, lateness: float) -> EventState:
         TypeError: It is not one of the three kinds.
     """
     match assigner:
-        case TumblingWindows(size, offset):
-            return _AlignedState(in_seconds(size), in_seconds(size), in_seconds(offset), lateness)
-        case SlidingWindows(size, every):
-            return _AlignedState(in_seconds(size), in_seconds(every), 0.0, lateness)
         case SessionWindows(gap):
             return _SessionState(in_seconds(gap), lateness)
+        case _:
+            return _AlignedState(*_size_every_offset(assigner), lateness)
+
+
+def marked_state_of(
+    assigner: Assigner, lateness: float, marks: BySpan
+) -> _MarkedAligned | _MarkedSessions:
+    """Do as `state_of` for a marked chain.
+
+    The ``let_go`` of the state has the spans of windows that fired: the caller takes them.
+    """
+    match assigner:
+        case SessionWindows(gap):
+            return _MarkedSessions(marks, in_seconds(gap), lateness)
+        case _:
+            return _MarkedAligned(marks, *_size_every_offset(assigner), lateness)
+
+
+def _size_every_offset(assigner: Assigner) -> tuple[float, float, float]:
+    match assigner:
+        case TumblingWindows(size, offset):
+            return in_seconds(size), in_seconds(size), in_seconds(offset)
+        case SlidingWindows(size, every):
+            return in_seconds(size), in_seconds(every), 0.0
         case _:
             raise TypeError(
                 f"expected TumblingWindows, SlidingWindows or SessionWindows, not {assigner!r}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, Final, TypeAlias
 
@@ -20,22 +21,22 @@ from typing_extensions import TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.windows._assigners import Assigner
 from returns_pipeline.windows._deadlines import DeadlinePump
-from returns_pipeline.windows._event_state import EventWindow, state_of
+from returns_pipeline.windows._event_state import EventState, EventWindow, marked_state_of, state_of
 from returns_pipeline.windows._flushing import FlushOn
 from returns_pipeline.windows._watermarks import Watermarks
 
-__all__ = ["EventPump", "Late", "event_windows"]
+__all__ = ["EventPump", "Late", "MarkedEventPump", "event_windows"]
 
 K = TypeVar("K", default=None)
 T = TypeVar("T")
 
 Late: TypeAlias = Callable[[T], object] | asyncio.Queue[T]
-"""Where items that come too late are sent: a function, plain or asynchronous, or a queue."""
 
 
 class _EventWindows(Operator):
@@ -152,12 +153,10 @@ class _EventWindows(Operator):
 
         >>> from returns_pipeline.testing import run, timed
         >>> from returns_pipeline.windows import TumblingWindows
+        >>> s = timed(1.0, 4.0, 2.0, 11.0, 3.0, 30.0)
+        >>> done = event_windows(s, TumblingWindows(10), timestamp=float, allowed_lateness=5)
         >>> async def main() -> None:
-        ...     taps = timed(1.0, 4.0, 2.0, 11.0, 3.0, 30.0)
-        ...     windows = event_windows(
-        ...         taps, TumblingWindows(10), timestamp=float, allowed_lateness=5
-        ...     )
-        ...     async with windows.stream() as fired:
+        ...     async with done.stream() as fired:
         ...         async for window in fired:
         ...             print(window.start, window.items, window.pane, window.is_late)
         >>> run(main())
@@ -253,13 +252,13 @@ class EventPump(DeadlinePump):
         "_idle_after",
         "_key",
         "_late",
-        "_marks",
         "_partition",
         "_passing",
         "_skewed",
         "_slack",
         "_timestamp",
         "_watermark",
+        "_watermarks",
         "state",
     )
 
@@ -281,7 +280,10 @@ class EventPump(DeadlinePump):
     ) -> None:
         super().__init__(source, flush_on)
         lateness = checks.seconds("allowed_lateness", allowed_lateness, zero=True)
-        self.state = state_of(assigner, lateness)
+        self.state: EventState = self._state_of(assigner, lateness)
+        checks.item_function("timestamp", timestamp)
+        checks.item_function("key", key, optional=True)
+        checks.item_function("partition", partition, optional=True)
         self._timestamp = timestamp
         self._key = key
         self._slack = checks.seconds(
@@ -295,12 +297,15 @@ class EventPump(DeadlinePump):
         if max_future_skew is not None:
             skew = checks.seconds("max_future_skew", max_future_skew, zero=True)
         # One source without a clock needs only the greatest timestamp, which `fill` has.
-        self._marks: Watermarks | None = None
+        self._watermarks: Watermarks | None = None
         if partition is not None or self._skewed or self._idle_after is not None:
             idle = math.inf if self._idle_after is None else self._idle_after
-            self._marks = Watermarks(self._slack, idle, skew)
+            self._watermarks = Watermarks(self._slack, idle, skew)
         self._passing = passing
         self._watermark = -math.inf
+
+    def _state_of(self, assigner: Assigner, lateness: float) -> EventState:
+        return state_of(assigner, lateness)
 
     def take(self) -> Any:
         taken = self.due.popleft()
@@ -319,20 +324,22 @@ class EventPump(DeadlinePump):
     def _advance(self, watermark: float) -> None:
         self._watermark = watermark
         self.state.advance(watermark)
+        self._queue_fired()
+
+    def _queue_fired(self) -> None:
         self.due.extend(self.state.fired)
         self.state.fired.clear()
 
     def flush_now(self) -> None:
         self.state.fire_open()
         if self.state.fired:
-            self.due.extend(self.state.fired)
-            self.state.fired.clear()
+            self._queue_fired()
             self.notify_reader()
 
     # The clock, for a quiet source.
 
     def next_deadline(self) -> float:
-        marks = self._marks
+        marks = self._watermarks
         if marks is None or self._idle_after is None or self.state.next_end == math.inf:
             return math.inf
         quiet = marks.idle_at(self.now())
@@ -340,14 +347,14 @@ class EventPump(DeadlinePump):
         return quiet if quiet < math.inf else marks.reaches_at(self.state.first_end())
 
     def expire(self, now: float) -> None:
-        marks = self._marks
+        marks = self._watermarks
         if marks is None or self._idle_after is None:
             return
         # To the ends of windows, and not beyond: later items must not become late by it.
         while (end := self.state.first_end()) < math.inf and marks.has_reached(end, now):
             self._advance(end)
 
-    def _mark(self, marks: Watermarks, item: Any, at: float, now: float) -> float:
+    def _moved_by(self, marks: Watermarks, item: Any, at: float, now: float) -> float:
         """Move the watermark by an item, if need be, and return it."""
         partition = None if self._partition is None else self._partition(item)
         ahead = self._skewed and marks.is_ahead(at, self.loop.time())
@@ -366,7 +373,7 @@ class EventPump(DeadlinePump):
         key: object = None
         slack = self._slack
         idle_after = self._idle_after
-        marks = self._marks
+        marks = self._watermarks
         passing = self._passing
         state = self.state
         find = state.recent.get
@@ -379,6 +386,8 @@ class EventPump(DeadlinePump):
                     break
                 self.due.append(item)
                 await self.wait_with_clock_paused()
+                if self.stopping:
+                    break
                 continue
             at = timestamp(item)
             if key_of is not None:
@@ -401,7 +410,7 @@ class EventPump(DeadlinePump):
                 raise InvalidArgument(f"a timestamp must be finite, not {at!r}")
             if marks is not None or at > newest:
                 newest = at
-                watermark = at - slack if marks is None else self._mark(marks, item, at, now)
+                watermark = at - slack if marks is None else self._moved_by(marks, item, at, now)
                 if watermark > self._watermark:
                     self._watermark = watermark
                     if watermark >= state.next_move:
@@ -423,8 +432,47 @@ class EventPump(DeadlinePump):
                 self.due.append(EventWindow(key, start, end, [item], 0, is_late=True))
         elif not accepted:
             await self.with_clock_paused(_hand_over(self._late, item))
-        self.due.extend(self.state.fired)
-        self.state.fired.clear()
+        self._queue_fired()
+
+
+class MarkedEventPump(CarriesMarks[BySpan], EventPump):
+    """Emits a mark when the windows have fired that had items of before it in no pane."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.marks = BySpan()
+        super().__init__(*args, **kwargs)
+        self._taken = 0
+        self._let_go: deque[tuple[int, Span]] = deque()  # with the number of the last pane
+
+    def _state_of(self, assigner: Assigner, lateness: float) -> EventState:
+        return marked_state_of(assigner, lateness, self.marks)
+
+    def keep(self, mark: Mark) -> None:
+        if mark.flushes:
+            self.flush_now()
+        self.marks.put(mark)
+
+    def take_item(self) -> Any:
+        item = super().take_item()
+        self._taken += 1
+        self._free_spans()
+        return item
+
+    def _queue_fired(self) -> None:
+        super()._queue_fired()
+        state: Any = self.state
+        last = self._taken + len(self.due)
+        self._let_go.extend((last, span) for span in state.let_go)
+        state.let_go.clear()
+        self._free_spans()
+
+    def _free_spans(self) -> None:
+        while self._let_go and self._let_go[0][0] <= self._taken:
+            self.marks.gone(self._let_go.popleft()[1])
+
+    def discard(self) -> None:
+        super().discard()
+        self._let_go.clear()
 
 
 def _taker(late: Late[T] | None) -> Callable[[T], object] | None:

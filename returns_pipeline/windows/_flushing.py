@@ -6,7 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import Budget
@@ -16,7 +16,10 @@ from returns_pipeline._engine.reader import Pump
 __all__ = ["FlushOn", "WindowPump"]
 
 FlushOn: TypeAlias = asyncio.Event | AsyncIterable[object]
-"""What flushes windows: an event, each time that it is set, or each item of a stream."""
+
+
+# Seconds after which an event is checked again that does not show who waits for it.
+_LOOK_EVERY: Final = 0.01
 
 
 class WindowPump(Pump[Any]):
@@ -37,6 +40,13 @@ class WindowPump(Pump[Any]):
             _ = checks.source(flush_on)
         self._flush_on = flush_on
         self.source_ended: bool = False  # or was stopped
+
+    def sources(self) -> list[AsyncIterable[Any]]:
+        """Return the source, and the stream of signals."""
+        flush_on = self._flush_on
+        if flush_on is None or isinstance(flush_on, asyncio.Event):
+            return [self._source]
+        return [self._source, flush_on]
 
     @abstractmethod
     async def fill(self, source: AsyncIterator[Any]) -> None:
@@ -61,7 +71,7 @@ class WindowPump(Pump[Any]):
         self.budget = Budget(self.loop)
         try:
             async with plain_iterator(self._source) as source:
-                await self.fill(source)
+                await self.fill(self.incoming(source))
         finally:
             self.source_ended = True
             self.end()
@@ -81,7 +91,6 @@ class WindowPump(Pump[Any]):
             async for _ in signals:
                 if self.stopping:
                     break
-                self.still_reading()
                 self.flush_now()
                 if budget.spend():
                     await budget.renew()
@@ -94,7 +103,12 @@ async def _next_set(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> No
         return
     # There is no public way to wait for that. All Pythons keep the waiting futures in this deque,
     # and `set()` resolves them if the event was clear.
-    waiters: deque[asyncio.Future[bool]] = getattr(event, "_waiters")  # noqa: B009
+    waiters: deque[asyncio.Future[bool]] | None = getattr(event, "_waiters", None)
+    if waiters is None:  # an event of a class that works in another way
+        while event.is_set():  # noqa: ASYNC110  # there is nothing else to wait for
+            await asyncio.sleep(_LOOK_EVERY)
+        _ = await event.wait()
+        return
     waiter: asyncio.Future[bool] = loop.create_future()
     waiters.append(waiter)
     try:

@@ -15,12 +15,13 @@ from aiostream import Stream
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import DeadlinePump
 from returns_pipeline.windows._flushing import FlushOn
 
-__all__ = ["PASSING", "KeyedPump", "keyed_chunks", "passing_key"]
+__all__ = ["PASSING", "KeyedPump", "MarkedKeyedPump", "keyed_chunks", "passing_key"]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -88,13 +89,11 @@ class _KeyedChunks(Operator):
                 reading, after all lists, if a key cannot be hashed.
             Exception: Any exception of the source, ``key`` or ``flush_on``, after the last list.
 
-        >>> from returns_pipeline.testing import run, timed
-        >>> words = timed("apple", "bean", "avocado", "beet", "corn")
-        >>> async def main() -> list[tuple[str, list[str]]]:
-        ...     async with keyed_chunks(words, 2, 5.0, key=lambda word: word[0]).stream() as chunks:
-        ...         return [chunk async for chunk in chunks]
-        >>> run(main())
-        [('a', ['apple', 'avocado']), ('b', ['bean', 'beet']), ('c', ['corn'])]
+        >>> from returns_pipeline.testing import run, timed, timeline
+        >>> s = timed("apple", "bean", "avocado", "corn")
+        >>> done = keyed_chunks(s, 2, 5.0, key=lambda word: word[0])
+        >>> run(timeline(done))
+        [(0.0, ('a', ['apple', 'avocado'])), (0.0, ('b', ['bean'])), (0.0, ('c', ['corn']))]
         """
         return self._stream(source, n, timeout, key=key, max_keys=max_keys, flush_on=flush_on)
 
@@ -132,21 +131,23 @@ PASSING: Final = object()
 
 def passing_key(key: Callable[[Any], object], passing: type | None) -> Callable[[Any], Any]:
     """Return a key function that maps all items of the class ``passing`` to `PASSING`."""
+    checks.item_function("key", key)
     if passing is None:
         return key
     return lambda item: PASSING if item.__class__ is passing else key(item)
 
 
 class _Keyed(list[Any]):
-    """An open list with its key and its deadline.
+    """An open list with its key and its deadline, and, in a marked chain, its span.
 
     Without an ``__init__``: it would take as long as all else that opening a list does.
     """
 
-    __slots__ = ("deadline", "key")
+    __slots__ = ("deadline", "key", "span")
 
     key: Any
     deadline: float
+    span: Span
 
 
 class KeyedPump(DeadlinePump):
@@ -157,7 +158,7 @@ class KeyedPump(DeadlinePump):
     items, and a list that is full or flushed takes none.
     """
 
-    __slots__ = ("_filling", "_held", "_key", "_max_keys", "_n", "_open", "_timeout")
+    __slots__ = ("_begin", "_filling", "_held", "_key", "_max_keys", "_n", "_open", "_timeout")
 
     def __init__(
         self,
@@ -179,6 +180,7 @@ class KeyedPump(DeadlinePump):
         self._open: OrderedDict[object, _Keyed] = OrderedDict()
         self._filling: dict[object, _Keyed] = {}
         self._held = 0  # how many items are due
+        self._begin: Callable[[tuple[Any]], _Keyed] = _Keyed
 
     def take(self) -> Any:
         taken: Any = self.due.popleft()
@@ -258,7 +260,7 @@ class KeyedPump(DeadlinePump):
             window.append(item)
             self._held += 1
         else:
-            opened = _Keyed((item,))
+            opened = self._begin((item,))
             opened.key = key
             opened.deadline = now + self._timeout
             if self._n == 1:
@@ -272,7 +274,34 @@ class KeyedPump(DeadlinePump):
             _ = await self.check_clock(now)
 
     async def _wait_until_not_full(self) -> None:
+        self.still_reading()
         if self.reading:
             await self.yield_to_reader()
         while self._held >= self._n:
             await self.wait_for_reader()
+
+
+class MarkedKeyedPump(CarriesMarks[BySpan], KeyedPump):
+    """Emits a mark when all lists that were open when it came have been emitted."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.marks = BySpan()
+        self._begin = self._begin_in_span
+
+    def _begin_in_span(self, items: tuple[Any]) -> _Keyed:
+        window = _Keyed(items)
+        window.span = self.marks.begun()
+        return window
+
+    def keep(self, mark: Mark) -> None:
+        if mark.flushes:
+            self.flush_now()
+        self.marks.put(mark)
+
+    def take_item(self) -> Any:
+        window = self.due[0]
+        item = super().take_item()
+        if window.__class__ is _Keyed:
+            self.marks.gone(window.span)
+        return item

@@ -15,13 +15,14 @@ from aiostream import Stream
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import DeadlinePump
 from returns_pipeline.windows._flushing import FlushOn
 from returns_pipeline.windows._keyed import PASSING, passing_key
 
-__all__ = ["SessionPump", "sessions"]
+__all__ = ["MarkedSessionPump", "SessionPump", "sessions"]
 
 T = TypeVar("T")
 
@@ -99,7 +100,9 @@ class _Sessions(Operator):
             Exception: Any exception of the source, ``key`` or ``flush_on``, after the last list.
 
         >>> from returns_pipeline.testing import run, script, timeline
-        >>> run(timeline(sessions(script("ab-c-----d|"), 3.0)))
+        >>> s = script("ab-c-----d|")
+        >>> done = sessions(s, 3.0)
+        >>> run(timeline(done))
         [(6.0, ['a', 'b', 'c']), (10.0, ['d'])]
         """
         return self._stream(
@@ -173,15 +176,18 @@ def _same_key(_: object) -> None:
 class _Session(list[Any]):
     """An open session: its number in the order of opening, its latest end, its last item's time.
 
+    In a marked chain, its span as well.
+
     Without an ``__init__``: it would take as long as all else that opening a session does.
     """
 
-    __slots__ = ("end", "key", "last", "number")
+    __slots__ = ("end", "key", "last", "number", "span")
 
     key: object
     number: int
     end: float
     last: float
+    span: Span
 
 
 class SessionPump(DeadlinePump):
@@ -293,6 +299,8 @@ class SessionPump(DeadlinePump):
                 break
             if key is PASSING:
                 await self.emit_after_flush(item)
+                if self.stopping:
+                    break
                 continue
             now = self.now()
             if now >= soonest or self.due:
@@ -319,3 +327,28 @@ class SessionPump(DeadlinePump):
                 left = await self.check_clock(now)
                 if not left:
                     break
+
+
+class MarkedSessionPump(CarriesMarks[BySpan], SessionPump):
+    """Emits a mark when all sessions that were open when it came have been emitted."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.marks = BySpan()
+
+    def _open(self, key: object, now: float) -> _Session:
+        window = super()._open(key, now)
+        window.span = self.marks.begun()
+        return window
+
+    def keep(self, mark: Mark) -> None:
+        if mark.flushes:
+            self.flush_now()
+        self.marks.put(mark)
+
+    def take_item(self) -> Any:
+        window = self.due[0]
+        item = super().take_item()
+        if window.__class__ is _Session:
+            self.marks.gone(window.span)
+        return item

@@ -8,11 +8,12 @@ from typing import Any
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.windows._deadlines import DeadlinePump
 from returns_pipeline.windows._flushing import FlushOn
 
-__all__ = ["OpenList", "SingleWindowPump", "check_emit_empty"]
+__all__ = ["MarkedSingle", "OpenList", "SingleWindowPump", "check_emit_empty"]
 
 
 def check_emit_empty(emit_empty: bool, timeout: float, flush_on: FlushOn | None) -> bool:
@@ -112,3 +113,22 @@ class SingleWindowPump(DeadlinePump):
         if self._emit_empty and not self.source_ended:
             self._silent_until = self.now() + self._timeout
             self.arm()
+
+
+class MarkedSingle(CarriesMarks[InOrder], SingleWindowPump):
+    """Emits a mark after the list that was open when it came. For the classes of each operator."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.marks = InOrder()
+
+    def keep(self, mark: Mark) -> None:
+        if mark.flushes:
+            self.flush_now()
+        is_queued = bool(self.due) and self.due[-1] is self._open
+        self.marks.put(mark, len(self.due) + (self._open is not None and not is_queued))
+
+    def take_item(self) -> Any:
+        item = super().take_item()
+        self.marks.passed()
+        return item

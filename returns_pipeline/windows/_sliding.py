@@ -9,11 +9,12 @@ from typing import Any, Final, TypeVar
 from aiostream import Stream
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader, notify
 from returns_pipeline.windows._flushing import FlushOn, WindowPump
 
-__all__ = ["SlidingPump", "sliding"]
+__all__ = ["MarkedSlidingPump", "SlidingPump", "sliding"]
 
 T = TypeVar("T")
 
@@ -73,12 +74,11 @@ class _Sliding(Operator):
             TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable.
             Exception: Any exception of the source or of ``flush_on``, after the last list.
 
-        >>> from returns_pipeline.testing import run, timed
-        >>> async def main() -> list[list[str]]:
-        ...     async with sliding(timed(*"abcd"), 3).stream() as runs:
-        ...         return [items async for items in runs]
-        >>> run(main())
-        [['a', 'b', 'c'], ['b', 'c', 'd']]
+        >>> from returns_pipeline.testing import run, timed, timeline
+        >>> s = timed(*"abcd")
+        >>> done = sliding(s, 3)
+        >>> run(timeline(done))
+        [(0.0, ['a', 'b', 'c']), (0.0, ['b', 'c', 'd'])]
         """
         return self._stream(source, n, step=step, flush_on=flush_on)
 
@@ -197,6 +197,8 @@ class SlidingPump(WindowPump):
             if item.__class__ is self._passing:
                 self._passed.append(item)
                 await self._wait_while(lambda: bool(self._passed))
+                if self.stopping:
+                    break
             elif self._skip:
                 self._skip -= 1
             else:
@@ -218,3 +220,44 @@ class SlidingPump(WindowPump):
                 await self._not_full
             finally:
                 self._not_full = None
+
+
+class MarkedSlidingPump(CarriesMarks[InOrder], SlidingPump):
+    """Emits a mark after the last list that has an item from before it.
+
+    Items leave the run in their order, so marks wait for their number.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.marks = InOrder()
+        self._must_flush = False  # a mark waits for the run to be emptied
+
+    def keep(self, mark: Mark) -> None:
+        if mark.flushes:
+            self._must_flush = True
+            self.flush_now()
+        self.marks.put(mark, len(self._items) + len(self._passed))
+
+    def take_item(self) -> Any:
+        item = self._counting(super().take_item)
+        if self._must_flush:
+            self.flush_now()  # a full list has left items behind
+        return item
+
+    def end(self) -> None:
+        self._counting(super().end)
+
+    def flush_now(self) -> None:
+        self._counting(super().flush_now)
+        if not self._items:
+            self._must_flush = False
+
+    def _counting(self, change: Callable[[], Any]) -> Any:
+        """Call what may take items out of the run, and count those."""
+        held = len(self._items) + len(self._passed)
+        made = change()
+        self.marks.passed(held - len(self._items) - len(self._passed))
+        if self.source_ended and not SlidingPump.has_next(self):
+            self.marks.all_passed()  # the items that stay in the run are in no other list
+        return made

@@ -13,9 +13,9 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._flushing import FlushOn
-from returns_pipeline.windows._single import SingleWindowPump
+from returns_pipeline.windows._single import MarkedSingle, SingleWindowPump
 
-__all__ = ["UntilPump", "chunks_until"]
+__all__ = ["MarkedUntilPump", "UntilPump", "chunks_until"]
 
 T = TypeVar("T")
 
@@ -82,9 +82,9 @@ class _ChunksUntil(Operator):
                 list.
 
         >>> from returns_pipeline.testing import Wait, run, timed, timeline
-        >>> lines = timed("a", "b;", "c;", "d", Wait(9.0), "e;")
-        >>> ends = str.endswith
-        >>> run(timeline(chunks_until(lines, lambda line: line.endswith(";"), timeout=5.0)))
+        >>> s = timed("a", "b;", "c;", "d", Wait(9.0), "e;")
+        >>> done = chunks_until(s, lambda line: line.endswith(";"), timeout=5.0)
+        >>> run(timeline(done))
         [(0.0, ['a', 'b;']), (0.0, ['c;']), (5.0, ['d']), (9.0, ['e;'])]
         """
         return self._stream(
@@ -150,6 +150,8 @@ class UntilPump(SingleWindowPump):
                 break
             if item.__class__ is passing:
                 await self.emit_after_flush(item)
+                if self.stopping:
+                    break
                 continue
             window = self._open
             if window is None:  # an empty one, which is due, takes the item
@@ -166,3 +168,7 @@ class UntilPump(SingleWindowPump):
                 left = await self.check_clock(self.now())
                 if not left:
                     break
+
+
+class MarkedUntilPump(MarkedSingle, UntilPump):
+    """A `UntilPump` that carries marks."""

@@ -12,9 +12,9 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._flushing import FlushOn
-from returns_pipeline.windows._single import SingleWindowPump
+from returns_pipeline.windows._single import MarkedSingle, SingleWindowPump
 
-__all__ = ["WeightPump", "chunks_by_weight"]
+__all__ = ["MarkedWeightPump", "WeightPump", "chunks_by_weight"]
 
 T = TypeVar("T")
 
@@ -82,13 +82,11 @@ class _ChunksByWeight(Operator):
             TypeError: At the call, if ``source`` or ``flush_on`` is not an async iterable.
             Exception: Any exception of the source, ``weight`` or ``flush_on``, after the last list.
 
-        >>> from returns_pipeline.testing import run, timed
-        >>> lines = timed("one", "two", "three", "a much longer line", "four")
-        >>> async def main() -> list[list[str]]:
-        ...     async with chunks_by_weight(lines, 10, 5.0, weight=len).stream() as chunks:
-        ...         return [chunk async for chunk in chunks]
-        >>> run(main())
-        [['one', 'two'], ['three'], ['a much longer line'], ['four']]
+        >>> from returns_pipeline.testing import run, timed, timeline
+        >>> s = timed("one", "two", "three", "a much longer line")
+        >>> done = chunks_by_weight(s, 10, 5.0, weight=len)
+        >>> run(timeline(done))
+        [(0.0, ['one', 'two']), (0.0, ['three']), (0.0, ['a much longer line'])]
         """
         return self._stream(
             source,
@@ -150,10 +148,12 @@ class WeightPump(SingleWindowPump):
     ) -> None:
         super().__init__(source, timeout, n, flush_on, emit_empty, passing)
         self._max_weight = checks.exact("max_weight", max_weight)
+        checks.item_function("weight", weight)
         self._weight = weight
 
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        # One flat loop: a call per item would double its cost.
+    async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
+        self, source: AsyncIterator[Any]
+    ) -> None:
         weigh = self._weight
         max_weight = self._max_weight
         n = self._n
@@ -164,6 +164,8 @@ class WeightPump(SingleWindowPump):
                 break
             if item.__class__ is passing:
                 await self.emit_after_flush(item)
+                if self.stopping:
+                    break
                 continue
             weight = weigh(item)
             if not weight >= 0:
@@ -185,3 +187,7 @@ class WeightPump(SingleWindowPump):
                 left = await self.check_clock(self.now())
                 if not left:
                     break
+
+
+class MarkedWeightPump(MarkedSingle, WeightPump):
+    """A `WeightPump` that carries marks."""

@@ -72,6 +72,23 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "the second of a sum": lambda s: ResultStream.of(silence()).concat(s),
     "a merge": lambda s: s.merge(ResultStream.of(silence())),
     "its values alone": lambda s: s.prefetch(2).map(str),
+    "a folded one": lambda s: s.or_failure(OSError),
+    "its successes": lambda s: s.successes(),
+    "the errors of a window": lambda s: s.sliding(2).failures(),
+    "a signal": lambda s: ResultStream.of(silence()).chunks_or_timeout(2, 9.0, flush_on=s),
+    "an end": lambda s: ResultStream.of(silence()).take_until(s),
+    "a signal of a merge": lambda s: ResultStream.of(silence()).merge(
+        ResultStream.of(silence()).sliding(2, flush_on=s).map(str)
+    ),
+    "a window of Results": lambda s: chunks_or_timeout(s, 2, 9.0),
+    "a signal of such a one": lambda s: sliding(silence(), 2, flush_on=s),
+    "the second of a plain sum": lambda s: combine.concat(silence(), s),
+    "a broadcast": lambda s: s.broadcast(1)[0],
+    "a concurrent step": lambda s: s.map_async(same, concurrency=2),
+    "a debounced one": lambda s: s.debounce(1.0),
+    "a slice of a window": lambda s: s.sliding(2)[1:],
+    "a slice": lambda s: s[1:],
+    "a sum": lambda s: s + s,
 }
 
 
@@ -156,6 +173,141 @@ def test_the_last_branch_to_leave_ends_the_source(
         assert source.log == ["opened"]
         await reader.aclose()
         assert source.log == ["opened", "closed"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_a_branch_leaves_when_a_stream_of_it_is_closed_although_it_is_kept(
+    made: Callable[[Any], Any],
+) -> None:
+    """It was not opened, so nothing but its subscription holds the others up."""
+
+    async def main() -> None:
+        kept, other = ResultStream.of(Numbers()).broadcast(2, buffer=2)
+        await made(kept).aclose()
+        assert await read_all(other) == [Success(n) for n in range(COUNT)]
+
+    run(main())
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_a_branch_leaves_at_the_end_of_a_context_in_which_nothing_was_read(
+    made: Callable[[Any], Any],
+) -> None:
+    async def main() -> None:
+        kept, other = ResultStream.of(Numbers()).broadcast(2, buffer=2)
+        async with made(kept).stream():
+            pass
+        assert await read_all(other) == [Success(n) for n in range(COUNT)]
+
+    run(main())
+
+
+async def bad() -> AsyncGenerator[int, None]:
+    for n in range(0):
+        yield n
+    raise OSError("bad")
+
+
+# What fails, or ends, before it opens the branch.
+CUT_SHORT: dict[str, Callable[[Any], Any]] = {
+    "merge": lambda s: combine.merge(bad(), s),
+    "merge of a step": lambda s: combine.merge(bad(), s.map(str)),
+    "merge of a drained one": lambda s: combine.merge(bad(), s.drain_on(asyncio.Event())),
+    "merge of a window": lambda s: combine.merge(bad(), s.or_failure(OSError).sliding(2)),
+    "merge of a signal": lambda s: combine.merge(
+        bad(), ResultStream.of(silence()).sliding(2, flush_on=s)
+    ),
+    "merge of successes": lambda s: combine.merge(bad(), s.successes()),
+    "merge of a part": lambda s: combine.merge(bad(), s.sliding(2)[1:]),
+    "concat": lambda s: combine.concat(bad(), s),
+    "zip_results": lambda s: combine.zip_results(ResultStream.of(bad()), s),
+    "ResultStream.merge": lambda s: ResultStream.of(bad()).merge(s),
+    "ResultStream.concat": lambda s: ResultStream.of(bad()).concat(s.map(str)),
+    "ResultStream.zip": lambda s: ResultStream.of(bad()).zip(s),
+    "a signal": lambda s: ResultStream.of(bad()).sliding(2, flush_on=s),
+    "an end": lambda s: combine.take_until(s, bad()),
+    "a window in a merge": lambda s: ResultStream.of(bad()).merge(s.drain_on(stopped()).sliding(2)),
+}
+
+
+def stopped() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+@pytest.mark.parametrize("make", CUT_SHORT.values(), ids=CUT_SHORT)
+def test_a_branch_leaves_when_a_stream_fails_before_it_has_opened_it(
+    make: Callable[[Any], Any],
+) -> None:
+    async def main() -> None:
+        kept, other = ResultStream.of(Numbers()).broadcast(2, buffer=2)
+        failing = make(kept)
+        with pytest.raises(OSError, match="bad"):
+            await read_all(failing)
+        assert await read_all(other) == [Success(n) for n in range(COUNT)]
+
+    run(main())
+
+
+def test_the_last_branch_leaves_an_unread_stream_with_the_clean_up_of_its_source() -> None:
+    """A failing stream raises its error when that is done, also after a cancelled read."""
+    source = Numbers()
+
+    async def main() -> None:
+        kept, other = combine.broadcast(source, 2)
+        async for _ in other:
+            break
+        await advance(0.001)
+        reader = aiter(combine.merge(bad(), kept))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await anext(reader)
+        assert source.log == ["opened", "closed"]
+        with pytest.raises(OSError, match="bad"):
+            await anext(reader)
+
+    run(main())
+
+
+class Unclosable(Numbers):
+    async def __aiter__(self) -> AsyncGenerator[int, None]:
+        try:
+            async for n in super().__aiter__():
+                yield n
+        finally:
+            raise ZeroDivisionError
+
+
+def test_an_error_of_that_clean_up_is_a_note_on_the_error_of_the_stream() -> None:
+    async def main() -> None:
+        for failing, error in ((bad, OSError), (nothing, ZeroDivisionError)):
+            kept, other = combine.broadcast(Unclosable(), 2)
+            reader = aiter(other)
+            await anext(reader)
+            await reader.aclose()
+            joined: Any = combine.zip_results(results(failing()), results(kept))
+            with pytest.raises(error) as raised:
+                await read_all(joined)
+            assert error is ZeroDivisionError or "ZeroDivisionError" in raised.value.__notes__[0]
+
+    run(main())
+
+
+async def nothing() -> AsyncGenerator[int, None]:
+    for n in range(0):
+        yield n
+
+
+def test_a_branch_of_a_branch_leaves_both_when_the_last_one_is_closed_unread() -> None:
+    async def main() -> None:
+        kept, other = combine.broadcast(Numbers(), 2, buffer=2)
+        one, two = combine.broadcast(kept, 2)
+        await one.aclose()
+        await two.aclose()
+        assert await read_all(other) == [*range(COUNT)]
 
     run(main())
 

@@ -530,9 +530,10 @@ def test_merge_emits_every_item_once_each_source_in_order(
         assert [n for source_at, n in seen if source_at == at] == list(range(len(gaps)))
 
 
+@pytest.mark.parametrize("held", [0, 1, 3])
 @pytest.mark.parametrize("join", [merge.raw, concat.raw], ids=["merge", "concat"])
 def test_a_source_that_may_be_ahead_and_swallows_its_cancellation_ends_at_its_next_item(
-    join: Join,
+    join: Join, held: int
 ) -> None:
     async def main() -> None:
         given = 0
@@ -549,9 +550,9 @@ def test_a_source_that_may_be_ahead_and_swallows_its_cancellation_ends_at_its_ne
         made = join(source())
         for _ in range(41):
             await anext(made)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5 + held)
         await made.aclose()
-        assert given == 42
+        assert given == 42 + held
 
     run(main())
 
@@ -935,6 +936,31 @@ def test_zip_results_says_when_strict_that_sources_are_not_equally_long(long: st
             await anext(made)
         assert caught.value == UnevenSources((0,))
         assert str(caught.value) == "source 0 ended before the others"
+
+    run(main())
+
+
+def test_zip_results_does_not_read_on_a_source_that_is_known_to_be_too_long() -> None:
+    """Also if it might be ahead by many items."""
+    closed: list[bool] = []
+
+    async def long() -> AsyncIterator[Result[int, Any]]:
+        try:
+            for n in range(21):
+                await asyncio.sleep(1)
+                yield Success(n)
+            await asyncio.sleep(math.inf)
+        finally:
+            closed.append(True)
+
+    async def main() -> None:
+        short = timed(*[Success(n) for n in range(20)])
+        paired = zip_results.raw(short, long(), strict=True)
+        for n in range(20):
+            assert await anext(paired) == Success((n, n))
+        with pytest.raises(UnevenSources):
+            await anext(paired)
+        assert closed == [True]
 
     run(main())
 

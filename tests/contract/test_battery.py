@@ -16,7 +16,7 @@ from itertools import chain, cycle
 from typing import TYPE_CHECKING, Any, Never, TypeVar, TypeVarTuple, cast
 
 import pytest
-from aiostream import Stream, stream
+from aiostream import Stream, stream, streamcontext
 from returns.result import Result, Success
 
 from returns_pipeline import ResultStream, combine, windows
@@ -91,6 +91,7 @@ class Case:
         items: The source's items in the output, each once.
         key: Items with equal keys are emitted in order.
         lead: How many items may be read that were not emitted, when nothing is open.
+        handed: How many more, in a list that a waiting read is about to return.
         lossy: Whether items that others follow too soon are dropped; the last one is not.
     """
 
@@ -101,6 +102,7 @@ class Case:
     items: Callable[[list[Any]], list[Item]] = flat
     key: Callable[[Item], object] = one
     lead: int = 3
+    handed: int = 0
     lossy: bool = False
 
     def raw(self, source: AsyncIterable[Item]) -> AsyncIterator[Any]:
@@ -179,6 +181,33 @@ def values(given: list[Any]) -> list[Item]:
     return [result.unwrap() for result in given]
 
 
+def chunks_of_batches(source: AsyncIterable[Item]) -> AsyncIterator[Any]:
+    """Windows take slices of batches, here of one item each."""
+    if not hasattr(source, "__aiter__"):
+        raise TypeError
+
+    async def batches() -> AsyncIterator[tuple[Item, ...]]:
+        async with streamcontext(source) as items:
+            async for item in items:
+                yield (item,)
+
+    return ResultStream.from_batches(batches()).chunks_or_timeout(3, 2.0).stream()._aiterator
+
+
+def steps_over_batches(source: AsyncIterable[Item]) -> AsyncIterator[Any]:
+    """The steps before a task run in a loop over each batch."""
+    if not hasattr(source, "__aiter__"):
+        raise TypeError
+
+    async def batches() -> AsyncIterator[list[Item]]:
+        async with streamcontext(source) as items:
+            async for item in items:
+                yield [item]
+
+    made = ResultStream.from_batches(batches()).bind(Success).filter(bool)
+    return made.flat_map(alone).stream()._aiterator
+
+
 class Empty:
     async def __aiter__(self) -> AsyncIterator[Item]:
         return
@@ -195,7 +224,7 @@ by_event.__name__ = "chunks_until"
 
 
 CASES = [
-    Case(chunks_or_timeout, (3, 2.0), {}, ((10**9, 0.05), {})),
+    Case(chunks_or_timeout, (3, 2.0), {}, ((10**9, 0.05), {}), handed=3),
     Case(chunks_by_weight, (3, 2.0), {"weight": one}, ((10**9, 0.05), {"weight": one}), lead=4),
     Case(
         chunks_until, (third_one,), {"n": 3, "timeout": 2.0},
@@ -203,7 +232,7 @@ CASES = [
     ),
     Case(
         chunks_or_timeout, (3, 2.0), {"flush_on": Silence()},
-        ((10**9, 0.05), {"flush_on": Silence()}),
+        ((10**9, 0.05), {"flush_on": Silence()}), handed=3,
     ),
     Case(by_event, (), {}, ((), {})),
     Case(
@@ -262,6 +291,11 @@ CASES = [
     Case(Made(broadcast), (), {}, ((), {}), items=same),
     Case(Made(split), (), {}, ((), {}), items=same),
     Case(Made(flat_map), (), {}, ((), {}), items=values, lead=1),
+    Case(
+        Made(chunks_of_batches), (), {}, ((), {}),
+        items=lambda given: flat([result.unwrap() for result in given]), handed=3,
+    ),
+    Case(Made(steps_over_batches), (), {}, ((), {}), items=values, lead=1),
 ]  # fmt: skip
 
 
@@ -273,7 +307,7 @@ PUBLIC: dict[str, object] = {
 PUBLIC = {name: made for name, made in PUBLIC.items() if not isinstance(made, type)}
 
 # Methods of `ResultStream` that are not operators, and yet have a task of their own.
-METHODS = {"flat_map"}
+METHODS = {"flat_map", "chunks_of_batches", "steps_over_batches"}
 
 
 def each(cases: list[Case]) -> pytest.MarkDecorator:
@@ -507,7 +541,8 @@ def test_a_slow_reader_makes_the_source_wait(case: Case, suspends: bool) -> None
             nonlocal read
             for number in range(60):
                 read += 1
-                assert read - given <= case.lead + 1  # one is being read
+                handed = 0 if suspends else case.handed
+                assert read - given <= case.lead + 1 + handed  # one is being read
                 yield Item(number)
                 if suspends:
                     await asyncio.sleep(0)

@@ -14,10 +14,13 @@ from returns.io import IO, IOFailure, IOResult, IOSuccess
 from returns.pipeline import flow, is_successful
 from returns.pointfree import bind
 from returns.result import Failure, Result, Success
+from returns.unsafe import unsafe_perform_io
 
+from returns_pipeline import ResultStream
 from returns_pipeline._engine.future_results import future_result, to_result
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import ScopeBusy
+from returns_pipeline.sources import from_iterable
 from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
@@ -190,3 +193,24 @@ def test_an_io_result_is_unpacked_too() -> None:
         return IOSuccess(1)
 
     assert run(to_result(wrapped())) == Success(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_step_of_a_stream_makes_no_io_result_around_the_result_of_a_future_result(
+    concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> IOResult[int, str]:
+        raise AssertionError("this costs more than all the rest of a step")
+
+    def step(value: int) -> FutureResult[int, str]:
+        return FutureResult(work(Success(value) if value else Failure("zero")))
+
+    async def main() -> tuple[list[int], list[str]]:
+        numbers = ResultStream.of(from_iterable([0, 1, 2]))
+        halves = numbers.bind_future_result(step, concurrency=concurrency)
+        recovered = halves.lash_async(lambda _: step(7), concurrency=concurrency)
+        kept = recovered.tap_result_async(step, concurrency=concurrency)
+        return unsafe_perform_io(await kept.partition())
+
+    monkeypatch.setattr(IOResult, "from_result", refuse)
+    assert run(main()) == ([7, 1, 2], [])

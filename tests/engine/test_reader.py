@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from returns_pipeline import combine
 from returns_pipeline._engine.cancellation import wait_done
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, checkpoint
 from returns_pipeline.testing import VirtualTimeLoop, advance, run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine
 
 T = TypeVar("T")
 
@@ -33,6 +34,9 @@ class Through(Pump[T]):
         self.source = source
         self.items: deque[T] = deque()
         self.turns = turns
+
+    def sources(self) -> tuple[AsyncIterable[T]]:
+        return (self.source,)
 
     async def pump(self) -> None:
         async with plain_iterator(self.source) as items:
@@ -705,5 +709,67 @@ def test_waiting_leaves_no_callback_on_a_task_that_outlasts_it() -> None:
             await advance(0.1)
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+    run(main())
+
+
+async def fails_to_close(after: float) -> AsyncGenerator[int, None]:
+    try:
+        yield 0
+        await asyncio.sleep(math.inf)
+    finally:
+        await asyncio.sleep(after)
+        raise OSError(after)
+
+
+async def closes_late() -> AsyncGenerator[int, None]:
+    try:
+        yield 0
+        await asyncio.sleep(math.inf)
+    finally:
+        await asyncio.sleep(1)
+
+
+def test_a_second_close_does_not_drop_the_error_that_a_clean_up_has_raised_before_it() -> None:
+    async def main() -> None:
+        reader: Any = combine.merge.raw(fails_to_close(0.2), closes_late())
+        await anext(reader)
+        await anext(reader)
+        first = asyncio.ensure_future(reader.aclose())
+        await advance(0.5)
+        await reader.aclose()
+        with pytest.raises(OSError, match=r"0\.2"):
+            await first
+
+    run(main())
+
+
+@pytest.mark.parametrize("cancels_second", [True, False])
+def test_the_error_of_a_clean_up_is_the_first_closers_whichever_of_two_continues_first(
+    cancels_second: bool,
+) -> None:
+    """A closer that is cancelled is notified after those that are not."""
+
+    async def main() -> None:
+        reader: Any = combine.merge.raw(fails_to_close(1))
+        await anext(reader)
+        first = asyncio.ensure_future(reader.aclose())
+        await advance(0.1)
+        second = asyncio.ensure_future(reader.aclose())
+        await advance(0.1)
+        if cancels_second:
+            second.cancel()
+            await advance(0.1)
+        first.cancel()
+        _ = await asyncio.wait({first, second})
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            first.result()
+        assert isinstance(cancelled.value.__cause__, OSError)
+        if cancels_second:
+            with pytest.raises(asyncio.CancelledError) as cancelled:
+                second.result()
+            assert cancelled.value.__cause__ is None
+        else:
+            second.result()
 
     run(main())

@@ -6,17 +6,28 @@ import asyncio
 import contextlib
 import gc
 import math
+import weakref
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from returns.io import IOSuccess
 from watched import Watched
 
-from returns_pipeline import ResultStream, chunks_or_timeout, combine
+from returns_pipeline import (
+    ResultStream,
+    chunks_by_weight,
+    chunks_or_timeout,
+    combine,
+    keyed_chunks,
+    sessions,
+    sliding,
+)
 from returns_pipeline.testing import VirtualTimeLoop, advance, run
+from returns_pipeline.windows import TumblingWindows, chunks_until, event_windows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
 
 async def echo(_: object, items: AsyncIterator[int]) -> AsyncGenerator[int, None]:
@@ -287,6 +298,254 @@ async def impatient() -> AsyncGenerator[int, None]:
     await asyncio.sleep(math.inf)
 
 
+async def spends_a_cancellation(before: int, after: int) -> AsyncGenerator[int, None]:
+    """Swallow a cancellation after some items; emit more, then wait."""
+    task = asyncio.current_task()
+    assert task is not None
+    for n in range(before):
+        yield n
+    asyncio.get_running_loop().call_later(0.1, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(math.inf)
+    for n in range(after):
+        yield before + n
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(math.inf)
+
+
+async def cancels_itself(before: int, after: int) -> AsyncGenerator[int, None]:
+    """As `spends_a_cancellation`, but while its task runs."""
+    task = asyncio.current_task()
+    assert task is not None
+    for n in range(before):
+        yield n
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(math.inf)
+    for n in range(after):
+        yield before + n
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(math.inf)
+
+
+IMPATIENT: dict[str, Callable[[Any], Any]] = {
+    **FORMS,
+    "a window of one": lambda s: chunks_or_timeout.raw(s, 1, math.inf),
+    "a window of three": lambda s: chunks_or_timeout.raw(s, 3, math.inf),
+    "a window of a window": lambda s: aiter(
+        ResultStream.of(s).chunks_or_timeout(1, math.inf).chunks_or_timeout(1, math.inf)
+    ),
+    "chunks_by_weight": lambda s: chunks_by_weight.raw(s, 2, math.inf, weight=lambda _: 1),
+    "keyed_chunks": lambda s: keyed_chunks.raw(s, 2, math.inf, key=lambda _: 0),
+    "sessions": lambda s: sessions.raw(s, 0.5, n=2),
+    "sliding": lambda s: sliding.raw(s, 2),
+    "chunks_until": lambda s: chunks_until.raw(s, lambda n: n % 2 == 0),
+    "event_windows": lambda s: event_windows.raw(s, TumblingWindows(1.0), timestamp=float),
+    "a signal": lambda s: chunks_or_timeout.raw(silence(), 9, math.inf, flush_on=s),
+    "prefetch": lambda s: combine.prefetch.raw(s, 2),
+    "scan": lambda s: combine.scan.raw(s, 0, max),
+    "debounce": lambda s: combine.debounce.raw(s, 0.5),
+    "throttle": lambda s: combine.throttle.raw(s, 0.5),
+    "flat_map": lambda s: aiter(
+        ResultStream.of(s).flat_map(lambda n: ResultStream.of(combine.concat(only(n))))
+    ),
+    "a filter": lambda s: aiter(ResultStream.of(s).filter(lambda n: n > 3).prefetch(2)),
+}
+
+
+async def only(n: int) -> AsyncGenerator[int, None]:
+    yield n
+
+
+@pytest.mark.parametrize("after", [1, 2, 9])
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize("source", [spends_a_cancellation, cancels_itself])
+@pytest.mark.parametrize("read", IMPATIENT.values(), ids=IMPATIENT)
+def test_a_source_that_reads_on_after_a_cancellation_of_its_own_is_closed_at_once(
+    read: Callable[[Any], Any],
+    source: Callable[[int, int], AsyncGenerator[int, None]],
+    before: int,
+    after: int,
+) -> None:
+    async def main() -> float:
+        reader = read(source(before, after))
+
+        async def read_all() -> None:
+            async for _ in reader:
+                pass
+
+        reading = asyncio.ensure_future(read_all())
+        await advance(2)
+        await reader.aclose()
+        await reading
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) < 4
+
+
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda s: combine.broadcast(s, 1, buffer=2)[0].stream(),
+        lambda s: combine.route.raw(s, lambda _: 0, echo, buffer=1),
+        lambda s: chunks_or_timeout.raw(s, 2, math.inf),
+        lambda s: combine.prefetch.raw(s, 2),
+        lambda s: combine.merge.raw(s, silence()),
+    ],
+    ids=["broadcast", "route", "chunks_or_timeout", "prefetch", "merge"],
+)
+def test_a_source_that_waits_for_its_reader_after_a_cancellation_of_its_own_is_stopped_at_once(
+    read: Callable[[Any], Any], closes: bool
+) -> None:
+    async def main() -> float:
+        reader = read(spends_a_cancellation(1, 9))
+        reading = asyncio.ensure_future(anext(reader))
+        await advance(2)
+        await reading
+        if closes:
+            await reader.aclose()
+        else:
+            await cancel_all_but()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await reader.aclose()
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) < 4
+
+
+def test_closing_does_not_cut_a_clean_up_that_drain_on_has_begun() -> None:
+    """Its source has swallowed another cancellation before."""
+    log: list[str] = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            async for n in spends_a_cancellation(1, 2):
+                yield n
+        except asyncio.CancelledError:
+            log.append("begun")
+            await asyncio.sleep(1)
+            log.append("done")
+            raise
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        reader: Any = aiter(ResultStream.of(source()).drain_on(stop).prefetch(9))
+        reading = asyncio.ensure_future(anext(reader))
+        await advance(2)
+        await reading
+        stop.set()
+        await advance(0.5)
+        assert log == ["begun"]
+        await reader.aclose()
+        assert log == ["begun", "done"]
+
+    run(main())
+
+
+def test_a_cancelled_task_and_what_it_waited_for_are_not_held_after_its_end() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    class Source(AsyncIterator[int]):
+        n = 0
+
+        async def next(self) -> int:
+            self.n += 1
+            task = asyncio.current_task()
+            assert task is not None
+            if self.n == 3:
+                task.cancel()
+                raise StopAsyncIteration
+            if self.n == 1:
+                held.append(weakref.ref(task))
+                asyncio.get_running_loop().call_later(0.1, task.cancel)
+            else:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+            return self.n
+
+        def __anext__(self) -> Any:
+            waiting = self.next()
+            held.append(weakref.ref(waiting))
+            return waiting
+
+    async def main() -> None:
+        reader = combine.prefetch.raw(Source(), 9)
+        assert [n async for n in reader] == [1, 2]
+        await asyncio.sleep(1)
+        gc.collect()
+        assert [each() for each in held] == [None] * 4
+
+    run(main())
+
+
+def test_a_step_that_swallows_a_cancellation_of_its_own_is_closed_at_once() -> None:
+    """Its chain waits for the next item, not for the step, when it is closed."""
+
+    async def swallow(n: int) -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.1, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(math.inf)
+        return n
+
+    async def one_item() -> AsyncGenerator[int, None]:
+        yield 1
+        await asyncio.sleep(math.inf)
+
+    async def main() -> float:
+        chain = ResultStream.of(one_item()).map_async(swallow).filter(lambda _: False)
+        reader: Any = aiter(chain.prefetch(2))
+        reading = asyncio.ensure_future(anext(reader, None))
+        await advance(1)
+        await reader.aclose()
+        await reading
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) < 2
+
+
+@each_form
+def test_a_clean_up_in_an_except_suite_is_not_cut_although_its_source_has_read_on_before(
+    read: Callable[[Any], Any],
+) -> None:
+    """It has swallowed one cancellation, and ends at the second one."""
+    log: list[str] = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        async with contextlib.aclosing(spends_a_cancellation(1, 1)) as numbers:
+            yield await anext(numbers)
+            yield await anext(numbers)
+        try:
+            await asyncio.sleep(math.inf)
+        except asyncio.CancelledError:
+            log.append("begun")
+            await asyncio.sleep(1)
+            log.append("done")
+            raise
+
+    async def main() -> None:
+        reader = read(source())
+
+        async def read_all() -> None:
+            async for _ in reader:
+                pass
+
+        reading = asyncio.ensure_future(read_all())
+        await advance(1)
+        await cancel_all_but(reading)
+        assert log == ["begun"]
+        await cancel_all_but(reading)
+        await reader.aclose()
+        assert log == ["begun", "done"]
+        await asyncio.wait({reading})
+        reading.cancelled() or reading.exception()
+
+    run(main())
+
+
 def test_a_source_whose_items_are_dropped_can_be_closed_after_it_swallowed_a_cancellation() -> None:
     async def main() -> None:
         reader: Any = aiter(ResultStream.of(impatient()).filter(lambda _: False).prefetch(2))
@@ -507,12 +766,63 @@ def test_a_task_that_has_ended_refers_to_nothing_of_its_own(closes: bool) -> Non
             with pytest.raises(OSError, match="the disk is full"):
                 await anext(reader)
 
+    def owned() -> list[object]:
+        tasks = [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]
+        return [task for task in tasks if "TaskOwner" in repr(task)]
+
     gc.collect()
+    earlier = owned()  # an exception that a module of tests keeps may hold some
     gc.disable()
     try:
         run(main())
-        tasks = [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]
-        assert not [task for task in tasks if "TaskOwner" in repr(task)]
+        assert owned() == earlier
         assert Held.freed
     finally:
         gc.enable()
+
+
+async def with_a_limit_by_hand() -> AsyncGenerator[int, None]:
+    """Emit many items, swallow a cancellation of its own, emit one more."""
+    for n in range(41):
+        yield n
+    await asyncio.sleep(1)
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_later(1, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(math.inf)
+    yield 41
+    await asyncio.sleep(math.inf)
+
+
+FULL: dict[str, Callable[[Any], Any]] = {
+    "chunks_or_timeout": lambda s: chunks_or_timeout.raw(s, 42, 600.0),
+    "chunks_by_weight": lambda s: chunks_by_weight.raw(s, 99, 600.0, weight=lambda _: 1, n=42),
+    "chunks_until": lambda s: chunks_until.raw(s, lambda n: n == 41),
+    "keyed_chunks": lambda s: keyed_chunks.raw(s, 42, 600.0, key=lambda _: ""),
+    "sessions": lambda s: sessions.raw(s, 600.0, n=42),
+    "sliding": lambda s: sliding.raw(s, 42),
+    "event_windows": lambda s: event_windows.raw(s, TumblingWindows(41.0), timestamp=float),
+    "prefetch": lambda s: combine.prefetch.raw(s, 41),
+    "merge": lambda s: combine.merge.raw(s),
+}
+
+
+@pytest.mark.parametrize("read", FULL.values(), ids=FULL)
+def test_closing_does_not_wait_for_a_source_that_has_read_on_and_waits_for_the_reader(
+    read: Callable[[Any], Any],
+) -> None:
+    """It has survived its cancellation, as the item shows that made the window full."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reader = read(with_a_limit_by_hand())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await anext(reader)
+        await advance(10)
+        before = loop.time()
+        await reader.aclose()
+        assert loop.time() == before
+
+    run(main())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -192,5 +194,90 @@ def test_the_error_of_the_signal_is_raised_although_the_source_reads_on(
                     taken: Any = getattr(window, "items", window)
                     items += taken[1] if isinstance(taken, tuple) else taken
         assert set(items) == set(range(3))  # the last one was read in the moment of the stop
+
+    run(main())
+
+
+async def stubborn_failures() -> AsyncIterator[Result[int, int]]:
+    """Emit 40 failures, then one each second until it is cancelled, and then without waiting."""
+    for number in range(40):
+        yield Failure(number)
+    number = 40
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(1)
+            yield Failure(number)
+            number += 1
+    while True:
+        yield Failure(number)
+        number += 1
+
+
+WINDOWS_OF_RESULTS: dict[str, Callable[[Any, Any], Any]] = {
+    "chunks_or_timeout": lambda s, f: s.chunks_or_timeout(3, 60.0, flush_on=f),
+    "chunks_until": lambda s, f: s.chunks_until(lambda _: True, flush_on=f),
+    "chunks_by_weight": lambda s, f: s.chunks_by_weight(3, 60.0, weight=float, flush_on=f),
+    "keyed_chunks": lambda s, f: s.keyed_chunks(3, 60.0, key=str, flush_on=f),
+    "sessions": lambda s, f: s.sessions(60.0, flush_on=f),
+    "sliding": lambda s, f: s.sliding(3, flush_on=f),
+    "event_windows": lambda s, f: s.event_windows(
+        TumblingWindows(3.0), timestamp=float, flush_on=f
+    ),
+}
+
+
+@pytest.mark.parametrize("make", WINDOWS_OF_RESULTS.values(), ids=WINDOWS_OF_RESULTS)
+def test_the_error_of_the_signal_is_raised_although_the_source_emits_nothing_but_failures(
+    make: Callable[[Any, Any], Any],
+) -> None:
+    async def main() -> None:
+        items: list[int] = []
+        stream = make(ResultStream.from_results(stubborn_failures()), failing())
+        with pytest.raises(ValueError, match="no number"):
+            async with asyncio.timeout(20), stream.stream() as windows:
+                async for window in windows:
+                    items.append(window.failure())
+        assert items == [*range(43)]  # the last one was read in the moment of the stop
+
+    run(main())
+
+
+class Held(float):
+    """An item that shows whether it is still referred to."""
+
+
+CLOSED: dict[str, Callable[[Any], Any]] = {
+    "chunks_or_timeout": lambda s: chunks_or_timeout.raw(s, 9, 60.0),
+    "chunks_by_weight": lambda s: chunks_by_weight.raw(s, 9, 60.0, weight=lambda _: 1),
+    "keyed_chunks": lambda s: keyed_chunks.raw(s, 9, 60.0, key=lambda _: ""),
+    "sessions": lambda s: sessions.raw(s, 60.0),
+    "event_windows": lambda s: event_windows.raw(s, TumblingWindows(9.0), timestamp=float),
+    "merge": lambda s: combine.merge.raw(s, nothing()),
+    "prefetch": lambda s: combine.prefetch.raw(s, 9),
+}
+
+
+@pytest.mark.parametrize("read", CLOSED.values(), ids=CLOSED)
+def test_a_closed_reader_does_not_hold_an_item_that_came_while_it_was_closed(
+    read: Callable[[Any], Any],
+) -> None:
+    """Its source has swallowed the cancellation, and the reader is kept."""
+    late: list[weakref.ref[Held]] = []
+
+    async def source() -> AsyncIterator[Held]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(math.inf)
+        item = Held(1)
+        late.append(weakref.ref(item))
+        yield item
+
+    async def main() -> None:
+        reader = read(source())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await anext(reader)
+        await reader.aclose()
+        gc.collect()
+        assert [item() for item in late] == [None]
 
     run(main())

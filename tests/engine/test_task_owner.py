@@ -606,6 +606,22 @@ def test_an_eager_task_that_ends_at_once_does_not_end_the_stream() -> None:
     run(main())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+def test_an_eager_source_cannot_close_its_own_stream_while_that_is_started() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(vars(asyncio)["eager_task_factory"])
+
+        async def source() -> AsyncGenerator[int, None]:
+            with pytest.raises(RuntimeError, match="closed by its own source"):
+                await reader.aclose()
+            yield 1
+
+        reader: Any = combine.merge.raw(source())
+        assert [n async for n in reader] == [1]
+
+    run(main())
+
+
 def test_the_source_is_closed_after_the_work_even_if_some_workers_are_idle() -> None:
     """The work may use what the source has open: a session, a connection."""
     log: list[str] = []

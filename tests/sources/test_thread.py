@@ -21,7 +21,7 @@ from returns_pipeline.sources import from_thread
 from returns_pipeline.testing import VirtualTimeLoop, run, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aiostream import Stream
 
@@ -40,11 +40,13 @@ class Blocking:
     def __init__(self) -> None:
         self.given: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self.waits = threading.Event()
+        self.calls = 0
 
     def __iter__(self) -> Iterator[int]:
         return self
 
     def __next__(self) -> int:
+        self.calls += 1
         self.waits.set()
         item = self.given.get()
         if item is None:
@@ -52,15 +54,26 @@ class Blocking:
         return item
 
 
-async def all_taken(blocking: Blocking) -> None:
-    """Wait until the thread has taken all there is, and the loop has it."""
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a thread has come this far, and the loop has what it has sent."""
 
     def wait() -> None:
-        while blocking.given.qsize():
+        while not condition():
             time.sleep(0.005)
 
     await asyncio.to_thread(wait)
     await asyncio.sleep(0.01)
+
+
+async def all_taken(blocking: Blocking) -> None:
+    """Wait until the thread has taken all there is."""
+    await until(lambda: not blocking.given.qsize())
+
+
+async def stop_once_asked(blocking: Blocking, stop: asyncio.Event, calls: int = 2) -> None:
+    """Stop when the loop has the items before this one, and the thread waits for it."""
+    await until(lambda: blocking.calls >= calls)
+    stop.set()
 
 
 @pytest.mark.parametrize("buffer", [1, 2, 7, 64])
@@ -308,13 +321,18 @@ def test_draining_emits_what_the_thread_has_read_and_is_reading() -> None:
         dropped: list[int] = []
         for number in range(3):
             blocking.given.put(number)
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.05, stop.set)
-        loop.call_later(0.1, blocking.given.put, 3)
-        loop.call_later(0.1, blocking.given.put, 4)
+
+        async def stop_it() -> None:
+            await stop_once_asked(blocking, stop, calls=4)
+            await asyncio.sleep(0.05)
+            blocking.given.put(3)
+            blocking.given.put(4)
+
         source = from_thread(blocking, buffer=9, on_drop=dropped.append)
         drained = ResultStream.of(source).drain_on(stop).chunks_or_timeout(10, 100.0)
-        assert await to_result(drained.collect()) == Success([[0, 1, 2, 3]])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stop_it())
+            assert await to_result(drained.collect()) == Success([[0, 1, 2, 3]])
         assert not dropped
         assert blocking.given.get() == 4
 
@@ -327,10 +345,11 @@ def test_a_drain_does_not_wait_longer_than_the_grace_time(caplog: pytest.LogCapt
     async def main() -> None:
         stop = asyncio.Event()
         blocking.given.put(0)
-        asyncio.get_running_loop().call_later(0.02, stop.set)
         source = from_thread(blocking, buffer=9, grace=0.05)
         drained = ResultStream.of(source).drain_on(stop)
-        assert await to_result(drained.collect()) == Success([0])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stop_once_asked(blocking, stop))
+            assert await to_result(drained.collect()) == Success([0])
         assert "was abandoned" in caplog.text
 
     asyncio.run(main())
@@ -343,12 +362,13 @@ def test_an_item_of_a_thread_that_a_drain_has_abandoned_is_passed_to_on_drop() -
         stop = asyncio.Event()
         dropped: list[int] = []
         blocking.given.put(0)
-        asyncio.get_running_loop().call_later(0.02, stop.set)
         source = from_thread(blocking, grace=0.02, on_drop=dropped.append)
         drained = ResultStream.of(source).drain_on(stop)
-        assert await to_result(drained.collect()) == Success([0])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stop_once_asked(blocking, stop))
+            assert await to_result(drained.collect()) == Success([0])
         blocking.given.put(1)
-        await asyncio.sleep(0.05)
+        await until(lambda: dropped)
         assert dropped == [1]
 
     asyncio.run(main())

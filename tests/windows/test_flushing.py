@@ -51,6 +51,34 @@ def test_an_event_that_stays_set_flushes_once_and_one_set_before_the_start_does_
     run(main())
 
 
+class OtherEvent(asyncio.Event):
+    """An event that does not show who waits for it."""
+
+    def __init__(self) -> None:
+        self._inner = asyncio.Event()
+        self.is_set = self._inner.is_set  # type: ignore[method-assign]
+        self.set = self._inner.set  # type: ignore[method-assign]
+        self.clear = self._inner.clear  # type: ignore[method-assign]
+        self.wait = self._inner.wait  # type: ignore[method-assign]
+
+
+def test_an_event_of_another_class_flushes_as_well() -> None:
+    async def main() -> None:
+        event = OtherEvent()
+        event.set()
+        source = script("ab-c--d-e--|")
+        at(2.5, event.clear)
+        at(4.5, event.set)
+        at(8.5, event.clear)
+        at(8.75, event.set)
+        assert await timeline(chunks_or_timeout(source, 10, 100.0, flush_on=event)) == [
+            (4.5, ["a", "b", "c"]),
+            (8.75, ["d", "e"]),
+        ]
+
+    run(main())
+
+
 def test_an_event_is_left_as_it_is() -> None:
     async def main() -> None:
         event = asyncio.Event()

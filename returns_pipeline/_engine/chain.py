@@ -1,0 +1,373 @@
+"""A chain of steps: a linked list that ends in its source, and how it is assembled to be read.
+
+Neighbouring sequential steps are *fused*: one compiled function runs them all (see `compiler`). A
+step that needs tasks of its own (a window, a concurrent step) is a *segment*: an iterator over the
+part of the chain before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from returns_pipeline._engine import ends, steps
+from returns_pipeline._engine.batches import Batched, Slices
+from returns_pipeline._engine.budget import MAX_STRIDE
+from returns_pipeline._engine.compiler import (
+    BATCHED,
+    MARKED,
+    ON_DEMAND,
+    SINGLE,
+    SLICED,
+    Form,
+    compiled,
+)
+from returns_pipeline._engine.draining import until
+from returns_pipeline._engine.ends import End
+from returns_pipeline._engine.leaving import Composite
+from returns_pipeline._engine.marks import Mark, MarkedItems, MarksRefused, Sliced
+from returns_pipeline._engine.operator import NO_SOURCE, Deferred, plain_iterator
+from returns_pipeline._engine.steps import Failed, Kind, Step
+
+__all__ = [
+    "Chain",
+    "FanInLink",
+    "Link",
+    "Part",
+    "Segment",
+    "Source",
+    "Stateful",
+    "end_marks",
+    "sources",
+]
+
+Segment: TypeAlias = "Callable[[AsyncIterable[Any]], AsyncIterable[Any]]"
+_Slices: TypeAlias = "Callable[[Callable[[], int]], AsyncIterable[Any]]"  # see `marks.Sliced`
+
+_SPLIT: Final[Step] = (steps.SPLIT, Failed, None)  # its function is not called
+_UNPACK: Final[Step] = (steps.UNPACK, Failed, None)
+
+# More steps are compiled in several functions: what a chain's shape costs is bounded.
+_MOST_STEPS: Final = 200
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Source:
+    """Where the items of a chain come from.
+
+    Attributes:
+        items: The user's async iterable.
+        packed: Whether its items are Results, not plain values.
+        folded: Exceptions of its own that become a failure.
+        batched: Whether what it emits is not an item, but a sequence of items.
+        marked: Whether it puts a `Mark` after what may be acknowledged; not if ``batched``. It may
+            be `Sliced` then.
+        split: Whether its Results come as bare values, and a `Failed` for each failure.
+        stores: What stores the positions of its messages, when a step has handled them.
+    """
+
+    items: AsyncIterable[Any]
+    packed: bool
+    folded: tuple[type[Exception], ...] = ()
+    batched: bool = False
+    marked: bool = False
+    split: bool = False
+    stores: tuple[object, ...] = ()
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class FanInLink:
+    """A segment that reads other chains besides the one before it.
+
+    Attributes:
+        others: The other chains. An event that ends the source of this chain ends theirs, too.
+        join: Makes one iterator of them all, the links before this one first.
+    """
+
+    others: tuple[Chain, ...]
+    join: Callable[[list[AsyncIterable[Any]]], AsyncIterable[Any]]
+
+    def stopped_by(self, stops: list[asyncio.Event]) -> Segment:
+        """Return the segment, with the events that end its sources."""
+        chains: list[Chain] = []
+        for chain in self.others:
+            stopped = chain
+            for stop in stops:
+                stopped = Chain(stopped, stop)
+            chains.append(stopped)
+        return lambda part: self.join([part, *map(_unfused, chains)])
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Stateful:
+    """A step with a state: it is made again for each reading of the chain.
+
+    Attributes:
+        make: Makes the step.
+    """
+
+    make: Callable[[], Step]
+
+
+Link: TypeAlias = "Source | Step | Stateful | Segment | FanInLink | asyncio.Event"
+"""The elements of a chain. An event ends the source when it is set."""
+
+
+class Chain:
+    """One link, and the chain before it.
+
+    Attributes:
+        before: The chain before it; `None` before a `Source` alone.
+        link: The last link.
+        segmented: Whether a segment of it runs in tasks of its own.
+        marked: Whether a source of it puts marks among its items.
+        stores: What stores the positions of the messages of its sources.
+        written: The method that added the link, with its arguments.
+    """
+
+    __slots__ = ("before", "link", "marked", "segmented", "stores", "written")
+
+    def __init__(self, before: Chain | None, link: Link, *, carries_marks: bool = False) -> None:
+        """Add a link.
+
+        Args:
+            before: The chain before it.
+            link: The link.
+            carries_marks: Whether a segment obeys the law of marks (see `marks`).
+
+        Raises:
+            MarksRefused: It does not, and there are some.
+        """
+        self.before: Chain | None = before
+        self.link: Link = link
+        self.written: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
+        # Kept, because finding it out at each link would make a chain of n links take n * n steps.
+        self.segmented: bool = (
+            (before is not None and before.segmented)
+            or callable(link)
+            or isinstance(link, FanInLink)
+        )
+        self.marked: bool = before is not None and before.marked
+        self.stores: tuple[object, ...] = () if before is None else before.stores
+        if isinstance(link, Source):
+            self.marked = link.marked
+            self.stores = link.stores
+        elif isinstance(link, FanInLink):
+            self.marked = self.marked or any(other.marked for other in link.others)
+            self.stores += tuple(store for other in link.others for store in other.stores)
+        if self.marked and not carries_marks and (callable(link) or isinstance(link, FanInLink)):
+            raise MarksRefused
+
+    @property
+    def form(self) -> Form:
+        """The form in which a segment emits items, if it is the last link."""
+        return MARKED if self.marked else SINGLE
+
+    def assemble(self) -> Part:
+        """Return the last part, over all before it; in a loop, as a chain may be long."""
+        links: list[tuple[Step | Segment, Form]] = []
+        stops: list[asyncio.Event] = []
+        at = self
+        while at.before is not None:
+            if isinstance(at.link, asyncio.Event):
+                stops.append(at.link)
+            elif isinstance(at.link, FanInLink):
+                links.append((at.link.stopped_by(stops.copy()), at.form))
+            elif isinstance(at.link, Stateful):
+                links.append((at.link.make(), at.form))
+            else:
+                assert not isinstance(at.link, Source)
+                links.append((at.link, at.form))
+            at = at.before
+        assert isinstance(at.link, Source)
+        part = _first_part(at.link, stops)
+        for link, form in reversed(links):
+            if callable(link):
+                part = Part(link(part), [_SPLIT], form)
+            else:
+                part.steps.append(link)
+        return part
+
+
+def sources(chain: Chain) -> Iterator[AsyncIterable[Any]]:
+    """Yield the sources that a chain reads, those in the arguments of its segments, too."""
+    chains = [chain]
+    while chains:
+        at = chains.pop()
+        while at.before is not None:
+            if isinstance(at.link, FanInLink):
+                chains.extend(at.link.others)
+            elif callable(at.link):
+                yield at.link(NO_SOURCE)
+            at = at.before
+        if isinstance(at.link, Source):
+            yield at.link.items
+
+
+def end_marks(chain: Chain) -> None:
+    """Inform the sources of a chain that its terminal has ended: it reaches no more marks."""
+    chains = [chain] if chain.marked else []
+    while chains:
+        at = chains.pop()
+        while at.before is not None:
+            if isinstance(at.link, FanInLink):
+                chains.extend(other for other in at.link.others if other.marked)
+            at = at.before
+        if isinstance(at.link, Source) and isinstance(at.link.items, MarkedItems):
+            at.link.items.terminal_ended()
+
+
+class Part(Composite, Batched):
+    """Neighbouring sequential steps, and what they read.
+
+    It is an async iterable, for the segment after it to read: of bare values, and of a `Failed` for
+    each failure.
+
+    Attributes:
+        source: What the steps read.
+        steps: The steps.
+        form: In which form the source emits items.
+        slices: Returns the source in slices, if it is marked and can do that.
+    """
+
+    __slots__ = ("form", "slices", "source", "steps")
+
+    def __init__(
+        self,
+        source: AsyncIterable[Any],
+        fused: list[Step],
+        form: Form = SINGLE,
+        slices: _Slices | None = None,
+    ) -> None:
+        self.source: AsyncIterable[Any] = source
+        self.steps: list[Step] = fused
+        self.form: Form = form
+        self.slices: _Slices | None = slices
+
+    @property
+    def is_bare_segment(self) -> bool:
+        """Whether no step follows the segment that it reads."""
+        return len(self.steps) == 1 and self.steps[0][0] is steps.SPLIT
+
+    def _sources(self) -> tuple[AsyncIterable[Any]]:
+        return (self.source,)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if not self.steps and self.form is not BATCHED:
+            return aiter(self.source)
+        items: AsyncIterator[Any] = self.run_to(ends.ITEMS, owned=True)
+        return items
+
+    def _in_batches(self, room: Callable[[], int] | None) -> AsyncIterable[Any] | None:
+        """Return lists of values, and a `Failed` for each failure; and marks, if there are some."""
+        if not self.steps and self.form is BATCHED:
+            return self.items(owned=True)
+        if room is None or not self._takes_slices(ends.MARKED_BATCHES):
+            return self.batches_to(ends.BATCHES)
+        return Deferred(lambda: self._run_slices(ends.MARKED_BATCHES, room), self._sources)
+
+    def batches_to(self, end: End) -> AsyncIterable[Any] | None:
+        """Return what an end makes of batches, for a segment.
+
+        None if the source emits no batches, or if a step may wait: an item must not wait for those
+        after it. And if there are many steps: between their functions items are single.
+        """
+        if self.form is not BATCHED or not self._is_one_loop():
+            return None
+        return Deferred(lambda: self.run_to(end, owned=True), self._sources)
+
+    def _is_one_loop(self) -> bool:
+        """Return whether one function runs all steps, and none of them may wait."""
+        return len(self.steps) <= _MOST_STEPS and not any(step[0].awaits for step in self.steps)
+
+    def _takes_slices(self, end: End) -> bool:
+        """Return whether the source comes in slices, of which all items are handled at once."""
+        return self.slices is not None and bool(end.slice) and self._is_one_loop()
+
+    def _run_slices(self, end: End, room: Callable[[], int]) -> Any:
+        assert self.slices is not None
+        opening = plain_iterator(self.slices(room))
+        return compiled(end, _kinds(self.steps), SLICED)(opening, self.steps, False)
+
+    def items(self, *, owned: bool = False) -> AsyncIterable[Any]:
+        """Return what the compiled function reads."""
+        return Slices(self.source, owned=owned) if self.form is BATCHED else self.source
+
+    def run_to(
+        self,
+        end: End,
+        *args: Any,
+        opening: plain_iterator[Any] | None = None,
+        owned: bool = False,
+    ) -> Any:
+        """Return the generator or the coroutine that runs the steps to their end.
+
+        Args:
+            end: The end.
+            args: What it takes.
+            opening: Opens the source, in place of this part.
+            owned: Whether a segment reads the items, in a task of its own.
+        """
+        if opening is None and self._takes_slices(end):
+            return self._run_slices(end, _no_limit)
+        fused = self.steps
+        form = self.form
+        opening = opening or plain_iterator(self.items(owned=owned))
+        while len(fused) > _MOST_STEPS:
+            first, fused = fused[:_MOST_STEPS], [_SPLIT, *fused[_MOST_STEPS:]]
+            before = SINGLE if form is ON_DEMAND else form
+            function = compiled(ends.ITEMS, _kinds(first), before)
+            opening = plain_iterator(function(opening, first, owned))
+            form = MARKED if form is MARKED else SINGLE
+        return compiled(end, _kinds(fused), form)(opening, fused, owned, *args)
+
+
+def _no_limit() -> int:
+    return MAX_STRIDE
+
+
+def _kinds(fused: list[Step]) -> tuple[Kind, ...]:
+    return tuple([step[0] for step in fused])
+
+
+def _unfused(chain: Chain) -> AsyncIterable[Any]:
+    """Return a chain as an async iterable, for a segment to read."""
+    return Deferred(lambda: aiter(chain.assemble()), lambda: sources(chain))
+
+
+def _first_part(link: Source, stops: list[asyncio.Event]) -> Part:
+    """Return the items as they are to be read, and the step that they need first."""
+    source = link.items
+    if stops:
+        source = Deferred(partial(until, source, stops), partial(tuple, [source]))
+    form = MARKED if link.marked else BATCHED if link.batched else SINGLE
+    if link.folded:
+        fold = partial(_fold_in, source, link)
+        return Part(Deferred(fold, partial(tuple, [source])), [_SPLIT], form)
+    first = [_SPLIT] if link.split else [_UNPACK] if link.packed else []
+    # A step may set a stop event: then nothing of a slice would be left to stop.
+    slices = source.slices if isinstance(source, Sliced) else None
+    return Part(source, first, form, slices)
+
+
+async def _fold_in(source: AsyncIterable[Any], link: Source) -> AsyncGenerator[Any, None]:
+    """Emit one failure, the last item, for a listed exception of the source."""
+    async with contextlib.AsyncExitStack() as opened:
+        items: AsyncIterator[Any] | None = None
+        while True:
+            try:
+                if items is None:
+                    items = await opened.enter_async_context(plain_iterator(source))
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            except link.folded as error:
+                failed = Failed(error)
+                yield [failed] if link.batched else failed
+                return
+            is_result = link.packed and not link.split and item.__class__ is not Mark
+            yield steps.split(item) if is_result else item

@@ -1,0 +1,307 @@
+"""From the kinds of a chain's steps to one function that runs them all: a generator or a coroutine.
+
+The function is made of source text, as attrs and dataclasses make methods: the templates of the
+steps and of the end, one after the other. So a step costs what it would cost in a loop by hand, and
+a failure jumps over the steps after it. There is one function for each *shape*, the kinds of the
+steps and the end. The user's functions are its arguments: no text of the user's is in it.
+
+    async def map_bind_collect(opening, steps, owned):
+        (
+            (_, func1, extra1),
+            (_, func2, extra2),
+        ) = steps
+        values = []
+        async with opening as items:
+            async for value in items:
+                # Step 1: map
+                value = func1(value)
+                # Step 2: bind
+                result = func2(value)
+                if result.__class__ is Success:
+                    value = result._inner_value
+                else:
+                    error = error_of(result, extra2)
+                    return Failure(error)
+                values.append(value)
+        return Success(values)
+
+Before a step about errors, the steps for values are a block to be left early::
+
+                failed = False
+                while not failed:
+                    ...             # FAIL is: failed = True; break
+                    break
+                if failed:
+                    error = func3(error)
+
+The text is in `linecache`: tracebacks show its lines, and a debugger steps through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import linecache
+import re
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from textwrap import indent
+from types import CoroutineType
+from typing import Any, Final
+
+from returns.primitives.container import BaseContainer
+from returns.result import Failure, Success
+
+from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.checks import truth
+from returns_pipeline._engine.ends import End
+from returns_pipeline._engine.future_results import LOST, failure_of, refuse_lost, unpacked
+from returns_pipeline._engine.marks import Mark
+from returns_pipeline._engine.steps import SPLIT, Failed, Kind, error_of
+from returns_pipeline._engine.task_owner import was_stopped
+from returns_pipeline._engine.tracebacks import CHAIN_FILE
+from returns_pipeline.errors import StreamEmpty
+
+__all__ = [
+    "BATCHED",
+    "DROPPED",
+    "MARKED",
+    "ON_DEMAND",
+    "SINGLE",
+    "SLICED",
+    "Form",
+    "compiled",
+    "source_text",
+]
+
+# How many shapes are kept. A program has as many as it has chains in its text; one that makes
+# chains of random shapes compiles some of them again.
+_MOST_SHAPES: Final = 512
+# How many steps a name tells.
+_MOST_NAMED: Final = 8
+
+_numbers = itertools.count(1)  # for the names of long chains
+
+
+class Drops:
+    """Yield to other tasks while items are dropped: nobody waits for those.
+
+    Args:
+        owned: Whether a segment reads the chain, in a task of its own.
+    """
+
+    __slots__ = ("_budget", "_owned")
+
+    def __init__(self, owned: bool) -> None:
+        self._owned = owned
+        self._budget: Budget | None = None
+
+    async def renew(self) -> int:
+        """Return how many items may be dropped until the next call.
+
+        0 means that the chain must end: its task was stopped, and the source has swallowed the
+        cancellation.
+        """
+        self._budget = self._budget or Budget(asyncio.get_running_loop())
+        left = await self._budget.renew()
+        return 0 if self._owned and was_stopped() else left
+
+
+DROPPED: Final = object()  # what a generator emits `ON_DEMAND` in place of an item that was dropped
+
+# What the templates use.
+NAMES: Final[dict[str, Any]] = {
+    "__name__": __name__,
+    "CoroutineType": CoroutineType,
+    "DROPPED": DROPPED,
+    "Drops": Drops,
+    "EMPTY": object(),
+    "Failed": Failed,
+    "Failure": Failure,
+    "LOST": LOST,
+    "Mark": Mark,
+    "StreamEmpty": StreamEmpty,
+    "Success": Success,
+    "error_of": error_of,
+    "failure_of": failure_of,
+    "new": Success.__new__,
+    "refuse_lost": refuse_lost,
+    "set_value": vars(BaseContainer)["_inner_value"].__set__,
+    "truth": truth,
+    "unpacked": unpacked,
+}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Form:
+    """A form in which items come.
+
+    Attributes:
+        name: For the name of the compiled function.
+        drop: The code that drops an item.
+        batched: Whether they come in lists.
+        marked: Whether marks are among them.
+    """
+
+    name: str
+    drop: str
+    batched: bool = False
+    marked: bool = False
+
+
+# One after the other. A loop that drops items counts them.
+SINGLE: Final = Form(
+    "",
+    """\
+left = left - 1 or await drops.renew()
+if not left:
+    break
+continue
+""",
+)
+# One after the other, with marks among them. Only chains of marked sources pay for that.
+MARKED: Final = Form("marked", SINGLE.drop, marked=True)
+# In lists that are short enough for other tasks to run between them.
+BATCHED: Final = Form("batches", "continue\n", batched=True)
+# In such lists that know the marks after their items, and marks between them.
+SLICED: Final = Form("slices", "continue\n", batched=True, marked=True)
+# One at a time, each when the generator is read: it is told if there is nothing to emit.
+ON_DEMAND: Final = Form("on_demand", "yield DROPPED\ncontinue\n")
+
+
+# How a loop over a slice begins. Nothing of it is kept while the source waits.
+_SLICE: Final = """\
+batch, each, done = value, iter(value), 0
+SLICE
+value = batch = each = None
+"""
+
+
+@functools.lru_cache(_MOST_SHAPES)
+def compiled(end: End, kinds: tuple[Kind, ...], form: Form = SINGLE, /) -> Callable[..., Any]:
+    """Return the function of a shape.
+
+    It takes the context manager that opens the source, the steps, whether a segment reads it, in a
+    task of its own, and what the end takes.
+    """
+    names = [kind.name for kind in kinds]
+    if len(names) > _MOST_NAMED:
+        left_out = f"and_{len(names) - _MOST_NAMED}_more"
+        names = [*names[:_MOST_NAMED], left_out, f"no{next(_numbers)}"]
+    names = [name for name in [form.name, *names, end.name] if name]
+    text = source_text("_".join(names), end, kinds, form)
+    file = f"{CHAIN_FILE}{'-'.join(names)}>"
+    made: dict[str, Any] = {}
+    exec(compile(text, file, "exec", dont_inherit=True), NAMES, made)  # noqa: S102  # the text is our own
+    [function] = made.values()
+    lines = (len(text), None, text.splitlines(keepends=True), file)
+    linecache.cache[file] = lines
+    # The code lives as long as any generator, frame or traceback that shows it.
+    weakref.finalize(function.__code__, _forget, file, lines).atexit = False
+    return function  # type: ignore[no-any-return]
+
+
+def _forget(file: str, lines: tuple[object, ...]) -> None:
+    """Remove the text of a function from `linecache`, unless the same was compiled again."""
+    if linecache.cache.get(file) is lines:
+        with contextlib.suppress(KeyError):  # another thread's
+            del linecache.cache[file]
+
+
+def source_text(name: str, end: End, kinds: tuple[Kind, ...], form: Form = SINGLE, /) -> str:
+    """Return the source text of the function for a shape."""
+    drop = _line_ended(end.on_drop) + form.drop if form is SLICED else form.drop
+    body = _body(end, kinds, drop)
+    if form in {SINGLE, MARKED} and kinds[:1] == (SPLIT,):
+        # What a segment emits may be large, as a window is: it is not kept until the next one.
+        body += "value = result = None\n"
+    begin, finish = end.begin, end.finish
+    on_mark = _filled(end.on_mark, {"DROP": form.drop})
+    if form.marked and end.holds_marks:
+        begin = f"marks = {{}}\n{begin}"
+        on_mark = "marks[value.source] = value\ncontinue"
+        finish = f"for mark in marks.values():\n    mark.reached()\n{finish}"
+    on_mark = f"if value.__class__ is Mark:\n{_indented(on_mark)}"
+    if form is SLICED:
+        each = f"for value in each:\n{_indented(body)}"
+        each = _filled(end.slice, {"EACH": f"{each}done = len(batch)\n"})
+        each = _filled(_SLICE, {"SLICE": each})
+        loop = f"async for value in items:\n{_indented(on_mark)}{_indented(each)}"
+    elif form.batched:
+        each = _filled(end.batch, {"EACH": f"for value in batch:\n{_indented(body)}"})
+        loop = f"async for batch in items:\n{_indented(each)}"
+    else:
+        body = on_mark + body if form.marked else body
+        loop = f"async for value in items:\n{_indented(body)}"
+    if "drops" in body:
+        begin = f"left, drops = 1, Drops(owned)\n{begin}"
+    if kinds:
+        names = "".join([f"    (_, func{n}, extra{n}),\n" for n in range(1, len(kinds) + 1)])
+        begin = f"(\n{names}) = steps\n{begin}"
+    parameters = ", ".join(["opening", "steps", "owned", *end.args])
+    return (
+        f"async def {name}({parameters}):\n"
+        f"{_indented(begin)}"
+        "    async with opening as items:\n"
+        f"{_indented(loop, 2)}"
+        f"{_indented(finish)}"
+    )
+
+
+def _body(end: End, kinds: tuple[Kind, ...], drop: str) -> str:
+    """Return the code for one item."""
+    fail = _filled(end.on_error, {"DROP": drop})
+    if "return" not in fail:
+        fail += "continue\n"
+    text = block = ""
+    for number, kind in enumerate(kinds, 1):
+        on_value, on_error = [
+            re.sub(r"\b(func|extra)\b", rf"\g<1>{number}", template)
+            for template in (kind.on_value, kind.on_error)
+        ]
+        title = f"# {kind.name}\n"
+        if not on_error:
+            block += title + _line_ended(on_value)
+            continue
+        text += f"{_left_early(block, drop)}{title}if failed:\n{_indented(on_error)}"
+        if on_value:
+            text += f"else:\n{_indented(on_value)}"
+        block = ""
+    if any(kind.on_error for kind in kinds):
+        text = f"failed = False\n{text}if failed:\n{_indented(fail)}"
+    is_kept = kinds and kinds[-1].keeps_result
+    block += (end.on_result if is_kept else "") or end.on_value
+    return text + _filled(block, {"FAIL": fail, "DROP": drop})
+
+
+def _left_early(block: str, drop: str) -> str:
+    """Return a block that a failure, or an item that is dropped, leaves."""
+    if not block:
+        return ""
+    leave = {"FAIL": "failed = True\nbreak\n", "DROP": "failed = None\nbreak\n"}
+    block = _filled(f"{block}break", leave)
+    text = f"while not failed:\n{_indented(block)}"
+    if "failed = None" in block:
+        text += f"if failed is None:\n{_indented(drop)}"
+    return text
+
+
+def _filled(template: str, codes: dict[str, str]) -> str:
+    """Put code in the place of the lines that stand for it."""
+    return re.sub(
+        rf"^( *)({'|'.join(codes)})$\n?",
+        lambda found: indent(codes[found[2]], found[1]),
+        _line_ended(template),
+        flags=re.MULTILINE,
+    )
+
+
+def _indented(code: str, by: int = 1) -> str:
+    return indent(_line_ended(code), "    " * by)
+
+
+def _line_ended(code: str) -> str:
+    return code if not code or code.endswith("\n") else f"{code}\n"
