@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,15 +13,24 @@ from typing import Any, Final, Generic, Never, Self, TypeAlias, TypeVar, final, 
 from returns.future import FutureResult
 from returns.result import Result, Success
 
-from returns_pipeline._engine.cancellation import shielded
+from returns_pipeline._engine import checks
+from returns_pipeline._engine.cancellation import add_note, shielded
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult, outcome_of, to_result
+from returns_pipeline._engine.names import shown
 from returns_pipeline._engine.retry_loop import run_with_retry
+from returns_pipeline._engine.slips import (
+    ButAPolicy,
+    FirstNameThenStep,
+    NotANumber,
+    UndoThatIsNotCalled,
+)
 from returns_pipeline._engine.tracebacks import shortened
 from returns_pipeline.compensation import (
     CompensationReport,
     CompensationScope,
     Journal,
+    ScopeState,
     _internals,
 )
 from returns_pipeline.context import StepContext, _steps
@@ -50,23 +58,28 @@ E_co = TypeVar("E_co", covariant=True)
 # An undo that takes the step's output, or its input and its output.
 _Undo: TypeAlias = Callable[[U], Awaitable[object]] | Callable[[A, U], Awaitable[object]]
 
+# A policy for the errors of a step. A policy for all errors, `object`, must not widen those of the
+# saga: so it has to be the step alone that mypy infers them from. It infers from parameters without
+# a callable first, and from all others together. Nothing is of the type of the second part.
+_Retry: TypeAlias = RetryPolicy[F] | Callable[[F], ButAPolicy]
+
 _NOTHING: Final = CompensationReport()
 _ONCE: Final = RetryPolicy(attempts=1)
 
 
-def _takes_two(func: Callable[..., object]) -> bool:
-    """Whether a function must be called with two positional arguments, and can be."""
-    try:
-        signature = inspect.signature(func)
-    except (TypeError, ValueError):  # some built-in functions have no signature
-        return False
-    with contextlib.suppress(TypeError):
-        _ = signature.bind(None)
-        return False
-    with contextlib.suppress(TypeError):
-        _ = signature.bind(None, None)
-        return True
-    return False
+def _check_step(name: object, func: object, undo: object, retry: object) -> None:
+    """Refuse arguments of `Saga.step` of other kinds.
+
+    Raises:
+        TypeError: There is one.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"step() takes a name and then a step, not {shown(name)}")
+    checks.callable_only("step", func)
+    if undo is not None and not callable(undo):
+        raise TypeError(f"undo= takes a function, which is called later, not {undo!r}")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry= takes a RetryPolicy, not {retry!r}")
 
 
 class _Pivot:
@@ -76,10 +89,25 @@ class _Pivot:
         reached: The Result of the step before it, once that has succeeded.
     """
 
-    __slots__ = ("reached",)
+    __slots__ = ("_scope", "reached")
 
-    def __init__(self) -> None:
+    def __init__(self, scope: CompensationScope) -> None:
+        self._scope = scope
         self.reached: Success[Any] | None = None
+
+    def reach(self, result: Success[Any], attempt: CompensationScope) -> bool:
+        """Record that an attempt of the step before it has succeeded; return false if it is late.
+
+        What the attempt has registered joins the actions of the saga at once, so that nothing that
+        happens to the attempt afterwards undoes it. An attempt whose actions were undone meanwhile
+        is late: it was abandoned, and the saga has continued without it.
+        """
+        if attempt.closed or self._scope.closed:
+            return False
+        self.reached = result
+        if attempt.state is ScopeState.OPEN:  # else it joins when its own commit has ended
+            self._scope.absorb(attempt)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +160,7 @@ class _Step:
         # pivot: no cancellation can come in between.
         if not isinstance(result, Success):
             return result
-        if pivot is not None and not own.scope.closed:
-            pivot.reached = result
-        elif self.undo is not None:
+        if (pivot is None or not pivot.reach(result, own.scope)) and self.undo is not None:
             output = result.unwrap()
             call = (value, output) if self.undo_takes_input else (output,)
             await self._register(self.undo, call, own)
@@ -227,7 +253,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: None = None,
     ) -> Saga[A, U, F]: ...
     @overload
@@ -238,7 +264,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: Seconds | Timeout,
     ) -> Saga[A, U, F | StepTimeout]: ...
     @overload
@@ -249,7 +275,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: None = None,
     ) -> Saga[A_contra, U, E_co | F]: ...
     @overload
@@ -260,7 +286,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[U], Awaitable[object]] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: Seconds | Timeout,
     ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
     @overload
@@ -271,7 +297,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[A, U], Awaitable[object]],
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: None = None,
     ) -> Saga[A, U, F]: ...
     @overload
@@ -282,7 +308,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[A, U], Awaitable[object]],
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: Seconds | Timeout,
     ) -> Saga[A, U, F | StepTimeout]: ...
     @overload
@@ -293,7 +319,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[T_co, U], Awaitable[object]],
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: None = None,
     ) -> Saga[A_contra, U, E_co | F]: ...
     @overload
@@ -304,7 +330,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: Callable[[T_co, U], Awaitable[object]],
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: Seconds | Timeout,
     ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
     @overload
@@ -315,7 +341,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: _Undo[U, A] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: None = None,
     ) -> Saga[A, U, F]: ...
     @overload
@@ -326,7 +352,7 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: _Undo[U, A] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: Seconds | Timeout,
     ) -> Saga[A, U, F | StepTimeout]: ...
     @overload
@@ -337,9 +363,42 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: _Undo[U, T_co] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: None = None,
     ) -> Saga[A_contra, U, E_co | F]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        func: Callable[..., object],
+        /,
+        *,
+        undo: Awaitable[UndoThatIsNotCalled],
+        retry: RetryPolicy | None = None,
+        timeout: Seconds | Timeout | None = None,
+    ) -> Saga[Any, Any, Any]: ...
+    @overload
+    def step(
+        self,
+        name: str,
+        func: Callable[..., object],
+        /,
+        *,
+        undo: Callable[..., object] | None = None,
+        retry: NotANumber[ButAPolicy],
+        timeout: Seconds | Timeout | None = None,
+    ) -> Saga[Any, Any, Any]: ...
+    @overload
+    def step(
+        self,
+        func: Callable[..., FirstNameThenStep],
+        name: str = ...,
+        /,
+        *,
+        undo: object = None,
+        retry: RetryPolicy | None = None,
+        timeout: Seconds | Timeout | None = None,
+    ) -> Saga[Any, Any, Any]: ...
     @overload
     def step(
         self,
@@ -348,17 +407,17 @@ class Saga(Generic[A_contra, T_co, E_co]):
         /,
         *,
         undo: _Undo[U, T_co] | None = None,
-        retry: RetryPolicy | None = None,
+        retry: _Retry[F] | None = None,
         timeout: Seconds | Timeout,
     ) -> Saga[A_contra, U, E_co | F | StepTimeout]: ...
     def step(
         self,
-        name: str,
-        func: Callable[..., Any],
+        name: Any,
+        func: Any = None,
         /,
         *,
-        undo: Callable[..., Awaitable[object]] | None = None,
-        retry: RetryPolicy[Any] | None = None,
+        undo: Any = None,
+        retry: Any = None,
         timeout: Seconds | Timeout | None = None,
     ) -> Saga[Any, Any, Any]:
         """Add a step, which takes the output of the step before it.
@@ -384,7 +443,9 @@ class Saga(Generic[A_contra, T_co, E_co]):
         Raises:
             InvalidArgument: At the call, if the name is taken, ``timeout`` is out of range, or
                 an ``undo`` is passed after the pivot.
+            TypeError: At the call, if there is no name, or an argument is of another kind.
         """
+        _check_step(name, func, undo, retry)
         if any(step.name == name for step in self._steps):
             raise InvalidArgument(f"saga {self.name!r} has a step {name!r} already")
         if undo is not None and self._pivot is not None:
@@ -399,16 +460,24 @@ class Saga(Generic[A_contra, T_co, E_co]):
             undo,
             retry,
             timeout,
-            takes_context=_takes_two(func),
-            undo_takes_input=undo is not None and _takes_two(undo),
+            takes_context=checks.takes_two(func),
+            undo_takes_input=undo is not None and checks.takes_two(undo),
         )
         return self._with((*self._steps, made), self._pivot)
 
     def pivot(self) -> Self:
         """Mark the point of no return: once the step before it has succeeded, nothing is undone.
 
-        The actions registered until then are committed. Later steps are only retried; if one of
-        them fails in the end, its failure is returned, and the steps before it are not undone.
+        The actions registered until then are committed, and later steps are only retried. If one of
+        them fails, raises or is cancelled, its failure is returned or the exception propagates, and
+        nothing is undone.
+
+        That commit is *presumed*. If the journal refuses it, the saga continues, and the journal
+        writes the commit as soon as it can; `StepContext.run` returns only once it is durable, and
+        raises its `JournalError` otherwise. If the process ends before the commit is written, the
+        pivot is not on record, and `recover` undoes the steps before it: see ``docs/sagas.md``. If
+        another process has taken the actions over meanwhile, it undoes them, and the saga ends with
+        `LeaseLost`.
 
         Later steps are not recorded: if the process dies there, `recover` neither undoes nor
         resumes anything. Work that must happen after the pivot even then belongs where it is
@@ -473,24 +542,33 @@ class Saga(Generic[A_contra, T_co, E_co]):
                     _log.exception("the observer of saga %r failed", self.name)
 
     async def _carry_out(self, value: Any, ctx: StepContext) -> Result[T_co, E_co]:
-        pivot = _Pivot()
+        pivot = _Pivot(ctx.scope)
         try:
             for number, step in enumerate(self._steps, 1):
                 before_pivot = pivot if number == self._pivot else None
                 result = await step.perform(value, ctx, before_pivot)
                 if not isinstance(result, Success):
+                    if pivot.reached is not None:  # also what later steps have done is kept
+                        await self._keep(ctx)
                     return result
                 value = result.unwrap()
                 if before_pivot is not None:
-                    await ctx.commit()
+                    await self._keep(ctx)
         except BaseException as error:
-            # Once the pivot was reached, its commit is presumed, whatever is cancelled or refused.
             if pivot.reached is not None:
-                cancelled = await _internals.presume_committed(ctx.scope)
-                if cancelled is not None and not isinstance(error, asyncio.CancelledError):
-                    raise cancelled from error
+                note = f"saga {self.name!r} is past its pivot: nothing of it is undone here"
+                add_note(error, note)
+                with contextlib.suppress(JournalError):  # it is the error, or matters less
+                    cancelled = await _steps.presume_committed(ctx)
+                    if cancelled is not None and not isinstance(error, asyncio.CancelledError):
+                        raise cancelled from error
             raise
         return Success(value)
+
+    async def _keep(self, ctx: StepContext) -> None:
+        """Commit once the pivot was reached: presumed, whatever is cancelled or refused."""
+        if (cancelled := await _steps.presume_committed(ctx)) is not None:
+            raise cancelled
 
     def _with(self, steps: tuple[_Step, ...], pivot: int | None) -> Self:
         made = type(self).__new__(type(self))

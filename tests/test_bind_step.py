@@ -15,7 +15,7 @@ from returns.future import FutureFailure, FutureResult, FutureSuccess, future_sa
 from returns.io import IO, IOFailure, IOSuccess
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import ResultStream, StepContext, pipe, results
+from returns_pipeline import ResultStream, StepContext, pipe, results, to_result
 from returns_pipeline.compensation import current_key
 from returns_pipeline.errors import InvalidArgument, ScopeClosed, StreamEmpty
 from returns_pipeline.testing import inject_everywhere, run
@@ -68,6 +68,70 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+# The scope of a step: made when it is looked at, and as if it had been there from the start
+
+
+@pytest.mark.parametrize("look", ["before", "between", "after", "never"])
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_when_the_scope_of_a_step_is_looked_at_changes_nothing(
+    look: str, succeeds: bool, world: World
+) -> None:
+    steps: list[StepContext] = []
+
+    def check(step: StepContext, when: str, count: int) -> None:
+        if when == look:
+            scope = step.scope
+            assert scope is step.scope
+            assert (scope.state, len(scope), scope.name) == ("open", count, "persist[0]")
+            assert scope.path == step.path == "job/persist[0]"
+
+    async def persist(_: int, step: StepContext) -> Result[int, str]:
+        steps.append(step)
+        check(step, "before", 0)
+        await world.write("a", step)
+        check(step, "between", 1)
+        await world.write("b", step)
+        check(step, "after", 2)
+        with pytest.raises(TypeError, match="expected a function"):
+            await step.register(None)  # type: ignore[arg-type]
+        return Success(1) if succeeds else Failure("no")
+
+    async def main() -> None:
+        async with StepContext("job") as ctx:
+            _ = await ResultStream.of(numbers(1)).bind_step(persist, ctx).run()
+        [step] = steps
+        assert world.undone == ([] if succeeds else ["b", "a"])
+        assert step.outcome == step.scope.state == ("committed" if succeeds else "rolled back")
+        assert len(step.scope) == 0
+        with pytest.raises(ScopeClosed):
+            await step.register(world.undo, "late")
+
+    run(main())
+
+
+def test_the_scope_of_a_step_can_be_looked_at_although_its_context_is_closed(world: World) -> None:
+    """A step is settled by its own outcome, whatever became of the context around it."""
+
+    async def persist(_: int, step: StepContext) -> Result[int, str]:
+        await world.write("a", step)
+        await asyncio.sleep(5)
+        await world.write("b", step)
+        assert (step.scope.state, len(step.scope)) == ("open", 2)
+        return Failure("no")
+
+    async def main() -> None:
+        ctx = StepContext("job")
+        stream = ResultStream.of(numbers(1)).bind_step(persist, ctx)
+        reading = asyncio.create_task(to_result(stream.run()))
+        await asyncio.sleep(1)
+        _ = await ctx.scope.compensate()
+        assert world.undone == []
+        assert await reading == Failure("no")
+        assert world.undone == ["b", "a"]
+
+    run(main())
 
 
 # Outcomes

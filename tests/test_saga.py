@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from everywhere import everywhere, memory_only
@@ -617,6 +617,23 @@ def test_what_makes_no_saga_is_refused_where_it_is_written() -> None:
     for timeout in (0.0, -1.0, float("nan"), True, timedelta(0)):
         with pytest.raises(InvalidArgument, match="timeout"):
             _ = saga.step("b", world.add, timeout=timeout)
+
+
+def test_arguments_of_another_kind_are_refused_at_the_call() -> None:
+    step: Any = Saga("s").step  # what a program without a type checker may pass
+    add, undo = World().add, World().undo
+    called = undo(1)
+    with pytest.raises(TypeError, match="a name and then a step, not add"):
+        step(add)
+    with pytest.raises(TypeError, match="a name and then a step, not add"):
+        step(add, "add")
+    with pytest.raises(TypeError, match=r"step\(\) takes a function, not None"):
+        step("add")
+    with pytest.raises(TypeError, match="undo= takes a function, which is called later, not <co"):
+        step("add", add, undo=called)
+    with pytest.raises(TypeError, match="retry= takes a RetryPolicy, not 3"):
+        step("add", add, retry=3)
+    called.close()
 
 
 def test_a_saga_shows_its_steps() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from returns.result import Failure, Result, Success
 
 import returns_pipeline
 from returns_pipeline import ResultStream, Saga, StepContext, to_result
+from returns_pipeline.errors import StepTimeout
 from returns_pipeline.policies import (
     RetryPolicy,
     Timeout,
@@ -22,9 +25,10 @@ from returns_pipeline.policies import (
     with_timeout,
 )
 from returns_pipeline.testing import run
+from returns_pipeline.windows import TumblingWindows
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from returns.future import FutureResult
 
@@ -135,6 +139,17 @@ async def async_for(_: StepContext) -> None:
             pass
 
 
+async def after_segments(ctx: StepContext) -> None:
+    _ = await numbers().map(wrong).prefetch(3).chunks_or_timeout(2, 1.0)
+
+
+async def awaited_branch(ctx: StepContext) -> None:
+    [branch, other] = numbers().map(wrong).broadcast(2)
+    with contextlib.suppress(KeyError):
+        _ = await other
+    _ = await branch
+
+
 USES: dict[str, Callable[[StepContext], Awaitable[object]]] = {
     "a sequential step": lambda _: numbers().map(wrong).collect(),
     "with to_result": lambda _: to_result(numbers().bind(wrong).collect()),
@@ -157,6 +172,8 @@ USES: dict[str, Callable[[StepContext], Awaitable[object]]] = {
     "a saga": lambda _: Saga("ship").step("reserve", wrong_async).run(1),
     "a saga in a context": lambda ctx: Saga("ship").step("reserve", wrong_async).run(1, ctx),
     "iteration": async_for,
+    "await of a stream": after_segments,
+    "await of a branch": awaited_branch,
 }
 
 
@@ -173,7 +190,96 @@ def test_at_most_five_frames_of_ours_stand_between_two_of_the_user(use: str) -> 
     first, *between, last = run(main())
     assert first == last == __file__
     assert len([name for name in between if name != __file__]) <= 5
-    assert __file__ not in between or use == "iteration"
+    assert __file__ not in between or USES[use].__name__ != "<lambda>"
+
+
+async def wrong_items(n: Any) -> AsyncIterator[Any]:
+    for item in [n][1:]:
+        yield item
+    raise KeyError(n)
+
+
+# Each kind of step, with the function that raises.
+STEPS: dict[str, Callable[[ResultStream[Any, Any]], ResultStream[Any, Any]]] = {
+    "map": lambda s: s.map(wrong),
+    "alt": lambda s: s.bind(Failure).alt(wrong),
+    "bimap": lambda s: s.bimap(wrong, str),
+    "bind": lambda s: s.bind(wrong),
+    "bind_async": lambda s: s.bind_async(wrong_async),
+    "bind_async, concurrent": lambda s: s.bind_async(wrong_async, concurrency=3, ordered=False),
+    "bind_future_result": lambda s: s.bind_future_result(wrong, concurrency=3),
+    "map_async": lambda s: s.map_async(wrong_async),
+    "attempt": lambda s: s.attempt(wrong, OSError),
+    "attempt_async": lambda s: s.attempt_async(wrong_async, OSError, concurrency=3),
+    "lash": lambda s: s.bind(Failure).lash(wrong),
+    "lash_async": lambda s: s.bind(Failure).lash_async(wrong_async),
+    "filter": lambda s: s.filter(wrong),
+    "ensure": lambda s: s.ensure(lambda _: False, wrong),
+    "tap": lambda s: s.tap(wrong),
+    "tap_failure": lambda s: s.bind(Failure).tap_failure(wrong),
+    "tap_async": lambda s: s.tap_async(wrong_async),
+    "tap_result": lambda s: s.tap_result(wrong),
+    "tap_result_async": lambda s: s.tap_result_async(wrong_async),
+    "flat_map": lambda s: s.flat_map(wrong_items),
+    "flat_map, concurrent": lambda s: s.flat_map(wrong_items, concurrency=3),
+    "scan": lambda s: s.scan(0, lambda _, n: wrong(n)),
+    "distinct_until_changed": lambda s: s.distinct_until_changed(wrong),
+    "chunks_by_weight": lambda s: s.chunks_by_weight(3, 1.0, weight=wrong),
+    "keyed_chunks": lambda s: s.keyed_chunks(3, 1.0, key=wrong),
+    "sessions": lambda s: s.sessions(1.0, key=wrong),
+    "chunks_until": lambda s: s.chunks_until(wrong),
+    "event_windows": lambda s: s.event_windows(TumblingWindows(1.0), timestamp=wrong),
+    "route": lambda s: s.route(wrong, lambda _, items: items),
+    "a source": lambda _: ResultStream.of(wrong_items(1)),
+    "a concurrent step after a window": lambda s: (
+        s.chunks_or_timeout(2, 1.0).bind_async(wrong_async, concurrency=2).prefetch(2)
+    ),
+}
+
+
+async def iterate(s: ResultStream[Any, Any]) -> None:
+    async with s.stream() as items:
+        async for _ in items:
+            pass
+
+
+async def awaited(s: ResultStream[Any, Any]) -> None:
+    _ = await s
+
+
+ENDS: dict[str, Callable[[ResultStream[Any, Any]], Awaitable[object]]] = {
+    "collect": lambda s: s.collect(),
+    "collect_all": lambda s: s.collect_all(),
+    "partition": lambda s: s.partition(),
+    "for_each": lambda s: s.for_each(lambda _: None),
+    "for_each_all": lambda s: s.for_each_all(lambda _: None),
+    "fold": lambda s: s.fold(0, lambda total, _: total),
+    "first": lambda s: s.first(),
+    "last": lambda s: s.last(),
+    "run": lambda s: s.run(),
+    "run_all": lambda s: s.run_all(),
+    "context": lambda s: StepContext("shop").run(s.collect()),
+    "async for": iterate,
+    "await": awaited,
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_and_each_end_of_a_chain_has_a_short_traceback(step: str) -> None:
+    async def frames(end: str) -> list[str]:
+        try:
+            _ = await ENDS[end](STEPS[step](numbers()))
+        except KeyError as error:
+            return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        raise AssertionError("it was to fail")
+
+    for end in ENDS:
+        if (step, end) == ("chunks_until", "first"):
+            continue  # it has the list before the error
+        found = run(frames(end))
+        assert found[0] == found[-1] == __file__
+        ours = "".join("." if name == __file__ else "x" for name in found)
+        assert "xxxxxx" not in ours, (end, ours)
 
 
 def test_an_error_of_ours_keeps_the_frames_in_which_it_was_raised() -> None:
@@ -184,7 +290,7 @@ def test_an_error_of_ours_keeps_the_frames_in_which_it_was_raised() -> None:
             return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
         raise AssertionError("it was to fail")
 
-    assert run(main())[-2:] == ["_fuse", "_error_of"]
+    assert run(main())[-2:] == ["bind_collect", "error_of"]
 
 
 class Busy(Exception):
@@ -208,3 +314,13 @@ def test_an_exception_that_the_function_of_errors_does_not_know_is_not_retried()
         run(to_result(with_retry(ask, RetryPolicy(9, wait=0.0, retry_on=is_busy))(7)))
     assert calls == [7, 7]
     assert caught.value.__notes__ == ["in step ask, attempt 2"]
+
+
+def test_a_time_limit_that_the_function_of_errors_does_not_know_is_not_retried() -> None:
+    async def ask(n: int) -> Result[int, Busy]:
+        await asyncio.sleep(9.0)
+        return Success(n)
+
+    policy = RetryPolicy(9, wait=0.0, retry_on=is_busy)
+    outcome = run(to_result(Saga("shop").step("ask", ask, retry=policy, timeout=2.0).run(7)))
+    assert isinstance(outcome.failure(), StepTimeout)

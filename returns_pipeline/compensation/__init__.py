@@ -21,7 +21,10 @@ removed a.txt
 failed: disk full
 """
 
-from returns_pipeline.compensation._registry import Compensation, CompensationRegistry, Upcast
+from typing import TypeAlias
+
+from returns_pipeline.compensation import _registry
+from returns_pipeline.compensation._registry import Compensation, CompensationRegistry
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport
 from returns_pipeline.compensation._scope import CompensationScope
 from returns_pipeline.compensation._state import ScopeState
@@ -41,3 +44,7 @@ __all__ = [
     "Upcast",
     "current_key",
 ]
+
+# Assigned, for a docstring here: documentation tools look for it where users import the name.
+Upcast: TypeAlias = _registry.Upcast
+"""Turns the recorded arguments of one version of an undo, by name, into those of the next."""

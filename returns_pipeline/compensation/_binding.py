@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import time
-from collections.abc import Coroutine, Iterable
-from typing import Any, NamedTuple, cast
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from returns_pipeline._engine.cancellation import shielded
 from returns_pipeline.compensation._records import Holder, Record, Registered, single
 from returns_pipeline.compensation._registry import Compensation
 from returns_pipeline.compensation._undo import OnFailure, Order
-from returns_pipeline.compensation.protocol import ActionRecord, Intent, Journal
-from returns_pipeline.errors import UnregisteredCompensation
+from returns_pipeline.compensation._unique import unique
+from returns_pipeline.compensation.protocol import (
+    ActionRecord,
+    HandledPositions,
+    Intent,
+    Journal,
+)
+from returns_pipeline.errors import JournalError, LeaseLost, UnregisteredCompensation
 
-__all__ = ["JournalBinding", "NoJournal", "Settings", "position"]
+__all__ = ["Handled", "JournalBinding", "NoJournal", "Settings", "position"]
+
+Handled: TypeAlias = Sequence[HandledPositions]
+
+_log = logging.getLogger("returns_pipeline")
 
 
 class NoJournal:
@@ -32,9 +42,20 @@ class NoJournal:
         return None
 
     def forget(
-        self, _: Iterable[Record], /
-    ) -> Coroutine[Any, Any, asyncio.CancelledError | None] | None:
-        """Commit actions."""
+        self,
+        _: list[Registered],
+        /,
+        positions: Handled = (),  # noqa: ARG002
+    ) -> Awaitable[None] | None:
+        """Request to commit actions, and to store positions with that."""
+        return None
+
+    def forget_later(self, _: list[Registered], __: Exception, ___: Holder, /) -> bool:
+        """Commit actions as soon as possible; return whether the journal will try."""
+        return True
+
+    def loss(self, _: Callable[[Any], bool], /) -> JournalError | None:
+        """Return the error of a late commit that was lost in some scopes, once."""
         return None
 
     def flush(self) -> Coroutine[Any, Any, asyncio.CancelledError | None] | None:
@@ -73,14 +94,28 @@ class JournalBinding(NoJournal):
         on_failure: What a failed undo means for the rest, also after a crash.
     """
 
-    __slots__ = ("_journal", "_name", "_on_failure", "_open", "_saga")
+    __slots__ = (
+        "_before",
+        "_is_late",
+        "_journal",
+        "_lost",
+        "_name",
+        "_on_failure",
+        "_open",
+        "_saga",
+    )
 
     def __init__(self, journal: Journal, name: str, on_failure: OnFailure) -> None:
         self._journal = journal
         self._name = name
         self._on_failure: OnFailure = on_failure
         self._saga = ""
+        self._is_late = False
         self._open = 0  # actions on record, or on their way there
+        # The late commits that `flush` must raise, each with its scope. Any thread appends.
+        self._lost: list[tuple[Holder, JournalError]] = []
+        # Of scopes that were absorbed, with commits that may be lost from now on.
+        self._before: list[JournalBinding] = []
 
     @property
     def journal(self) -> Journal:
@@ -91,19 +126,19 @@ class JournalBinding(NoJournal):
     def saga(self) -> str:
         """The id of the saga that the next action belongs to."""
         if not self._saga:
-            self._saga = os.urandom(16).hex()
+            self._saga = unique()
         return self._saga
 
-    async def record(self, record: Registered, scope: Holder, /) -> asyncio.CancelledError | None:
-        """Put an action on record. It is durable when this returns, even if it was cancelled.
+    def record(self, record: Registered, scope: Holder, /) -> Awaitable[None]:
+        """Request to put an action on record; the awaitable waits until it is durable.
 
-        Returns:
-            A cancellation that came meanwhile; the caller must raise it.
+        The action counts as open from now on, so the caller calls `ended` if it is refused.
 
         Raises:
             UnregisteredCompensation: No other process could find its undo.
             JournalError: It is not on record.
         """
+        self._open += 1
         undo, args, kwargs = record.whole_call()
         record.id = _action_id()
         if not isinstance(undo, Compensation):
@@ -122,27 +157,41 @@ class JournalBinding(NoJournal):
             kwargs,
             self._on_failure,
         )
-        self._open += 1
-        try:
-            _, cancelled = await shielded(self._journal.record(intent))
-        except BaseException:
-            self.ended(1)
-            raise
-        return cancelled
+        return self._journal.record(intent)
 
-    async def forget(self, records: Iterable[Record], /) -> asyncio.CancelledError | None:
-        """Commit actions; return a cancellation that came meanwhile.
+    def forget(self, records: list[Registered], /, positions: Handled = ()) -> Awaitable[None]:
+        """Request to commit actions. The caller calls `ended` once the journal has done so.
 
         Raises:
-            JournalError: Nothing was committed.
+            JournalError: Nothing was committed; the awaitable raises it, too.
         """
-        ids = [record.id for record in single(records)]
-        _, cancelled = await shielded(self._journal.forget(ids))
-        self.ended(len(ids))
-        return cancelled
+        ids = [record.id for record in records]
+        return self._journal.forget(ids, positions) if positions else self._journal.forget(ids)
+
+    def forget_later(self, records: list[Registered], refused: Exception, scope: Holder, /) -> bool:
+        """Commit actions as soon as possible; return whether the journal will try.
+
+        ``refused`` is why that was not possible now. If some are lost already, the caller raises
+        it; if they are lost from now on, `loss` returns that.
+        """
+        self.ended(len(records))
+        self._is_late = True
+
+        def keep(error: JournalError) -> None:
+            self._lost.append((scope, error))
+
+        on_lost = bool if isinstance(refused, LeaseLost) else keep
+        try:
+            self._journal.forget_later([record.id for record in records], on_lost)
+        except Exception as error:  # noqa: BLE001  # a point of no return was passed: never raise
+            _log.error("%r, and that cannot be committed later: %r", self._name, error)
+            return False
+        return True
 
     async def flush(self) -> asyncio.CancelledError | None:
         """Wait until all commits are durable; return a cancellation that came meanwhile.
+
+        Afterwards the caller asks for its own `loss`.
 
         Raises:
             JournalError: A commit is not durable.
@@ -150,18 +199,47 @@ class JournalBinding(NoJournal):
         _, cancelled = await shielded(self._journal.flush())
         return cancelled
 
+    def loss(self, is_inside: Callable[[Any], bool], /) -> JournalError | None:
+        """Return the error of a late commit that was lost in some scopes, once.
+
+        The other scopes of the tree, whose steps run at the same time, are not concerned.
+        """
+        found: list[JournalError] = []
+        for binding in self._with_those_before():
+            lost = [entry for entry in binding._lost if is_inside(entry[0])]
+            for entry in lost:
+                binding._lost.remove(entry)
+                found.append(entry[1])
+        return found[0] if found else None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a commit was refused, and left to the journal."""
+        return any(binding._is_late for binding in self._with_those_before())
+
+    def _with_those_before(self) -> list[JournalBinding]:
+        bindings: list[JournalBinding] = [self]
+        for binding in bindings:  # the list grows meanwhile
+            bindings += [each for each in binding._before if each not in bindings]
+        return bindings
+
     def take_over(self, records: list[Record], before: NoJournal, /, *, prefix: str) -> None:
         """Take the actions of another binding, or move this one's own to other positions.
+
+        The losses of the other binding's late commits are found by `loss` from now on.
 
         Raises:
             JournalError: The journal refuses; nothing has changed.
         """
-        if not records or (before is self and not prefix):
+        if records and (before is not self or prefix):
+            ids = [record.id for record in single(records)]
+            self._journal.move(ids, saga=self.saga, name=self._name, prefix=prefix)
+            self._open += len(ids)  # before `ended`, which begins a new saga when nothing is open
+            before.ended(len(ids))
+        if not isinstance(before, JournalBinding) or before is self or before in self._before:
             return
-        ids = [record.id for record in single(records)]
-        self._journal.move(ids, saga=self.saga, name=self._name, prefix=prefix)
-        self._open += len(ids)  # before `ended`, which begins a new saga when nothing is open
-        before.ended(len(ids))
+        if before._is_late or before._open or before._before:  # open: in steps in flight
+            self._before.append(before)
 
     def action_record(self, record: Registered, /) -> ActionRecord:
         """Return the durable record of an action, for its undo."""
@@ -200,4 +278,4 @@ def _action_id() -> str:
     page for each action. The ids of sagas are random, because people tell sagas apart by the first
     characters.
     """
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+    return f"{time.time_ns() // 1_000_000:012x}{unique()[12:]}"

@@ -1,38 +1,112 @@
 """The private functions of this room that other rooms call. They import no other file here."""
 # pyright: reportPrivateUsage=false
-# This file alone uses private methods of the class, and lists every one that is used.
+# This file alone uses private parts of the class, and lists every method that is used.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
+from returns_pipeline._engine.cancellation import raise_both
+from returns_pipeline.compensation._binding import Handled, JournalBinding
+from returns_pipeline.compensation._records import Record, Registered, next_order
 from returns_pipeline.compensation._registry import hidden
-from returns_pipeline.compensation._report import HIDDEN
-from returns_pipeline.compensation._scope import CompensationScope
-from returns_pipeline.compensation._undo import Action, undo_once
+from returns_pipeline.compensation._report import HIDDEN, printable
+from returns_pipeline.compensation._scope import IN_MEMORY, CompensationScope
+from returns_pipeline.compensation._state import Commit, ScopeState, state_after
+from returns_pipeline.compensation._undo import Action, undo_once, why_failed
 
 __all__ = [
     "HIDDEN",
     "Action",
+    "Record",
+    "Registered",
     "awaits_journal",
     "commit",
+    "commit_at_once",
+    "commit_covering",
     "commits_ended",
     "detached",
+    "detached_earlier",
+    "flush",
     "hidden",
+    "next_order",
+    "opens_later",
     "presume_committed",
+    "printable",
     "renew_key",
     "roll_back",
     "roll_back_after",
+    "state_after",
     "undo_once",
     "until_open",
+    "why_failed",
 ]
 
 awaits_journal: Final = CompensationScope._awaits_journal
 commit: Final = CompensationScope._commit
+commit_at_once: Final = CompensationScope._commit_at_once
 commits_ended: Final = CompensationScope._commits_ended
 detached: Final = CompensationScope._detached
+flush: Final = CompensationScope._flush
 presume_committed: Final = CompensationScope._presume_committed
 renew_key: Final = CompensationScope._renew_key
 roll_back: Final = CompensationScope._roll_back
 roll_back_after: Final = CompensationScope._roll_back_after
 until_open: Final = CompensationScope._until_open
+
+_OPEN: Final = ScopeState.OPEN  # looked up once: members of an enum are found slowly
+
+
+def opens_later(outer: CompensationScope) -> bool:
+    """Whether a detached scope may be made when it is needed, by `detached_earlier`.
+
+    That is so if the other one is open, and no journal must know of the actions in between.
+    """
+    return outer._state is _OPEN and outer._settings.binding is IN_MEMORY
+
+
+async def commit_covering(
+    scope: CompensationScope, positions: Handled
+) -> asyncio.CancelledError | None:
+    """Commit and close a scope, and store positions together with that, even after a commit.
+
+    Returns:
+        A cancellation that came meanwhile. It is committed; the caller must raise it.
+
+    Raises:
+        ScopeClosed: It was rolled back, or absorbed: nothing is stored.
+        JournalError: The journal refuses: the scope is open as before.
+    """
+    while isinstance(scope._pending, Commit):
+        await scope._pending.outcome()
+    binding = scope._settings.binding
+    if isinstance(binding, JournalBinding) and binding.is_late:
+        # A commit at a pivot comes first: else its actions could be undone after a crash, and the
+        # messages that they come from be skipped.
+        raise_both(*await scope._flush())
+    if scope._state is ScopeState.COMMITTED:  # by the step itself
+        cancelled, _ = await scope._forget([], positions, presumed=False)
+        return cancelled
+    return await scope._commit(keep_open=False, positions=positions)
+
+
+def detached_earlier(
+    outer: CompensationScope, name: str, started: int, records: list[Record] | None
+) -> CompensationScope:
+    """Make the scope that `detached` would have made, as it would be by now.
+
+    Args:
+        outer: The scope that it belongs to when it is absorbed. It may have been closed since.
+        name: Its name.
+        started: The `next_order` of the time when it should have been made.
+        records: The actions registered since; None if it was committed.
+    """
+    made = CompensationScope.__new__(CompensationScope)
+    made._begin(name, outer, outer._settings)
+    made._started = started
+    if records is None:
+        made._change(ScopeState.COMMITTED)
+    else:
+        made._records = records
+    return made

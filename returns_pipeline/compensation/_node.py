@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
-from returns_pipeline.compensation._binding import Settings
+from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline.compensation._binding import NoJournal, Settings
 from returns_pipeline.compensation._records import NOTHING, Held, Record, newest_first, next_order
 from returns_pipeline.compensation._report import CompensationReport
 from returns_pipeline.compensation._rollback import Rollback
 from returns_pipeline.compensation._state import CHANGES, Commit, ScopeState
 from returns_pipeline.compensation._undo import OnFailure, Order
+from returns_pipeline.compensation._unique import unique
 from returns_pipeline.compensation.protocol import Journal
+from returns_pipeline.errors import JournalError, ScopeClosed
 
 __all__ = ["EMPTY", "ScopeNode"]
 
 S = TypeVar("S", bound="ScopeNode[Any]")  # the derived class
 
+_log = logging.getLogger("returns_pipeline")
+
 EMPTY: Final = CompensationReport()
 _OPEN: Final = ScopeState.OPEN
 _COMMITTING: Final = ScopeState.COMMITTING
 _ROLLING_BACK: Final = ScopeState.ROLLING_BACK
+_ABSORBED: Final = ScopeState.ABSORBED
 
 
 class ScopeNode(Generic[S]):
@@ -33,7 +39,8 @@ class ScopeNode(Generic[S]):
     """
 
     # Invariants. Only `_change` changes `_state`. The data of the state is `_pending`: the `Commit`
-    # while it is committing; the `Rollback` while it is rolling back and afterwards; else None.
+    # while it is committing; the `Rollback` while it is rolling back and afterwards; the scope that
+    # has absorbed it, unless it was inside that one before; else None.
     # Only an open or a committing scope has records. `_children` are the children that are open,
     # committing or rolling back; a child leaves it with its final state. Everything here runs in
     # the thread of one event loop: no other task sees a change that is half done, because no method
@@ -63,7 +70,7 @@ class ScopeNode(Generic[S]):
         self._settings = settings
         self._started = next_order()
         self._state = _OPEN
-        self._pending: Commit | Rollback[S] | None = None
+        self._pending: Commit | Rollback[S] | S | None = None
         self._records = []
         self._recording = 0  # actions on their way to the journal
         self._children: dict[S, None] | None = None  # the oldest first
@@ -92,8 +99,10 @@ class ScopeNode(Generic[S]):
     @property
     def path(self) -> str:
         """The names from the outermost scope to this one, with slashes between."""
-        names: list[str] = [self.name]
         at: ScopeNode[Any] | None = self.parent
+        if at is None:
+            return self.name
+        names: list[str] = [self.name]
         while at is not None:
             names.append(at.name)
             at = at.parent
@@ -103,7 +112,7 @@ class ScopeNode(Generic[S]):
     def key(self) -> str:
         """The idempotency key: unique to this scope, the same while its actions are undone."""
         if self._key is None:
-            self._key = os.urandom(16).hex()
+            self._key = unique()
         return self._key
 
     def _renew_key(self, key: str | None = None) -> None:
@@ -120,7 +129,7 @@ class ScopeNode(Generic[S]):
         """Whether it is rolling back, or has a final state, and so accepts no more actions."""
         return self._state is not _OPEN and self._state is not _COMMITTING
 
-    def _change(self, state: ScopeState, pending: Commit | Rollback[S] | None = None) -> None:
+    def _change(self, state: ScopeState, pending: Commit | Rollback[S] | S | None = None) -> None:
         """Enter another state, with its data. Nothing else changes the state."""
         assert state in CHANGES[self._state], f"{self.path!r} is {self._state}, not to be {state}"
         self._state = state
@@ -146,6 +155,55 @@ class ScopeNode(Generic[S]):
             if scope._children:
                 family.extend(scope._children)
         return family
+
+    def _encloses(self, scope: ScopeNode[Any] | None) -> bool:
+        """Whether another scope is this one, or is inside it, or was absorbed by one that is."""
+        while scope is not None and scope is not self:
+            by: Any = scope._pending if scope._state is _ABSORBED else None
+            scope = by or scope.parent
+        return scope is not None
+
+    def _check_takes_more(self) -> None:
+        """Check that actions may be added, in a method that cannot wait.
+
+        They may be added during a commit after which the scope stays open: they are not part of
+        that commit, and if it is refused they are undone with the rest.
+
+        Raises:
+            ScopeClosed: No action may be added, or it is not known yet.
+        """
+        if self._state is _OPEN:
+            return
+        pending = self._pending
+        if isinstance(pending, Commit) and pending.keeps_open is self:
+            return
+        raise ScopeClosed(self.path, self._state)
+
+    @property
+    def _commit_under_way(self) -> Commit | None:
+        """A commit that a scope of the family waits for, if there is one."""
+        if self._children is None:  # the usual case
+            return self._pending if isinstance(self._pending, Commit) else None
+        commits = (scope._pending for scope in self._family())
+        return next((commit for commit in commits if isinstance(commit, Commit)), None)
+
+    def _note_committed(self, raised: BaseException | None) -> None:
+        """Note on an exception that everything is committed nevertheless."""
+        if raised is not None:
+            add_note(raised, f"scope {self.path!r} was committed before this was raised")
+
+    def _follow(self, records: list[Record], before: NoJournal) -> None:
+        """Take records along that were on their way to the journal when this scope changed roots.
+
+        Their request belonged to the binding ``before``.
+        """
+        binding = self._settings.binding
+        if binding is before:
+            return
+        try:
+            binding.take_over(records, before, prefix="")
+        except JournalError as error:  # after a crash they are undone, but in a saga of their own
+            _log.error("scope %r: its actions cannot join another saga: %s", self.path, error)
 
     def _awaits_journal(self) -> bool:
         """Whether a request of this scope, or of one inside it, is on its way to the journal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from returns_pipeline.compensation._registry import ONCE, Compensation, hidden
@@ -118,10 +118,13 @@ def newest_first(held: Iterable[Held]) -> Iterator[tuple[Registered, Holder]]:
             yield record, holder
 
 
-def single(records: Iterable[Record]) -> list[Registered]:
+def single(records: Sequence[Record]) -> list[Registered]:
     """Return all single actions, in no particular order."""
-    found: list[Registered] = []
-    todo = list(records)
+    found = [record for record in records if isinstance(record, Registered)]
+    if len(found) == len(records):  # the usual case
+        return found
+    found.clear()
+    todo = [*records]
     while todo:
         record = todo.pop()
         if isinstance(record, Block):

@@ -20,9 +20,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True, default=object)
 
 
-# Turns the arguments of one version, by name, into those of the next version.
 Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
-
 
 # Turns a value that JSON has no form for into one that it has.
 Encode: TypeAlias = Callable[[Any], Any]

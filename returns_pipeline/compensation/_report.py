@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 from returns_pipeline.errors import CompensationFailed
 
-__all__ = ["HIDDEN", "CompensationEntry", "CompensationReport", "brief"]
+__all__ = ["HIDDEN", "CompensationEntry", "CompensationReport", "brief", "printable"]
+
+
+def printable(text: str) -> str:
+    """Escape what is not printable: control characters, line ends, halves of surrogate pairs."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
 
 
 class _Brief(reprlib.Repr):
@@ -17,6 +26,10 @@ class _Brief(reprlib.Repr):
     `reprlib` guards only the ``repr()`` of unknown types, but that of an int of more than 4,300
     digits raises, too. An error here must never replace the user's exception.
     """
+
+    def repr(self, x: object) -> str:
+        """Show a value."""
+        return printable(super().repr(x))
 
     def repr1(self, x: object, level: int) -> str:
         """Show a value at this depth."""
@@ -36,6 +49,14 @@ class _Hidden:
 HIDDEN = _Hidden()
 brief = _Brief()
 brief.maxstring = brief.maxother = 200
+
+
+def _whole(value: object) -> str:
+    """Return the whole ``repr()`` of a value, or a brief one if that raises."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  # whatever a class of the user's raises
+        return brief.repr(value)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,28 +93,35 @@ class CompensationEntry:
 
     def __repr__(self) -> str:
         args, kwargs = self._shown()
-        return (
-            f"CompensationEntry(name={self.name!r}, args={args!r}, kwargs={kwargs!r}, "
-            f"attempts={self.attempts!r}, error={self.error!r}, scope={self.scope!r})"
-        )
+        shown = {
+            "name": self.name,
+            "args": args,
+            "kwargs": kwargs,
+            "attempts": self.attempts,
+            "error": self.error,
+            "scope": self.scope,
+        }
+        return f"CompensationEntry({', '.join(f'{n}={_whole(v)}' for n, v in shown.items())})"
 
     def __str__(self) -> str:
         """Show it as a call."""
         args, kwargs = self._shown()
         arguments = [brief.repr(value) for value in args]
         arguments += [f"{name}={brief.repr(value)}" for name, value in kwargs.items()]
-        return f"{self.name}({', '.join(arguments)})"
+        return printable(f"{self.name}({', '.join(arguments)})")
 
 
 @dataclass(frozen=True, slots=True)
 class CompensationReport:
-    """What a rollback did: each action is in exactly one of the three tuples, newest first.
+    """What a rollback did: each action is in exactly one of the four tuples, newest first.
 
     Attributes:
         done: Actions that were undone.
         failures: Actions that were tried and given up.
         not_run: Actions that were never tried, because ``on_failure="stop"`` ended the rollback.
         scope: The path of the scope that was rolled back.
+        committed: Actions that were not undone, because a commit of them had been carried out. Its
+            answer was lost, so it raised `JournalUnavailable`.
 
     >>> from returns_pipeline import CompensationScope
     >>> from returns_pipeline.testing import run
@@ -111,6 +139,12 @@ class CompensationReport:
     failures: tuple[CompensationEntry, ...] = ()
     not_run: tuple[CompensationEntry, ...] = ()
     scope: str = ""
+    committed: tuple[CompensationEntry, ...] = ()
+
+    @property
+    def all_committed(self) -> bool:
+        """Whether nothing was left to undo, because everything had been committed."""
+        return bool(self.committed) and not (self.done or self.failures or self.not_run)
 
     def notes(self) -> list[str]:
         """Return a line for each action that was not undone."""
@@ -118,10 +152,11 @@ class CompensationReport:
             f"undo {entry} failed, attempt {entry.attempts}: {brief.repr(entry.error)}"
             for entry in self.failures
         ]
-        return lines + [f"undo {entry} was not run" for entry in self.not_run]
+        lines += [f"undo {entry} was not run" for entry in self.not_run]
+        return lines + [f"undo {entry} was not run: it was committed" for entry in self.committed]
 
     def check(self) -> None:
-        """Raise an error unless everything was undone.
+        """Raise an error unless everything was undone, or had been committed.
 
         Raises:
             CompensationFailed: An action failed or was not run.

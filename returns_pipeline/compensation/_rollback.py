@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline.compensation._binding import NoJournal
 from returns_pipeline.compensation._records import Held, Registered, newest_first
-from returns_pipeline.compensation._report import CompensationEntry, CompensationReport
+from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, printable
 from returns_pipeline.compensation._undo import Action, OnFailure, Order, Undo
 from returns_pipeline.errors import LeaseLost, PipelineError
 
@@ -44,6 +44,8 @@ class Rollback(Generic[S]):
 
     Attributes:
         scopes: The scopes that are rolled back; empty once the rollback has ended.
+        committed: Those of them whose actions the journal had all committed, with the answer lost.
+            Known when ``when_done`` is called.
         reopens: Whether the scope that was asked to roll back is open afterwards.
 
     Args:
@@ -79,6 +81,7 @@ class Rollback(Generic[S]):
         "_path",
         "_task",
         "_when_done",
+        "committed",
         "reopens",
         "scopes",
     )
@@ -104,6 +107,7 @@ class Rollback(Generic[S]):
         self._when_done: Callable[[Rollback[S], CompensationReport], None] | None = when_done
         self._held: list[Held] = []
         self.scopes: list[S] = []
+        self.committed: set[object] = set()
         self.reopens = reopens
         loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[CompensationReport] = loop.create_future()
@@ -161,17 +165,24 @@ class Rollback(Generic[S]):
         await self._note_failures([record for record, _ in records], actions, undos, entries)
         # Also actions that failed: they are no longer this tree's, but a person's or `recover`'s.
         self._binding.ended(len(actions))
+        committed = {n for n, undo in enumerate(undos) if undo.is_committed}
+        run = [entry for n, entry in enumerate(entries) if n not in committed]
         report = CompensationReport(
-            done=tuple(entry for entry in entries if entry.error is None),
-            failures=tuple(entry for entry in entries if entry.error is not None),
+            done=tuple(entry for entry in run if entry.error is None),
+            failures=tuple(entry for entry in run if entry.error is not None),
             not_run=tuple(action.entry() for action in actions[len(entries) :]),
             scope=self._path,
+            committed=tuple(entries[n] for n in sorted(committed)),
         )
+        if committed:
+            holders = [holder for _, holder in records]
+            others = {holder for n, holder in enumerate(holders) if n not in committed}
+            self.committed.update({holders[n] for n in committed} - others)
         when_done, self._when_done = self._when_done, None
         assert when_done is not None
         when_done(self, report)
         # This object outlives the scopes, as the data of their final state: drop all references.
-        self.scopes, self._before = [], ()
+        self.scopes, self._before, self.committed = [], (), set()
         self._finished.set_result(report)
         for note in report.notes():
             _log.error("scope %r: %s", self._path, note)
@@ -205,13 +216,14 @@ class Rollback(Generic[S]):
             # An action that was not run shares the fate of the one that stopped the rollback, which
             # is the last that was started.
             again = undos[min(index, len(undos) - 1)].may_be_tried_again
+            name = printable(action.name)
             if not again:
                 try:
                     await action.mark.give_up(error)
                 except LeaseLost as failed:
-                    _log.error("undo %s now belongs to another process: %s", action.name, failed)
+                    _log.error("undo %s now belongs to another process: %s", name, failed)
                 except PipelineError as failed:
-                    _log.error("undo %s cannot be marked as failed: %s", action.name, failed)
+                    _log.error("undo %s cannot be marked as failed: %s", name, failed)
                     again = True  # the journal still has it as pending
                 except asyncio.CancelledError:
                     # The tasks of the loop are being cancelled, and whether the note was written is

@@ -11,29 +11,42 @@ from typing import Final, Self
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.cancellation import add_note, shielded_from_anyio
-from returns_pipeline.compensation._binding import JournalBinding, NoJournal, Settings, position
+from returns_pipeline._engine.cancellation import (
+    add_note,
+    raise_both,
+    shielded,
+    shielded_from_anyio,
+)
+from returns_pipeline.compensation._binding import (
+    Handled,
+    JournalBinding,
+    NoJournal,
+    Settings,
+    position,
+)
 from returns_pipeline.compensation._node import EMPTY, ScopeNode
 from returns_pipeline.compensation._records import (
     NOTHING,
     Block,
     Registered,
     next_order,
+    single,
 )
 from returns_pipeline.compensation._report import CompensationReport
 from returns_pipeline.compensation._rollback import Rollback
-from returns_pipeline.compensation._state import Commit, ScopeState
+from returns_pipeline.compensation._state import Commit, ScopeState, state_after
 from returns_pipeline.compensation._undo import OnFailure, Order
 from returns_pipeline.compensation.protocol import Journal
 from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost, ScopeClosed
 
-__all__ = ["CompensationScope"]
+__all__ = ["IN_MEMORY", "CompensationScope"]
 
 P = ParamSpec("P")
 
 _log = logging.getLogger("returns_pipeline")
 
-_IN_MEMORY: Final = NoJournal()
+_TIMEOUT: Final = 30.0
+IN_MEMORY: Final = NoJournal()
 _OPEN: Final = ScopeState.OPEN
 _COMMITTING: Final = ScopeState.COMMITTING
 _COMMITTED: Final = ScopeState.COMMITTED
@@ -99,7 +112,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         name: str = "",
         *,
         order: Order = "reverse",
-        timeout: checks.Seconds = 30.0,
+        timeout: checks.Seconds = _TIMEOUT,
         on_failure: OnFailure = "continue",
         journal: Journal | None = None,
     ) -> None:
@@ -110,8 +123,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             raise InvalidArgument(f"on_failure must be 'continue' or 'stop', not {on_failure!r}")
         if order == "parallel" and on_failure == "stop":
             raise InvalidArgument("on_failure='stop' needs order='reverse'")
-        binding = _IN_MEMORY if journal is None else JournalBinding(journal, name, on_failure)
-        limit = checks.seconds("timeout", timeout)
+        binding = IN_MEMORY if journal is None else JournalBinding(journal, name, on_failure)
+        limit = _TIMEOUT if timeout is _TIMEOUT else checks.seconds("timeout", timeout)
         self._begin(name, None, Settings(order, limit, on_failure, binding))
 
     async def _until_open(self) -> None:
@@ -156,19 +169,25 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         accepting = self._records  # a rollback replaces the list
         self._recording += 1
         try:
-            cancelled = await binding.record(record, self)
+            _, cancelled = await shielded(binding.record(record, self))
+        except BaseException:
+            binding.ended(1)
+            raise
         finally:
             self._recording -= 1
         while isinstance(self._pending, Commit):
             cancelled = await self._pending.wait() or cancelled
         if self._state is _OPEN and self._records is accepting:
+            self._follow([record], binding)
             accepting.append(record)
             if cancelled is not None:
                 raise cancelled  # the action is on record, so it is undone like the others
             return
         # The effect must not begin, so nothing has to be undone.
         try:
-            cancelled = await binding.forget([record]) or cancelled
+            _, late = await shielded(binding.forget([record]))
+            cancelled = cancelled or late
+            binding.ended(1)
         except BaseException:
             binding.abandon([record])  # this process has nothing more to do with it
             raise
@@ -199,34 +218,19 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         Raises:
             ScopeClosed: This scope is closed.
         """
-        self._check_takes_more()
+        if self._state is not _OPEN:
+            self._check_takes_more()
         made = CompensationScope.__new__(CompensationScope)
         made._begin(name, self, self._settings)
         return made
-
-    def _check_takes_more(self) -> None:
-        """Check that actions may be added, in a method that cannot wait.
-
-        They may be added during a commit after which the scope stays open: they are not part of
-        that commit, and if it is refused they are undone with the rest.
-
-        Raises:
-            ScopeClosed: No action may be added, or it is not known yet.
-        """
-        if self._state is _OPEN:
-            return
-        pending = self._pending
-        if isinstance(pending, Commit) and pending.keeps_open is self:
-            return
-        raise ScopeClosed(self.path, self._state)
 
     def absorb(self, child: CompensationScope, *, as_one: bool = False) -> None:
         """Take over the actions of another scope, and close that scope.
 
         The actions keep their order: each is undone in its position in the order of registration.
-        Open children of the other scope become children of this one. With ``as_one``, all its
-        actions, those of open children included, stay together in the position at which the other
-        scope was opened; the children are closed.
+        Open children of the other scope become children of this one, with all that is inside them.
+        With ``as_one``, all its actions, those of open children included, stay together in the
+        position at which the other scope was opened; the children are closed.
 
         Raises:
             ScopeClosed: One of the two is closed.
@@ -234,12 +238,13 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             JournalError: The journal refuses; nothing has changed.
         """
         self._check_absorb(child)
-        taken, kept = [child], list(child._children or ())
+        taken, kept, inside = [child], list(child._children or ()), child._family()
         if as_one and kept:
-            inside = child._family()[1:]
-            taken += [scope for scope in inside if scope._state is _OPEN]
+            taken = [scope for scope in inside if scope._state is _OPEN]
             kept = [scope for scope in inside if scope._state is not _OPEN]
-        records = [record for scope in taken for record in scope._records]
+        # Others, which wait for the journal, `_follow`.
+        records = [record for s in inside if s._state is _OPEN for record in s._records]
+        own = child._records
         binding = self._settings.binding
         # First: if the journal refuses, nothing has changed, and the other scope is rolled back.
         prefix = f"{position(child._started)}." if as_one else ""
@@ -249,16 +254,13 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             self._adopt(scope)
             if as_one and isinstance(scope._pending, Rollback):
                 scope._pending.reopens = False
-        for scope in child._family():
+        for scope in inside:
             scope._settings = scope._settings._replace(binding=binding)
         for scope in taken:
             for record in scope._records:
                 record.owner = record.owner or scope
-            scope._change(ScopeState.ABSORBED)
-        if as_one and records:
-            self._records.append(Block(child._started, records))
-        else:
-            self._records += records
+            scope._change(ScopeState.ABSORBED, None if self._encloses(scope) else self)
+        self._records += [Block(child._started, records)] if as_one and records else own
 
     def _check_absorb(self, child: CompensationScope) -> None:
         self._check_takes_more()
@@ -286,50 +288,105 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             ScopeClosed: The scope was rolled back or absorbed.
             JournalError: The journal refuses: the scope is open as before.
         """
-        if self._state is _OPEN and self._children is None and self._settings.binding is _IN_MEMORY:
-            self._change(_COMMITTED)  # the usual case, which waits for nothing
+        if self._commit_at_once():
             return
         cancelled = await self._commit(keep_open=False)
         if cancelled is not None:
             raise cancelled
 
-    async def _commit(self, *, keep_open: bool) -> asyncio.CancelledError | None:
+    def _commit_at_once(self) -> bool:
+        """Commit and return true, in the usual case, which waits for nothing."""
+        if (
+            self._state is not _OPEN
+            or self._children is not None
+            or self._settings.binding is not IN_MEMORY
+        ):
+            return False
+        self._change(_COMMITTED)
+        return True
+
+    async def _commit(
+        self, *, keep_open: bool, presumed: bool = False, positions: Handled = ()
+    ) -> asyncio.CancelledError | None:
         """Commit; with ``keep_open``, stay open for further actions.
+
+        Args:
+            keep_open: See above.
+            positions: Positions that are stored together with the commit.
+            presumed: Whether a refused commit counts as done: see `_presume_committed`.
 
         Returns:
             A cancellation that came meanwhile. The commit succeeded; the caller must raise it.
         """
-        while True:  # another task may have committed it whenever this one has waited
-            if self._state is _COMMITTED and not keep_open:
-                return None
-            if self.closed:
-                raise ScopeClosed(self.path, self._state)
-            if (other := self._commit_under_way) is None:  # of this scope, or of one inside
-                break
-            await other.outcome()
-        family = self._family()
-        members = [scope for scope in family if scope._state is _OPEN]
-        records = [record for scope in members for record in scope._records]
-        count = len(self._records)
-        forgetting = self._settings.binding.forget(records) if records else None
-        if forgetting is None:
+        is_ready = self._state is _OPEN and self._commit_under_way is None  # the usual case
+        if not is_ready and not await self._must_commit(keep_open=keep_open):
+            return None
+        family = members = self._family()
+        records = self._records
+        count = len(records)
+        if self._children is not None:
+            members = [scope for scope in family if scope._state is _OPEN]
+            records = [record for scope in members for record in scope._records]
+        if not (records or positions) or self._settings.binding is IN_MEMORY:
             self._committed(family, members, count, keep_open=keep_open)
             return None
+        actions, binding = single(records), self._settings.binding
         commit = Commit(self if keep_open else None)
         for scope in members:
             scope._change(_COMMITTING, commit)
         try:
-            cancelled = await forgetting
+            cancelled, lost = await self._forget(actions, positions, presumed=presumed)
         except BaseException:
+            self._follow(records, binding)
             for scope in members:
                 scope._open_again(commit)
             commit.end()
             raise
         self._committed(family, members, count, keep_open=keep_open)
         commit.end()
-        if cancelled is not None:
-            add_note(cancelled, f"scope {self.path!r} was committed before this was raised")
+        if lost is not None:
+            raise cancelled or lost
+        self._note_committed(cancelled)
         return cancelled
+
+    async def _must_commit(self, *, keep_open: bool) -> bool:
+        """Wait for commits that are under way; return whether another one is needed."""
+        while True:  # another task may have committed it whenever this one has waited
+            if self._state is _COMMITTED and not keep_open:
+                return False
+            if self.closed:
+                raise ScopeClosed(self.path, self._state)
+            if (other := self._commit_under_way) is None:  # of this scope, or of one inside
+                return True
+            await other.outcome()
+
+    async def _forget(
+        self, actions: list[Registered], positions: Handled = (), *, presumed: bool
+    ) -> tuple[asyncio.CancelledError | None, Exception | None]:
+        """Ask the journal; return a cancellation, and the error of a presumed commit that is lost.
+
+        A fault of the journal, which raises something else, counts as a refusal.
+
+        Raises:
+            Exception: The journal refuses, and the commit is not presumed.
+            CancelledError: The same, or the commit was withdrawn.
+        """
+        binding = self._settings.binding
+        try:
+            if (work := binding.forget(actions, positions)) is None:
+                return None, None
+            _, cancelled = await shielded(work)
+        except (Exception, asyncio.CancelledError) as error:
+            cancelled = error if isinstance(error, asyncio.CancelledError) else None
+            refused = error if cancelled is None else error.__cause__
+            if not presumed or not isinstance(refused, Exception):
+                raise
+        else:
+            binding.ended(len(actions))
+            return cancelled, None
+        _log.error("scope %r is past its pivot, and not committed: %s", self.path, refused)
+        is_left = binding.forget_later(actions, refused, self)
+        return cancelled, None if is_left and not isinstance(refused, LeaseLost) else refused
 
     async def _commits_ended(self) -> None:
         """Wait for a commit that is under way here, or in a scope inside."""
@@ -339,38 +396,27 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     async def _presume_committed(self) -> asyncio.CancelledError | None:
         """Commit after a point of no return: even if the journal refuses, nothing is undone here.
 
-        If the journal refuses, the actions stay on record as open. So `recover` undoes them if this
-        process ends before a person has dealt with them.
+        A refused commit counts as done, and is left to the journal, which writes it as soon as it
+        can: see `Journal.forget_later`. A cancellation cannot withdraw it.
 
         Returns:
             The first cancellation that came meanwhile. The caller must raise it, or it is lost.
+
+        Raises:
+            JournalError: The commit can never be written: the actions are undone by `recover`, or
+                (`LeaseLost`) by the process that has taken them over. Nothing is undone here.
         """
         cancelled: asyncio.CancelledError | None = None
-        late: asyncio.CancelledError | None = None
         with shielded_from_anyio():
             while True:
                 try:
-                    late = await self._commit(keep_open=True)
+                    late = await self._commit(keep_open=True, presumed=True)
                 except asyncio.CancelledError as error:
-                    cancelled = cancelled or error
-                    continue  # the commit was withdrawn or refused: ask again
-                except JournalError as error:
-                    self._leave_uncommitted(error)
+                    cancelled = cancelled or error  # the commit was withdrawn: ask again
+                    continue
                 except ScopeClosed:
-                    pass  # an enclosing scope has settled it
+                    return cancelled  # an enclosing scope has settled it
                 return cancelled or late
-
-    def _leave_uncommitted(self, error: JournalError) -> None:
-        for scope in self._family():
-            if scope._records:
-                _log.error("scope %r is past its pivot, and not committed: %s", self.path, error)
-                scope._records = []
-
-    @property
-    def _commit_under_way(self) -> Commit | None:
-        """A commit that a scope of the family waits for, if there is one."""
-        commits = (scope._pending for scope in self._family())
-        return next((commit for commit in commits if isinstance(commit, Commit)), None)
 
     def _committed(
         self,
@@ -409,9 +455,24 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             JournalError: One is not durable. If it may still become so, it counts as committed: its
                 actions are not undone here, but by `recover` if this process ends before.
         """
-        flushing = self._settings.binding.flush()
-        if flushing is not None and (cancelled := await flushing) is not None:
-            raise cancelled
+        raise_both(*await self._flush())
+
+    async def _flush(
+        self, *, committed: bool = False
+    ) -> tuple[asyncio.CancelledError | None, JournalError | None]:
+        """Do as `flush`, but return a cancellation, and the loss of a commit at a pivot.
+
+        Args:
+            committed: Whether this is the end of a commit, which a cancellation must tell.
+        """
+        binding = self._settings.binding
+        if (flushing := binding.flush()) is None:
+            return None, None
+        cancelled = await flushing
+        lost = binding.loss(self._encloses)
+        if committed and lost is None:
+            self._note_committed(cancelled)
+        return cancelled, lost
 
     async def compensate(self) -> CompensationReport:
         """Undo all actions, those of open children included; close the scope.
@@ -448,8 +509,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
                 raise
         elif self._state is _ROLLING_BACK:
             _ = await self.compensate()  # wait for the rollback that another task has begun
-        if self._settings.binding is not _IN_MEMORY:
-            await self.flush()  # the caller may acknowledge its source after this
+        # The caller may acknowledge its source after this.
+        raise_both(*await self._flush(committed=self._state is _COMMITTED))
 
     async def _roll_back_after(self, error: BaseException, *, close: bool) -> None:
         """Undo everything because of an exception, and add a note for each failed undo.
@@ -460,6 +521,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         report, cancelled = await self._roll_back(close=close)
         for note in report.notes():
             add_note(error, note)
+        if report.all_committed:
+            self._note_committed(error)
         if cancelled is not None and not isinstance(error, asyncio.CancelledError):
             raise cancelled
 
@@ -491,7 +554,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             return None
         family = self._family()
         members = [scope for scope in family if scope._state is _OPEN]
-        under_way = list(dict.fromkeys(scope._pending for scope in family if scope._pending))
+        pending = dict.fromkeys(scope._pending for scope in family)
+        under_way = [it for it in pending if isinstance(it, (Commit, Rollback))]
         if not under_way and not any(scope._records for scope in members):
             for scope in members:
                 if scope is not self or close:
@@ -499,7 +563,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             if not close:
                 self.report = EMPTY
             return None
-        rollback = Rollback[CompensationScope](
+        rollback: Rollback[CompensationScope] = Rollback(  # not `Rollback[...]()`, which is slow
             self.path,
             order=self.order,
             on_failure=self.on_failure,
@@ -526,9 +590,9 @@ class CompensationScope(ScopeNode["CompensationScope"]):
     ) -> None:
         """Enter the state after a rollback that began here, together with all that joined it."""
         self.report: CompensationReport = report
-        lost = any(isinstance(entry.error, LeaseLost) for entry in report.failures)
+        state = state_after(report)
         for scope in rollback.scopes:
             if scope is self and rollback.reopens:
                 scope._change(_OPEN)
             else:
-                scope._change(ScopeState.LOST if lost else _ROLLED_BACK, rollback)
+                scope._change(_COMMITTED if scope in rollback.committed else state, rollback)

@@ -7,9 +7,11 @@
      | |  refused, or      |      the journal refuses, and a scope
      | +-- it stays open --+      that encloses it is rolling back
      |                             v
-     +----------------------> ROLLING_BACK ---> ROLLED_BACK, LOST, or OPEN again
+     +----------------------> ROLLING_BACK ---> ROLLED_BACK, LOST, COMMITTED, or OPEN again
      +-> ABSORBED
 ```
+
+A rollback ends in COMMITTED if the journal had carried out a commit, and its answer was lost.
 
 In memory a commit takes no time: only a scope whose journal has not answered yet is COMMITTING. The
 outcome of COMMITTING and ROLLING_BACK is unknown, so a task that finds a scope in one of them waits
@@ -23,9 +25,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 from returns_pipeline._engine.cancellation import wait_uncancelled
+from returns_pipeline.compensation._report import CompensationReport
 from returns_pipeline.compensation._rollback import Rollback
+from returns_pipeline.errors import LeaseLost
 
-__all__ = ["CHANGES", "Commit", "ScopeState"]
+__all__ = ["CHANGES", "Commit", "ScopeState", "state_after"]
 
 
 class ScopeState(StrEnum):
@@ -63,8 +67,15 @@ CHANGES[ScopeState.COMMITTING] = frozenset(
     {ScopeState.OPEN, ScopeState.COMMITTED, ScopeState.ROLLING_BACK}
 )
 CHANGES[ScopeState.ROLLING_BACK] = frozenset(
-    {ScopeState.OPEN, ScopeState.ROLLED_BACK, ScopeState.LOST}
+    {ScopeState.OPEN, ScopeState.ROLLED_BACK, ScopeState.LOST, ScopeState.COMMITTED}
 )
+
+
+def state_after(report: CompensationReport) -> ScopeState:
+    """Return the state of what was rolled back together, as its report shows."""
+    if any(isinstance(entry.error, LeaseLost) for entry in report.failures):
+        return ScopeState.LOST
+    return ScopeState.COMMITTED if report.all_committed else ScopeState.ROLLED_BACK
 
 
 class Commit:
@@ -79,10 +90,11 @@ class Commit:
         rollback: The rollback of an enclosing scope that waits for this commit, if there is one.
     """
 
-    __slots__ = ("_answered", "keeps_open", "rollback")
+    __slots__ = ("_answered", "_has_ended", "keeps_open", "rollback")
 
     def __init__(self, keeps_open: object) -> None:
-        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answered: asyncio.Future[None] | None = None  # made for the first task that waits
+        self._has_ended = False
         self.keeps_open = keeps_open
         self.rollback: Rollback[Any] | None = None
 
@@ -92,16 +104,24 @@ class Commit:
 
     def end(self) -> None:
         """Resume all waiting tasks. The scopes must have their next state already."""
-        self._answered.set_result(None)
+        self._has_ended = True
+        if self._answered is not None:
+            self._answered.set_result(None)
 
     async def outcome(self) -> None:
         """Wait until the scopes have their next state; a cancellation propagates at once."""
         # Not the future itself: a cancelled task would cancel it for all the others.
-        _ = await asyncio.wait({self._answered})
+        if not self._has_ended:
+            _ = await asyncio.wait({self._future()})
 
     async def wait(self) -> asyncio.CancelledError | None:
         """Wait for the outcome, whatever is cancelled; return the first cancellation.
 
         The caller must raise it, or it is lost.
         """
-        return await wait_uncancelled(self._answered)
+        return None if self._has_ended else await wait_uncancelled(self._future())
+
+    def _future(self) -> asyncio.Future[None]:
+        if self._answered is None:
+            self._answered = asyncio.get_running_loop().create_future()
+        return self._answered

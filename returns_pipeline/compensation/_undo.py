@@ -13,15 +13,20 @@ from typing import Literal, Protocol, TypeAlias, cast
 
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
+from returns_pipeline._engine.cancellation import (
+    add_note,
+    shielded,
+    stop_within,
+    wait_uncancelled,
+)
 from returns_pipeline._engine.future_results import unpacked
 from returns_pipeline._engine.retry_loop import names_exception, run_with_retry
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
 from returns_pipeline.compensation.protocol import ActionRecord
-from returns_pipeline.errors import LeaseLost, StepTimeout
+from returns_pipeline.errors import AlreadyCommitted, LeaseLost, StepTimeout
 from returns_pipeline.retry import RetryPolicy
 
-__all__ = ["Action", "OnFailure", "Order", "Undo", "current_key", "undo_once"]
+__all__ = ["Action", "OnFailure", "Order", "Undo", "current_key", "undo_once", "why_failed"]
 
 Order: TypeAlias = Literal["reverse", "parallel"]
 OnFailure: TypeAlias = Literal["continue", "stop"]
@@ -78,7 +83,7 @@ class _Owner(Protocol):
     def timeout(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Action:
     """An undo action, ready to be run.
 
@@ -124,6 +129,7 @@ class Undo:
 
     Attributes:
         abandoned: Whether an attempt ignored its cancellation and is still running.
+        is_committed: Whether the journal has committed the action, so that no attempt was made.
     """
 
     __slots__ = (
@@ -142,6 +148,7 @@ class Undo:
         "_timer",
         "_unmarked",
         "abandoned",
+        "is_committed",
     )
 
     _task: asyncio.Task[None]
@@ -163,6 +170,7 @@ class Undo:
         self._began = 0.0  # when the timer was started
         self._timer: asyncio.TimerHandle | None = None
         self.abandoned = False
+        self.is_committed = False
         self._start()
 
     @property
@@ -182,7 +190,10 @@ class Undo:
         )
 
     async def entry(self) -> CompensationEntry:
-        """Wait for the end of the last attempt, and return the outcome of the action."""
+        """Wait for the end of the last attempt, and return the outcome of the action.
+
+        The outcome of one that `is_committed` has no attempt, and no error.
+        """
         _ = await wait_uncancelled(self._finished)  # a cancelled rollback continues
         return self._finished.result()
 
@@ -197,11 +208,12 @@ class Undo:
         try:
             _ = await run_with_retry(self._attempt, self._action.retry, final=self._is_final)
         except Exception as error:  # noqa: BLE001  # a function of the policy has failed
-            self._error = error
+            self._error = why_failed(self._error, error)
 
     def _is_final(self, error: object) -> bool:
         # `_unmarked`: the effect is undone. `LeaseLost`: another process has the action.
-        return self._late or self._unmarked or isinstance(error, LeaseLost)
+        finished = self._unmarked or self.is_committed
+        return self._late or finished or isinstance(error, LeaseLost)
 
     async def _attempt(self, _due: float) -> Result[None, object]:
         action = self._action
@@ -215,6 +227,7 @@ class Undo:
                 raise
             except BaseException as error:  # noqa: BLE001  # also a cancellation: no attempt began
                 self._error, self._journal_failed = error, True
+                self.is_committed = isinstance(error, AlreadyCommitted)
                 return Failure(error)
             self._journal_failed = False
         if self._timer is None:
@@ -285,6 +298,9 @@ class Undo:
         self._finish(error)
 
     def _finish(self, error: object) -> None:
+        if self.is_committed:
+            self._finished.set_result(self._action.entry())
+            return
         entry = self._action.entry(self._attempts, None if self._succeeded else error)
         self._finished.set_result(entry)
 
@@ -297,6 +313,20 @@ class Undo:
         elif why is not None:
             made.add_note(f"the attempt before failed: {brief.repr(why)}")
         return made
+
+
+def why_failed(error: object, broken: Exception) -> object:
+    """Return the error of an undo whose retry policy has failed afterwards: the undo's own.
+
+    The error of the policy is in a note. Without an error of the undo it is returned itself.
+    """
+    if error is None:
+        return broken
+    note = f"its retry policy failed: {brief.repr(broken)}"
+    if isinstance(error, BaseException):
+        add_note(error, note)
+    _log.error("%s; %s", brief.repr(error), note)
+    return error
 
 
 async def undo_once(action: Action, attempt: int) -> tuple[CompensationEntry, bool]:

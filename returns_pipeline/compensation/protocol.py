@@ -1,38 +1,157 @@
 """The protocols of journals, and the records that they keep.
 
-```
-Journal             for a `CompensationScope`: record, commit, mark
-RecoverableJournal  for `recover`: claim, release, and the outcome of attempts
-OperableJournal     for the command line: the same, and list, retry, discard
-DurableJournal      all of it: `returns_pipeline.testing.check_journal` tests an implementation
-```
+::
 
-`returns_pipeline.journal.SqliteJournal` and `PostgresJournal` implement all four.
+    Journal             for a `CompensationScope`: record, commit, mark
+    RecoverableJournal  for `recover`: claim, release, and the outcome of attempts
+    OperableJournal     for the command line: the same, and list, retry, discard, positions
+    DurableJournal      all of it: `returns_pipeline.testing.check_journal` tests an implementation
+    Positions           for a `Source`: how far the committed steps have come
+
+`returns_pipeline.journal.SqliteJournal` and `PostgresJournal` implement all five.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from returns_pipeline._engine.pydantic_fields import PydanticField
+from returns_pipeline._engine.spans import Spans, Stretch
 from returns_pipeline.compensation._registry import Compensation
 from returns_pipeline.compensation._report import CompensationEntry
 from returns_pipeline.errors import JournalError
 
 __all__ = [
     "ActionRecord",
+    "Coverage",
     "DurableJournal",
+    "HandledPositions",
     "Intent",
     "Journal",
     "OperableJournal",
+    "Positions",
     "RecoverableJournal",
     "RecoveryReport",
     "StoredAction",
+    "StoredPositions",
     "StoredSaga",
+    "TakenPartition",
 ]
+
+
+class TakenPartition(NamedTuple):
+    """What is stored of a partition, for the process that reads it from now on.
+
+    Attributes:
+        epoch: How often the partition was taken. What is committed with an older one is refused.
+        spans: The positions that were handled.
+
+    >>> TakenPartition(1, Spans()).spans.mark is None
+    True
+    """
+
+    epoch: int
+    spans: Spans
+
+
+class HandledPositions(NamedTuple):
+    """The positions of one partition that a commit covers.
+
+    Attributes:
+        source: What is read, as in ``"kafka orders/billing"``.
+        name: The partition, as messages have it.
+        partition: What it is called where positions are stored: which one of that name.
+        epoch: That of the `TakenPartition`.
+        stretches: The positions.
+
+    >>> where = ("kafka orders/billing", "orders-3", "orders-3")
+    >>> HandledPositions(*where, 1, (Stretch((), (41,)),)).epoch
+    1
+    """
+
+    source: str
+    name: str
+    partition: str
+    epoch: int
+    stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPositions:
+    """The positions of one partition that are stored, for people.
+
+    Attributes:
+        source: What is read, as in ``"kafka orders/billing"``.
+        partition: What it is called there: see `HandledPositions`.
+        epoch: How often it was taken by a process, or forgotten.
+        spans: The positions.
+
+    >>> StoredPositions("kafka orders/billing", "orders-3", 1, Spans()).spans.mark is None
+    True
+    """
+
+    source: str
+    partition: str
+    epoch: int
+    spans: Spans
+
+
+class Coverage(Protocol):
+    """Returns which positions a step has handled: a `Source` does.
+
+    Both methods take the value that the step got: a message, or windows and tuples of messages.
+
+    >>> def newest(coverage: Coverage, value: object) -> list[int]:
+    ...     return [stretch.last[-1] for p in coverage.covered(value) for stretch in p.stretches]
+    """
+
+    def covered(self, value: object, /) -> Sequence[HandledPositions]:
+        """Return the positions of the messages in a value, and those handled before them.
+
+        Raises:
+            PartitionsLost: Another process owns the partition of a message now.
+            RuntimeError: There is no message; or one was committed before, or is there twice. To
+                store its position would skip it when only a part of it was handled.
+        """
+        ...
+
+    def committed(self, value: object, /) -> None:
+        """Record that this value was committed."""
+        ...
+
+
+class Positions(Protocol):
+    """Keeps the positions of messages together with their effects: a journal, or a sink.
+
+    `returns_pipeline.connectors.Source` uses it, if its driver was given one: it asks what to skip,
+    and says what a commit covers. One source at a time may use it.
+
+    >>> from returns_pipeline.journal import SqliteJournal
+    >>> positions: Positions = SqliteJournal("journal.db")
+    """
+
+    def attach(self, coverage: Coverage, /) -> None:
+        """Ask this source from now on.
+
+        Raises:
+            InvalidArgument: Another source uses it.
+        """
+        ...
+
+    def detach(self) -> None:
+        """Forget the source: it has ended."""
+        ...
+
+    async def take(self, source: str, partitions: Sequence[str], /) -> Mapping[str, TakenPartition]:
+        """Return what is stored of these partitions, and refuse what others commit of them now.
+
+        Commits that are under way have ended when this returns, and are in what it returns, or they
+        fail.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +224,23 @@ class Journal(Protocol):
         """
         ...
 
-    def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
+    def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> Awaitable[None]:
         """Commit: the actions will not be undone.
+
+        With ``positions``, the positions of messages are stored in the same transaction: either
+        both are durable, or neither. If another process has taken one of their partitions, this
+        raises `LeaseLost`. It is called with positions only by a step of a `Source` that was given
+        this journal (see `Positions`), and perhaps without actions.
 
         The commit is durable when this returns; or, in a journal with lazy commits, when a later
         `flush` returns. Order is kept: a commit is never durable later than an action that was
         recorded after it.
+
+        If the answer to a commit is lost, this raises `JournalUnavailable`, although the actions
+        may be committed. If they are, a repeated commit of them succeeds, and `ActionRecord.begin`
+        raises `AlreadyCommitted`.
         """
         ...
 
@@ -120,6 +250,24 @@ class Journal(Protocol):
         If one of them failed, also a while ago, its error is raised.
         """
         ...
+
+    def forget_later(
+        self, ids: Sequence[str], on_lost: Callable[[JournalError], object], /
+    ) -> None:
+        """Commit as soon as possible: for a commit that must not be undone although it was refused.
+
+        This returns at once. While the journal is unreachable, locked or full, the commit is tried
+        again, by itself and with each request; `flush` and ``close`` try it, too, and raise if it
+        could not be written. If the process ends before, the actions are undone by `recover`.
+        Actions that are not open any more are skipped.
+
+        ``on_lost`` is called if the commit, or a part of it, can never be written: another process
+        owns the actions (`LeaseLost`), or the journal was closed first. It is called before the
+        next `flush` returns, in any thread, and perhaps more than once.
+
+        Raises:
+            JournalError: The commit can never be written.
+        """
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Move actions into another saga, of this name, with ``prefix`` before their positions.
@@ -158,7 +306,13 @@ class ActionRecord(Protocol):
     """
 
     async def begin(self) -> None:
-        """Record that an attempt begins. If this raises, no attempt is made."""
+        """Record that an attempt begins. If this raises, no attempt is made.
+
+        Raises:
+            AlreadyCommitted: A commit of the action was carried out, although it raised
+                `JournalUnavailable`. The action is not undone, and counts as committed.
+            JournalError: It is not on record.
+        """
 
     def done(self) -> Awaitable[None]:
         """Record that the action is undone. The caller awaits this to its end."""
@@ -277,13 +431,18 @@ class RecoverableJournal(Protocol):
     False
     """
 
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
-        """Take over the newest saga that has pending actions and no living owner.
+    async def claim(
+        self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> StoredSaga | None:
+        """Take over the newest saga that has pending or deferred actions and no living owner.
 
         No other process can claim it at the same time.
 
         Args:
             besides: Ids of sagas that are not claimed.
+            known: The names of actions that the caller knows, with their newest version. A saga is
+                passed over if its newest open action was deferred, and the caller does not know it
+                either. ``None`` if no saga is passed over.
         """
 
     async def release(self, saga: str) -> None:
@@ -328,12 +487,29 @@ class OperableJournal(RecoverableJournal, Protocol):
         """Discard the stuck and deferred actions of a saga; return how many."""
         ...
 
+    async def stored_positions(self) -> list[StoredPositions]:
+        """Return which positions of sources are stored, by source and partition.
+
+        It takes no lock, and changes nothing.
+        """
+        ...
+
+    async def forget_positions(
+        self, source: str, partitions: Collection[str] | None = None
+    ) -> list[str]:
+        """Forget the positions of partitions of a source, or of all; return of which there were.
+
+        A process that reads them is refused at its next commit. The next one reads on where the
+        broker has it begin, and what it is given again is done again.
+        """
+        ...
+
     async def close(self) -> None:
         """Close the journal: other processes may recover what it has open."""
 
 
-class DurableJournal(Journal, RecoverableJournal, Protocol):
-    """A complete journal: for scopes, for `recover`, and for people.
+class DurableJournal(Journal, RecoverableJournal, Positions, Protocol):
+    """A complete journal: for scopes, for `recover`, for the positions of a source, and for people.
 
     Each object is an *owner*: it owns what was recorded through it until it is closed or its
     process ends. Every method raises `JournalError` and nothing else; if another owner has taken
@@ -352,6 +528,11 @@ class DurableJournal(Journal, RecoverableJournal, Protocol):
     ...             await shut_down(journal)
     >>> run(main())
     """
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """What `Positions.attach` was given, until `Positions.detach`."""
+        ...
 
     async def sagas(self, *, done: bool = True) -> list[StoredSaga]:
         """Return what is on record: the newest saga first, in it the last registered action.

@@ -7,20 +7,23 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from types import TracebackType
+from functools import partial
+from types import CoroutineType, TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 from aiostream.core import BaseStream
 from returns.future import FutureResult
 from returns.result import Result, Success
-from typing_extensions import ParamSpec, deprecated
+from typing_extensions import deprecated
 
+from returns_pipeline._engine.cancellation import raise_both
 from returns_pipeline._engine.future_results import (
     AsyncResult,
     StreamWithoutTerminal,
+    awaitable_of,
     discard,
-    outcome_of,
     refuse_stream,
+    result_of,
 )
 from returns_pipeline._engine.names import name_of
 from returns_pipeline._engine.tracebacks import note_step, shorten
@@ -31,12 +34,12 @@ from returns_pipeline.compensation import (
     ScopeState,
     _internals,
 )
-from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
+from returns_pipeline.context._step_scope import StepScope
+from returns_pipeline.errors import InvalidArgument, LeaseLost, ScopeBusy, ScopeClosed
 from returns_pipeline.telemetry import Observer, StepEvent, StepKind
 
 __all__ = ["StepContext"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 U = TypeVar("U")
 E = TypeVar("E")
@@ -45,6 +48,10 @@ _log = logging.getLogger("returns_pipeline")
 
 
 _NOTHING: Final = CompensationReport()
+
+# Looked up once: they are used for each item of a stream.
+_new: Final = object.__new__
+_OPEN: Final = ScopeState.OPEN
 
 
 _busy: Final[set[CompensationScope]] = set()  # a context runs a step whose actions go there
@@ -62,7 +69,7 @@ class _Inside:
         self.child_failures: list[CompensationReport] = []  # of steps that could not be undone
 
 
-class StepContext:
+class StepContext(StepScope):
     """A step of a pipeline: its name, its key, and its undo actions.
 
     `run` settles the registered actions: a success commits them, any other outcome undoes them
@@ -100,16 +107,12 @@ class StepContext:
     __slots__ = (
         "__weakref__",
         "_attempt",
-        "_base",
         "_inside",
-        "_key_is_spent",
         "_observer",
         "_outcome",
         "_owns_scope",
         "deadline",
-        "name",
         "parent",
-        "scope",
     )
 
     def __init__(
@@ -123,31 +126,32 @@ class StepContext:
     ) -> None:
         if scope is not None and journal is not None:
             raise InvalidArgument("pass a scope or a journal: a scope has a journal of its own")
-        own = CompensationScope(name, journal=journal) if scope is None else scope
-        self._begin(name, None, own, observer, deadline)
+        if math.isnan(deadline):
+            raise InvalidArgument("deadline must be a time, not nan")
+        self._begin(name, None, observer, deadline)
+        self._scope = CompensationScope(name, journal=journal) if scope is None else scope
         self._owns_scope = scope is None
 
     def _begin(
         self,
         name: str,
         parent: StepContext | None,
-        scope: CompensationScope,
         observer: Observer | None,
         deadline: float,
+        number: int | None = None,
+        attempt: int = 1,
     ) -> None:
-        if math.isnan(deadline):
-            raise InvalidArgument("deadline must be a time, not nan")
-        self.name: str = name
+        self._base = name
+        self._number = number
+        self._scope = self._records = None
+        self._key_is_spent = False
         self.parent: StepContext | None = parent
-        self.scope: CompensationScope = scope
         self.deadline: float = deadline
         self._observer = observer
         self._owns_scope = True
-        self._key_is_spent = False  # whether a run with this key has ended
-        self._outcome = ScopeState.OPEN  # of the last run, while the scope stays open
+        self._outcome = _OPEN  # of the last run, while the scope stays open
         self._inside: _Inside | None = None
-        self._base = name  # without the number that a step has
-        self._attempt = 1  # of the step by this name
+        self._attempt = attempt  # of the step by this name
 
     @property
     def path(self) -> str:
@@ -160,22 +164,14 @@ class StepContext:
         return "/".join(reversed(names))
 
     @property
-    def key(self) -> str:
-        """The idempotency key of this step: unique to it, and the same while it is undone.
-
-        An undo reads it with `returns_pipeline.compensation.current_key`. Each `run` is a step with
-        a key of its own. Actions that are registered before the next `run` belong to that one.
-        """
-        return self.scope.key
-
-    @property
     def outcome(self) -> ScopeState:
         """The outcome for the actions of the last step: "committed", "rolled back", ...
 
-        After a cancellation it shows whether the effect was kept. A cancellation that came while
-        the commit was on its way to a journal is raised when the journal has answered: the outcome
-        is "committed" if the effect is kept, and "rolled back" if it was undone. Before the first
-        step has ended it is "open".
+        After a cancellation, or an error of the journal, it shows whether the effect was kept: it
+        is "committed" if so, also by a commit without an answer; "rolled back" if it was undone;
+        "lost" if another process has taken the actions over and undoes them. A cancellation during
+        a commit is raised when the journal has answered. Before the first step has ended the
+        outcome is "open".
         """
         state = self.scope.state
         if state is ScopeState.OPEN:
@@ -197,24 +193,12 @@ class StepContext:
             failures=tuple(e for r in inside for e in r.failures) + report.failures,
             not_run=tuple(e for r in inside for e in r.not_run) + report.not_run,
             scope=report.scope or self.scope.path,
+            committed=report.committed,
         )
 
     def now(self) -> float:
         """Return the time in seconds, on the running loop's clock."""
         return asyncio.get_running_loop().time()
-
-    def register(
-        self, undo: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[object, object, None]:
-        """Record an undo action, before its effect: see `CompensationScope.register`."""
-        self._renew_key()
-        return self.scope.register(undo, *args, **kwargs)
-
-    def _renew_key(self) -> None:
-        """Begin the next step if the last one has ended: it gets actions registered in between."""
-        if self._key_is_spent:
-            self._key_is_spent = False
-            _internals.renew_key(self.scope)
 
     def child(self, name: str, *, deadline: float = math.inf) -> StepContext:
         """Open a context inside this one, for a part that may succeed or fail on its own.
@@ -227,12 +211,13 @@ class StepContext:
 
         Raises:
             ScopeClosed: This context is settled.
+            InvalidArgument: ``deadline`` is not a time.
         """
-        return self._open(name, self.scope.child(name), deadline)
-
-    def _open(self, name: str, scope: CompensationScope, deadline: float) -> StepContext:
-        made = StepContext.__new__(StepContext)
-        made._begin(name, self, scope, self._observer, min(deadline, self.deadline))
+        if math.isnan(deadline):
+            raise InvalidArgument("deadline must be a time, not nan")
+        made = _new(StepContext)
+        made._begin(name, self, self._observer, min(deadline, self.deadline))
+        made._scope = self.scope.child(name)
         return made
 
     @overload
@@ -277,7 +262,7 @@ class StepContext:
         scope.report = _NOTHING
         self._outcome = ScopeState.OPEN
         try:
-            result = await self._settle(lambda: step, self._keep, close=False)
+            result = await self._settle(lambda: step, StepContext._keep, close=False)
             if not isinstance(result, Success):
                 await scope.flush()  # steps inside it may have succeeded
         finally:
@@ -294,7 +279,10 @@ class StepContext:
             # with an enclosing scope, the effects were undone, and a success would be false.
             if self.scope.state is not ScopeState.COMMITTED:
                 raise
-        await self.scope.flush()
+        cancelled, lost = await _internals.flush(self.scope, committed=True)
+        if lost is not None:
+            self._outcome = ScopeState.LOST
+        raise_both(cancelled, lost)
 
     async def commit(self) -> None:
         """Commit the actions registered so far: they are not undone, even if the step fails.
@@ -310,6 +298,19 @@ class StepContext:
         if cancelled is not None:
             raise cancelled
 
+    async def _presume_committed(self) -> asyncio.CancelledError | None:
+        """Commit what is registered, even if the journal refuses: nothing of it is undone here.
+
+        Returns:
+            A cancellation that came meanwhile; the caller must raise it.
+
+        Raises:
+            JournalError: The commit can never be written: another process undoes the actions.
+        """
+        cancelled = await _internals.presume_committed(self.scope)
+        self._outcome = ScopeState.COMMITTED
+        return cancelled
+
     def _with_child(
         self,
         func: Callable[[T, StepContext], AsyncResult[U, E]],
@@ -317,18 +318,26 @@ class StepContext:
         *,
         name: str | None = None,
         hold: bool = False,
+        stores: tuple[object, ...] = (),
     ) -> Callable[[T], Coroutine[Any, Any, Result[U, E]]]:
         """Return a function that runs a step in a context of its own, inside this one.
 
         The actions of the step are settled when it ends. A success commits them, or, with ``hold``,
         passes them to this context, as one block in the position at which the step was started. Any
         other outcome undoes them before it is returned or raised.
+
+        If this context's journal is among ``stores``, where the source of the values stores
+        positions, then a commit has those of the messages in its value.
         """
         called = name or name_of(func)
+        accept = self._accepting(hold=hold, as_one=True)
+        journal = None if self._scope is None else self._scope.journal
+        covers = journal is not None and any(store is journal for store in stores)
 
-        async def run(value: T) -> Result[U, E]:
+        def run(value: T) -> Coroutine[Any, Any, Result[U, E]]:
             step = self._open_attempt(called)
-            return await step._run_and_settle(lambda: func(value, step), hold=hold, as_one=True)
+            accepts = partial(StepContext._accept_covering, value=value) if covers else accept
+            return step._settle(lambda: func(value, step), accepts, close=True, beside=self._inside)
 
         return run
 
@@ -347,11 +356,14 @@ class StepContext:
         Raises:
             ScopeClosed: This context is settled.
         """
-        inside = self._inside = self._inside or _Inside()
-        own = f"{name}[{inside.opened}]"
+        inside = self._inside
+        if inside is None:
+            inside = self._inside = _Inside()
+        made = _new(StepContext)
+        ends_at = self.deadline if self.deadline < deadline else deadline  # noqa: FURB136  # a call
+        made._begin(name, self, self._observer, ends_at, inside.opened, attempt)
+        made._detach_from(self._made_scope() if self._scope is None else self._scope)
         inside.opened += 1
-        made = self._open(own, _internals.detached(self.scope, own), deadline)
-        made._base, made._attempt = name, attempt
         return made
 
     def _note(self) -> str:
@@ -380,14 +392,14 @@ class StepContext:
         keeps = self._inside is not None and self._inside.keeps_key
         return self.key if keeps else None
 
-    async def _run_and_settle(
+    def _run_and_settle(
         self,
         call: Callable[[], AsyncResult[T, E]],
         *,
         hold: bool,
         as_one: bool = False,
         wanted: Callable[[], bool] | None = None,
-    ) -> Result[T, E]:
+    ) -> Coroutine[Any, Any, Result[T, E]]:
         """Run a step in this context, made by `_open_attempt`, and settle it for good.
 
         Args:
@@ -399,31 +411,45 @@ class StepContext:
             wanted: Returns whether a success is still wanted; if not, it is undone, and counts as
                 cancelled.
         """
+        accept = self._accepting(hold=hold, as_one=as_one, wanted=wanted)
+        beside = self.parent._inside if self.parent is not None else None
+        return self._settle(call, accept, close=True, beside=beside)
 
-        async def accept() -> None:
-            if wanted is not None and not wanted():
-                raise asyncio.CancelledError("no longer wanted")
-            scope, outer = self.scope, self.parent.scope if self.parent is not None else None
-            if scope.state is ScopeState.COMMITTING:  # the step has not awaited its own commit
-                with contextlib.suppress(ScopeClosed):
-                    await _internals.until_open(scope)
-            if scope.closed:
-                return  # by the step itself
-            if not hold or outer is None:
-                await scope.commit()
-                return
-            if outer.state is ScopeState.COMMITTING:
-                await _internals.until_open(outer)
-            outer.absorb(scope, as_one=as_one)
+    @staticmethod
+    def _accepting(
+        *, hold: bool, as_one: bool, wanted: Callable[[], bool] | None = None
+    ) -> Callable[[StepContext], Awaitable[None] | None]:
+        """Return what accepts a success: see `_run_and_settle`."""
+        if hold or wanted is not None:
+            return partial(StepContext._accept, hold=hold, as_one=as_one, wanted=wanted)
+        return StepContext._accept_and_commit
 
-        beside: dict[StepContext, None] = {}
-        if self.parent is not None and self.parent._inside is not None:
-            beside = self.parent._inside.running
-        beside[self] = None
-        try:
-            return await self._settle(call, accept, close=True)
-        finally:
-            del beside[self]
+    def _accept_and_commit(self) -> Awaitable[None] | None:
+        """Commit after a success; return what has to be awaited for it, if anything."""
+        return None if self._commit_at_once() else self._accept()
+
+    async def _accept(
+        self,
+        *,
+        hold: bool = False,
+        as_one: bool = False,
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        """Commit after a success, or pass the actions on: see `_run_and_settle`."""
+        if wanted is not None and not wanted():
+            raise asyncio.CancelledError("no longer wanted")
+        scope, outer = self.scope, self.parent.scope if self.parent is not None else None
+        if scope.state is ScopeState.COMMITTING:  # the step has not awaited its own commit
+            with contextlib.suppress(ScopeClosed):
+                await _internals.until_open(scope)
+        if scope.closed:
+            return  # by the step itself
+        if not hold or outer is None:
+            await scope.commit()
+            return
+        if outer.state is ScopeState.COMMITTING:
+            await _internals.until_open(outer)
+        outer.absorb(scope, as_one=as_one)
 
     async def _abandon(self) -> None:
         """Undo a step in this context that does not stop; before it, the steps inside it.
@@ -453,40 +479,67 @@ class StepContext:
     async def _settle(
         self,
         call: Callable[[], AsyncResult[T, E]],
-        accept: Callable[[], Awaitable[None]],
+        accept: Callable[[StepContext], Awaitable[None] | None],
         *,
         close: bool,
+        beside: _Inside | None = None,
     ) -> Result[T, E]:
         """Run a step; accept its success, or undo its actions after any other outcome.
 
-        Only this method decides whether a step's actions are kept or undone.
+        Only this method decides whether a step's actions are kept or undone. Each item of a stream
+        with `bind_step` comes here, so a success calls few functions.
+
+        Args:
+            call: Begins the step.
+            accept: Keeps the actions of a success; returns what has to be awaited for that.
+            close: Whether the scope is settled for good.
+            beside: Where to list the step while it runs.
         """
-        self._tell("started")
+        if beside is not None:
+            beside.running[self] = None
         try:
-            result = await outcome_of(call())
-            if isinstance(result, Success):
-                await accept()
-        except BaseException as error:
-            shorten(error)
-            note_step(error, self._note)
+            if self._observer is not None:
+                self._tell("started")
             try:
-                await _internals.roll_back_after(self.scope, error, close=close)
-            finally:
-                self._rolled_back()
-                cancelled = isinstance(error, asyncio.CancelledError)
-                self._tell("cancelled" if cancelled else "raised", error)
-            raise
-        if isinstance(result, Success):
-            self._tell("succeeded")
+                step: Any = call()
+                given: Any = await (step if step.__class__ is CoroutineType else awaitable_of(step))
+                result: Result[T, E] = given if given.__class__ is Success else result_of(given)
+                if isinstance(result, Success) and (accepting := accept(self)) is not None:
+                    await accepting
+            except BaseException as error:
+                await self._undo_after(error, close=close)
+                raise
+            if not isinstance(result, Success):
+                await self._undo_failed(result, close=close)
+            elif self._observer is not None:
+                self._tell("succeeded")
             return result
+        finally:
+            if beside is not None:
+                del beside.running[self]
+
+    async def _undo_after(self, error: BaseException, *, close: bool) -> None:
+        """Undo the actions of a step that has raised."""
+        shorten(error)
+        note_step(error, self._note)
+        try:
+            await _internals.roll_back_after(self.scope, error, close=close)
+        finally:
+            self._rolled_back()
+            if isinstance(error, LeaseLost) or isinstance(error.__cause__, LeaseLost):
+                self._outcome = ScopeState.LOST
+            cancelled = isinstance(error, asyncio.CancelledError)
+            self._tell("cancelled" if cancelled else "raised", error)
+
+    async def _undo_failed(self, failure: Result[Any, Any], *, close: bool) -> None:
+        """Undo the actions of a step that has returned a `Failure`."""
         try:
             _, late = await _internals.roll_back(self.scope, close=close)
             if late is not None:
                 raise late
         finally:
             self._rolled_back()
-            self._tell("failed", result.failure())
-        return result
+            self._tell("failed", failure.failure())
 
     def _rolled_back(self) -> None:
         """Record a rollback, if there was something to undo."""
@@ -497,14 +550,15 @@ class StepContext:
                 state = self.scope.state
                 self._outcome = ScopeState.ROLLED_BACK if state is ScopeState.OPEN else state
             return
-        self._outcome = ScopeState.ROLLED_BACK
+        self._outcome = _internals.state_after(report)
         if report.failures or report.not_run:
             outer = self.parent
             while outer is not None:
                 outer._inside = outer._inside or _Inside()
                 outer._inside.child_failures.append(report)
                 outer = outer.parent
-        self._tell("rolled back", report=report)
+        if not report.all_committed:
+            self._tell("rolled back", report=report)
 
     def _tell(
         self,

@@ -16,6 +16,7 @@ __all__ = [
     "keep_key",
     "kept_key",
     "open_attempt",
+    "presume_committed",
     "run_and_settle",
     "with_child",
 ]
@@ -26,5 +27,6 @@ commits_ended: Final = StepContext._commits_ended
 keep_key: Final = StepContext._keep_key
 kept_key: Final = StepContext._kept_key
 open_attempt: Final = StepContext._open_attempt
+presume_committed: Final = StepContext._presume_committed
 run_and_settle: Final = StepContext._run_and_settle
 with_child: Final = StepContext._with_child

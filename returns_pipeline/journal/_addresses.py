@@ -52,6 +52,8 @@ def open_journal(
         raise InvalidArgument("the address of the journal is empty")
     file = Path(path).absolute()
     if not file.exists():
+        if re.match(r"\s*\w+\s*=", url):
+            raise InvalidArgument("the address of a database begins with postgresql://")
         raise JournalUnavailable(str(file), "there is no such file")
     return SqliteJournal(file, retention=_FOR_EVER)
 
@@ -73,4 +75,5 @@ def _path_of(rest: str) -> str:
 def hide_passwords(text: str) -> str:
     """Replace each password in an address by asterisks."""
     text = re.sub(r"(://[^:@/\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(password=)[^&\s'\"]+", r"\1***", text)
+    # In quotes, as libpq's keywords may be, it ends anywhere: a text may show them escaped.
+    return re.sub(r"(password\s*=\s*)(\\*['\"].*|[^&\s'\"]+)", r"\1***", text, flags=re.DOTALL)

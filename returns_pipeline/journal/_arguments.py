@@ -27,12 +27,15 @@ from typing import Any, Final, cast
 import msgspec
 
 from returns_pipeline.compensation import Compensation
-from returns_pipeline.compensation._internals import HIDDEN
+from returns_pipeline.compensation._internals import HIDDEN, printable
 from returns_pipeline.compensation.protocol import Intent
 from returns_pipeline.errors import ArgumentsNotRecordable, JournalCorrupt
 from returns_pipeline.journal._types import decoder, encoder
 
 __all__ = ["MAX_SIZE", "decode", "encode", "encode_arguments", "shown"]
+
+# What `json.dumps` calls in the end.
+_as_json: Final = json.JSONEncoder().encode
 
 # Characters of text. A journal is for what identifies an effect, not for the data of the effect.
 MAX_SIZE = 65_536
@@ -97,7 +100,7 @@ def encode(undo: Compensation[...], args: tuple[object, ...], kwargs: dict[str, 
         place = plain.setdefault(_SENSITIVE, {}) if is_secret else plain
         place[name] = recorded
     try:
-        text = json.dumps(plain)
+        text = _as_json(plain)
     except ValueError as error:  # a number of too many digits
         raise refuse(f"cannot be recorded: {error}") from error
     if len(text) > MAX_SIZE:
@@ -184,7 +187,7 @@ def decode(
         _ = signature.bind(*bound.args, **bound.kwargs)
     except Exception as error:
         # A person or an upcast may have changed them in any way: do not call the undo.
-        where = f"{undo.name}, version {version}"
+        where = f"{printable(undo.name)}, version {version}"
         if undo.sensitive or secret is not None:  # the message and the cause may show it
             raise JournalCorrupt("arguments", f"{where}: {type(error).__name__}") from None
         raise JournalCorrupt("arguments", f"{where}: {error!r}") from error

@@ -2,7 +2,8 @@
 
 ``list`` and ``show`` only read: they take nothing from any process and create nothing. ``recover``
 undoes the actions that dead processes left behind. ``retry`` and ``discard`` settle actions that
-`recover` has given up. All of them may run while the program itself is running.
+`recover` has given up. ``positions`` shows and forgets what sources have handled. All of them may
+run while the program itself is running.
 
 The output for programs (``--json``) is described in the ``--help`` of each, and ``docs/sagas.md``
 shows a session.
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from returns_pipeline.compensation import CompensationRegistry
+from returns_pipeline.compensation._internals import printable
 from returns_pipeline.compensation.protocol import OperableJournal, StoredSaga
 from returns_pipeline.errors import InvalidArgument, JournalUnavailable, PipelineError
 from returns_pipeline.journal._addresses import hide_passwords, open_journal
@@ -31,13 +33,14 @@ from returns_pipeline.journal._display import (
     counts,
     list_as_text,
     needs_recovery,
+    positions_as_text,
+    positions_facts,
     report_error,
     report_facts,
     reports_as_text,
     saga_as_text,
     saga_facts,
     short_ids,
-    visible,
 )
 from returns_pipeline.journal._parser import USAGE, Options, parser
 from returns_pipeline.journal._recovery import recover
@@ -102,7 +105,15 @@ def _answer(options: Options) -> _Answer:
             return asyncio.run(_with_journal(options, recovered))
     if options.verb == "discard" and not options.reason.strip():
         raise InvalidArgument("--reason must say why")
-    work = {"list": _list, "show": _show, "retry": _retry, "discard": _discard}[options.verb]
+    verbs = {
+        "list": _list,
+        "show": _show,
+        "retry": _retry,
+        "discard": _discard,
+        "positions list": _positions,
+        "positions forget": _forget,
+    }
+    work = verbs[f"{options.verb} {options.act}".rstrip()]
     return asyncio.run(_with_journal(options, lambda journal, url: work(journal, url, options)))
 
 
@@ -169,8 +180,30 @@ async def _discard(journal: OperableJournal, url: str, options: Options) -> _Ans
     return _changed(document, saga, count, "discarded, and listed with the reason")
 
 
+async def _positions(journal: OperableJournal, url: str, _: Options) -> _Answer:
+    stored = await journal.stored_positions()
+    return _Answer(
+        positions_as_text(stored, width=_width()),
+        {"journal": url, "positions": [positions_facts(each) for each in stored]},
+    )
+
+
+async def _forget(journal: OperableJournal, url: str, options: Options) -> _Answer:
+    if options.all == bool(options.partitions):
+        raise InvalidArgument("say which partitions to forget, or --all")
+    partitions = None if options.all else options.partitions
+    forgotten = await journal.forget_positions(options.source, partitions)
+    document: dict[str, object]
+    document = {"journal": url, "source": options.source, "forgotten": forgotten}
+    source = printable(options.source)
+    if not forgotten:
+        return _Answer(f"Nothing of this is stored of source {source}.\n", document, WAITING)
+    names = ", ".join(map(printable, forgotten))
+    return _Answer(f"Source {source}: the positions of {names} are forgotten.\n", document)
+
+
 def _changed(document: dict[str, object], saga: StoredSaga, count: int, how: str) -> _Answer:
-    shown = visible(saga.id)
+    shown = printable(saga.id)
     if not count:
         # A living owner keeps the actions that it has not given up.
         owner = ", or its owner is alive and works on it" if saga.alive else ""
@@ -219,7 +252,7 @@ def _write(text: str) -> None:
 
 def _complain(message: str, *, lines: bool = False) -> None:
     """Write to the standard error: one line, unless it is a traceback."""
-    safe = "\n".join(map(visible, message.splitlines())) if lines else visible(message)
+    safe = "\n".join(map(printable, message.splitlines())) if lines else printable(message)
     with contextlib.suppress(BrokenPipeError):
         _ = sys.stderr.write(f"{hide_passwords(safe)}\n")
         sys.stderr.flush()

@@ -16,7 +16,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from returns_pipeline.compensation import CompensationEntry
-from returns_pipeline.compensation.protocol import RecoveryReport, StoredAction, StoredSaga
+from returns_pipeline.compensation._internals import printable
+from returns_pipeline.compensation.protocol import (
+    RecoveryReport,
+    StoredAction,
+    StoredPositions,
+    StoredSaga,
+)
 from returns_pipeline.journal._arguments import shown
 
 __all__ = [
@@ -25,13 +31,14 @@ __all__ = [
     "counts",
     "list_as_text",
     "needs_recovery",
+    "positions_as_text",
+    "positions_facts",
     "report_error",
     "report_facts",
     "reports_as_text",
     "saga_as_text",
     "saga_facts",
     "short_ids",
-    "visible",
 ]
 
 STATES: Final = ("pending", "stuck", "deferred", "done")
@@ -152,6 +159,19 @@ def _action_facts(order: int, action: StoredAction) -> dict[str, object]:
     }
 
 
+def positions_facts(stored: StoredPositions) -> dict[str, object]:
+    """Return the positions of a partition, for JSON."""
+    mark = stored.spans.mark
+    return {
+        "source": stored.source,
+        "partition": stored.partition,
+        "epoch": stored.epoch,
+        "handled": None if mark is None else list(mark.last),
+        "time": None if mark is None or mark.stamp is None else _instant(mark.stamp),
+        "beyond": [[list(each.after), list(each.last)] for each in stored.spans if each != mark],
+    }
+
+
 def report_error(report: RecoveryReport) -> str | None:
     """Return the error of the journal that ended the work on a saga, if one did."""
     return None if report.error is None else str(report.error)
@@ -185,15 +205,6 @@ def _error(error: object) -> str:
 # For people.
 
 
-def visible(text: str) -> str:
-    """Escape what is not printable: control characters, line ends, direction marks."""
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
-    )
-
-
 def list_as_text(
     sagas: Sequence[StoredSaga], short: Mapping[str, str], *, now: float, width: int
 ) -> str:
@@ -210,8 +221,8 @@ def list_as_text(
     head = ["SAGA", "NAME", "AGE", "OWNER", *map(str.upper, STATES)]
     rows = [
         [
-            visible(short[saga.id]),
-            visible(saga.name),
+            printable(short[saga.id]),
+            printable(saga.name),
             _age(now - saga.began),
             _owner(saga),
             *map(str, counts(saga.actions).values()),
@@ -226,10 +237,37 @@ def list_as_text(
     for saga, row in zip(sagas, rows, strict=True):
         lines.append(_row(row, others))
         if (failed := _last_error(saga)) is not None:
-            text = f"{_call(failed, 40)}: {visible(failed.error)}"
+            text = f"{_call(failed, 40)}: {printable(failed.error)}"
             indent = " " * (others[0] + 2)
             lines.append(indent + _cut(text, max(12, width - len(indent))))
     return "".join(f"{line}\n" for line in [*lines, *_summary(sagas)])
+
+
+def positions_as_text(stored: Sequence[StoredPositions], *, width: int) -> str:
+    """Return a line for each partition: up to where it was handled, and how much after a gap.
+
+    Args:
+        stored: To be listed, in this order.
+        width: Columns; a line is cut to fit.
+    """
+    if not stored:
+        return "No positions are stored.\n"
+    table = [["SOURCE", "PARTITION", "HANDLED UP TO", "OF", "AFTER A GAP", "TAKEN"]]
+    for each in stored:
+        mark = each.spans.mark
+        beyond = len(each.spans) - (mark is not None)
+        table.append(
+            [
+                printable(each.source),
+                printable(each.partition),
+                "-" if mark is None else ".".join(map(str, mark.last)),
+                (mark is not None and mark.stamp is not None and _instant(mark.stamp)) or "-",
+                _number(beyond, "stretch") if beyond == 1 else f"{beyond} stretches",
+                str(each.epoch),
+            ]
+        )
+    widths = [max(map(_columns, column)) for column in zip(*table, strict=True)]
+    return "".join(f"{_cut(_row(row, widths), width)}\n" for row in table)
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -299,7 +337,7 @@ def _fields(fields: Mapping[str, str], width: int) -> list[str]:
     lines: list[str] = []
     room = max(20, width - _LABEL)
     for label, value in fields.items():
-        rest = visible(value)
+        rest = printable(value)
         begin = f"{label:<{_LABEL}}"
         while len(part := _first(rest, room)) < len(rest):
             lines.append(begin + part)
@@ -316,17 +354,14 @@ def reports_as_text(reports: Sequence[RecoveryReport], *, width: int) -> str:
     for report in reports:
         parts = {"undone": report.done, "stuck": report.stuck, "deferred": report.deferred}
         tally = ", ".join(f"{len(entries)} {what}" for what, entries in parts.items() if entries)
-        lines.append(
-            _cut(
-                f"{visible(report.saga)} {visible(report.name)}: {tally or 'nothing undone'}", width
-            )
-        )
+        saga = f"{printable(report.saga)} {printable(report.name)}"
+        lines.append(_cut(f"{saga}: {tally or 'nothing undone'}", width))
         if (failed := report_error(report)) is not None:
-            lines.append(_cut(f"  not finished: {visible(failed)}", width))
+            lines.append(_cut(f"  not finished: {printable(failed)}", width))
         for what, entries in parts.items():
             for entry in entries:
-                error = "" if entry.error is None else f": {visible(_error(entry.error))}"
-                call = _cut(visible(str(entry)), 60)
+                error = "" if entry.error is None else f": {printable(_error(entry.error))}"
+                call = _cut(printable(str(entry)), 60)
                 lines.append(_cut(f"  {what:<10}{call}{error}", width))
     if any(report.stuck or report.deferred for report in reports):
         lines += ["", "Waiting for you: see show, then retry or discard."]
@@ -334,7 +369,7 @@ def reports_as_text(reports: Sequence[RecoveryReport], *, width: int) -> str:
 
 
 def _call(action: StoredAction, room: int) -> str:
-    return f"{visible(action.name)}({_cut(visible(_readable(action.arguments)), room)})"
+    return f"{printable(action.name)}({_cut(printable(_readable(action.arguments)), room)})"
 
 
 def _readable(text: str) -> str:

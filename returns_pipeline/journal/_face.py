@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from returns_pipeline.compensation.protocol import ActionRecord
-from returns_pipeline.errors import LeaseLost
+from returns_pipeline.compensation.protocol import ActionRecord, Coverage
+from returns_pipeline.errors import AlreadyCommitted, InvalidArgument, LeaseLost
 
 __all__ = [
     "ActionChange",
     "ActionChanges",
     "JournalFace",
+    "committed",
     "discard_reason",
     "error_text",
     "fenced",
+    "partition_lost",
     "storable",
 ]
 
@@ -66,6 +68,22 @@ class JournalFace(ABC):
 
     def __init__(self, changes: ActionChanges) -> None:
         self._changes = changes
+        self._coverage: Coverage | None = None
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """The source whose positions are stored here with the commits of its steps."""
+        return self._coverage
+
+    def attach(self, coverage: Coverage, /) -> None:
+        """Store the positions of a source: see `Positions`."""
+        if self._coverage is not None:
+            raise InvalidArgument(f"another source stores its positions in {self}: open it twice")
+        self._coverage = coverage
+
+    def detach(self) -> None:
+        """Forget the source."""
+        self._coverage = None
 
     @abstractmethod
     async def _open(self) -> None:
@@ -154,3 +172,13 @@ def fenced(journal: object, saga: str = "") -> LeaseLost:
     """Return the error of a process whose saga, if known, was taken over."""
     what = f"saga {saga} was" if saga else "actions were"
     return LeaseLost(str(journal), f"{what} taken over by another process")
+
+
+def committed(journal: object, saga: str) -> AlreadyCommitted:
+    """Return the error of a rollback that learns of a commit whose answer was lost."""
+    return AlreadyCommitted(str(journal), f"an action of saga {saga} was committed")
+
+
+def partition_lost(journal: object, partition: str) -> LeaseLost:
+    """Return the error of a process that commits messages of a partition that was taken over."""
+    return LeaseLost(str(journal), f"another process has taken over partition {partition}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from returns_pipeline.journal._display import STATES
 
@@ -30,7 +30,8 @@ list of processes). SAGA is the id of a saga, or a beginning that no other id ha
 exit status:
   0    fine
   1    recover: something is stuck or deferred; list --check: the same, or something is pending
-       without a living owner; retry and discard: nothing was stuck or deferred
+       without a living owner; retry and discard: nothing was stuck or deferred; positions
+       forget: nothing was stored
   2    an error: wrong usage, no such saga, a journal that is absent or cannot be read
   130  interrupted: the undo that was under way was finished, nothing is left half done
 
@@ -42,6 +43,8 @@ examples:
   %(prog)s recover orders.db --registry shop.orders:registry
   %(prog)s retry orders.db 3f2a
   %(prog)s discard orders.db 3f2a --reason "refunded by hand, ticket 4711"
+  %(prog)s positions list orders.db
+  %(prog)s positions forget orders.db "kafka orders/billing" orders-3
 """
 
 _JSON: Final = """\
@@ -69,11 +72,20 @@ _RECOVER_JSON: Final = """\
 _RETRY_JSON: Final = '  {"journal", "saga", "retried": how many}\n'
 _DISCARD_JSON: Final = '  {"journal", "saga", "discarded": how many, "reason"}\n'
 
+_POSITIONS_JSON: Final = """\
+  {"journal", "positions": [{"source", "partition", "epoch", "handled" (up to and including this
+   position, or null), "time" (of the message there, or null), "beyond": [[after, last]] (what was
+   handled after a gap)}]}
+"""
+
+_FORGET_JSON: Final = '  {"journal", "source", "forgotten": [partition]}\n'
+
 
 class Options(argparse.Namespace):
     """The parsed arguments."""
 
     verb: str
+    act: str = ""
     url: str
     json: bool = False
     schema: str | None = None
@@ -85,6 +97,8 @@ class Options(argparse.Namespace):
     registries: list[str]
     concurrency: int = 1
     reason: str = ""
+    source: str = ""
+    partitions: list[str]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,8 +131,8 @@ def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def add(name: str, about: str, fields: str) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(
+    def add(name: str, about: str, fields: str, among: Any = verbs) -> argparse.ArgumentParser:
+        verb: argparse.ArgumentParser = among.add_parser(
             name,
             help=about[0].lower() + about[1:].rstrip("."),
             description=about,
@@ -174,4 +188,18 @@ def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
     _ = discarding.add_argument(
         "--reason", required=True, metavar="TEXT", help="why, for people who read it later"
     )
+    about = "Show which positions of sources are stored, and forget them."
+    both = verbs.add_parser("positions", help=about[0].lower() + about[1:-1], description=about)
+    acts = both.add_subparsers(dest="act", required=True, metavar="list|forget")
+    about = "List which positions of sources are stored with the commits of their windows."
+    _ = add("list", about, _POSITIONS_JSON, acts)
+    about = (
+        "Forget the positions of partitions of a source, such as those of a topic that was made "
+        "again. Stop its readers first: the next ones read on where the broker has them begin, "
+        "and do again what it delivers again."
+    )
+    forgetting = add("forget", about, _FORGET_JSON, acts)
+    _ = forgetting.add_argument("source", metavar="SOURCE", help="as list shows it")
+    _ = forgetting.add_argument("partitions", metavar="PARTITION", nargs="*", help="the same")
+    _ = forgetting.add_argument("--all", action="store_true", help="all partitions of the source")
     return made

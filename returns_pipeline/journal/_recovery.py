@@ -12,8 +12,9 @@ import contextlib
 import dataclasses
 import heapq
 import logging
+import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -26,7 +27,13 @@ from returns_pipeline.compensation import (
     CompensationEntry,
     CompensationRegistry,
 )
-from returns_pipeline.compensation._internals import Action, hidden, undo_once
+from returns_pipeline.compensation._internals import (
+    Action,
+    hidden,
+    printable,
+    undo_once,
+    why_failed,
+)
 from returns_pipeline.compensation.protocol import (
     ActionRecord,
     RecoverableJournal,
@@ -46,6 +53,8 @@ _log = logging.getLogger("returns_pipeline")
 _ONCE: Final = RetryPolicy(attempts=1)
 # How many attempts may end with their process, in addition to those that the policy allows.
 _DEATHS: Final = 20
+# By which part a wait between two rounds may be shorter.
+_JITTER: Final = 0.25
 # Seconds. A timer may fire a little early; a case that is this close to its time counts as due.
 _EARLY: Final = 0.001
 
@@ -131,6 +140,7 @@ def recovering(
     timeout: checks.Seconds = 30.0,
     concurrency: int = 8,
     on_report: Callable[[RecoveryReport], object] | None = None,
+    on_round: Callable[[Exception | None], object] | None = None,
 ) -> AbstractAsyncContextManager[None]:
     """Recover in the background, at once and then periodically, while the block runs.
 
@@ -141,17 +151,21 @@ def recovering(
     ...     async with recovering(journal, registry):
     ...         await serve()
 
-    Each round does what `recover` does. If the journal fails, the error is logged, and the next
-    round tries again. Leaving the block ends the round as a cancellation ends `recover`: attempts
-    that are under way are finished.
+    Each round does what `recover` does, except that it passes over a saga whose newest open action
+    was deferred before and is unknown here as well: that costs next to nothing, and has no report.
+    If the journal fails, the error is logged, and the next round tries again. Leaving the block
+    ends the round as a cancellation ends `recover`: attempts that are under way are finished.
 
     Args:
         journal: The journal to recover from.
         registry: The undo actions that this process knows.
-        every: Seconds from the end of one round to the beginning of the next, above 0.
+        every: Seconds from the end of one round to the beginning of the next, above 0. Each wait is
+            up to a quarter shorter, at random: processes that were started together do not all ask
+            at the same time.
         timeout: As for `recover`.
         concurrency: As for `recover`.
         on_report: Called with the report of each saga when the work on it has ended.
+        on_round: Called at the end of each round with the exception that has ended it, or ``None``.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -163,6 +177,7 @@ def recovering(
         checks.seconds("timeout", timeout),
         checks.count("concurrency", concurrency),
         on_report,
+        on_round,
     )
 
 
@@ -174,6 +189,7 @@ async def _recovering(
     timeout: float,
     concurrency: int,
     on_report: Callable[[RecoveryReport], object] | None,
+    on_round: Callable[[Exception | None], object] | None,
 ) -> AsyncGenerator[None]:
     def ended(case: _Case) -> None:
         if on_report is not None:
@@ -182,14 +198,24 @@ async def _recovering(
     async def rounds() -> None:
         while True:
             recovery = _Recovery(journal, registry, timeout, concurrency)
+            recovery.known = {name: undo.version for name, undo in registry.items()}
             recovery.on_end = ended
+            failed: Exception | None = None
             try:
                 await recovery.run()
             except JournalError as error:
+                failed = error
                 _log.warning("recovery failed, and is tried again in %g s: %s", every, error)
-            except Exception:  # noqa: BLE001  # from `on_report`, or from a user's own journal
+            except Exception as error:  # noqa: BLE001  # from `on_report`, or a user's journal
+                failed = error
                 _log.exception("recovery failed, and is tried again in %g s", every)
-            await asyncio.sleep(every)
+            if on_round is not None:
+                try:
+                    _ = on_round(failed)
+                except Exception:  # noqa: BLE001  # the user's: the next round begins nevertheless
+                    _log.exception("the function that is called after each recovery failed")
+            failed = None  # its traceback holds this frame
+            await asyncio.sleep(every * random.uniform(1 - _JITTER, 1))  # noqa: S311
 
     task = asyncio.create_task(rounds(), name=f"recover {journal}")
     try:
@@ -254,6 +280,7 @@ class _Recovery:
     they run `_advance`, which ends between two attempts once ``_stopping`` is set.
 
     Attributes:
+        known: For `RecoverableJournal.claim`: ``None`` to claim every saga.
         on_claim: Called with each case when it is claimed.
         on_end: Called with each case when it has ended.
     """
@@ -276,6 +303,7 @@ class _Recovery:
         # claimed, and the cost of each claim would grow with the number of sagas before it.
         self._besides: set[str] = set()
         self._stopping = False
+        self.known: Mapping[str, int] | None = None
         self.on_claim: Callable[[_Case], object] | None = None
         self.on_end: Callable[[_Case], object] | None = None
 
@@ -316,7 +344,8 @@ class _Recovery:
 
     async def _claim(self, most: int) -> list[_Case]:
         """Claim up to ``most`` sagas. The requests are made together, for one transaction."""
-        claims = (self._journal.claim(besides=self._besides) for _ in range(most))
+        known = {} if self.known is None else {"known": self.known}
+        claims = (self._journal.claim(besides=self._besides, **known) for _ in range(most))
         found, cancelled = await shielded(asyncio.gather(*claims, return_exceptions=True))
         failed: BaseException | None = cancelled
         cases: list[_Case] = []
@@ -381,7 +410,8 @@ class _Recovery:
         except JournalError as error:
             case.error = error
             saga = case.saga
-            _log.error("saga %s (%s) is left as it is: %s", saga.id, saga.name, error)
+            name = printable(saga.name)
+            _log.error("saga %s (%s) is left as it is: %s", saga.id, name, error)
             # If this fails, too, the saga belongs to another process, or is released later.
             with contextlib.suppress(JournalError):
                 _, cancelled = await shielded(self._journal.release(saga.id))
@@ -410,7 +440,8 @@ class _Recovery:
         undo = self._registry.get(stored.name)
         if undo is None or undo.version < stored.version:
             reason = "unknown name" if undo is None else f"version {stored.version} is newer"
-            await self._journal.defer(stored.id, reason)
+            if (stored.state, stored.error) != ("deferred", reason):
+                await self._journal.defer(stored.id, reason)
             case.deferred = [_entry(action, reason) for action in reversed(case.left)]
             case.left.clear()
             return
@@ -425,7 +456,8 @@ class _Recovery:
                 raise _used_up(case.attempts)
             args, kwargs = decode(undo, stored.version, stored.arguments)
         except JournalCorrupt as corrupt:
-            _log.error("undo %s of saga %s is stuck: %s", stored.name, case.saga.id, corrupt)
+            name = printable(stored.name)
+            _log.error("undo %s of saga %s is stuck: %s", name, case.saga.id, corrupt)
             await self._give_up(case, record, _entry(stored, corrupt))
         else:
             await self._attempt(case, undo, args, kwargs, record)
@@ -483,7 +515,7 @@ async def _next_delay(
     try:
         return await next_delay(policy, attempts, error, due), error
     except Exception as broken:  # noqa: BLE001  # a function of the policy has failed
-        return None, broken
+        return None, why_failed(error, broken)
 
 
 def _wait_left(policy: RetryPolicy, stored: StoredAction) -> float:

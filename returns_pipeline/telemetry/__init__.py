@@ -12,6 +12,7 @@ __all__ = ["Observer", "StepEvent", "StepKind"]
 StepKind: TypeAlias = Literal[
     "started", "succeeded", "failed", "raised", "cancelled", "rolled back"
 ]
+"""What happened to a step."""
 
 
 @dataclass(frozen=True, slots=True)

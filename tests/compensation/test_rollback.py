@@ -18,7 +18,7 @@ import tenacity
 from everywhere import everywhere, memory_only
 from returns.future import Future, FutureFailure, FutureResult, FutureSuccess, future_safe
 from returns.io import IOFailure, IOSuccess
-from returns.result import Failure, Success
+from returns.result import Failure, Result, Success
 from scoping import commit_or_roll_back
 
 from returns_pipeline.compensation import (
@@ -341,7 +341,7 @@ def test_a_wait_strategy_that_fails_ends_the_attempts() -> None:
         raise LookupError(state.attempt_number)
 
     entry = entry_of(raises, retry=RetryPolicy(attempts=3, wait=wait))
-    assert (entry.attempts, repr(entry.error)) == (1, "LookupError(1)")
+    assert (entry.attempts, repr(entry.error)) == (1, "OSError('gone')")
 
 
 def test_the_time_limit_cuts_attempts_off() -> None:
@@ -1050,3 +1050,51 @@ def test_a_fault_in_the_rollback_itself_reaches_the_tasks_that_wait(
             await scope.compensate()
 
     run(main())
+
+
+@pytest.mark.parametrize("fails", ["raises", "returns"])
+def test_a_wait_that_raises_does_not_replace_the_error_of_the_undo(
+    fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wait(_: object) -> float:
+        raise ZeroDivisionError("no such wait")
+
+    async def undo() -> Result[None, OSError]:
+        if fails == "raises":
+            raise OSError("the store is down")
+        return Failure(OSError("the store is down"))
+
+    async def main() -> None:
+        scope = CompensationScope("s")
+        registry = CompensationRegistry()
+        policy = RetryPolicy(attempts=3, wait=wait)
+        await scope.register(registry.compensation("undo", retry=policy)(undo))
+        (entry,) = (await scope.compensate()).failures
+        assert repr(entry.error) == "OSError('the store is down')"
+        assert isinstance(entry.error, OSError)
+        assert "its retry policy failed: ZeroDivisionError" in entry.error.__notes__[-1]
+
+    run(main())
+    assert "its retry policy failed: ZeroDivisionError" in caplog.text
+
+
+@memory_only  # no journal stores such a name
+def test_the_name_of_an_undo_that_no_stream_can_write_is_escaped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def undo(*, path: str) -> None:
+        raise OSError(path)
+
+    undo.__qualname__ = "un\ud800do"
+
+    async def main() -> None:
+        with pytest.raises(KeyError) as caught:
+            async with CompensationScope("s\ud800") as scope:
+                await scope.register(undo, path="\udfff")
+                raise KeyError
+        assert "un\\ud800do(path=" in caught.value.__notes__[-1]
+        assert "\ud800" not in "".join(caught.value.__notes__)
+
+    run(main())
+    assert "un\\ud800do(path=" in caplog.text
+    _ = caplog.text.encode()

@@ -87,10 +87,13 @@ def note_time(place: str) -> None:
 
 
 def lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
+    """Whether this process was not killed: one that was loses its locks before it is gone."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.02)
     return True
 
 

@@ -521,6 +521,7 @@ def test_no_character_of_a_stranger_reaches_the_terminal(
     (saga,) = ids(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")  # else a narrow terminal cuts the error
     with closing(sqlite3.connect("journal.db")) as db:
         db.execute("UPDATE action SET error = ?", ("a\x1b[31m\r\nb,\x9bc\x7f",))
         db.commit()
@@ -829,6 +830,9 @@ def test_a_password_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
         f"postgresql://root:{secret}@127.0.0.1:1/test",
         f"postgresql://127.0.0.1:1/test?user=root&password={secret}&sslpassword={secret}",
         f"mysql://root:{secret}@host/db",
+        f"host=127.0.0.1 user=root password={secret}",
+        f"host=127.0.0.1 user=root password = 'x \\' {secret}' dbname=test",
+        f"password='{secret} ",
     ]
     for address in addresses:
         assert secret not in hide_passwords(address)
@@ -996,6 +1000,43 @@ def test_no_character_of_an_id_reaches_the_terminal_unescaped(
     assert r"\x1b[2J" in out
     assert not set("\x1b\x07").intersection(out + err)
     assert not any(line.startswith("EVERYTHING") for line in out.splitlines())
+
+
+@pytest.mark.skipif(bool(os.getuid()), reason="needs root, to be another user")
+def test_another_user_who_may_not_read_a_journal_gets_one_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    monkeypatch.syspath_prepend("tests/support")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        path = Path(name) / "journal.db"
+        leave_open(path, a="x")
+        leave_open(Path(name) / "own.db", a="x")
+        commands = ["list"], ["show", "a"], ["recover", "--registry", "undoing:registry"]
+        for command in commands:  # here first, so that the other user has nothing to import
+            _ = main([command[0], f"{name}/own.db", *command[1:]])
+        _ = capfd.readouterr()
+        before = sorted(Path(name).iterdir())
+
+        def as_nobody(command: list[str]) -> None:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os._exit(main([command[0], str(path), *command[1:]]))
+
+        for command in commands:
+            if (child := os.fork()) == 0:
+                try:
+                    as_nobody(command)
+                finally:
+                    os._exit(99)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+            out, err = capfd.readouterr()
+            assert out == ""
+            assert re.fullmatch(rf"journal {path}: .+\n", err)
+        assert sorted(Path(name).iterdir()) == before
 
 
 def test_nothing_imports_the_command() -> None:

@@ -21,6 +21,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from contextlib import closing
 from pathlib import Path
@@ -39,6 +40,7 @@ from returns_pipeline.errors import (
     LeaseLost,
 )
 from returns_pipeline.journal import SqliteJournal, recover
+from returns_pipeline.journal.sqlite import _forks as fork_safety
 from returns_pipeline.journal.sqlite import _housekeeping as housekeeping
 from returns_pipeline.journal.sqlite import _owner_locks as owner_locks
 from returns_pipeline.journal.sqlite import _store as sqlite_store
@@ -879,6 +881,36 @@ def test_a_fork_waits_until_the_journals_thread_is_outside_of_sqlite(path: Path)
 
 
 @forks
+def test_several_threads_may_fork_while_others_are_inside_of_sqlite() -> None:
+    gate, end = fork_safety._Gate(), time.monotonic() + 0.5
+    inside = 0
+    found: list[int] = []
+
+    def works() -> None:
+        nonlocal inside
+        while time.monotonic() < end:
+            gate.enter()
+            inside += 1
+            time.sleep(0.0001)
+            inside -= 1
+            gate.leave()
+
+    def forks_often() -> None:
+        while time.monotonic() < end:
+            gate.close()
+            found.append(inside)
+            gate.open()
+            time.sleep(0.0002)
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (works, *[forks_often] * 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert set(found) == {0}
+
+
 def test_a_fork_does_not_wait_while_the_journal_waits_for_another_process(path: Path) -> None:
     async def child() -> None:
         pass

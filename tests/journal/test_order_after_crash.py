@@ -132,7 +132,25 @@ async def saga(ctx: StepContext) -> object:
     return await to_result(steps.step("c", third).run("1", ctx))
 
 
+async def absorbed(ctx: StepContext) -> None:
+    """A root has absorbed another one, whose children are open or are registering."""
+    other = CompensationScope("other", journal=ctx.scope.journal)
+    near, far = other.child("near"), other.child("far")
+    inner = near.child("inner")
+    for n, scope in enumerate([ctx.scope, other, near, ctx.scope, inner], 1):
+        await scope.register(undo, str(n))
+    registering = asyncio.create_task(far.register(undo, "6"))
+    await asyncio.sleep(0)
+    ctx.scope.absorb(other)
+    await registering
+    await near.commit()
+    for n, scope in enumerate([far, ctx.scope], 7):
+        await scope.register(undo, str(n))
+    die()
+
+
 IN_FLIGHT = {
+    "absorbed": (absorbed, "876421"),
     "attempts": (attempts, "321"),
     "windows": (windows, "321"),
     "side by side": (side_by_side, "4321"),

@@ -748,3 +748,15 @@ else:
     sys.exit("no error")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_memory_of_sagas_that_have_ended_is_given_back(make: Place) -> None:
+    async def main() -> None:
+        async with make() as journal:
+            for ends in ("commit", "compensate", "compensate"):
+                scope = CompensationScope("a", journal=journal)
+                await scope.register(undo, "x")
+                await getattr(scope, ends)()
+                assert (journal._ledger.sagas, journal._ledger.actions) == ({}, {})
+
+    asyncio.run(main())

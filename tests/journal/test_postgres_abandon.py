@@ -18,7 +18,7 @@ from returns_pipeline.errors import JournalUnavailable, LeaseLost  # noqa: E402
 from returns_pipeline.journal import PostgresJournal, recover  # noqa: E402
 
 if TYPE_CHECKING:
-    from tests.journal.conftest import Place
+    from tests.journal.conftest import Place, Wire
 
 
 async def ids_by_name(journal: PostgresJournal) -> dict[str, str]:
@@ -145,6 +145,38 @@ def test_what_is_abandoned_while_the_tables_are_locked_is_written_without_anothe
                 return bool(await recover(other, registry))
 
             await make.until(is_recovered)
+            assert undone == ["1"]
+            forget_quietly(scope)
+
+    asyncio.run(main())
+
+
+def test_what_is_abandoned_without_a_connection_is_written_although_nothing_else_is_open(
+    place: Place, wire: type[Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a lease, so that the owner counts as alive although it is cut off."""
+    monkeypatch.setattr("returns_pipeline.journal.postgres._writer._PAUSE", 0.05)
+
+    async def main() -> None:
+        async with (
+            wire(place.dsn) as cable,
+            place(dsn=cable.dsn, liveness="lease", lease=300.0, patience=0.2) as journal,
+            place(liveness="lease") as other,
+        ):
+            scope = CompensationScope("a", journal=journal)
+            await scope.register(note, "1")
+            (action,) = (await ids_by_name(journal)).values()
+            cable.closes = True
+            cable.cut()
+            journal.abandon([action])
+            await journal.flush()  # it has failed, and is kept
+            assert await recover(other, registry) == []
+            cable.closed = cable.closes = False
+
+            async def is_recovered() -> bool:
+                return bool(await recover(other, registry))
+
+            await place.until(is_recovered)
             assert undone == ["1"]
             forget_quietly(scope)
 

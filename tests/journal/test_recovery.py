@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,6 +119,28 @@ def test_the_log_numbers_the_attempts_over_all_processes(
     ]
 
 
+def test_a_wait_that_raises_does_not_replace_the_error_of_the_undo(path: Path) -> None:
+    leave_open(path, a="x")
+    broken = CompensationRegistry()
+
+    def wait(_: object) -> float:
+        raise ZeroDivisionError("no such wait")
+
+    @broken.compensation("note", retry=RetryPolicy(attempts=3, wait=wait))
+    async def _(name: str) -> None:
+        raise OSError("the store is down")
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, broken)
+            (entry,) = report.stuck
+            assert repr(entry.error) == "OSError('the store is down')"
+            (saga,) = await journal.sagas()
+            assert "the store is down" in saga.actions[0].error
+
+    run(main())
+
+
 def test_waits_continue_where_the_process_before_had_been(path: Path) -> None:
     leave_open(path, a="x")
     edit(path, "UPDATE action SET attempts = 1, next_attempt = ?", time.time() + 20.0)
@@ -154,6 +176,35 @@ def test_an_undo_without_a_time_of_its_own_cannot_hang_recovery(path: Path) -> N
     run(main())
 
 
+def test_an_attempt_that_cannot_be_stopped_is_not_made_again_beside_itself(path: Path) -> None:
+    leave_open(path, a="x")
+    stubborn = CompensationRegistry()
+    running = most = 0
+
+    @stubborn.compensation("note", retry=RetryPolicy(3, wait=1.0), timeout=5.0)
+    async def hang(name: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        undone.append(name)
+        end = asyncio.get_running_loop().time() + 60.0
+        while (left := end - asyncio.get_running_loop().time()) > 0:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(left)
+        running -= 1
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            (report,) = await recover(journal, stubborn)
+            assert isinstance(report.stuck[0].error, StepTimeout)
+            assert running == 1  # it is still at it
+            assert await recover(journal, stubborn) == []  # a person decides
+            await asyncio.sleep(60.0)
+
+    run(main())
+    assert (most, undone) == (1, ["x"])
+
+
 def test_a_policy_that_fails_leaves_the_action_stuck_and_the_others_go_on(path: Path) -> None:
     leave_open(path, a="x", b="y")
     poison.add("y")
@@ -167,10 +218,33 @@ def test_a_policy_that_fails_leaves_the_action_stuck_and_the_others_go_on(path: 
     async def main() -> None:
         async with SqliteJournal(path) as journal:
             b, a = await recover(journal, odd)
-            assert isinstance(b.stuck[0].error, ZeroDivisionError)
+            assert isinstance(b.stuck[0].error, OSError)
             assert len(a.done) == 1
 
     asyncio.run(main())
+
+
+def test_log_lines_escape_the_names_on_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another program may have written them, or an operator who reads the log be misled."""
+    leave_open(path, a="x", b="y")
+    edit(path, "UPDATE saga SET name = ? WHERE name = 'b'", "b\nERROR \x1b[2J")
+    edit(path, "UPDATE action SET name = ?, arguments = 'no' WHERE path = 'a'", "note\r")
+
+    poison.add("y")
+    odd = CompensationRegistry()
+    for name in "note", "note\r":
+        odd.compensation(name, retry=RetryPolicy(2, wait=0.0))(note.func)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            failing = Failing(journal, "postpone", lambda: True)
+            b, a = await recover(failing, odd)  # type: ignore[arg-type]
+            assert b.error is not None
+            assert len(a.stuck) == 1
+
+    asyncio.run(main())
+    assert "(b\\nERROR \\x1b[2J) is left as it is" in caplog.text
+    assert "undo note\\r of saga" in caplog.text
 
 
 def test_an_undo_that_kills_its_process_is_stuck_in_the_end(path: Path) -> None:

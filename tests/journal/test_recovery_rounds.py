@@ -6,19 +6,28 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from undoing import leave_open, listed, note, poison, registry, undone
 
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope
 from returns_pipeline.errors import InvalidArgument, JournalUnavailable, LeaseLost
-from returns_pipeline.journal import RecoveryReport, SqliteJournal, recover, recovering
+from returns_pipeline.journal import (
+    RecoveryReport,
+    SqliteJournal,
+    StoredSaga,
+    recover,
+    recovering,
+)
+from returns_pipeline.journal.sqlite import _claims
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 
@@ -214,6 +223,33 @@ def test_an_observer_that_fails_does_not_end_the_background_recovery(
     assert "recovery failed" in caplog.text
 
 
+def test_the_end_of_each_round_is_told_and_the_waits_differ(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_open(path, a="1")
+    ends: list[tuple[float, object]] = []
+
+    async def main() -> None:
+        def ended(error: Exception | None) -> None:
+            ends.append((asyncio.get_running_loop().time(), error))
+            raise ZeroDivisionError
+
+        async with (
+            SqliteJournal(path) as journal,
+            recovering(journal, registry, every=8.0, on_round=ended),
+        ):
+            assert ends == []
+            await asyncio.sleep(100.0)
+
+    run(main())
+    assert undone == ["1"]
+    assert {error for _, error in ends} == {None}
+    waits = [later - earlier for (earlier, _), (later, _) in pairwise(ends)]
+    assert all(6.0 <= wait <= 8.0 for wait in waits)
+    assert len(set(waits)) == len(waits) > 11
+    assert caplog.text.count("after each recovery failed") == len(ends)
+
+
 @pytest.mark.parametrize("every", [0, -1.0, float("inf"), float("nan"), "1"])
 def test_an_invalid_pause_is_refused_at_the_call(path: Path, every: object) -> None:
     with pytest.raises(InvalidArgument, match="every"):
@@ -285,3 +321,114 @@ def test_a_saga_whose_scope_stops_at_a_failure_is_left_from_there_on_after_a_cra
         assert undone == ["3", "2", "2"]
 
     run(main())
+
+
+def test_a_recovery_remembers_no_saga_that_it_has_settled(path: Path) -> None:
+    """Its memory, and the cost of a claim, depend on what is under way only."""
+    leave_open(path, **{f"s{number}": "x" for number in range(60)})
+    most = 0
+
+    class Watched(SqliteJournal):
+        async def claim(
+            self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+        ) -> StoredSaga | None:
+            nonlocal most
+            most = max(most, len(besides))
+            return await super().claim(besides=besides, known=known)
+
+    async def main() -> None:
+        ended = asyncio.Event()
+        seen = 0
+
+        def count(_: object) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 60:
+                ended.set()
+
+        async with Watched(path) as journal:
+            async with recovering(journal, registry, concurrency=4, on_report=count):
+                await ended.wait()
+            assert journal._store.leases._epochs == {}
+
+    asyncio.run(main())
+    assert len(undone) == 60
+    assert most <= 8
+
+
+def test_a_round_passes_over_what_was_deferred_until_it_is_known_or_discarded(path: Path) -> None:
+    """Rounds of processes that do not know it cost in proportion to what they can do."""
+    leave_open(path, a="12", b="3")
+    known, seen = CompensationRegistry(), list[str]()
+    reports: list[RecoveryReport] = []
+    claimed: list[str] = []
+
+    class Watched(SqliteJournal):
+        async def claim(
+            self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+        ) -> StoredSaga | None:
+            found = await super().claim(besides=besides, known=known)
+            claimed.extend([found.name] if found else [])
+            return found
+
+    async def main() -> None:
+        async with Watched(path) as journal:
+            async with recovering(journal, known, every=10.0, on_report=reports.append):
+                await asyncio.sleep(35)
+                assert sorted(claimed) == ["a", "b"]  # in the first round, which defers them
+                assert sorted(len(report.deferred) for report in reports) == [1, 2]
+
+                @known.compensation("note")
+                async def note(name: str) -> None:
+                    seen.append(name)
+
+                await asyncio.sleep(10)
+                assert seen == ["3", "2", "1"]
+            assert await journal.sagas(done=False) == []
+
+    run(main())
+
+
+def test_a_recovery_on_demand_reports_what_stays_deferred_and_does_not_write_it_again(
+    path: Path,
+) -> None:
+    leave_open(path, a="1")
+    deferred: list[str] = []
+
+    class Watched(SqliteJournal):
+        async def defer(self, action: str, reason: str) -> None:
+            deferred.append(reason)
+            await super().defer(action, reason)
+
+    async def main() -> None:
+        async with Watched(path) as journal:
+            for _ in range(3):
+                (report,) = await recover(journal, CompensationRegistry())
+                assert len(report.deferred) == 1
+
+    run(main())
+    assert deferred == ["unknown name"]
+
+
+def test_a_claim_does_not_search_all_that_is_open_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of candidates is made once, so that a recovery costs in proportion to it."""
+    leave_open(path, **{f"s{number}": "x" for number in range(40)})
+    monkeypatch.setattr(_claims, "_FRESH", 1e9)  # seconds of real time
+    look = _claims.Claims.look
+    looks: list[int] = []
+
+    def counted(*args: Any) -> int:
+        looks.append(look(*args))
+        return looks[-1]
+
+    monkeypatch.setattr(_claims.Claims, "look", counted)
+
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            reports = await recover(journal, registry)
+            assert len(reports) == 40
+
+    run(main())
+    assert looks == [40, 0]

@@ -9,11 +9,13 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from returns.result import Failure, Result, Success
+from undoing import leave_open
 
 from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationRegistry, CompensationScope, current_key
@@ -682,3 +684,96 @@ def test_a_list_of_what_is_not_done_does_not_read_what_is(path: Path) -> None:
         "SCAN action USING INDEX stuck_action",
     ]
     assert any(step.startswith("SEARCH saga") for step in steps)
+
+
+def test_a_claim_does_not_read_what_was_done_before(path: Path) -> None:
+    """Its cost, in instructions of SQLite's machine, depends on what is open only."""
+
+    async def claim() -> int:
+        async with SqliteJournal(path) as journal:
+            connections: list[sqlite3.Connection] = []
+            steps = 0
+
+            def count() -> int:
+                nonlocal steps
+                steps += 1
+                return 0
+
+            def watch(db: sqlite3.Connection) -> None:
+                connections.append(db)
+                db.set_progress_handler(count, 1)
+
+            await journal._writer.do(watch)
+            stored = await journal.claim(besides=frozenset())
+            assert stored is not None
+            await journal._writer.do(lambda db: db.set_progress_handler(None, 0))
+            return steps
+
+    def fill(done: int, where: int) -> None:
+        with closing(sqlite3.connect(path)) as db:
+            for n in range(where, where + done):
+                db.execute(
+                    "INSERT INTO saga (id, name, began, owner, epoch) VALUES (?, 'a', 0, '', 2)",
+                    (f"{n:032x}",),
+                )
+                db.execute(
+                    "INSERT INTO action "
+                    "(id, saga, position, path, key, name, version, arguments, state, ended) "
+                    "VALUES (?, ?, '0', 'a', 'k', 'undo', 1, '{}', 'done', ?)",
+                    (f"a{n:032x}", f"{n:032x}", time.time()),
+                )
+            db.commit()
+
+    leave_open(path, a="x", b="y", c="z")
+    fill(10, 0)
+    few = asyncio.run(claim())
+    fill(5_000, 10)
+    assert asyncio.run(claim()) <= 1.5 * few
+
+
+@pytest.mark.parametrize("stolen", [False, True])
+def test_commits_made_together_are_written_together_and_one_that_is_lost_fails_alone(
+    path: Path, stolen: bool
+) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            scopes = [CompensationScope(str(n), journal=journal) for n in range(10)]
+            for scope in scopes:
+                await scope.register(undo, "a")
+                await scope.register(undo, "b")
+            if stolen:
+                with closing(sqlite3.connect(path, isolation_level=None)) as database:
+                    statement = "UPDATE saga SET owner = '', epoch = epoch + 1 WHERE name = '4'"
+                    database.execute(statement)
+            statements: list[str] = []
+            await journal._do(lambda db: db.set_trace_callback(statements.append))
+            outcomes = await asyncio.gather(
+                *(scope.commit() for scope in scopes), return_exceptions=True
+            )
+            await journal._do(lambda db: db.set_trace_callback(None))
+            lost = [n for n, outcome in enumerate(outcomes) if outcome is not None]
+            if not stolen:
+                assert lost == []
+                assert sum(text.startswith("DELETE FROM") for text in statements) == 2
+                assert await journal.sagas() == []
+                return
+            assert lost == [4]
+            assert isinstance(outcomes[4], LeaseLost)
+            assert [saga.name for saga in await journal.sagas()] == ["4"]
+            scopes[4]._records = []  # otherwise it warns when it is collected
+
+    asyncio.run(main())
+
+
+def test_a_commit_beside_a_new_action_of_its_saga_leaves_that_on_record(path: Path) -> None:
+    async def main() -> None:
+        async with SqliteJournal(path) as journal:
+            outer = CompensationScope("outer", journal=journal)
+            inner = outer.child("inner")
+            await inner.register(undo, "a")
+            await asyncio.gather(inner.commit(), outer.register(undo, "b"))
+            assert [len(saga.actions) for saga in await journal.sagas()] == [1]
+            await asyncio.gather(outer.commit(), journal.retry("none"))
+            assert await journal.sagas() == []
+
+    asyncio.run(main())

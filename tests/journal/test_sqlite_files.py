@@ -193,7 +193,7 @@ def test_closing_a_journal_releases_no_lock_of_a_connection_of_the_users(path: P
             pass
         with closing(sqlite3.connect(path, isolation_level=None)) as users:
             users.execute("SELECT * FROM saga").fetchall()
-            async with SqliteJournal(path) as journal:
+            async with SqliteJournal(path, patience=0.2) as journal:
                 await journal.sagas()
                 users.execute("BEGIN IMMEDIATE")
             refused = "try: await journal._do(lambda db: None)\n"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import math
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -64,12 +65,16 @@ class Claims:
         self._size, self._claimed_at = 1, -math.inf
         self._stop_timer()
 
-    async def next(self, besides: AbstractSet[str]) -> StoredSaga | None:
-        """Claim and return the newest saga of a dead owner that is not in ``besides``."""
+    async def next(
+        self, besides: AbstractSet[str], known: Mapping[str, int] | None
+    ) -> StoredSaga | None:
+        """Claim and return the newest saga of a dead owner: see `RecoverableJournal.claim`."""
         async with self._turn:
-            return await self._next(besides)
+            return await self._next(besides, known)
 
-    async def _next(self, besides: AbstractSet[str]) -> StoredSaga | None:
+    async def _next(
+        self, besides: AbstractSet[str], known: Mapping[str, int] | None
+    ) -> StoredSaga | None:
         self._stop_timer()
         while self._ahead:
             stored = self._ahead.popleft()
@@ -78,14 +83,16 @@ class Claims:
             elif stored.id in self._ledger.sagas:  # and was not taken over or released since
                 self._start_timer()
                 return stored
-        found = await self._claim(besides)
+        found = await self._claim(besides, known)
         if not found:
             return None
         self._ahead.extend(found[1:])
         self._start_timer()
         return found[0]
 
-    async def _claim(self, besides: AbstractSet[str]) -> list[StoredSaga]:
+    async def _claim(
+        self, besides: AbstractSet[str], known: Mapping[str, int] | None
+    ) -> list[StoredSaga]:
         now = asyncio.get_running_loop().time()
         self._size = min(2 * self._size, _MOST) if now - self._claimed_at < _QUICK else 1
         self._claimed_at = now
@@ -95,6 +102,7 @@ class Claims:
         held = self._ledger.sagas.keys() - self._releasing
         others = dict.fromkeys(besides | held, 1)
         row: Row = {"besides": others, "retention": self.retention, "limit": self._size}
+        row["known"] = known
         found: list[StoredSaga] = await self._writer.ask(
             "claim", [row], self._claimed, on_orphaned=self._orphaned
         )

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,12 +82,14 @@ class ServerConnection:
         self._source = source
         self._name = name
         self._schema = schema
+        self._apply = f'SELECT "{schema}".apply($1, $2, $3, $4, $5)'
         self._create = create
         self._pooled = pooled
         self._patience = patience
         self._lock_timeout = f"{max(1, round(patience * 1000))}ms"
         self._on_lost = on_lost
         self._connection: Connection[Record] | None = None
+        self._codec = ""  # of the server of this connection
         self._making: Connection[Record] | None = None  # the one that `open` is setting up
         _connections.add(self)
 
@@ -104,8 +106,11 @@ class ServerConnection:
         self._making = connection = await self._connect()
         try:
             if not self._pooled:
-                with self._limited(connection):
+                timer = self._limit(connection)
+                try:
                     await keep_session(connection)
+                finally:
+                    timer.cancel()
             await migrate(
                 connection,
                 self.bounded,
@@ -129,6 +134,7 @@ class ServerConnection:
             raise
         finally:
             self._making = None
+        self._codec = codec_of(connection.get_settings().server_encoding)
         self._connection = connection
         connection.add_termination_listener(self._ended)
 
@@ -136,11 +142,10 @@ class ServerConnection:
         """Send a batch, and return the answer to each step: see ``schema.sql``."""
         if self._connection is None:
             raise connection_lost()
-        codec = codec_of(self._connection.get_settings().server_encoding)
+        codec = self._codec
         document = json.dumps(steps if codec == "utf-8" else fitted(steps, codec))
-        statement = f'SELECT "{self._schema}".apply($1, $2, $3, $4, $5)'
         (row,) = await self.bounded(
-            self._connection, statement, owner, batch, lease, self._lock_timeout, document
+            self._connection, self._apply, owner, batch, lease, self._lock_timeout, document
         )
         answers: list[Any] = json.loads(row[0])
         return answers
@@ -215,18 +220,16 @@ class ServerConnection:
 
         A request to cancel the statement would need a server that answers.
         """
-        with self._limited(connection):
-            return await connection.fetch(statement, *args)
-
-    @contextlib.contextmanager
-    def _limited(self, connection: Connection[Record]) -> Generator[None, None, None]:
-        # Twice, because the server itself may wait for a lock for `patience`.
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(2 * self._patience, connection.terminate)
+        timer = self._limit(connection)
         try:
-            yield
+            return await connection.fetch(statement, *args)
         finally:
             timer.cancel()
+
+    def _limit(self, connection: Connection[Record]) -> asyncio.TimerHandle:
+        # Twice, because the server itself may wait for a lock for `patience`.
+        loop = asyncio.get_running_loop()
+        return loop.call_later(2 * self._patience, connection.terminate)
 
     # The end.
 

@@ -117,6 +117,11 @@ class Delivery:
         self._renewed_at = -math.inf
 
     @property
+    def next_batch(self) -> int:
+        """The number of the next batch. The server keeps that of the last one it carried out."""
+        return self._batch + 1
+
+    @property
     def in_doubt(self) -> bool:
         """Whether it is unknown if the last batch was carried out."""
         return self._sending.in_doubt

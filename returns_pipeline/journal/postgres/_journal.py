@@ -18,19 +18,27 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from uuid import uuid4
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import ShieldedFuture
-from returns_pipeline.compensation.protocol import Intent, StoredSaga
+from returns_pipeline._engine.spans import Spans
+from returns_pipeline.compensation.protocol import (
+    HandledPositions,
+    Intent,
+    StoredPositions,
+    StoredSaga,
+    TakenPartition,
+)
 from returns_pipeline.errors import ArgumentsNotRecordable, InvalidArgument, JournalError
 from returns_pipeline.journal._arguments import encode_arguments
 from returns_pipeline.journal._face import (
     ActionChange,
     JournalFace,
+    committed,
     discard_reason,
     fenced,
     storable,
@@ -38,7 +46,12 @@ from returns_pipeline.journal._face import (
 from returns_pipeline.journal.postgres._address import AddressSource, Text
 from returns_pipeline.journal.postgres._ledger import ActionKey, Ledger
 from returns_pipeline.journal.postgres._requests import Row
-from returns_pipeline.journal.postgres._rows import listed, sagas_listed
+from returns_pipeline.journal.postgres._rows import (
+    listed,
+    positions,
+    positions_listed,
+    sagas_listed,
+)
 
 if TYPE_CHECKING:
     from returns_pipeline.journal.postgres._writer import Writer  # it needs asyncpg
@@ -156,15 +169,24 @@ class PostgresJournal(JournalFace):
 
         Other processes may then recover what this journal had open. The journal can be used again,
         as another owner.
+
+        Raises:
+            JournalError: Commits that were refused, and tried again, could not be written: their
+                actions will be undone. The journal is closed nevertheless.
         """
-        await self._writer.close()
-        self._claims.reset()
+        try:
+            await self._writer.close()
+        finally:
+            self._claims.reset()
 
     async def flush(self) -> None:
         """Wait until every commit that has returned is durable, and every move is carried out.
 
         In this journal a commit is durable when it returns. A move that cannot be carried out now
         is kept for later, and not waited for.
+
+        Raises:
+            JournalError: A commit that was refused, and is tried again, cannot be written now.
         """
         await self._writer.flush()
 
@@ -204,7 +226,9 @@ class PostgresJournal(JournalFace):
 
         await self._writer.ask("record", [row], recorded, on_orphaned=orphaned, saga=intent.saga)
 
-    def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
+    def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> Awaitable[None]:
         """Commit: remove actions. It is durable when this returns: see `Journal`.
 
         A caller that is cancelled before the commit was sent has not committed.
@@ -216,7 +240,7 @@ class PostgresJournal(JournalFace):
         except JournalError as error:
             outcome.future.set_exception(error)
             return outcome
-        if not keys:
+        if not keys and not positions:
             outcome.future.set_result(None)
             return outcome
 
@@ -228,10 +252,23 @@ class PostgresJournal(JournalFace):
             self._ledger.abort_commit(ids)
 
         self._ledger.begin_commit(ids)
-        rows, saga = [_row(key) for key in keys], keys[0].saga
+        rows = [_row(key) for key in keys] + [_covered_row(each) for each in positions]
+        saga = keys[0].saga if keys else ""
         future = outcome.future
         request = self._writer.send("forget", rows, forgotten, failed, saga=saga, future=future)
         return outcome
+
+    def forget_later(
+        self, ids: Sequence[str], on_lost: Callable[[JournalError], object], /
+    ) -> None:
+        """Commit as soon as possible: see `Journal`.
+
+        While the server is away, it is tried again with each request and each second. `flush` and
+        `close` try it, too. If `close` cannot write it, it raises the error.
+        """
+        _ = self._writer.check_loop()
+        self._ledger.commit_late(ids, on_lost)
+        self._writer.reconnect()
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Move actions into another saga, with ``prefix`` before their positions: see `Journal`.
@@ -260,9 +297,23 @@ class PostgresJournal(JournalFace):
             row: Row = {"saga": key.saga, "epoch": key.epoch, "to": uuid4().hex, "ids": actions}
             self._writer.post("abandon", row, key.saga)
 
+    # For a source.
+
+    async def take(self, source: str, partitions: Sequence[str], /) -> Mapping[str, TakenPartition]:
+        """Take partitions over: see `Positions`."""
+        names = {storable(partition): partition for partition in partitions}
+        row: Row = {"source": storable(source), "partitions": sorted(names)}
+        found: dict[str, tuple[int, str]] = await self._writer.ask("take", [row])
+        return {
+            names[name]: TakenPartition(epoch, Spans.from_json(spans))
+            for name, (epoch, spans) in found.items()
+        }
+
     # For recovery.
 
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+    async def claim(
+        self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> StoredSaga | None:
         """Take over the newest saga of a dead owner that is not in ``besides``: see `recover`.
 
         Sagas are taken over a few at a time. Those that are not requested within a second are
@@ -270,7 +321,7 @@ class PostgresJournal(JournalFace):
 
         Cancel safety: sagas that were claimed for a cancelled caller are released.
         """
-        return await self._claims.next(besides)
+        return await self._claims.next(besides, known)
 
     async def release(self, saga: str) -> None:
         """Allow other processes to claim a saga.
@@ -309,6 +360,25 @@ class PostgresJournal(JournalFace):
         """
         row: Row = {"saga": storable(saga), "error": discard_reason(reason)}
         return int(await self._writer.ask("discard", [row]))
+
+    async def stored_positions(self) -> list[StoredPositions]:
+        """Return which positions of sources are stored, by source and partition.
+
+        It reads as `sagas` does, and raises what that raises.
+        """
+        return positions_listed(await self._writer.look(positions(self._schema)))
+
+    async def forget_positions(
+        self, source: str, partitions: Collection[str] | None = None
+    ) -> list[str]:
+        """Forget the positions of partitions of a source, or of all; return of which there were.
+
+        A process that reads them is refused at its next commit. The next one reads on where the
+        broker has it begin, and what it is given again is done again.
+        """
+        names = None if partitions is None else sorted(map(storable, partitions))
+        row: Row = {"source": storable(source), "partitions": names}
+        return sorted(await self._writer.ask("forget positions", [row]))
 
 
 class _Changes:
@@ -351,12 +421,13 @@ class _Changed:
         self._held = ledger.actions[key.id]
 
     def __call__(self, granted: object) -> None:
-        """Take the answer; raise `LeaseLost` if the change was refused."""
+        """Take the answer; raise an error if the change was refused."""
+        is_committed = self._ledger.is_committed(self._key.id)
         is_current = self._ledger.actions.get(self._key.id) is self._held  # else it was settled
         if is_current and (not granted or self._state in {"done", "stuck"}):
             self._ledger.settled(self._key.id, stuck=bool(granted) and self._state == "stuck")
         if not granted:
-            raise fenced(self._name, self._key.saga)
+            raise (committed if is_committed else fenced)(self._name, self._key.saga)
 
 
 def _key_of(name: str, ledger: Ledger, action: str) -> ActionKey:
@@ -368,6 +439,12 @@ def _key_of(name: str, ledger: Ledger, action: str) -> ActionKey:
 
 def _row(key: ActionKey) -> Row:
     return {"id": key.id, "saga": key.saga, "epoch": key.epoch}
+
+
+def _covered_row(each: HandledPositions) -> Row:
+    """Return the row of a commit that stores positions of a partition."""
+    which: Row = {"source": storable(each.source), "partition": storable(each.partition)}
+    return which | {"taken": each.epoch, "stretches": each.stretches}
 
 
 def _changed_row(key: ActionKey, change: ActionChange) -> Row:

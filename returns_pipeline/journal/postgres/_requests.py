@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
+from returns_pipeline.journal.postgres._ledger import Doubt
+
 __all__ = [
     "ALONE",
     "FREEING",
@@ -25,6 +27,7 @@ __all__ = [
     "Request",
     "Row",
     "Step",
+    "doubts_of",
     "log_failure",
     "refuse",
     "steps_of",
@@ -44,6 +47,8 @@ Kind: TypeAlias = Literal[
     "forget",
     "move",
     "abandon",
+    "take",
+    "forget positions",
     "claim",
     "release",
     "retry",
@@ -119,10 +124,15 @@ class Request:
     kept: bool = False
 
 
-def steps_of(batch: list[Request], counts_on: Callable[[str], bool]) -> list[Step]:
+def steps_of(
+    batch: list[Request],
+    counts_on: Callable[[str], bool],
+    is_committed: Callable[[str], bool],
+) -> list[Step]:
     """Combine the requests of a batch into steps.
 
-    ``counts_on`` returns whether a saga has actions that no request so far removes.
+    ``counts_on`` returns whether a saga has actions that no request so far removes, and
+    ``is_committed`` whether an action is committed already: see `Ledger`.
     """
     steps: list[Step] = []
     joined: dict[str, Step] = {}
@@ -143,6 +153,8 @@ def steps_of(batch: list[Request], counts_on: Callable[[str], bool]) -> list[Ste
         body, places = joined.setdefault(request.kind, Step({"do": request.kind, "rows": []}, []))
         rows = cast("list[Row]", body["rows"])
         for row in request.rows:
+            if request.kind == "forget" and "id" in row and is_committed(str(row["id"])):
+                continue  # a request without any row is granted
             rows.append(row | {"n": n})
             if request.kind == "record":
                 # True both when the request was made and now: a request in between may have
@@ -150,6 +162,19 @@ def steps_of(batch: list[Request], counts_on: Callable[[str], bool]) -> list[Ste
                 rows[-1]["known"] = row["known"] and counts_on(request.saga)
         places.append(n)
     return steps + _in_order(joined)
+
+
+def doubts_of(steps: list[Step], batch: int) -> dict[str, Doubt]:
+    """Return the actions that a batch commits, and where its answer will say if they were."""
+    doubts: dict[str, Doubt] = {}
+    for n, step in enumerate(steps):
+        rows = cast("list[Row]", step.body.get("rows", []))
+        if step.body["do"] == "forget":
+            doubts |= {str(row["id"]): Doubt(batch, n, row["n"]) for row in rows if "id" in row}
+        elif step.body["do"] == "drop":  # only late commits matter: see `doubt_commits`
+            ids = cast("list[str]", step.body["ids"])
+            doubts |= {action: Doubt(batch, n, action) for action in ids}
+    return doubts
 
 
 def _in_order(joined: dict[str, Step]) -> list[Step]:

@@ -12,6 +12,7 @@ import asyncio
 import collections
 import contextlib
 import contextvars
+import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
@@ -33,6 +34,7 @@ from returns_pipeline.journal.postgres._requests import (
     Request,
     Row,
     Step,
+    doubts_of,
     log_failure,
     refuse,
     steps_of,
@@ -40,6 +42,8 @@ from returns_pipeline.journal.postgres._requests import (
 )
 
 __all__ = ["Writer"]
+
+_log = logging.getLogger("returns_pipeline")
 
 # One batch in this many deletes a few expired rows, so that a process that never recovers anything
 # does not leave them all to others.
@@ -122,6 +126,7 @@ class Writer:
         self._kept: list[Request] = []  # these begin the next batch: see `KEPT`
         self._again: asyncio.TimerHandle | None = None  # begins it, if no other request does
         self._posted: set[asyncio.Future[Any]] = set()  # `flush` waits for these
+        self._lost: JournalError | None = None  # with a loop: `flush` and `close` raise it once
 
     # For callers.
 
@@ -151,6 +156,7 @@ class Writer:
         """
         self._loop = self._task = self._renewal = None
         self._requests.clear()
+        self._lost = self._lose_late_commits() or self._lost
         self.delivery.connection.forsake()
         self._be_new_owner()
 
@@ -223,14 +229,30 @@ class Writer:
         self._posted.add(future)
 
     async def flush(self) -> None:
-        """Wait until each posted request is carried out, or kept for the next batch."""
+        """Wait until each posted request is carried out, or kept for the next batch.
+
+        Raises:
+            JournalError: A late commit cannot be written now.
+        """
+        await self._posted_ended()
+        self._report_loss()
+        if self._ledger.late_commits:
+            await self.ask("nothing")
+
+    def _report_loss(self) -> None:
+        """Raise the loss of late commits together with their loop, once."""
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            raise lost
+
+    async def _posted_ended(self) -> None:
         _ = self.check_loop()
         if self._posted:
             _ = await asyncio.wait(set(self._posted))
 
     async def look(self, statement: str) -> list[Any]:
         """Run a reading statement over a connection of its own, after all posted requests."""
-        await self.flush()
+        await self._posted_ended()
         try:
             return await self.delivery.persist(lambda: self.delivery.connection.look(statement))
         except FAILURES as error:
@@ -242,6 +264,7 @@ class Writer:
             _ = self.check_loop()  # it forsakes that loop: nothing is left to close
         if self._loop is not None or self._kept or self._ledger.has_duties:
             await self.ask("leave")
+        self._report_loss()
 
     def reconnect(self) -> None:
         """Send a batch soon, which reconnects if necessary, if anything depends on it.
@@ -278,7 +301,8 @@ class Writer:
                 await self._leave(batch[0])
             else:
                 await self._carry_out(batch)
-        if not self.delivery.connection.is_open and not self._ledger.sagas:
+        is_needed = self._ledger.sagas or self._ledger.has_duties or self._kept
+        if not self.delivery.connection.is_open and not is_needed:
             self._loop = None  # the journal may be used in another loop now
         self._task = None
 
@@ -330,7 +354,7 @@ class Writer:
         while True:
             outcomes = await self._carry_out_with_duties(batch)
             if batch[-1].kind != "claim":
-                await self.delivery.confirm(batch, outcomes)
+                await self._confirm(batch, outcomes)
                 return outcomes
             if not self.delivery.is_stale:
                 return outcomes
@@ -338,23 +362,53 @@ class Writer:
             self._ledger.orphan()
             self.delivery.check_in_time(deadline)
 
+    async def _confirm(self, batch: list[Request], outcomes: list[Any]) -> None:
+        try:
+            await self.delivery.confirm(batch, outcomes)
+        except BaseException:
+            for request, outcome in zip(batch, outcomes, strict=True):
+                if request.kind == "forget" and outcome:
+                    self._ledger.committed(str(row.get("id")) for row in request.rows)
+            raise
+
+    async def _end_doubts(self) -> None:
+        """Ask what became of the last batch, if it was not answered and may have committed actions.
+
+        This is a batch of its own, which changes nothing. The next one depends on what is known.
+        """
+        if self._ledger.has_doubts:
+            (last,) = await self.delivery.carry_out([Step({"do": "last"}, [0])], 1)
+            self._ledger.end_doubts(last["batch"], last["answers"])
+
     async def _carry_out_with_duties(self, batch: list[Request]) -> list[Any]:
+        await self._end_doubts()
         duties = self._ledger.take_duties()
         steps: list[Step] = []
         tidying: list[Step] = []
         if self._batches % _TIDY_EVERY == 0:
             tidying.append(Step({"do": "expire", "retention": self._retention}, []))
         self._batches += 1
-        if duties.in_doubt:
-            steps.append(Step({"do": "drop", "ids": duties.in_doubt}, []))
+        if ids := [*duties.in_doubt, *duties.late]:
+            expected = [action for action, is_expected in duties.late.items() if is_expected]
+            steps.append(Step({"do": "drop", "ids": ids, "expected": expected}, [len(batch)]))
         if duties.orphaned:
             steps.append(Step({"do": "disown", "held": list(self._ledger.sagas)}, []))
+        number = self.delivery.next_batch
         try:
-            steps += steps_of(batch, self._ledger.counts_on)
-            return await self.delivery.carry_out(steps + tidying, len(batch))
+            steps += steps_of(batch, self._ledger.counts_on, self._ledger.is_committed)
+            *outcomes, lost_ids = await self.delivery.carry_out(steps + tidying, len(batch) + 1)
         except BaseException:
             self._ledger.restore(duties)
+            if self.delivery.in_doubt:
+                self._ledger.doubt_commits(doubts_of(steps, number))
             raise
+        if taken := duties.late.keys() & set(lost_ids or ()):
+            lost = fenced(self._name)
+            _log.error("%s: %d were past their pivot", lost, len(taken))
+            self._ledger.lose_late(taken, lost)
+        for action in duties.late:
+            self._ledger.settled(action)
+        return outcomes
 
     def _settle(self, batch: list[Request], outcomes: list[Any]) -> None:
         """Resolve the requests of a batch that was carried out."""
@@ -395,7 +449,8 @@ class Writer:
                 has_new_duties = True
         if has_new_duties:  # only then, or a batch that can never succeed would be sent forever
             self.compensate_soon()
-        if self._again is None and any(request.kind == "abandon" for request in self._kept):
+        abandons = any(request.kind == "abandon" for request in self._kept)
+        if self._again is None and (abandons or self._ledger.late_commits):
             loop = asyncio.get_running_loop()
             self._again = loop.call_later(_PAUSE, self._try_kept_again)
 
@@ -415,6 +470,7 @@ class Writer:
     async def _leave(self, request: Request) -> None:
         """Release all sagas, if the server can be reached, and become a new owner."""
         await self._compensate_in_doubt()
+        lost = self._lose_late_commits()
         if self._renewal is not None:
             _ = self._renewal.cancel()
         await self.delivery.leave()
@@ -422,8 +478,20 @@ class Writer:
         for waiting in self._requests:
             if waiting.kind == "reconnect":  # nothing depends on the connection any more
                 _ = waiting.future.cancel()
-        if not request.future.done():
+        if lost is not None:
+            refuse(request, lost)
+        elif not request.future.done():
             request.future.set_result(None)
+
+    def _lose_late_commits(self) -> JournalUnavailable | None:
+        """Return the error of late commits that this owner cannot write any more, and report it."""
+        if not (late := self._ledger.late_commits):
+            return None
+        reason = f"{late} commits were not written, and will be undone"
+        lost = JournalUnavailable(self._name, reason)
+        _log.error("%s", lost)
+        self._ledger.lose_all_late(lost)
+        return lost
 
     def _be_new_owner(self) -> None:
         self.delivery.be_new_owner()

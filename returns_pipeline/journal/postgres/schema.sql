@@ -81,6 +81,27 @@ CREATE INDEX action_stuck ON {schema}.action (saga) WHERE state = 'stuck';
 CREATE INDEX action_ended ON {schema}.action (ended) WHERE state = 'done';
 COMMENT ON TABLE {schema}.action IS 'Undo actions: on record before their effects.';
 
+CREATE TABLE {schema}.taken_partition (
+    source text NOT NULL,
+    partition text NOT NULL,
+    epoch bigint NOT NULL,
+    PRIMARY KEY (source, partition)
+);
+COMMENT ON TABLE {schema}.taken_partition IS
+    'Partitions of sources, and how often each was taken: what an earlier taker commits is refused.';
+
+-- Positions as arrays: they compare as they do in Python, and an empty one is before all others.
+CREATE TABLE {schema}.span (
+    source text NOT NULL,
+    partition text NOT NULL,
+    after bigint[] NOT NULL,
+    last bigint[] NOT NULL,
+    stamp double precision,
+    PRIMARY KEY (source, partition, after)
+);
+COMMENT ON TABLE {schema}.span IS
+    'Positions of messages whose effects are committed: those after one, up to another.';
+
 CREATE FUNCTION {schema}.lock_key(owner text) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$
     SELECT hashtextextended('returns_pipeline {schema} owner ' || owner, 0)
@@ -180,8 +201,80 @@ BEGIN
 END
 $$;
 
+-- Take partitions. Return the epoch of each, and its spans as the text of JSON.
+CREATE FUNCTION {schema}.take_partitions(request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    one text;
+    taken bigint;
+    answer jsonb := '{}';
+BEGIN
+    FOR one IN SELECT jsonb_array_elements_text(request -> 'partitions') LOOP
+        INSERT INTO {schema}.taken_partition AS t VALUES (request ->> 'source', one, 1)
+            ON CONFLICT (source, partition) DO UPDATE SET epoch = t.epoch + 1
+            RETURNING epoch INTO taken;
+        answer := answer || jsonb_build_object(one, jsonb_build_array(taken, (
+            SELECT coalesce(jsonb_agg(jsonb_build_array(after, last, stamp) ORDER BY after), '[]')
+            FROM {schema}.span WHERE source = request ->> 'source' AND partition = one
+        )::text));
+    END LOOP;
+    RETURN answer;
+END
+$$;
+
+-- Forget what is stored of partitions, or of all of a source. A process that has taken them is
+-- refused when it commits.
+CREATE FUNCTION {schema}.forget_positions(request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    forgotten text[];
+BEGIN
+    WITH taken AS (
+        UPDATE {schema}.taken_partition SET epoch = epoch + 1
+        WHERE source = request ->> 'source' AND (
+            request -> 'partitions' = 'null' OR request -> 'partitions' ? partition
+        )
+        RETURNING partition
+    ) SELECT array_agg(partition) FROM taken INTO forgotten;
+    DELETE FROM {schema}.span
+        WHERE source = request ->> 'source' AND partition = ANY(forgotten);
+    RETURN to_jsonb(coalesce(forgotten, '{}'));
+END
+$$;
+
+CREATE FUNCTION {schema}.place(numbers jsonb) RETURNS bigint[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT ARRAY(SELECT number::bigint FROM jsonb_array_elements_text(numbers) AS number)
+$$;
+
+-- Add a stretch to the spans of a partition, which are disjoint and do not touch: those that it
+-- touches become one with it.
+CREATE FUNCTION {schema}.cover(s text, p text, stretch jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    low bigint[] := {schema}.place(stretch -> 0);
+    high bigint[] := {schema}.place(stretch -> 1);
+    time_there double precision := (stretch ->> 2)::float8;
+    other record;
+BEGIN
+    FOR other IN
+        DELETE FROM {schema}.span AS x WHERE source = s AND partition = p
+            AND (x.after <= high AND x.last >= low) IS TRUE
+        RETURNING x.after, x.last, x.stamp
+    LOOP
+        low := least(low, other.after);
+        IF other.last > high THEN
+            high := other.last;
+            time_there := other.stamp;
+        END IF;
+    END LOOP;
+    INSERT INTO {schema}.span VALUES (s, p, low, high, time_there);
+END
+$$;
+
+-- A row with an action removes it; one with a source stores positions. All rows of a request are
+-- carried out, or none.
 CREATE FUNCTION {schema}.forget(me text, rows jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
+    covered record;
+    now_taken bigint;
     mine text[] := {schema}.held(me, rows);
     ids text[] := ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(rows) AS x);
     saga_of jsonb := (SELECT jsonb_object_agg(id, saga) FROM {schema}.action WHERE id = ANY(ids));
@@ -189,16 +282,33 @@ DECLARE
 BEGIN
     refused := (
         SELECT coalesce(jsonb_agg(DISTINCT x.n), '[]')
-        FROM jsonb_to_recordset(rows) AS x(n int, id text, saga text, epoch bigint)
-        WHERE x.saga || ' ' || x.epoch <> ALL(mine) OR saga_of ->> x.id IS DISTINCT FROM x.saga
+        FROM jsonb_to_recordset(rows) AS x(
+            n int, id text, saga text, epoch bigint
+        ) WHERE x.id IS NOT NULL AND (
+            x.saga || ' ' || x.epoch <> ALL(mine) OR saga_of ->> x.id IS DISTINCT FROM x.saga
+        )
     );
+    FOR covered IN
+        SELECT * FROM jsonb_to_recordset(rows) AS x(n int, source text, partition text, taken bigint)
+        WHERE x.source IS NOT NULL ORDER BY x.source, x.partition
+    LOOP
+        SELECT epoch INTO now_taken FROM {schema}.taken_partition
+            WHERE source = covered.source AND partition = covered.partition FOR NO KEY UPDATE;
+        IF now_taken IS DISTINCT FROM covered.taken AND NOT refused @> to_jsonb(covered.n) THEN
+            refused := refused || to_jsonb(covered.n);
+        END IF;
+    END LOOP;
+    PERFORM {schema}.cover(x.source, x.partition, stretch)
+        FROM jsonb_to_recordset(rows) AS x(n int, source text, partition text, stretches jsonb),
+            jsonb_array_elements(x.stretches) AS stretch
+        WHERE x.source IS NOT NULL AND NOT refused @> to_jsonb(x.n);
     DELETE FROM {schema}.action WHERE id = ANY(ARRAY(
         SELECT x.id FROM jsonb_to_recordset(rows) AS x(n int, id text)
         WHERE NOT refused @> to_jsonb(x.n)
     ));
     PERFORM {schema}.settle(ARRAY(
-        SELECT DISTINCT x.saga FROM jsonb_to_recordset(rows) AS x(n int, saga text)
-        WHERE NOT refused @> to_jsonb(x.n)
+        SELECT DISTINCT x.saga FROM jsonb_to_recordset(rows) AS x(n int, saga text, epoch bigint)
+        WHERE x.saga || ' ' || x.epoch = ANY(mine) AND NOT refused @> to_jsonb(x.n)
     ));
     RETURN refused;
 END
@@ -365,6 +475,7 @@ $$;
 CREATE FUNCTION {schema}.claim(me text, request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     besides jsonb := request -> 'besides';  -- as keys, which are found fast
+    known jsonb := nullif(request -> 'known', 'null');  -- names, each with its newest version
     most int := (request ->> 'limit')::int;
     living text[] := ARRAY[me];
     candidate record;
@@ -377,6 +488,12 @@ BEGIN
         WHERE is_open AND owner <> me ORDER BY number DESC
     LOOP
         CONTINUE WHEN candidate.owner = ANY(living) OR besides ? candidate.id;
+        -- Its newest open action was deferred, and the claimer does not know it either.
+        CONTINUE WHEN known IS NOT NULL AND (
+            SELECT state = 'deferred' AND (version <= (known ->> name)::bigint) IS NOT TRUE
+            FROM {schema}.action WHERE saga = candidate.id AND state IN ('pending', 'deferred')
+            ORDER BY position DESC LIMIT 1
+        );
         -- A lock is held until the commit for each dead owner: no more than one for each saga.
         IF NOT {schema}.is_gone(candidate.owner) THEN
             living := living || candidate.owner;
@@ -449,6 +566,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     ids text[];
     mine text[];
+    gone text[];
 BEGIN
     CASE kind
     WHEN 'record' THEN
@@ -461,6 +579,10 @@ BEGIN
         PERFORM {schema}.move(me, request);
     WHEN 'abandon' THEN
         PERFORM {schema}.abandon(me, request);
+    WHEN 'take' THEN
+        RETURN {schema}.take_partitions(request);
+    WHEN 'forget positions' THEN
+        RETURN {schema}.forget_positions(request);
     WHEN 'claim' THEN
         RETURN {schema}.claim(me, request);
     WHEN 'release' THEN
@@ -469,15 +591,35 @@ BEGIN
         RETURN to_jsonb(FOUND);
     WHEN 'retry', 'discard' THEN
         RETURN to_jsonb({schema}.resume(me, kind, request));
-    WHEN 'drop' THEN  -- actions in doubt, on record or not: their effects did not begin
+    WHEN 'drop' THEN
+        -- Actions in doubt, on record or not, whose effects did not begin; and late commits. Return
+        -- those that another owner has, because they stay on record in its saga; or has had,
+        -- because they are gone although they are "expected": no batch has removed them.
         ids := ARRAY(SELECT jsonb_array_elements_text(request -> 'ids'));
         mine := ARRAY(
             SELECT id FROM {schema}.saga WHERE id = ANY(ARRAY(
                 SELECT DISTINCT saga FROM {schema}.action WHERE id = ANY(ids)
             )) AND owner = me AND epoch = 1 FOR UPDATE
         );
-        DELETE FROM {schema}.action WHERE id = ANY(ids) AND (saga = ANY(mine)) IS TRUE;
+        gone := ARRAY(
+            SELECT expected FROM jsonb_array_elements_text(request -> 'expected') AS expected
+            WHERE NOT EXISTS (SELECT FROM {schema}.action WHERE id = expected)
+        );
+        DELETE FROM {schema}.action
+            WHERE id = ANY(ids) AND state IN ('pending', 'deferred') AND (saga = ANY(mine)) IS TRUE;
         PERFORM {schema}.settle(mine);
+        RETURN (
+            SELECT coalesce(jsonb_agg(id), '[]') || to_jsonb(gone) FROM {schema}.action
+            WHERE id = ANY(ids) AND (saga = ANY(mine)) IS NOT TRUE
+        );
+    WHEN 'last' THEN
+        -- The batch that was carried out before this one, and its answers; if that one asked only
+        -- for this, the one before.
+        RETURN (
+            SELECT CASE WHEN answer -> 0 ->> 'do' = 'last' THEN answer -> 0
+                ELSE jsonb_build_object('do', 'last', 'batch', batch, 'answers', answer) END
+            FROM {schema}.owner WHERE id = me
+        );
     WHEN 'disown' THEN  -- orphaned sagas: they were claimed, and their caller is gone
         UPDATE {schema}.saga SET owner = '', epoch = epoch + 1
             WHERE owner = me AND is_open AND epoch > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
+from collections.abc import Mapping
 from functools import partial
 from uuid import uuid4
 
@@ -41,20 +42,25 @@ class Claims:
         self._leases = leases
         self._candidates: list[str] = []  # ids of sagas, the newest last
         self._last_look_at = -math.inf
+        self._known: Mapping[str, int] | None = None  # at the last look
         self._unreadable: set[str] = set()  # sagas that the claims of this round could not read
 
-    def must_look(self) -> bool:
-        """Return whether there is no list of candidates, or only an old one."""
-        return not self._candidates or time.monotonic() - self._last_look_at > _FRESH
+    def must_look(self, known: Mapping[str, int] | None) -> bool:
+        """Return whether there is no list of candidates, or only an old or unsuitable one."""
+        is_old = time.monotonic() - self._last_look_at > _FRESH
+        return not self._candidates or is_old or self._known != known
 
-    def look(self, besides: frozenset[str], db: sqlite3.Connection) -> int:
+    def look(
+        self, besides: frozenset[str], known: Mapping[str, int] | None, db: sqlite3.Connection
+    ) -> int:
         """List the newest sagas of dead owners that have open actions; return how many.
 
         The query begins with open actions, in a partial index: settled ones cost nothing, however
         many are kept. If several callers found the list too old, only the first makes a new one.
         """
-        if not self.must_look():
+        if not self.must_look(known):
             return len(self._candidates)
+        passed = set[str]() if known is None else self._passed_over(known, db)
         alive: dict[str, bool] = {self._leases.owner: True}
         found: list[str] = []
         rows = db.execute(
@@ -62,7 +68,7 @@ class Claims:
             "JOIN saga ON saga.id = o.saga ORDER BY number DESC"
         )
         for saga, owner in rows:
-            if saga in besides or saga in self._unreadable:
+            if saga in besides or saga in self._unreadable or saga in passed:
                 continue
             if owner not in alive:
                 alive[owner] = self._leases.is_alive(owner)
@@ -72,8 +78,18 @@ class Claims:
                     break
         rows.close()
         self._candidates = found[::-1]
+        self._known = known
         self._last_look_at = time.monotonic()
         return len(found)
+
+    def _passed_over(self, known: Mapping[str, int], db: sqlite3.Connection) -> set[str]:
+        """Return the sagas whose newest open action was deferred, and is not known here either."""
+        rows = db.execute(
+            "SELECT saga, name, version FROM action AS a WHERE state = 'deferred' "
+            f"AND {OPEN} AND NOT EXISTS (SELECT 1 FROM action WHERE {OPEN} AND saga = a.saga "
+            "AND position > a.position)"
+        )
+        return {saga for saga, name, version in rows if known.get(name, -math.inf) < version}
 
     def claim(self, besides: frozenset[str], db: sqlite3.Connection) -> StoredSaga | None:
         """Take over the newest candidate that is still available.

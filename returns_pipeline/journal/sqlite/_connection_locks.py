@@ -76,20 +76,22 @@ class ConnectionLocks:
         self._index = _descriptor_of(path.with_name(f"{path.name}-shm"))
         _lock(self._index, fcntl.F_RDLCK, _INDEXED)
 
+    # The next two are called for each transaction, so they call little else.
+
     def try_to_write(self) -> bool:
         """Take the lock for writing, if no other connection of any process has it."""
-        if self._file is None:
+        if self._file is None or _SET is None:
             return True
         try:
-            _lock(self._file, fcntl.F_WRLCK, _WRITING)
+            _ = fcntl.fcntl(self._file, _SET, _BEGIN_WRITING)
         except BlockingIOError:
             return False
         return True
 
     def stop_writing(self) -> None:
         """Release the lock for writing."""
-        if self._file is not None:
-            _lock(self._file, fcntl.F_UNLCK, _WRITING)
+        if self._file is not None and _SET is not None:
+            _ = fcntl.fcntl(self._file, _SET, _STOP_WRITING)
 
     def release(self) -> None:
         """Release all locks. Call it just before SQLite closes the connection and tidies up."""
@@ -108,11 +110,19 @@ class ConnectionLocks:
 
 def _lock(descriptor: int, kind: int, part: tuple[int, int]) -> None:
     """Set or release a lock of the open file, without waiting."""
+    assert _SET is not None
+    _ = fcntl.fcntl(descriptor, _SET, _request(kind, part))
+
+
+def _request(kind: int, part: tuple[int, int]) -> bytes:
     first, count = part
     # struct flock: l_type, l_whence, l_start, l_len, l_pid, which must be 0 here.
-    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0)
-    assert _SET is not None
-    _ = fcntl.fcntl(descriptor, _SET, request)
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0)
+
+
+if _SET is not None:
+    _BEGIN_WRITING: Final = _request(fcntl.F_WRLCK, _WRITING)
+    _STOP_WRITING: Final = _request(fcntl.F_UNLCK, _WRITING)
 
 
 def _descriptor_of(path: Path) -> int:

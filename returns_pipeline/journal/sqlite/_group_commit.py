@@ -142,13 +142,20 @@ class GroupCommit:
             _ = loop.call_soon(self._hand_over, loop)
         batch.append(request)
 
-    def defer(self, work: Work, *, is_commit: bool = True) -> None:
+    def defer(
+        self,
+        work: Work,
+        *,
+        is_commit: bool = True,
+        on_lost: Callable[[JournalError], object] = bool,
+    ) -> None:
         """Carry work out in the next transaction, before the requests there. This does not wait.
 
         Args:
             work: Called in the thread.
             is_commit: Whether every later request raises an error if the work is lost. Otherwise
                 work that can never be written is dropped.
+            on_lost: Called in the thread if it is a commit and is lost.
 
         Raises:
             JournalError: A deferred commit was lost earlier.
@@ -158,7 +165,7 @@ class GroupCommit:
             self._refuse_when_stopping()
             self._start_thread()
             is_first = not self._deferred
-            self._deferred.append(Deferred(work, is_commit))
+            self._deferred.append(Deferred(work, is_commit, on_lost))
             if is_first:
                 self._inbox.put(None)
 
@@ -184,7 +191,7 @@ class GroupCommit:
         Raises:
             JournalError: A deferred commit was lost, and no caller got that error yet.
         """
-        if self._is_inherited():
+        if self._used_in is not None and self._used_in != forks.forks():
             return
         # First, because a request of this iteration of the loop may be the one that starts it.
         self._hand_over(asyncio.get_running_loop())
@@ -214,14 +221,11 @@ class GroupCommit:
 
     def _check(self) -> None:
         """Refuse a request in a forked child, and after a loss."""
-        if self._is_inherited():
+        if self._used_in is not None and self._used_in != forks.forks():
             raise JournalUnavailable(str(self._store), INHERITED)
         if self._lost is not None and self._thread is not None:
             self._reported = True
             raise again(self._lost)
-
-    def _is_inherited(self) -> bool:
-        return self._used_in is not None and self._used_in != forks.forks()
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping:
@@ -238,7 +242,7 @@ class GroupCommit:
                 self._start_thread()
                 self._inbox.put(batch)
         except JournalError as error:
-            _resolve([Outcome(request.future, None, error) for request in batch])
+            _resolve([(request.future, None, error) for request in batch])
 
     def _start_thread(self) -> None:
         if self._thread is not None:
@@ -268,6 +272,7 @@ class GroupCommit:
             if not requests and not (ending and (db or deferred)) and not self._is_due():
                 continue
             logged = self._lost
+            outcomes: list[Outcome]
             with forks.inside():
                 try:
                     if db is None:
@@ -276,7 +281,7 @@ class GroupCommit:
                 except Exception as error:  # noqa: BLE001  # all requests get it
                     failed = self._store.explain(error)
                     self._fail(failed, deferred, ending=ending, reported=bool(requests))
-                    outcomes = [Outcome(asked.future, None, again(failed)) for asked in requests]
+                    outcomes = [(asked.future, None, again(failed)) for asked in requests]
             if self._lost is not logged and self._lost is not None:
                 _log.error("commits of %s are lost: %s", self._lost.journal, self._lost.reason)
             _deliver(outcomes)
@@ -312,7 +317,8 @@ class GroupCommit:
         ending: bool,
     ) -> list[Outcome]:
         """Carry out the writing requests, then the reading ones; return the outcomes."""
-        writes = [request for request in requests if not request.reads]
+        reads = [request for request in requests if request.reads]
+        writes = [request for request in requests if not request.reads] if reads else requests
         outcomes: list[Outcome] = []
         if deferred or writes or ending:
             last = self._store.leave if ending else None
@@ -321,7 +327,6 @@ class GroupCommit:
             if lost is not None:
                 self._lose(lost, reported=bool(requests))  # before `_written`: see the class
             self._written(len(deferred))
-        reads = [request for request in requests if request.reads]
         return outcomes + [read(self._store, db, request) for request in reads]
 
     def _written(self, count: int) -> None:
@@ -334,13 +339,18 @@ class GroupCommit:
     ) -> None:
         """Record that nothing was written: deferred work is tried again, or lost."""
         self._due = time.monotonic() + _RETRY_DELAY if deferred else None
-        commits = sum(1 for _, is_commit in deferred if is_commit)
+        commits = [late for late in deferred if late.is_commit]
         if ending and commits:
-            reason = f"{commits} commits were not written, and will be undone: {failed.reason}"
-            self._lose(type(failed)(failed.journal, reason), reported=False)
-        elif deferred and isinstance(failed, LeaseLost):
-            if commits:
-                self._lose(failed, reported=reported)
+            count = len(commits)
+            reason = f"{count} commits were not written, and will be undone: {failed.reason}"
+            failed, reported = type(failed)(failed.journal, reason), False
+        elif not deferred or not isinstance(failed, LeaseLost):
+            return
+        if commits:
+            self._lose(failed, reported=reported)  # before `_written`: see the class
+        for late in commits:
+            _ = late.on_lost(failed)
+        if not ending:
             self._written(len(deferred))
 
     def _lose(self, failed: JournalError, *, reported: bool) -> None:
@@ -348,6 +358,8 @@ class GroupCommit:
 
     def _tidy(self, db: sqlite3.Connection) -> None:
         """Do the housekeeping that is due. No request depends on it."""
+        if not self._store.may_be_untidy():
+            return
         try:
             with forks.inside():
                 if self._store.is_untidy(db):
@@ -366,7 +378,7 @@ def _deliver(outcomes: list[Outcome]) -> None:
     """Resolve the futures in their loops, with one call for each loop."""
     loops: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
     for outcome in outcomes:
-        loops.setdefault(outcome.future.get_loop(), []).append(outcome)
+        loops.setdefault(outcome[0].get_loop(), []).append(outcome)
     for loop, own in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
             _ = loop.call_soon_threadsafe(_resolve, own)

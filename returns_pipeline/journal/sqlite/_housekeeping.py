@@ -45,9 +45,13 @@ class Housekeeping:
         self._last_saga = -1  # the position of the round: the number of a saga
         self._last_owner = ""  # and the id of an owner
 
+    def is_time(self) -> bool:
+        """Return whether the last search was `EVERY` seconds ago."""
+        return time.monotonic() >= self._next
+
     def is_due(self, db: sqlite3.Connection) -> bool:
         """Return whether there is anything to delete. This searches once in `EVERY` seconds."""
-        if time.monotonic() < self._next:
+        if not self.is_time():
             return False
         self._next = time.monotonic() + EVERY
         old = db.execute("SELECT 1 FROM action WHERE ended < ? LIMIT 1", (self._until(),))

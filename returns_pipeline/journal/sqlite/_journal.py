@@ -14,7 +14,7 @@ import logging
 import math
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,21 @@ from typing import TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
-from returns_pipeline.compensation.protocol import Intent, StoredSaga
+from returns_pipeline.compensation.protocol import (
+    HandledPositions,
+    Intent,
+    StoredPositions,
+    StoredSaga,
+    TakenPartition,
+)
 from returns_pipeline.errors import InvalidArgument, JournalError, JournalUnavailable
 from returns_pipeline.journal._arguments import encode_arguments
 from returns_pipeline.journal._face import ActionChange, JournalFace
 from returns_pipeline.journal.sqlite import _owner_locks as owner_locks
 from returns_pipeline.journal.sqlite._claims import SagaUnreadable
 from returns_pipeline.journal.sqlite._group_commit import GroupCommit
-from returns_pipeline.journal.sqlite._inspect import inspect
+from returns_pipeline.journal.sqlite._inspect import inspect, inspect_positions
+from returns_pipeline.journal.sqlite._ledger import Forget
 from returns_pipeline.journal.sqlite._store import SqliteStore
 
 __all__ = ["SqliteJournal"]
@@ -182,28 +189,31 @@ class SqliteJournal(JournalFace):
         work = partial(self._store.insert, intent, encode_arguments(intent))
         return self._writer.do_shielded(work)
 
-    def forget(self, ids: Sequence[str], /) -> Awaitable[None]:
+    def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> Awaitable[None]:
         """Commit: see `Journal`, and `SqliteJournal` for when it is durable.
 
         A caller that is cancelled before the thread has begun to write it has not committed.
         """
-        work = partial(self._store.ledger.delete, list(ids))
+        work = Forget(self._store.ledger, list(ids), positions)
         if not self._lazy:
-            # The loop and the thread may decide at the same time: the first entry counts, and
-            # `setdefault` is one step.
-            decided: dict[str, bool] = {}
-
-            def unless_withdrawn(db: sqlite3.Connection) -> None:
-                if decided.setdefault("begins", True):
-                    work(db)
-
-            return self._writer.do_shielded(
-                unless_withdrawn, withdraw=lambda: not decided.setdefault("begins", False)
-            )
+            return self._writer.do_shielded(work, withdraw=work.withdraw)
         self._writer.defer(work)
         done: ShieldedFuture[None] = ShieldedFuture()
         done.future.set_result(None)
         return done
+
+    def forget_later(
+        self, ids: Sequence[str], on_lost: Callable[[JournalError], object], /
+    ) -> None:
+        """Commit as soon as possible: see `Journal`.
+
+        While the file is locked or the disk full, it is tried again with each request and each
+        second. `flush` and `close` try it, too. If `close` cannot write it, it raises the error.
+        """
+        work = partial(self._store.ledger.delete_rest, list(ids), on_lost)
+        self._writer.defer(work, on_lost=on_lost)
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Move actions into another saga: see `Journal`."""
@@ -215,9 +225,17 @@ class SqliteJournal(JournalFace):
             work = partial(self._store.ledger.abandon, list(ids))
             self._writer.defer(work, is_commit=False)
 
+    # For a source.
+
+    async def take(self, source: str, partitions: Sequence[str], /) -> Mapping[str, TakenPartition]:
+        """Take partitions over: see `Positions`."""
+        return await self._do(partial(self._store.ledger.take, source, list(partitions)))
+
     # For recovery.
 
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+    async def claim(
+        self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> StoredSaga | None:
         """Take over the newest saga of a dead owner: see `recover`.
 
         A saga that cannot be read is skipped as long as there are others. When there is nothing to
@@ -231,9 +249,9 @@ class SqliteJournal(JournalFace):
         claims, skipped = self._store.claims, frozenset(besides)
         candidates: float = math.inf
         while True:
-            if claims.must_look():
+            if claims.must_look(known):
                 before = candidates
-                look = partial(claims.look, skipped)
+                look = partial(claims.look, skipped, known)
                 candidates = await self._writer.do(look, reads=True)
                 if not 0 < candidates < before:  # none, or the same ones, still not available
                     claims.end_round()
@@ -299,6 +317,29 @@ class SqliteJournal(JournalFace):
         keeps its pending and deferred actions.
         """
         return await self._do(partial(self._store.claims.discard, saga, reason))
+
+    async def stored_positions(self) -> list[StoredPositions]:
+        """Return which positions of sources are stored, by source and partition.
+
+        It reads as `sagas` does, and raises what that raises.
+        """
+        with contextlib.suppress(JournalError):  # the next request raises it
+            await self.flush()
+        return await asyncio.to_thread(inspect_positions, self._path, self._patience)
+
+    async def forget_positions(
+        self, source: str, partitions: Collection[str] | None = None
+    ) -> list[str]:
+        """Forget the positions of partitions of a source, or of all; return of which there were.
+
+        A process that reads them is refused at its next commit. The next one reads on where the
+        broker has it begin, and what it is given again is done again.
+
+        >>> from returns_pipeline.testing import run
+        >>> async def begin_again(journal: SqliteJournal) -> None:
+        ...     print(await journal.forget_positions("kafka orders/billing", ["orders-3"]))
+        """
+        return await self._do(partial(self._store.ledger.forget_positions, source, partitions))
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._writer.do(work)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from returns_pipeline.errors import LeaseLost
@@ -46,7 +45,8 @@ class Leases:
         # The epoch of each saga with open actions. Sagas of earlier openings stay, although their
         # owner is gone: their scopes must get `LeaseLost`.
         self._epochs: dict[str, int] = {}
-        self._changes: list[Callable[[], object]] = []  # each undoes one change of this transaction
+        # Each undoes one change of this transaction: a saga with its epoch before, or a function.
+        self._changes: list[tuple[str, int | None] | Callable[[], object]] = []
         self._checked: set[str] = set()  # sagas whose lease this transaction has checked
 
     def __str__(self) -> str:
@@ -72,7 +72,13 @@ class Leases:
     def undo_in_memory(self, to: int) -> None:
         """Undo the changes made since `position` returned this: they were rolled back."""
         while len(self._changes) > to:
-            _ = self._changes.pop()()
+            change = self._changes.pop()
+            if callable(change):
+                _ = change()
+            elif change[1] is None:
+                _ = self._epochs.pop(change[0], None)
+            else:
+                self._epochs[change[0]] = change[1]
         self._checked.clear()  # some of the leases may have been written in what was rolled back
 
     def on_undo(self, change: Callable[[], object]) -> None:
@@ -85,20 +91,14 @@ class Leases:
 
     def keep(self, saga: str, epoch: int) -> None:
         """Remember a lease that this transaction has written."""
-        self._changes.append(partial(self._set, saga, self._epochs.get(saga)))
+        self._changes.append((saga, self._epochs.get(saga)))
         self._epochs[saga] = epoch
         self._checked.add(saga)
 
     def drop(self, saga: str) -> None:
         """Forget a lease: the saga is gone, is settled, or belongs to another process."""
-        self._changes.append(partial(self._set, saga, self._epochs.pop(saga, None)))
+        self._changes.append((saga, self._epochs.pop(saga, None)))
         self._checked.discard(saga)
-
-    def _set(self, saga: str, epoch: int | None) -> None:
-        if epoch is None:
-            _ = self._epochs.pop(saga, None)
-        else:
-            self._epochs[saga] = epoch
 
     # In the file.
 

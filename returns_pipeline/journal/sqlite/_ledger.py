@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from uuid import uuid4
 
-from returns_pipeline.compensation.protocol import Intent
-from returns_pipeline.errors import LeaseLost
-from returns_pipeline.journal._face import ActionChange, fenced
+from returns_pipeline._engine.spans import Spans
+from returns_pipeline.compensation.protocol import HandledPositions, Intent, TakenPartition
+from returns_pipeline.errors import JournalError, LeaseLost
+from returns_pipeline.journal._face import ActionChange, fenced, partition_lost
 from returns_pipeline.journal.sqlite._leases import Leases
 from returns_pipeline.journal.sqlite._schema import NO_ACTIONS, OPEN, placeholders, writable
 
-__all__ = ["Ledger"]
+__all__ = ["Forget", "Ledger"]
 
-# One statement inserts the action and checks its lease: a second one would cost half as much again.
+_log = logging.getLogger("returns_pipeline")
+
 _INSERT = (
     "INSERT INTO action (id, saga, position, path, key, name, version, arguments, state) "
-    "SELECT ?, ?, ?, ?, ?, ?, ?, ?, 'pending' "
-    "WHERE EXISTS (SELECT 1 FROM saga WHERE id = ? AND owner = ? AND epoch = ?)"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending')"
 )
+_EMPTY_AND_OWN = f"owner = ? AND epoch = ? AND {NO_ACTIONS} RETURNING id"
 
 
 class Ledger:
@@ -44,10 +48,11 @@ class Ledger:
         Raises:
             LeaseLost: Another process has taken the saga over.
         """
-        saga = intent.saga
-        if not self._leases.is_known(saga):
+        saga, leases = intent.saga, self._leases
+        if not leases.is_known(saga):
             self._open(db, saga, intent.saga_name, intent.on_failure)
-        inserted = db.execute(
+        leases.check(db, saga)  # free, if this transaction has created the saga
+        _ = db.execute(
             _INSERT,
             (
                 intent.id,
@@ -58,13 +63,8 @@ class Ledger:
                 intent.undo.name,
                 intent.undo.version,
                 arguments,
-                saga,
-                self._leases.owner,
-                self._leases.epoch_of(saga),
             ),
         )
-        if inserted.rowcount != 1:
-            raise fenced(self._leases, saga)
 
     def _open(self, db: sqlite3.Connection, saga: str, name: str, on_failure: str) -> None:
         """Create a saga, or continue one that was settled here and so removed from memory."""
@@ -85,8 +85,74 @@ class Ledger:
         Raises:
             LeaseLost: Another process has taken over one of them.
         """
-        for saga in self._each(db, "DELETE FROM action WHERE id IN ({})", (), ids):
-            self._drop_if_empty(db, saga)
+        sagas = self._each(db, "DELETE FROM action WHERE id IN ({})", (), ids)
+        self._drop_empty(db, sagas)
+
+    def delete_rest(
+        self,
+        ids: list[str],
+        on_lost: Callable[[JournalError], object],
+        db: sqlite3.Connection,
+    ) -> None:
+        """Commit those actions that are open and owned here: see `Journal.forget_later`."""
+        owned, others = self._sorted_by_owner(db, ids)
+        for actions in owned.values():
+            for part in _parts(actions):
+                what = f"DELETE FROM action WHERE id IN ({placeholders(part)})"
+                _ = db.execute(what, part)
+        self._drop_empty(db, owned)
+        for saga, actions in others.items():
+            lost = fenced(self._leases, saga)
+            _log.error("%s: %d were past their pivot", lost, len(actions))
+            _ = on_lost(lost)
+
+    def take(
+        self, source: str, partitions: Sequence[str], db: sqlite3.Connection
+    ) -> dict[str, TakenPartition]:
+        """Take partitions: what other processes commit of them is refused from now on."""
+        taken: dict[str, TakenPartition] = {}
+        for partition in partitions:
+            ((epoch, spans),) = db.execute(
+                "INSERT INTO taken_partition VALUES (?, ?, 1, '[]') "
+                "ON CONFLICT (source, partition) DO UPDATE SET epoch = epoch + 1 "
+                "RETURNING epoch, spans",
+                (writable(source), writable(partition)),
+            ).fetchall()
+            taken[partition] = TakenPartition(epoch, Spans.from_json(spans))
+        return taken
+
+    def forget_positions(
+        self, source: str, partitions: Collection[str] | None, db: sqlite3.Connection
+    ) -> list[str]:
+        """Forget what is stored of partitions; what is committed of them now is refused."""
+        forget = "UPDATE taken_partition SET epoch = epoch + 1, spans = '[]' WHERE source = ?"
+        which: list[tuple[str, ...]]
+        if partitions is None:
+            which = [(writable(source),)]
+        else:
+            forget += " AND partition = ?"
+            which = [(writable(source), writable(partition)) for partition in partitions]
+        forget += " RETURNING partition"
+        return sorted(row[0] for each in which for row in db.execute(forget, each).fetchall())
+
+    def cover(self, positions: Sequence[HandledPositions], db: sqlite3.Connection) -> None:
+        """Store positions, in the transaction of the commit that covers them.
+
+        Raises:
+            LeaseLost: Another process has taken one of the partitions.
+        """
+        for each in positions:
+            which = (writable(each.source), writable(each.partition))
+            row = db.execute(
+                "SELECT epoch, spans FROM taken_partition WHERE source = ? AND partition = ?", which
+            ).fetchone()
+            if row is None or row[0] != each.epoch:
+                raise partition_lost(self._leases, each.name)
+            spans = Spans.from_json(row[1]).with_all(each.stretches)
+            _ = db.execute(
+                "UPDATE taken_partition SET spans = ? WHERE source = ? AND partition = ?",
+                (spans.to_json(), *which),
+            )
 
     def move(
         self, ids: list[str], saga: str, name: str, prefix: str, db: sqlite3.Connection
@@ -108,8 +174,7 @@ class Ledger:
         self._leases.check(db, saga)
         what = "UPDATE action SET saga = ?, position = ? || position WHERE id IN ({})"
         _ = self._each(db, what, (saga, prefix), ids)
-        for emptied in left.keys() - {saga}:
-            self._drop_if_empty(db, emptied)
+        self._drop_empty(db, left.keys() - {saga})
 
     def change(self, action: str, change: ActionChange, db: sqlite3.Connection) -> None:
         """Write the outcome of an attempt.
@@ -141,16 +206,8 @@ class Ledger:
         They become a saga of their own, in the same order; the other actions of their saga stay.
         Actions that are not open, or that another process owns, are skipped.
         """
-        sagas: dict[str, list[str]] = defaultdict(list)
-        for part in _parts(ids):
-            found = f"SELECT saga, id FROM action WHERE id IN ({placeholders(part)}) AND {OPEN}"
-            for saga, action in db.execute(found, part):
-                sagas[saga].append(action)
-        for saga, actions in sagas.items():
-            try:
-                self._leases.check(db, saga)
-            except LeaseLost:
-                continue
+        owned, _others = self._sorted_by_owner(db, ids)
+        for saga, actions in owned.items():
             new = uuid4().hex
             _ = db.execute(
                 "INSERT INTO saga (id, name, began, owner, epoch, on_failure) "
@@ -160,7 +217,25 @@ class Ledger:
             for part in _parts(actions):
                 what = f"UPDATE action SET saga = ? WHERE id IN ({placeholders(part)})"
                 _ = db.execute(what, (new, *part))
-            self._drop_if_empty(db, saga)
+        self._drop_empty(db, owned)
+
+    def _sorted_by_owner(
+        self, db: sqlite3.Connection, ids: list[str]
+    ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Return open actions of sagas that are owned here, and all actions of others, by saga."""
+        owned: dict[str, list[str]] = defaultdict(list)
+        others: dict[str, list[str]] = defaultdict(list)
+        for part in _parts(ids):
+            found = f"SELECT saga, id, {OPEN} FROM action WHERE id IN ({placeholders(part)})"
+            for saga, action, is_open in db.execute(found, part).fetchall():
+                try:
+                    self._leases.check(db, saga)
+                except LeaseLost:
+                    others[saga].append(action)
+                else:
+                    if is_open:
+                        owned[saga].append(action)
+        return owned, others
 
     def _each(
         self, db: sqlite3.Connection, what: str, values: tuple[object, ...], ids: list[str]
@@ -178,18 +253,77 @@ class Ledger:
             raise fenced(self._leases)
         return set(found)
 
-    def _drop_if_empty(self, db: sqlite3.Connection, saga: str) -> None:
-        dropped = db.execute(
-            f"DELETE FROM saga WHERE id = ? AND owner = ? AND epoch = ? AND {NO_ACTIONS}",
-            (saga, self._leases.owner, self._leases.epoch_of(saga)),
-        )
-        if dropped.rowcount:
-            self._leases.drop(saga)
-        else:
-            self._leases.check(db, saga)
-            self._leases.drop_if_settled(db, saga)
+    def _drop_empty(self, db: sqlite3.Connection, sagas: Iterable[str]) -> None:
+        """Delete those sagas that have no actions, and forget those without open ones.
+
+        Raises:
+            LeaseLost: Another process has taken over one of them.
+        """
+        by_epoch: dict[int | None, list[str]] = {}
+        for saga in sagas:
+            by_epoch.setdefault(self._leases.epoch_of(saga), []).append(saga)
+        for epoch, some in by_epoch.items():
+            dropped: set[str] = set()
+            for part in _parts(some):
+                what = f"DELETE FROM saga WHERE id IN ({placeholders(part)}) AND {_EMPTY_AND_OWN}"
+                rows = db.execute(what, (*part, self._leases.owner, epoch))
+                dropped.update(row[0] for row in rows)
+            for saga in some:
+                if saga in dropped:
+                    self._leases.drop(saga)
+                else:
+                    self._leases.check(db, saga)
+                    self._leases.drop_if_settled(db, saga)
+
+
+class Forget:
+    """A commit. Its caller may withdraw it until the thread begins it.
+
+    The commits of a transaction are carried out together: see `together`. Called alone, it is one
+    of several that are tried one by one.
+    """
+
+    # The loop and the thread may decide at the same time: the first entry counts, and `setdefault`
+    # is one step.
+
+    __slots__ = ("_decided", "_ids", "_ledger", "_positions")
+
+    def __init__(
+        self, ledger: Ledger, ids: list[str], positions: Sequence[HandledPositions] = ()
+    ) -> None:
+        self._decided: dict[str, bool] = {}
+        self._ids = ids
+        self._ledger = ledger
+        self._positions = positions
+
+    def __call__(self, db: sqlite3.Connection) -> None:
+        Forget.together([self], self._ledger, db)
+
+    def _begins(self) -> bool:
+        """Begin it, and return whether it was not withdrawn."""
+        return self._decided.setdefault("begins", True)
+
+    def withdraw(self) -> bool:
+        """Take it back; return whether it had not begun."""
+        return not self._decided.setdefault("begins", False)
+
+    @staticmethod
+    def together(commits: list[Forget], ledger: Ledger, db: sqlite3.Connection) -> None:
+        """Carry out several commits by as few statements as for one.
+
+        Raises:
+            LeaseLost: Another process has taken over some of the actions, or partitions.
+        """
+        begun = [commit for commit in commits if commit._begins()]
+        if ids := [action for commit in begun for action in commit._ids]:
+            ledger.delete(ids, db)
+        for commit in begun:
+            if commit._positions:
+                ledger.cover(commit._positions, db)
 
 
 def _parts(ids: list[str]) -> list[list[str]]:
     """Split a list, because a statement takes a limited number of values."""
+    if len(ids) <= 500:
+        return [ids]
     return [ids[start : start + 500] for start in range(0, len(ids), 500)]

@@ -74,6 +74,13 @@ CREATE TABLE action (
     error TEXT NOT NULL DEFAULT '',
     ended REAL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE taken_partition (
+    source TEXT NOT NULL,
+    partition TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    spans TEXT NOT NULL,
+    PRIMARY KEY (source, partition)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX open_action ON action (saga, position, state) WHERE {OPEN};
 CREATE INDEX closed_action ON action (saga, position, state) WHERE {_CLOSED};
 CREATE INDEX stuck_action ON action (saga) WHERE {_STUCK};
@@ -101,7 +108,7 @@ def version_of(db: sqlite3.Connection, journal: str) -> int:
     known = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if not version and known:
         raise JournalCorrupt(journal, "it is a database of another program")
-    if version and not known >= {"owner", "saga", "action"}:
+    if version and not known >= {"owner", "saga", "action", "taken_partition"}:
         raise JournalCorrupt(journal, "tables are missing")
     return int(version)
 
@@ -138,9 +145,9 @@ def readable(text: bytes) -> str:
 
 def writable(text: str) -> str:
     """Escape characters that UTF-8 cannot encode, such as half of a surrogate pair."""
-    return text.encode(errors="backslashreplace").decode()
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def placeholders(values: list[str]) -> str:
     """Return a question mark for each value, for ``IN (...)``."""
-    return ", ".join("?" * len(values))
+    return "?" if len(values) == 1 else ", ".join("?" * len(values))

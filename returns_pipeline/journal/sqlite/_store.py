@@ -75,6 +75,7 @@ class SqliteStore:
         # The open files themselves; other files may have their names by now.
         self._file: forks.FileId | None = None
         self._log: forks.FileId | None = None
+        self._names = ("", "")  # of the file and its log
         self._is_named: bool | None = None  # None until this transaction has checked
 
     def __str__(self) -> str:
@@ -143,6 +144,7 @@ class SqliteStore:
         finally:
             self._locks.stop_writing()
         log, index = (path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))
+        self._names = (str(self._path), str(log))
         self._log = forks.file_at(log)
         for file in (log, index):
             share_access(file, path.stat())
@@ -226,11 +228,10 @@ class SqliteStore:
             raise self._nameless()
 
     def _has_names(self) -> bool:
-        log = self.leases.path.with_name(f"{self.leases.path.name}-wal")
         return (
             self._file is not None
-            and forks.file_at(self._path) == self._file
-            and forks.file_at(log) == self._log
+            and forks.file_at(self._names[0]) == self._file
+            and forks.file_at(self._names[1]) == self._log
         )
 
     def _nameless(self) -> JournalUnavailable:
@@ -242,6 +243,10 @@ class SqliteStore:
         _ = db.execute("DELETE FROM owner WHERE id = ?", (self.leases.owner,))
 
     # Housekeeping.
+
+    def may_be_untidy(self) -> bool:
+        """Return whether it is time to search for what housekeeping has to delete."""
+        return self._housekeeping.is_time()
 
     def is_untidy(self, db: sqlite3.Connection) -> bool:
         """Return whether housekeeping is due."""

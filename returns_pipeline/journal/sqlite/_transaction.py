@@ -7,12 +7,12 @@ savepoint for each request, so that the failure of one does not affect the other
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from returns_pipeline.errors import JournalError, JournalUnavailable
+from returns_pipeline.journal.sqlite._ledger import Forget
 from returns_pipeline.journal.sqlite._store import SqliteStore
 
 __all__ = [
@@ -51,18 +51,16 @@ class Deferred(NamedTuple):
     Attributes:
         work: Called in the writer's thread.
         is_commit: Whether its loss must be reported: a commit that has returned would be undone.
+        on_lost: Called if it is a commit and can never be written.
     """
 
     work: Work
     is_commit: bool
+    on_lost: Callable[[JournalError], object] = bool
 
 
-class Outcome(NamedTuple):
-    """The outcome of a request: a result, or an error."""
-
-    future: asyncio.Future[Any]
-    result: Any
-    failed: JournalError | None
+# The outcome of a request: its future, and a result or an error. Bare tuples: two for each window.
+Outcome: TypeAlias = "tuple[asyncio.Future[Any], Any, JournalError | None]"
 
 
 class Written(NamedTuple):
@@ -99,14 +97,24 @@ def write(
     store.lock(db)  # outside of `try`: after one timeout, do not wait for the lock a second time
     try:
         with transaction(store, db):
-            for work, _ in deferred:
+            for work, _, _ in deferred:
                 work(db)
-            outcomes = [Outcome(future, work(db), None) for work, future, _ in requests]
+            outcomes: list[Outcome] = []
+            commits: list[Forget] = []
+            for work, future, _ in requests:
+                if isinstance(work, Forget):
+                    commits.append(work)
+                    outcomes.append((future, None, None))
+                else:
+                    outcomes.append((future, work(db), None))
+            # Last and together. No request of the same transaction depends on a commit: the saga
+            # of a new action stays, instead of being deleted and created again.
+            Forget.together(commits, store.ledger, db)
             if last is not None:
                 last(db)
     except Exception as error:  # noqa: BLE001  # the request gets it
         if not deferred and last is None and len(requests) == 1:
-            return Written([Outcome(requests[0].future, None, store.explain(error))])
+            return Written([(requests[0].future, None, store.explain(error))])
     else:
         return Written(outcomes)
     store.lock(db)
@@ -124,16 +132,17 @@ def _one_by_one(
     lost: JournalError | None = None
     outcomes: list[Outcome] = []
     with transaction(store, db):
-        for work, is_commit in deferred:
+        for work, is_commit, on_lost in deferred:
             _, failed = _try(store, db, work)
             if isinstance(failed, JournalUnavailable):
                 raise failed  # it may pass: all deferred work is tried again later
-            if is_commit:
+            if is_commit and failed is not None:
                 lost = lost or failed
+                _ = on_lost(failed)
         for work, future, _ in requests:
             # After a lost commit no request is accepted until the loss was reported.
-            done = (None, again(lost)) if lost else _try(store, db, work)
-            outcomes.append(Outcome(future, *done))
+            result, failed = (None, again(lost)) if lost else _try(store, db, work)
+            outcomes.append((future, result, failed))
         if last is not None:
             _ = _try(store, db, last)
     return Written(outcomes, lost)
@@ -157,24 +166,41 @@ def _try(store: SqliteStore, db: sqlite3.Connection, work: Work) -> tuple[Any, J
     return result, failed
 
 
-@contextlib.contextmanager
-def transaction(store: SqliteStore, db: sqlite3.Connection) -> Generator[None, None, None]:
+class transaction:  # noqa: N801  # it is used as a function
     """Commit the block, or roll it back. `SqliteStore.lock` has begun the transaction."""
-    try:
-        store.begin(db)
-        yield
-        store.commit(db)
-    except BaseException:
-        store.roll_back(db)
-        raise
+
+    # Not a generator, which is entered and left more slowly.
+
+    __slots__ = ("_db", "_store")
+
+    def __init__(self, store: SqliteStore, db: sqlite3.Connection) -> None:
+        self._store = store
+        self._db = db
+
+    def __enter__(self) -> None:
+        try:
+            self._store.begin(self._db)
+        except BaseException:
+            self._store.roll_back(self._db)
+            raise
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._store.commit(self._db)
+                return
+        except BaseException:
+            self._store.roll_back(self._db)
+            raise
+        self._store.roll_back(self._db)
 
 
 def read(store: SqliteStore, db: sqlite3.Connection, request: Request) -> Outcome:
     """Carry out a request that only reads, outside of any transaction."""
     try:
-        return Outcome(request.future, request.work(db), None)
+        return request.future, request.work(db), None
     except Exception as error:  # noqa: BLE001  # the request gets it
-        return Outcome(request.future, None, store.explain(error))
+        return request.future, None, store.explain(error)
 
 
 def again(error: JournalError) -> JournalError:
