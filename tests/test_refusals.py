@@ -24,6 +24,7 @@ from returns_pipeline.policies import (
 )
 from returns_pipeline.saga import Saga
 from returns_pipeline.testing import run
+from returns_pipeline.windows import TumblingWindows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -53,6 +54,21 @@ async def read(n: Any) -> Any:
     return n
 
 
+async def parse_later(n: Any) -> Any:
+    return n
+
+
+async def slowly(n: Any) -> Any:
+    return n
+
+
+class Saving:
+    """Is called like a coroutine function."""
+
+    async def __call__(self, n: Any) -> Result[int, str]:
+        return Success(n)
+
+
 S = ResultStream[Any, Any]
 context_run: Any = StepContext("shop").run
 
@@ -70,6 +86,29 @@ AT_THE_CALL: dict[str, Callable[[S], object]] = {
     "bimap() does not await save(): use map_async()": lambda s: s.bimap(save, str),
     "flat_map() does not await save(): use bind_async()": lambda s: s.flat_map(save),  # type: ignore[arg-type]
     "scan() does not await save(): use map_async()": lambda s: s.scan(0, save),  # type: ignore[arg-type]
+    "map() does not await Saving(): use map_async()": lambda s: s.map(Saving()),
+    "filter() does not await Saving(): use bind_async()": lambda s: s.filter(Saving()),  # type: ignore[arg-type]
+    "fold() takes a function, not 3": lambda s: s.fold(0, 3),  # type: ignore[call-overload]
+    "key= does not await save(): use map_async() before": lambda s: s.keyed_chunks(
+        3, 1.0, key=save
+    ),
+    "key= does not await read(): use": lambda s: s.sessions(1.0, key=read),
+    "key= does not await parse_later(): use": lambda s: s.distinct_until_changed(parse_later),
+    "key= takes a function, not 'id'": lambda s: s.distinct_until_changed("id"),  # type: ignore[arg-type]
+    "key= does not await slowly(): use": lambda s: s.route(slowly, lines),  # type: ignore[arg-type]
+    "weight= does not await save(): use": lambda s: s.chunks_by_weight(3, 1.0, weight=save),  # type: ignore[arg-type]
+    "timestamp= does not await save(): use": lambda s: s.event_windows(
+        TumblingWindows(1.0),
+        timestamp=save,  # type: ignore[arg-type]
+    ),
+    "partition= takes a function, not 3": lambda s: s.event_windows(
+        TumblingWindows(1.0),
+        timestamp=float,
+        partition=3,  # type: ignore[arg-type]
+    ),
+    "key= does not await save(): use map_async()": lambda s: combine.distinct_until_changed(
+        s, save
+    ),
     "split() does not await save(): use ResultStream.map_async()": lambda s: combine.split(s, save),  # type: ignore[arg-type]
     "map() takes a function, not 3": lambda s: s.map(3),  # type: ignore[arg-type]
     "bind_async() takes a function, not 'save'": lambda s: s.bind_async("save"),  # type: ignore[arg-type]
@@ -82,7 +121,7 @@ AT_THE_CALL: dict[str, Callable[[S], object]] = {
     "to_result() was given a ResultStream: it has no outcome of its own": to_result,
     "with_policy() takes a step and then a policy, not save": lambda s: with_policy(
         circuit_breaker(1, 1.0),
-        save,  # type: ignore[call-overload]
+        save,  # type: ignore[arg-type]
     ),
     "retry_on must be a class, a tuple of classes or a function (write a tuple": lambda s: (
         RetryPolicy(  # type: ignore[call-overload]

@@ -19,13 +19,21 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
    ``save`` returns one of these values; a callback such as ``on_drop=`` that returns one;
    ``map(save)``, which would emit a container inside a container; a step that returns a stream, and
    ``ctx.run(stream)``, which would take only the stream's last item for the outcome. So is
-   ``if save(order):``, because every container is true.
+   ``if save(order):``, and ``any(save(o) for o in orders)``, because every container is true; a
+   comparison such as ``await s.run() == 3``; ``for item in await s.collect():`` and
+   ``values, errors = await s.partition()``, which iterate over the container and not over what is
+   inside of it; and ``s.run`` without its call.
 3. ``@safe(exceptions=(A, B))`` has the error type ``A | B``; so have `impure_safe` and
    `future_safe`. Mypy alone joins the two to their common base class. The same holds for the items
    of ``select({"a": a, "b": b})``.
-4. Common slips have a short message: steps in a list (``race([near, far])``), swapped arguments
+4. ``case Success(value):`` finds the exact type, as do `Failure`, `IOSuccess`, `IOFailure` and
+   `Some`, also inside of one another and of tuples; mypy alone finds `Any` (python/mypy#17589). A
+   class that the subject never has is an error, ``must-use``: `Success` of an ``IOResult``. Only
+   with `returns_pipeline.cases` does mypy know that all cases are there.
+5. Common slips have a short message: steps in a list (``race([near, far])``), swapped arguments
    (``with_policy(policy, step)``), a step of a saga or a `Tier` without a name, an ``undo=``
-   that was called. Mypy alone lists every overload.
+   that was called, steps that cannot run side by side. Mypy alone finds the arguments of
+   ``race(near, far)`` to be ``Never`` if the two take different ones, and says nothing.
 
 It does everything that the plugin of `returns` does, and leaves mypy's own plugin in place. The
 types of this package are exact without it. It works with mypy 1.19 to 2.4, with its cache, its
@@ -58,6 +66,7 @@ from mypy.types import FunctionLike, Type
 from returns.contrib.mypy.returns_plugin import plugin as returns_plugin
 
 from returns_pipeline.mypy_plugin._exact import name_each_exception, unite_selected
+from returns_pipeline.mypy_plugin._matches import INNER_VALUES, name_matched_value
 from returns_pipeline.mypy_plugin._slips import FUNCTIONS, METHODS, explain
 from returns_pipeline.mypy_plugin._statements import watch_statements
 from returns_pipeline.mypy_plugin._values import MUST_USE
@@ -122,6 +131,8 @@ class _MustUsePlugin(Plugin):
 
     def get_attribute_hook(self, fullname: str) -> Callable[[AttributeContext], Type] | None:
         watch_statements()
+        if fullname in INNER_VALUES:
+            return name_matched_value
         return self._returns.get_attribute_hook(fullname)
 
     def get_class_attribute_hook(self, fullname: str) -> Callable[[AttributeContext], Type] | None:

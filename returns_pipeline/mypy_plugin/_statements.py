@@ -3,50 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from mypy.checker import TypeChecker
 from mypy.checker_state import checker_state
-from mypy.errorcodes import DEPRECATED, UNUSED_AWAITABLE
+from mypy.errorcodes import ARG_TYPE, DEPRECATED, UNUSED_AWAITABLE
 from mypy.errors import ErrorInfo, Errors
 from mypy.messages import format_type
 from mypy.nodes import (
+    AssertStmt,
+    AssignmentStmt,
     Block,
     CallExpr,
     ClassDef,
+    ComparisonExpr,
+    ConditionalExpr,
     Decorator,
+    DictionaryComprehension,
     Expression,
     ExpressionStmt,
     ForStmt,
     FuncDef,
+    GeneratorExpr,
     IfStmt,
+    LambdaExpr,
+    ListComprehension,
+    ListExpr,
     MatchStmt,
     MemberExpr,
     MypyFile,
     NameExpr,
+    OpExpr,
     OverloadedFuncDef,
     RefExpr,
+    SetComprehension,
     Statement,
     TryStmt,
+    TupleExpr,
+    UnaryExpr,
     WhileStmt,
     WithStmt,
 )
+from mypy.patterns import Pattern
 from mypy.types import (
     CallableType,
     Type,
     TypeVarType,
+    get_proper_type,
 )
 
-from returns_pipeline.mypy_plugin._functions import OURS, misused
+from returns_pipeline.mypy_plugin._functions import OURS, awaited, misused
+from returns_pipeline.mypy_plugin._patterns import never_matching, patterns_inside
+from returns_pipeline.mypy_plugin._slips import unfit
 from returns_pipeline.mypy_plugin._values import (
     MUST_USE,
+    asked_for_truth,
     is_always_true,
+    is_never_equal,
     message,
     must_use,
+    read_as_items,
     values_of,
+    why_no_items,
 )
 
-__all__ = ["type_tables", "watch_statements"]
+__all__ = ["Patterns", "patterns_of", "type_tables", "watch_statements"]
+
+# What a pattern is directly inside of: another pattern, or a statement.
+Patterns: TypeAlias = dict[Pattern, Pattern | MatchStmt]
 
 _unknown_mypy: set[str] = set()  # files in which it was reported
 
@@ -85,6 +109,13 @@ def type_tables(checker: TypeChecker) -> list[dict[Expression, Type]] | None:
     return None
 
 
+def patterns_of(checker: TypeChecker) -> Patterns:
+    """Return what each pattern in a file is directly inside of."""
+    tables = type_tables(checker)
+    watched = tables[0] if tables else None
+    return watched.patterns if isinstance(watched, _WatchedTypes) else {}
+
+
 class _WatchedTypes(dict[Expression, Type]):
     """The types of a file's expressions. It reports a statement whose value must be used."""
 
@@ -93,6 +124,7 @@ class _WatchedTypes(dict[Expression, Type]):
     ) -> None:
         super().__init__(known)
         self._statements = _Statements(tree)
+        self.patterns = self._statements.patterns
         self._path = path
         self._errors = errors
         self._reported: set[tuple[int, int]] = set()
@@ -101,8 +133,7 @@ class _WatchedTypes(dict[Expression, Type]):
     def __setitem__(self, expression: Expression, type_: Type) -> None:
         super().__setitem__(expression, type_)
         statement = self._statements.of(expression)
-        condition = expression in self._statements.conditions
-        if statement is None and not condition and not isinstance(expression, CallExpr):
+        if statement is None and not self._statements.asks(expression):
             return
         # The checker is not kept in an attribute: it refers to this table, and the cycle would
         # outlive the check of the file.
@@ -110,19 +141,60 @@ class _WatchedTypes(dict[Expression, Type]):
         # A function that needs a type which is not known yet is checked again later.
         if not isinstance(checker, TypeChecker) or checker.current_node_deferred:
             return
-        if isinstance(expression, CallExpr) and self._errors.is_error_code_enabled(MUST_USE):
+        if isinstance(expression, CallExpr) and (why := unfit(expression, type_, checker)):
+            checker.fail(why, expression, code=ARG_TYPE)
+        if self._errors.is_error_code_enabled(MUST_USE):
+            self._check_use(expression, type_, checker)
+            self._check_items(expression, type_, checker)
+            if statement is not None:
+                self._check_statement(statement, type_, checker)
+
+    def _check_use(self, expression: Expression, type_: Type, checker: TypeChecker) -> None:
+        """Report a call, a condition or the subject of a ``match`` that loses a failure."""
+        if isinstance(expression, CallExpr):
             for argument, why in misused(expression, type_, checker):
                 checker.fail(why, argument, code=MUST_USE)
                 self._lines.update((expression.line, argument.line))
-        if condition and self._errors.is_error_code_enabled(MUST_USE) and is_always_true(type_):
-            name = format_type(type_, checker.options)
-            checker.fail(f"{name} is always true, even if it failed", expression, code=MUST_USE)
-        if statement is None:
+        asked = [expression] if expression in self._statements.conditions else []
+        for truth in (*asked, *asked_for_truth(expression)):
+            known = type_ if truth is expression else checker.lookup_type_or_none(truth)
+            if known is not None and is_always_true(known):
+                name = format_type(known, checker.options)
+                checker.fail(f"{name} is always true, even if it failed", truth, code=MUST_USE)
+        if isinstance(expression, ComparisonExpr):
+            for operator, left, right in expression.pairwise():
+                found = [checker.lookup_type_or_none(side) for side in (left, right)]
+                if operator in {"==", "!="} and is_never_equal(*filter(None, found)):
+                    names = [format_type(side, checker.options) for side in found if side]
+                    checker.fail(" is never equal to ".join(names), expression, code=MUST_USE)
+        if (matched := self._statements.subjects.get(expression)) is not None:
+            for pattern, why in never_matching(matched, type_, checker.options):
+                checker.fail(why, pattern, code=MUST_USE)
+
+    def _check_items(self, expression: Expression, type_: Type, checker: TypeChecker) -> None:
+        """Report a container that is read as if it were the collection inside of it."""
+        read = [expression] if expression in self._statements.unpacked else []
+        for container in (*read, *read_as_items(expression)):
+            known = type_ if container is expression else checker.lookup_type_or_none(container)
+            found = None if known is None else why_no_items(known, checker.options)
+            if found is not None:
+                checker.fail(found, container, code=MUST_USE)
+
+    def _check_statement(
+        self, statement: ExpressionStmt, type_: Type, checker: TypeChecker
+    ) -> None:
+        """Report a statement that drops a value, or does not call what would return one."""
+        function = get_proper_type(type_)
+        if isinstance(function, CallableType) and isinstance(
+            statement.expr, LambdaExpr | MemberExpr
+        ):
+            if must_use(awaited(function.ret_type)):
+                checker.fail("nothing calls this function", statement, code=MUST_USE)
             return
-        for dropped in values_of(expression):
-            known = type_ if dropped is expression else checker.lookup_type_or_none(dropped)
+        for dropped in values_of(statement.expr):
+            known = type_ if dropped is statement.expr else checker.lookup_type_or_none(dropped)
             value = None if known is None else must_use(known)
-            if known and value and self._errors.is_error_code_enabled(MUST_USE):
+            if known and value:
                 checker.fail(message(known, value, checker.options), statement, code=MUST_USE)
                 self._reported.add((statement.line, statement.column))
                 return
@@ -155,6 +227,20 @@ class _WatchedTypes(dict[Expression, Type]):
         )
 
 
+# Expressions that may lose a failure themselves.
+_ASKING: Final = (
+    CallExpr,
+    ComparisonExpr,
+    ConditionalExpr,
+    DictionaryComprehension,
+    GeneratorExpr,
+    ListComprehension,
+    OpExpr,
+    SetComprehension,
+    UnaryExpr,
+)
+
+
 class _Statements:
     """The statements of a file that consist of an expression alone."""
 
@@ -164,6 +250,9 @@ class _Statements:
         # a copy has other expressions at the same positions.
         self._by_position: dict[_Position, ExpressionStmt] = {}
         self.conditions: set[Expression] = set()
+        self.unpacked: set[Expression] = set()
+        self.patterns: Patterns = {}
+        self.subjects: dict[Expression, MatchStmt] = {}
         self._add(tree.defs, copied=False)
 
     def of(self, expression: Expression) -> ExpressionStmt | None:
@@ -173,12 +262,18 @@ class _Statements:
             return self._by_position.get(_position(expression))
         return statement
 
+    def asks(self, expression: Expression) -> bool:
+        """Whether a type may be wrong where this expression is, which is part of a statement."""
+        return (
+            isinstance(expression, _ASKING)
+            or expression in self.conditions
+            or expression in self.unpacked
+            or expression in self.subjects
+        )
+
     def _add(self, body: Sequence[Statement], *, copied: bool) -> None:
         for statement in body:
-            if isinstance(statement, IfStmt):
-                self.conditions.update(statement.expr)
-            elif isinstance(statement, WhileStmt):
-                self.conditions.add(statement.expr)
+            self._note(statement)
             if isinstance(statement, ExpressionStmt):
                 self._by_expression[statement.expr] = statement
                 if copied:
@@ -187,6 +282,30 @@ class _Statements:
                 self._add(statement.body.body, copied=copied or _is_copied(statement))
             elif not (isinstance(statement, WithStmt) and any(map(_is_raises, statement.expr))):
                 self._add(list(_inside(statement)), copied=copied)
+
+    def _note(self, statement: Statement) -> None:
+        """Note the expressions of a statement of which only the truth, or the items, count."""
+        match statement:
+            case IfStmt(expr=asked):
+                self.conditions.update(asked)
+            case WhileStmt(expr=condition) | AssertStmt(expr=condition):
+                self.conditions.add(condition)
+            case ForStmt(expr=read):
+                self.unpacked.add(read)
+            case AssignmentStmt(lvalues=targets, rvalue=read):
+                if any(isinstance(target, TupleExpr | ListExpr) for target in targets):
+                    self.unpacked.add(read)
+            case MatchStmt(subject=subject, patterns=patterns):
+                self.subjects[subject] = statement
+                for pattern in patterns:
+                    self._add_pattern(pattern, statement)
+            case _:
+                pass
+
+    def _add_pattern(self, pattern: Pattern, parent: Pattern | MatchStmt) -> None:
+        self.patterns[pattern] = parent
+        for inner in patterns_inside(pattern):
+            self._add_pattern(inner, pattern)
 
 
 def _inside(statement: Statement) -> Iterator[Statement]:

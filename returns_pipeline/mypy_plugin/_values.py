@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mypy.errorcodes import ErrorCode
+from mypy.maptype import map_instance_to_supertype
 from mypy.messages import format_type
 from mypy.nodes import (
     AssertTypeExpr,
@@ -13,12 +15,17 @@ from mypy.nodes import (
     AwaitExpr,
     CallExpr,
     ConditionalExpr,
+    DictionaryComprehension,
     Expression,
+    GeneratorExpr,
+    ListComprehension,
     MemberExpr,
     NameExpr,
     OpExpr,
     RefExpr,
     RevealExpr,
+    SetComprehension,
+    UnaryExpr,
 )
 from mypy.options import Options
 from mypy.types import (
@@ -30,7 +37,19 @@ from mypy.types import (
     get_proper_type,
 )
 
-__all__ = ["MUST_USE", "NO_OUTCOME", "is_always_true", "message", "must_use", "values_of"]
+__all__ = [
+    "MUST_USE",
+    "NO_OUTCOME",
+    "asked_for_truth",
+    "is_always_true",
+    "is_never_equal",
+    "item_of",
+    "message",
+    "must_use",
+    "read_as_items",
+    "values_of",
+    "why_no_items",
+]
 
 MUST_USE: Final = ErrorCode(
     "must-use", "Check that no value is dropped that holds a failure or has not run yet", "General"
@@ -91,6 +110,28 @@ _HOLDERS: Final = {
     "typing.ValuesView": 0,
 }
 
+# Containers that can be iterated over, to their one value, for do-notation: by a generator alone.
+_ONE_VALUE: Final = {
+    "returns.result.Result": "a value or a failure: use match cases(...)",
+    "returns.io.IOResult": "a value or a failure: use match cases(...)",
+    "returns.io.IO": "one value: use unsafe_perform_io(...)",
+    "returns.maybe.Maybe": "one value or none: use match",
+    "returns.future.FutureResult": "a value or a failure: use match cases(await ...)",
+    "returns.future.Future": "one value: use unsafe_perform_io(await ...)",
+}
+
+# Functions of Python that iterate over their arguments.
+_READING: Final = frozenset(
+    f"builtins.{name}"
+    for name in ("enumerate", "frozenset", "list", "map", "set", "sorted", "sum", "tuple", "zip")
+)
+
+# Values that are equal to no container.
+_OWN_VALUES: Final = frozenset(
+    f"builtins.{name}"
+    for name in ("bool", "bytes", "dict", "float", "int", "list", "set", "str", "tuple")
+)
+
 
 def values_of(expression: Expression) -> Iterator[Expression]:
     """Yield the expressions that may be this one's value, except those that are kept elsewhere."""
@@ -126,6 +167,68 @@ def must_use(type_: Type) -> Instance | None:
         case _:
             pass
     return None
+
+
+def item_of(type_: Type) -> Type | None:
+    """Return the type of the items of an iterable."""
+    instance = get_proper_type(type_)
+    if isinstance(instance, Instance):
+        for base in instance.type.mro:
+            if base.fullname == "typing.Iterable":
+                return map_instance_to_supertype(instance, base).args[0]
+    return None
+
+
+def asked_for_truth(expression: Expression) -> Iterator[Expression]:
+    """Yield the parts of an expression of which only the truth counts."""
+    match expression:
+        case UnaryExpr(op="not", expr=asked) | OpExpr(op="and" | "or", left=asked):
+            yield asked
+        case ConditionalExpr(cond=asked):
+            yield asked
+        case ListComprehension(generator=made) | SetComprehension(generator=made):
+            yield from itertools.chain(*made.condlists)
+        case GeneratorExpr(condlists=lists) | DictionaryComprehension(condlists=lists):
+            yield from itertools.chain(*lists)
+        case _:
+            pass
+
+
+def read_as_items(expression: Expression) -> Iterator[Expression]:
+    """Yield what an expression iterates over. Generators do so for do-notation, too."""
+    match expression:
+        case CallExpr(callee=RefExpr(fullname=str(name)), args=arguments) if name in _READING:
+            yield from arguments
+        case ListComprehension(generator=made) | SetComprehension(generator=made):
+            yield from made.sequences
+        case DictionaryComprehension(sequences=sequences):
+            yield from sequences
+        case _:
+            pass
+
+
+def why_no_items(type_: Type, options: Options) -> str | None:
+    """Return why a value cannot be read as a collection, if it is a container of one value."""
+    match get_proper_type(type_):
+        case Instance(type=info) as instance:
+            for base in info.mro:
+                if base.fullname in _ONE_VALUE:
+                    return f"{format_type(instance, options)} holds {_ONE_VALUE[base.fullname]}"
+        case _:
+            pass
+    return None
+
+
+def is_never_equal(*sides: Type) -> bool:
+    """Whether one of two values is a container, and the other one of Python's own values."""
+    types = [get_proper_type(side) for side in sides]
+    for container, other in itertools.permutations(types, 2):
+        if isinstance(container, Instance) and any(
+            base.fullname in _DROPPED for base in container.type.mro
+        ):
+            own = other.partial_fallback if isinstance(other, TupleType) else other
+            return isinstance(own, Instance) and own.type.fullname in _OWN_VALUES
+    return False
 
 
 def is_always_true(type_: Type) -> bool:

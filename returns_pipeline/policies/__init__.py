@@ -43,14 +43,17 @@ the log, and can no longer register anything.
 Steps that run side by side take their arguments by position.
 """
 
+from typing import TypeAlias
+
+from returns_pipeline.policies import _breaker
+from returns_pipeline.policies._all_of import all_of
 from returns_pipeline.policies._breaker import (
     CircuitBreaker,
     CircuitEvent,
-    CircuitState,
     circuit_breaker,
 )
 from returns_pipeline.policies._limits import Bulkhead, RateLimit, bulkhead, rate_limit
-from returns_pipeline.policies._parallel import all_of, hedge, race
+from returns_pipeline.policies._parallel import hedge, race
 from returns_pipeline.policies._sequential import (
     Tier,
     TierFailure,
@@ -84,3 +87,7 @@ __all__ = [
     "with_retry",
     "with_timeout",
 ]
+
+# Assigned, for a docstring here: documentation tools look for it where users import the name.
+CircuitState: TypeAlias = _breaker.CircuitState
+"""The state of a `CircuitBreaker`."""

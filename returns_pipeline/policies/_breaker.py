@@ -31,7 +31,6 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 CircuitState: TypeAlias = Literal["closed", "open", "half open"]
-"""The state of a `CircuitBreaker`."""
 
 _BUCKETS: Final = 10  # parts of a window; the oldest part is forgotten as a whole
 

@@ -1,25 +1,32 @@
-"""Policies that run several steps side by side: `race`, `hedge`, `all_of`."""
+"""Policies of which the first success counts: `race`, `hedge`."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Protocol, TypeVar, TypeVarTuple, overload
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, overload
 
 from returns.future import FutureResult
-from returns.result import Result, Success
+from returns.result import Result
 from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult
-from returns_pipeline.context import _steps
+from returns_pipeline._engine.slips import OneStepAfterAnother
 from returns_pipeline.context._runs import Call
 from returns_pipeline.errors import AllFailed, InvalidArgument
-from returns_pipeline.policies._attempts import first_success, run_all
+from returns_pipeline.policies._attempts import first_success
 from returns_pipeline.policies._decorated import DecoratedStep
 
-__all__ = ["all_of", "grace_argument", "hedge", "race", "run_race"]
+__all__ = [
+    "DecoratedWithDefault",
+    "StepWithDefault",
+    "grace_argument",
+    "hedge",
+    "race",
+    "run_race",
+]
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -41,21 +48,12 @@ T4 = TypeVar("T4")
 E4 = TypeVar("E4")
 T5 = TypeVar("T5")
 E5 = TypeVar("E5")
-T6 = TypeVar("T6")
-E6 = TypeVar("E6")
-T7 = TypeVar("T7")
-E7 = TypeVar("E7")
-T8 = TypeVar("T8")
-E8 = TypeVar("E8")
 
 # Overloads for one step, two steps, and so on: mypy would join the types of `*steps` to a common
 # base class. No two of them fit the same call: if they did, a lambda among the steps, which mypy
 # first takes for a function of Any, would silently make all of it Any.
 
-# With more steps than this, `all_of` returns a list.
-_MOST_TYPED: Final = 8
 _GRACE: Final = 5.0  # as in the signatures, where a reader looks for it
-
 
 # The first four overloads of `race` are for two and three steps of which some have parameters with
 # a default. A checker would count those among `*Ts`, and find steps with different parameters.
@@ -63,13 +61,13 @@ _GRACE: Final = 5.0  # as in the signatures, where a reader looks for it
 # they fit other steps of one parameter, the type of the race is the same.
 
 
-class _WithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
+class StepWithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
     """A step whose second parameter has a default."""
 
     def __call__(self, a: A_contra, b: B_contra = ..., /) -> AsyncResult[T_co, E_co]: ...
 
 
-class _RaceWithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
+class DecoratedWithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
     """A race of two such steps, which has the default too."""
 
     def __call__(self, a: A_contra, b: B_contra = ..., /) -> FutureResult[T_co, E_co]: ...
@@ -77,17 +75,17 @@ class _RaceWithDefault(Protocol[A_contra, B_contra, T_co, E_co]):
 
 @overload
 def race(
-    s1: _WithDefault[A, B, T1, E1], s2: _WithDefault[A, B, T2, E2], /, *, grace: Seconds = 5.0
-) -> _RaceWithDefault[A, B, T1 | T2, AllFailed[E1 | E2]]: ...
+    s1: StepWithDefault[A, B, T1, E1], s2: StepWithDefault[A, B, T2, E2], /, *, grace: Seconds = 5.0
+) -> DecoratedWithDefault[A, B, T1 | T2, AllFailed[E1 | E2]]: ...
 @overload
 def race(
-    s1: _WithDefault[A, B, T1, E1],
-    s2: _WithDefault[A, B, T2, E2],
-    s3: _WithDefault[A, B, T3, E3],
+    s1: StepWithDefault[A, B, T1, E1],
+    s2: StepWithDefault[A, B, T2, E2],
+    s3: StepWithDefault[A, B, T3, E3],
     /,
     *,
     grace: Seconds = 5.0,
-) -> _RaceWithDefault[A, B, T1 | T2 | T3, AllFailed[E1 | E2 | E3]]: ...
+) -> DecoratedWithDefault[A, B, T1 | T2 | T3, AllFailed[E1 | E2 | E3]]: ...
 @overload
 def race(
     s1: Callable[[A], AsyncResult[T1, E1]],
@@ -152,6 +150,10 @@ def race(
 ) -> Callable[[*Ts], FutureResult[T1 | T2 | T3 | T4 | T5, AllFailed[E1 | E2 | E3 | E4 | E5]]]: ...
 @overload
 def race(
+    steps: Sequence[OneStepAfterAnother], /, *, grace: Seconds = 5.0
+) -> Callable[..., FutureResult[Any, Any]]: ...
+@overload
+def race(
     s1: Callable[[*Ts], AsyncResult[T, E]],
     s2: Callable[[*Ts], AsyncResult[T, E]],
     s3: Callable[[*Ts], AsyncResult[T, E]],
@@ -162,7 +164,7 @@ def race(
     *steps: Callable[[*Ts], AsyncResult[T, E]],
     grace: Seconds = 5.0,
 ) -> Callable[[*Ts], FutureResult[T, AllFailed[E]]]: ...
-def race(*steps: Callable[..., Any], grace: Seconds = 5.0) -> Callable[..., Any]:
+def race(*steps: Any, grace: Seconds = 5.0) -> Callable[..., Any]:
     """Run steps side by side; the first success wins.
 
     1. The first step that succeeds wins. The others are cancelled, awaited and undone; a success
@@ -184,6 +186,7 @@ def race(*steps: Callable[..., Any], grace: Seconds = 5.0) -> Callable[..., Any]
         InvalidArgument: At the call, if there is no step or ``grace`` is out of range.
 
     >>> import asyncio
+    >>> from returns.result import Result, Success
     >>> from returns_pipeline.testing import run
     >>> async def near(key: str) -> Result[str, str]:
     ...     await asyncio.sleep(1.0)
@@ -236,6 +239,7 @@ def hedge(
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
 
+    >>> from returns.result import Result, Success
     >>> from returns_pipeline.testing import run
     >>> async def ask(key: str) -> Result[str, str]:
     ...     return Success(f"row {key}")
@@ -259,330 +263,3 @@ async def _run_hedge(
     kwargs: dict[str, Any],
 ) -> Result[T, AllFailed[E]]:
     return await first_success([Call(step, args, kwargs)] * copies, after, grace)
-
-
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1], E1]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2], E1 | E2]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3], E1 | E2 | E3]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4], E1 | E2 | E3 | E4]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4, T5], E1 | E2 | E3 | E4 | E5]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    s6: Callable[[*Ts], AsyncResult[T6, E6]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6], E1 | E2 | E3 | E4 | E5 | E6]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    s6: Callable[[*Ts], AsyncResult[T6, E6]],
-    s7: Callable[[*Ts], AsyncResult[T7, E7]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[
-    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7], E1 | E2 | E3 | E4 | E5 | E6 | E7]
-]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    s6: Callable[[*Ts], AsyncResult[T6, E6]],
-    s7: Callable[[*Ts], AsyncResult[T7, E7]],
-    s8: Callable[[*Ts], AsyncResult[T8, E8]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[
-    [*Ts],
-    FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7, T8], E1 | E2 | E3 | E4 | E5 | E6 | E7 | E8],
-]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1], AllFailed[E1]]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2], AllFailed[E1 | E2]]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3], AllFailed[E1 | E2 | E3]]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[tuple[T1, T2, T3, T4], AllFailed[E1 | E2 | E3 | E4]]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[
-    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5], AllFailed[E1 | E2 | E3 | E4 | E5]]
-]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    s6: Callable[[*Ts], AsyncResult[T6, E6]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[
-    [*Ts], FutureResult[tuple[T1, T2, T3, T4, T5, T6], AllFailed[E1 | E2 | E3 | E4 | E5 | E6]]
-]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    s6: Callable[[*Ts], AsyncResult[T6, E6]],
-    s7: Callable[[*Ts], AsyncResult[T7, E7]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[
-    [*Ts],
-    FutureResult[tuple[T1, T2, T3, T4, T5, T6, T7], AllFailed[E1 | E2 | E3 | E4 | E5 | E6 | E7]],
-]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T1, E1]],
-    s2: Callable[[*Ts], AsyncResult[T2, E2]],
-    s3: Callable[[*Ts], AsyncResult[T3, E3]],
-    s4: Callable[[*Ts], AsyncResult[T4, E4]],
-    s5: Callable[[*Ts], AsyncResult[T5, E5]],
-    s6: Callable[[*Ts], AsyncResult[T6, E6]],
-    s7: Callable[[*Ts], AsyncResult[T7, E7]],
-    s8: Callable[[*Ts], AsyncResult[T8, E8]],
-    /,
-    *,
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[
-    [*Ts],
-    FutureResult[
-        tuple[T1, T2, T3, T4, T5, T6, T7, T8], AllFailed[E1 | E2 | E3 | E4 | E5 | E6 | E7 | E8]
-    ],
-]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T, E]],
-    s2: Callable[[*Ts], AsyncResult[T, E]],
-    s3: Callable[[*Ts], AsyncResult[T, E]],
-    s4: Callable[[*Ts], AsyncResult[T, E]],
-    s5: Callable[[*Ts], AsyncResult[T, E]],
-    s6: Callable[[*Ts], AsyncResult[T, E]],
-    s7: Callable[[*Ts], AsyncResult[T, E]],
-    s8: Callable[[*Ts], AsyncResult[T, E]],
-    s9: Callable[[*Ts], AsyncResult[T, E]],
-    /,
-    *steps: Callable[[*Ts], AsyncResult[T, E]],
-    limit: int | None = None,
-    fail_fast: Literal[True] = True,
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[list[T], E]]: ...
-@overload
-def all_of(
-    s1: Callable[[*Ts], AsyncResult[T, E]],
-    s2: Callable[[*Ts], AsyncResult[T, E]],
-    s3: Callable[[*Ts], AsyncResult[T, E]],
-    s4: Callable[[*Ts], AsyncResult[T, E]],
-    s5: Callable[[*Ts], AsyncResult[T, E]],
-    s6: Callable[[*Ts], AsyncResult[T, E]],
-    s7: Callable[[*Ts], AsyncResult[T, E]],
-    s8: Callable[[*Ts], AsyncResult[T, E]],
-    s9: Callable[[*Ts], AsyncResult[T, E]],
-    /,
-    *steps: Callable[[*Ts], AsyncResult[T, E]],
-    limit: int | None = None,
-    fail_fast: Literal[False],
-    grace: Seconds = 5.0,
-) -> Callable[[*Ts], FutureResult[list[T], AllFailed[E]]]: ...
-def all_of(
-    *steps: Callable[..., Any],
-    limit: int | None = None,
-    fail_fast: bool = True,
-    grace: Seconds = 5.0,
-) -> Callable[..., Any]:
-    """Run steps side by side, and return all their values, or undo all of them.
-
-    1. If all succeed, their values come as a tuple in the order of the steps. With more than eight
-       steps they come as a list. A checker cannot count steps that ``*`` unpacks, and assumes more
-       than eight.
-    2. With ``fail_fast``, the first failure cancels the others, awaits them and undoes all; then
-       this failure is returned as it is.
-    3. Without it, all steps run to their end. Then all are undone, and the failures come together
-       as `AllFailed`, in the order of the steps.
-    4. An exception of one step stops the others; all are undone, and the exception propagates.
-
-    Known elsewhere as: ``Promise.all``, ``parTupled`` (Cats), ``Effect.all``.
-
-    Args:
-        steps: At least one, as in `race`.
-        limit: How many may run at a time, at least 1; by default all.
-        fail_fast: Whether the first failure ends the others.
-        grace: As in `with_timeout`.
-
-    Raises:
-        InvalidArgument: At the call, if there is no step, or an argument is out of range.
-
-    >>> import asyncio
-    >>> from returns_pipeline.testing import run
-    >>> async def near(key: str) -> Result[str, str]:
-    ...     await asyncio.sleep(1.0)
-    ...     return Success(f"near {key}")
-    >>> async def far(key: str) -> Result[str, str]:
-    ...     await asyncio.sleep(2.0)
-    ...     return Success(f"far {key}")
-    >>> run(all_of(near, far)("a"))
-    <IOResult: <Success: ('near a', 'far a')>>
-    """
-    if not steps:
-        raise InvalidArgument("all_of() needs at least one step")
-    kwargs: dict[str, Any] = {}
-    if limit is not None:
-        kwargs["limit"] = limit = checks.count("limit", limit)
-    if not fail_fast:
-        kwargs["fail_fast"] = False
-    grace = checks.seconds("grace", grace, zero=True)
-    kwargs |= grace_argument(grace)
-    run = functools.partial(_run_all_of, steps, limit or len(steps), fail_fast, grace)
-    return DecoratedStep[..., Any, Any](run, all_of, steps, kwargs)
-
-
-async def _run_all_of(
-    steps: Sequence[Callable[..., Any]],
-    limit: int,
-    fail_fast: bool,
-    grace: float,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Result[Any, Any]:
-    calls: list[Call[Any, Any]] = [Call(step, args, kwargs) for step in steps]
-    outer = calls[0].context
-    if outer is None:
-        result = await run_all(calls, limit, grace, fail_fast=fail_fast)
-    else:
-        # A context around all of them: the actions of successful steps are undone with the rest.
-        own = _steps.open_attempt(outer, "all_of")
-        inner = [call.within(own) for call in calls]
-        result = await _steps.run_and_settle(
-            own, lambda: run_all(inner, limit, grace, fail_fast=fail_fast), hold=True
-        )
-    if isinstance(result, Success) and len(steps) <= _MOST_TYPED:
-        return Success(tuple(result.unwrap()))
-    return result

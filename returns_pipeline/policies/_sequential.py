@@ -17,6 +17,13 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult
 from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline._engine.retry_loop import run_with_retry
+from returns_pipeline._engine.slips import (
+    ButAPolicy,
+    FirstNameThenStep,
+    FirstStepThenPolicy,
+    NotANumber,
+    OneStepAfterAnother,
+)
 from returns_pipeline.context._runs import Call, run_with_timeout
 from returns_pipeline.errors import (
     AllFailed,
@@ -37,6 +44,7 @@ __all__ = ["Tier", "TierFailure", "fallback", "with_policy", "with_retry", "with
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 Us = TypeVarTuple("Us")
+A = TypeVar("A")
 T = TypeVar("T")
 E = TypeVar("E")
 T_co = TypeVar("T_co", covariant=True)
@@ -228,11 +236,19 @@ def with_policy(
 ) -> Callable[P, FutureResult[T, RetriesExhausted[E | CircuitOpen]]]: ...
 @overload
 def with_policy(
+    step: object, policy: Callable[..., FirstStepThenPolicy], /
+) -> Callable[..., FutureResult[Any, Any]]: ...
+@overload
+def with_policy(
+    step: Callable[..., object], policy: NotANumber[ButAPolicy], /
+) -> Callable[..., FutureResult[Any, Any]]: ...
+@overload
+def with_policy(
     step: Callable[P, AsyncResult[T, E]],
     policy: PolicyStack[RetryPolicy, CircuitBreaker, Timeout],
     /,
 ) -> Callable[P, FutureResult[T, RetriesExhausted[E | StepTimeout | CircuitOpen]]]: ...
-def with_policy(step: Callable[..., Any], policy: Any, /) -> Callable[..., Any]:
+def with_policy(step: Any, policy: Any, /) -> Any:
     """Apply a policy, or a stack of them, to a step.
 
     A `RetryPolicy` is applied by `with_retry`, a `Timeout` by `with_timeout`, and a limit (made by
@@ -269,7 +285,8 @@ class Tier(Generic[*Ts, T_co, E_co]):
 
     Args:
         name: For reports; not empty.
-        strategies: At least one step, as in `race`.
+        strategies: At least one step. They are called with the same arguments, by position. Up to
+            three may have a parameter and then others with a default, which are not passed.
 
     Raises:
         InvalidArgument: At the call, if there is no name or no strategy.
@@ -282,6 +299,29 @@ class Tier(Generic[*Ts, T_co, E_co]):
 
     __slots__ = ("name", "strategies")
 
+    # Up to three strategies of one parameter may have further ones with a default, which are left
+    # out: `*Us` would count them. For other strategies of one parameter the two types are the same.
+    @overload
+    def __init__(
+        self: Tier[A, T1, E1], name: str, s1: Callable[[A], AsyncResult[T1, E1]], /
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Tier[A, T1 | T2, E1 | E2],
+        name: str,
+        s1: Callable[[A], AsyncResult[T1, E1]],
+        s2: Callable[[A], AsyncResult[T2, E2]],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Tier[A, T1 | T2 | T3, E1 | E2 | E3],
+        name: str,
+        s1: Callable[[A], AsyncResult[T1, E1]],
+        s2: Callable[[A], AsyncResult[T2, E2]],
+        s3: Callable[[A], AsyncResult[T3, E3]],
+        /,
+    ) -> None: ...
     @overload
     def __init__(
         self: Tier[*Us, T1, E1],
@@ -328,6 +368,12 @@ class Tier(Generic[*Ts, T_co, E_co]):
         /,
     ) -> None: ...
     @overload
+    def __init__(self, name: str, strategies: Sequence[OneStepAfterAnother], /) -> None: ...
+    @overload
+    def __init__(
+        self, step: Callable[..., FirstNameThenStep], /, *strategies: Callable[..., object]
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         name: str,
@@ -340,7 +386,7 @@ class Tier(Generic[*Ts, T_co, E_co]):
         /,
         *strategies: Callable[[*Ts], AsyncResult[T_co, E_co]],
     ) -> None: ...
-    def __init__(self, name: str, /, *strategies: Any) -> None:
+    def __init__(self, name: Any, /, *strategies: Any) -> None:
         if not name or not strategies:
             raise InvalidArgument("a tier needs a name and at least one strategy")
         for strategy in strategies:

@@ -34,6 +34,8 @@ from returns_pipeline.policies import (
     with_retry,
     with_timeout,
 )
+from returns_pipeline.retry import Timeout
+from returns_pipeline.saga import Saga
 from returns_pipeline.testing import run, timed
 
 if TYPE_CHECKING:
@@ -332,6 +334,31 @@ def test_an_inner_limit_never_outlives_the_outer() -> None:
         assert isinstance(result.failure(), StepTimeout)
         assert now() == 3.0
         assert world.log == ["do in", "cancelled in", "undo in"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["limit", "limit within another", "policy", "saga"])
+def test_the_limit_of_the_error_is_the_number_that_was_given(how: str) -> None:
+    """Not what the clock says: 0.7 + 0.1 - 0.7 is less than 0.1."""
+
+    async def hang(_: int = 0) -> Result[int, str]:
+        await asyncio.sleep(99)
+        return Success(1)
+
+    def outcome() -> Awaitable[Result[int, Any]]:
+        if how == "saga":
+            return to_result(Saga("s").step("hang", hang, timeout=0.1).run(1))
+        if how == "policy":
+            return to_result(with_policy(hang, Timeout(0.1))())
+        limited = with_timeout(hang, 0.1)
+        return to_result(limited() if how == "limit" else with_timeout(limited, 2.0)())
+
+    async def main() -> None:
+        await asyncio.sleep(0.7)
+        error = (await outcome()).failure()
+        assert isinstance(error, StepTimeout)
+        assert (error.step, error.limit) == ("hang", 0.1)
 
     run(main())
 

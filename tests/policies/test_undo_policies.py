@@ -16,6 +16,7 @@ from returns_pipeline.retry import RetryEvent, RetryPolicy
 from returns_pipeline.testing import run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
 
@@ -50,7 +51,9 @@ class Journal:
             "1", "1", "s", "key", "undo", 1, "{}", "pending", attempts, begin, ""
         )
 
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+    async def claim(
+        self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> StoredSaga | None:
         if self.is_claimed:
             return None  # what is claimed or settled cannot be claimed
         self.is_claimed = True
@@ -168,7 +171,9 @@ def test_no_attempt_of_an_undo_begins_after_its_total_time(way: Any) -> None:
 
 @both_ways
 @pytest.mark.parametrize("part", ["retry_on", "wait", "on_retry"])
-def test_what_its_policy_calls_may_fail_and_then_the_undo_has_failed(way: Any, part: str) -> None:
+def test_what_its_policy_calls_may_fail_and_then_the_undo_has_failed_with_its_own_error(
+    way: Any, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
     bug = ZeroDivisionError()
 
     def broken(_: object) -> bool:
@@ -177,7 +182,8 @@ def test_what_its_policy_calls_may_fail_and_then_the_undo_has_failed(way: Any, p
     undo = Undo("a", "b")
     arguments: dict[str, Any] = {part: broken}
     entry = way(undo, RetryPolicy(attempts=9, **{"wait": 1.0, **arguments}))
-    assert entry.error is bug
+    assert entry.error == "a"
+    assert "'a'; its retry policy failed: ZeroDivisionError()" in caplog.messages
     assert undo.times == [0.0]
 
 

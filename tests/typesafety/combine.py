@@ -122,7 +122,7 @@ def shared(ints: Stream[int], either: AsyncIterable[int | str], branch: Branch[i
     del numbers
     broadcast(ints, 2, overflow="often")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     broadcast(ints)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    split(ints, lambda n: n.upper())  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
+    split(ints, lambda n: n.upper())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownLambdaType]
     Branch(ints)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     branch.dropped = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     BufferOverflow(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -128,6 +128,8 @@ def reports(report: CompensationReport) -> None:
     """What was undone and what was not, as values."""
     assert_type(report.done, tuple[CompensationEntry, ...])
     assert_type(report.failures + report.not_run, tuple[CompensationEntry, ...])
+    assert_type(report.committed, tuple[CompensationEntry, ...])
+    assert_type(report.all_committed, bool)
     assert_type(report.notes(), list[str])
     assert_type(report.done[0].name, str)
     assert_type(report.done[0].args, tuple[object, ...])

@@ -16,8 +16,10 @@ from returns_pipeline.compensation import (
     Journal,
     Upcast,
 )
+from returns_pipeline.compensation.protocol import StoredPositions
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import (
+    AlreadyCommitted,
     ArgumentsNotRecordable,
     JournalCorrupt,
     JournalError,
@@ -82,10 +84,17 @@ async def by_people(journal: OperableJournal) -> None:
     assert_type(await journal.sagas(), list[StoredSaga])
     assert_type(await journal.retry("saga"), int)
     assert_type(await journal.discard("saga", "why"), int)
+    stored = await journal.stored_positions()
+    assert_type(stored, list[StoredPositions])
+    assert_type(stored[0].spans.mark is None, bool)
+    assert_type(await journal.forget_positions("kafka orders/billing", ["orders-3"]), list[str])
     assert_type(await journal.close(), None)
     await journal.sagas(1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
     await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.stored_positions(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await journal.forget_positions("kafka orders/billing", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    StoredPositions("kafka orders/billing")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     none: OperableJournal = "journal"  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     await none.close()
@@ -118,6 +127,10 @@ async def check(path: Path, registry: CompensationRegistry) -> None:
         await journal.retry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.discard("saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         assert_type(await journal.sagas(done=False), list[StoredSaga])
+        assert_type(await journal.stored_positions(), list[StoredPositions])
+        assert_type(await journal.forget_positions("nats orders/billing"), list[str])
+        await journal.stored_positions(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        await journal.forget_positions("nats orders/billing", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await journal.sagas("all")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
         await journal.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     SqliteJournal(path, mode=0o660, patience=timedelta(seconds=3))
@@ -138,6 +151,10 @@ async def check_postgres(registry: CompensationRegistry) -> None:
         assert_type(await journal.sagas(), list[StoredSaga])
         assert_type(await journal.retry("saga"), int)
         assert_type(await journal.discard("saga", "done by hand"), int)
+        assert_type(await journal.stored_positions(), list[StoredPositions])
+        assert_type(await journal.forget_positions("nats orders/billing"), list[str])
+        await journal.stored_positions(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        await journal.forget_positions(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         assert_type(await journal.flush(), None)
         await journal.flush("all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await journal.record("i")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -155,6 +172,8 @@ async def with_every_request(journal: DurableJournal) -> None:
     assert_type(journal.mark("action"), ActionRecord)
     journal.mark(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     journal.move(["action"], saga="saga", name="job", prefix="1/")
+    journal.forget_later(["action"], print)
+    journal.forget_later(1, print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     journal.abandon(["action"])
     journal.abandon(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     journal.move(["action"], "saga")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -171,6 +190,7 @@ async def with_every_request(journal: DurableJournal) -> None:
 def tell(error: JournalError) -> str:
     """Each kind is one of them, with the same facts."""
     for kind in (
+        AlreadyCommitted,
         ArgumentsNotRecordable,
         JournalCorrupt,
         JournalUnavailable,
@@ -192,6 +212,7 @@ def refuse(saga: StoredSaga, action: StoredAction, report: RecoveryReport) -> No
     RecoveryReport()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Intent("id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JournalError("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    AlreadyCommitted("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ArgumentsNotRecordable("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JournalCorrupt("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JournalUnavailable("journal")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -23,7 +23,6 @@ from returns.result import Failure, Result, Success, safe
 
 from returns_pipeline import ResultStream, RetryPolicy, Saga, StepContext, combine, to_result
 from returns_pipeline import pipe as result_pipe
-from returns_pipeline.policies import race, with_retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -287,12 +286,8 @@ def side_effects(source: ResultStream[int, str]) -> None:
 
 
 def steps(s: ResultStream[int, str], ctx: StepContext) -> None:
-    """A stream is not the outcome of a step, and nothing awaits the coroutines of `map`."""
+    """A stream is not an outcome, and nothing awaits the coroutines of `map`."""
     print(s.map(reserve))  # type: ignore[must-use]
-    print(s.bind_async(lambda n: s))  # type: ignore[must-use]
-    print(with_retry(lambda n: s, RetryPolicy()))  # type: ignore[must-use]
-    print(race(lambda n: s))  # type: ignore[must-use]
-    print(Saga("shop").step("read", lambda n: s))  # type: ignore[must-use]
     print(s.broadcast(2, on_drop=lambda place, count: half(count)))  # type: ignore[must-use]
     print(RetryPolicy(on_retry=lambda event: half(event.attempt)))  # type: ignore[must-use]
     print(ctx.run(s))  # type: ignore[must-use]

@@ -130,7 +130,7 @@ def check_values(ctx: StepContext) -> None:
     with_policy(fetch, retry | limit)("one", ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with_policy(fetch, retry | limit)(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with_policy(fetch(1, ctx), retry)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    with_policy(fetch, 2.0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with_policy(fetch, 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def check_several(ctx: StepContext) -> None:
@@ -187,7 +187,7 @@ def check_several(ctx: StepContext) -> None:
     race(fetch, simple)(1, ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     all_of(fetch, "look_up")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     fallback(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    Tier(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Tier(fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def check_lambdas(ctx: StepContext) -> None:
@@ -255,6 +255,22 @@ def check_a_step_with_a_default() -> None:
         all_of(near, lambda order: far(order))(1),
         FutureResult[tuple[str, bytes], KeyError | OSError],
     )
+    assert_type(all_of(near, far)(1), FutureResult[tuple[str, bytes], KeyError | OSError])
+    assert_type(all_of(far, far)(1), FutureResult[tuple[bytes, bytes], OSError])
+    assert_type(all_of(far, far)(1, False), FutureResult[tuple[bytes, bytes], OSError])
+    assert_type(
+        all_of(near, far, named, fail_fast=False)(1),
+        FutureResult[tuple[str, bytes, float], AllFailed[KeyError | OSError]],
+    )
+    assert_type(Tier("a", far), Tier[int, bytes, OSError])
+    assert_type(Tier("a", near, far), Tier[int, str | bytes, KeyError | OSError])
+    assert_type(Tier("a", near, far, named), Tier[int, str | bytes | float, KeyError | OSError])
+    assert_type(
+        fallback(Tier("a", near), Tier("b", far))(1),
+        FutureResult[str | bytes, AllFailed[TierFailure[KeyError | OSError]]],
+    )
+    all_of(near, far)(1, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    fallback(Tier("a", far))(1, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     race(near, far)("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     race(near, far)(1, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     race(near, near, far)("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -310,7 +326,7 @@ def check_stacks_with_a_breaker(ctx: StepContext, breaker: CircuitBreaker) -> No
         FutureResult[str, KeyError | CircuitOpen | StepTimeout],
     )
     breaker | breaker  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
-    with_policy(breaker, fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with_policy(breaker, fetch)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def page(event: CircuitEvent) -> None:
         assert_type(event.state, Literal["closed", "open", "half open"])

@@ -78,16 +78,25 @@ async def append(text: str, n: int) -> str:
     return text + str(n)
 
 
-def of(source: AsyncIterable[int], results: AsyncIterable[Result[int, NoStock]]) -> None:
+def of(
+    source: AsyncIterable[int],
+    results: AsyncIterable[Result[int, NoStock]],
+    batches: AsyncIterable[list[int]] | AsyncIterable[tuple[int, ...]],
+) -> None:
     """Plain values cannot fail; Results are taken as they are."""
     assert_type(ResultStream.of(source), ResultStream[int, Never])
     assert_type(ResultStream.from_results(results), ResultStream[int, NoStock])
+    assert_type(ResultStream.from_batches(batches), ResultStream[int, Never])
+    assert_type(ResultStream.from_batches(batches).map(lambda n: n / 2), ResultStream[float, Never])
+    assert_type(ResultStream.from_batches(batches).or_failure(OSError), ResultStream[int, OSError])
     assert_type(ResultStream.of(source).or_failure(OSError), ResultStream[int, OSError])
     assert_type(
         ResultStream.of(source).or_failure(OSError, KeyError), ResultStream[int, OSError | KeyError]
     )
     ResultStream.of([1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ResultStream.from_results(source)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ResultStream.from_batches(source)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ResultStream.from_batches([[1]])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ResultStream.of(source).or_failure()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     ResultStream.of(source).or_failure("x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 

@@ -153,3 +153,60 @@ def check_a_decorated_step() -> None:
     assert_type(charged.run(1), FutureResult[float, KeyError | ValueError])
     reserved.step("charge", charge_bytes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     reserved.run(b"order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Busy(Exception):
+    """An error with facts."""
+
+    code: int = 503
+
+
+async def reserve_busy(order: int) -> Result[str, Busy]:
+    """Fail with that error."""
+    return Success(str(order))
+
+
+async def charge_text_error(reservation: str) -> Result[float, str]:
+    """Fail with a text."""
+    return Success(float(reservation))
+
+
+def is_busy(error: Busy) -> bool:
+    return error.code == 503
+
+
+def is_known(error: Exception) -> bool:
+    return bool(error.args)
+
+
+def check_that_a_policy_knows_the_errors_of_its_step(given: RetryPolicy[Exception]) -> None:
+    """A function that names errors takes those of its step, and does not widen the saga's."""
+    busy = RetryPolicy(3, retry_on=is_busy)
+    saga = Saga("ship").step("reserve", reserve_busy, retry=busy)
+    assert_type(saga, Saga[int, str, Busy])
+    assert_type(
+        Saga("ship").step("reserve", reserve_busy, retry=RetryPolicy(3, retry_on=is_known)),
+        Saga[int, str, Busy],
+    )
+    assert_type(saga.step("charge", charge_text, retry=given), Saga[int, float, Busy | ValueError])
+    assert_type(
+        saga.step("charge", charge_text_error, retry=RetryPolicy(3, retry_on=(OSError, KeyError))),
+        Saga[int, float, Busy | str],
+    )
+    assert_type(
+        saga.step("charge", lambda text: charge_text(text), retry=RetryPolicy(3)),
+        Saga[int, float, Busy | ValueError],
+    )
+    saga.step("charge", charge_text, retry=busy)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    saga.step("charge", charge_text_error, retry=given)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Saga("ship").step("charge", charge_text, retry=busy)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    # A function that does not know StepTimeout does not retry it.
+    assert_type(
+        Saga("ship").step("reserve", reserve_busy, retry=busy, timeout=2.0),
+        Saga[int, str, Busy | StepTimeout],
+    )
+    assert_type(
+        saga.step("charge", charge_text, retry=given, timeout=2.0),
+        Saga[int, float, Busy | ValueError | StepTimeout],
+    )
+    saga.step("charge", charge_text, retry=busy, timeout=2.0)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]

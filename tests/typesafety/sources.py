@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Never, assert_type
 from aiostream import Stream
 
 from returns_pipeline import ResultStream, RetryPolicy, pipe, sources
-from returns_pipeline.errors import ChannelClosed
+from returns_pipeline.errors import ChannelClosed, NotHandled
 from returns_pipeline.sources import (
     AsyncQueue,
     Channel,
@@ -70,10 +70,15 @@ async def own_queue(queue: AsyncQueue[int]) -> None:
     queue.get_nowait(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-async def channels(channel: Channel[int], closed: ChannelClosed) -> None:
+async def channels(channel: Channel[int], closed: ChannelClosed, left: NotHandled) -> None:
     """What goes in is emitted."""
     assert_type(Channel[str](5), Channel[str])
     assert_type(await channel.send(1), None)
+    assert_type(Channel[str](5, acknowledged=True), Channel[str])
+    assert_type(await channel.deliver(1), None)
+    assert_type(left.item, object)
+    await channel.deliver("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    NotHandled()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert_type(channel.send_soon(1), asyncio.Future[None])
     assert_type(channel.send_from_thread(1, timeout=2.0), None)
     assert_type(channel.close(), None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_type
 
 from returns.io import IOResult
 
+from returns_pipeline.connectors import Driver, Sender
 from returns_pipeline.journal import SqliteJournal, StoredSaga
 from returns_pipeline.testing import (
     Deadlock,
@@ -18,12 +19,17 @@ from returns_pipeline.testing import (
     FaultInjector,
     FaultyJournal,
     LeakedTasks,
+    MemoryBroker,
+    PublisherQueue,
+    QueueUnderTest,
     Scripted,
     ScriptError,
     VirtualTimeLoop,
     Wait,
     advance,
+    check_connector,
     check_journal,
+    check_publisher,
     inject_everywhere,
     pause_clock,
     run,
@@ -49,6 +55,51 @@ async def scenario(faults: FaultInjector) -> None:
     assert_type(faults.where, str)
     faults.run(work)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     faults.point(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def broker(driver: Driver) -> None:
+    """A broker in memory has drivers like any other."""
+    memory = MemoryBroker(4, shared=True, redeliver_after=timedelta(minutes=1))
+    assert_type(memory.publish(b"a", b"b", key=b"k", headers={"h": "v"}), None)
+    assert_type(memory.driver("group"), Driver)
+    assert_type(memory.backlog("group"), int)
+    assert_type(memory.disconnect(), None)
+    assert_type(memory.stop(), None)
+    assert_type(memory.start(), None)
+    assert_type(memory.evict(driver), None)
+    assert_type(memory.forget_acks("group", 2), None)
+    MemoryBroker("4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    memory.publish("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    memory.driver()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    memory.backlog(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    memory.disconnect(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    memory.stop(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    memory.start(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    memory.evict(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    memory.forget_acks("group", "2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def conformance(queue: QueueUnderTest, log: SqliteJournal) -> None:
+    """The factory makes a queue, and `disconnect` takes one."""
+
+    async def make() -> QueueUnderTest:
+        return queue
+
+    async def cut(broken: QueueUnderTest) -> None:
+        del broken
+
+    assert_type(queue.driver(), Driver)
+    assert_type(await queue.publish([b"a"]), None)
+    assert_type(await queue.remove(), None)
+    assert_type(await check_connector(make, disconnect=cut, patience=5), None)
+    check_connector(queue)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(MemoryBroker().sender(), Sender)
+    MemoryBroker().sender("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    wrong: QueueUnderTest = log  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    queue.driver(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    queue.publish("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue.remove(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    del wrong
 
 
 async def clock(step: FutureResult[int, OSError]) -> None:
@@ -154,3 +205,20 @@ async def journals() -> None:
     assert_type(FaultyJournal(faulty, print), FaultyJournal)
     FaultyJournal(journal)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     FaultyJournal(HalfAJournal(), print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def publishing(queue: PublisherQueue, plain: QueueUnderTest) -> None:
+    """What is published to has a sender as well."""
+
+    async def make() -> PublisherQueue:
+        return queue
+
+    async def cut(broken: PublisherQueue) -> None:
+        await broken.remove()
+
+    assert_type(queue.sender(), Sender)
+    assert_type(await check_publisher(make, disconnect=cut, quiet=1), None)
+    check_publisher(queue)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue.sender(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    wrong: PublisherQueue = plain  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    del wrong

@@ -13,6 +13,7 @@ from returns_pipeline import ResultStream, pipe
 from returns_pipeline.windows import (
     Assigner,
     EventWindow,
+    Late,
     SessionWindows,
     SlidingWindows,
     TumblingWindows,
@@ -161,6 +162,9 @@ def by_event_time(flights: AsyncIterator[Flight], stream: Stream[Flight]) -> Non
     )
     any_of_them: Assigner = TumblingWindows(60)
     event_windows(flights, any_of_them, timestamp=size, late=carrier, idle_after=3)
+    to_function: Late[Flight] = carrier
+    to_number: Late[Flight] = 1  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    del to_function, to_number
     event_windows(flights, TumblingWindows(60))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     event_windows(flights, 60.0, timestamp=size)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     event_windows(flights, TumblingWindows(60), timestamp=carrier)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

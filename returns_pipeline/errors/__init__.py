@@ -1,49 +1,70 @@
 """The errors of the library: one tree.
 
-```
-PipelineError
-├── InvalidArgument (also ValueError)   an argument is out of range; raised at the call
-├── StreamEmpty                         first() or last() of a stream without items
-├── BufferOverflow                      a branch was not read for so long that its buffer overflowed
-├── ChannelClosed                       a channel takes no more items
-├── ItemsRefused                        a worker ended without taking the items of its key
-├── UnevenSources                       streams to be zipped are not equally long
-├── StepTimeout                         a step or an undo was cancelled at its time limit
-├── RetriesExhausted                    a step failed and is not tried again
-├── ItemError                           a step failed, with the item that it failed for
-├── AllFailed                           steps that ran side by side failed
-├── CircuitOpen                         a circuit breaker refused a step
-├── BulkheadFull                        a bulkhead refused a step
-├── CompensationFailed                  undo actions failed or were not run
-├── ScopeClosed                         a scope or context is settled and accepts no more actions
-├── ScopeBusy                           a context is running another step
-├── MissingExtra (also ImportError)     a part of the library needs a package that is not installed
-└── JournalError                        a request to the journal of undo actions failed
-    ├── UnregisteredCompensation        an undo has no name in a registry
-    ├── ArgumentsNotRecordable          an undo's arguments would not be read back as they are
-    ├── LeaseLost                       another process has taken over this one's actions
-    ├── JournalUnavailable              the journal is full, read-only, locked or unreachable
-    └── JournalCorrupt                  the contents of the journal cannot be understood
-```
+::
+
+    PipelineError
+    ├── InvalidArgument (also ValueError)   an argument is out of range; raised at the call
+    ├── StreamEmpty                         first() or last() of a stream without items
+    ├── BufferOverflow                      the buffer of a branch that is not read overflowed
+    ├── ChannelClosed                       a channel takes no more items
+    ├── NotHandled                          a stream ended before it had handled an item
+    ├── ItemsRefused                        a worker ended without taking the items of its key
+    ├── UnevenSources                       streams to be zipped are not equally long
+    ├── StepTimeout                         a step or an undo was cancelled at its time limit
+    ├── RetriesExhausted                    a step failed and is not tried again
+    ├── ItemError                           a step failed, with the item that it failed for
+    ├── AllFailed                           steps that ran side by side failed
+    ├── CircuitOpen                         a circuit breaker refused a step
+    ├── BulkheadFull                        a bulkhead refused a step
+    ├── CompensationFailed                  undo actions failed or were not run
+    ├── ScopeClosed                         a scope or context accepts no more actions
+    ├── ScopeBusy                           a context is running another step
+    ├── MissingExtra (also ImportError)     an optional package is not installed
+    ├── ConnectionLost                      a broker cannot be reached
+    ├── PartitionsLost                      another process owns partitions now
+    ├── PartitionReplaced                   a partition is not the one whose positions are stored
+    ├── DecodeError                         a message cannot be read
+    ├── PublishError                        a broker has not confirmed messages
+    ├── TooManyDeliveries                   a message was delivered too often
+    └── JournalError                        a request to the journal of undo actions failed
+        ├── UnregisteredCompensation        an undo has no name in a registry
+        ├── ArgumentsNotRecordable          an undo's arguments would not be read back as they are
+        ├── LeaseLost                       another process has taken over this one's actions
+        ├── AlreadyCommitted                an action is not undone: its commit was carried out
+        ├── JournalUnavailable              the journal is full, read-only, locked or unreachable
+        └── JournalCorrupt                  the contents of the journal cannot be understood
 
 Facts are attributes; every error can be pickled; two errors with the same facts are equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Generic, cast
+from typing import Generic
 
 from typing_extensions import TypeVar
 
+from returns_pipeline.errors._base import PipelineError
+from returns_pipeline.errors._journal import (
+    AlreadyCommitted,
+    ArgumentsNotRecordable,
+    JournalCorrupt,
+    JournalError,
+    JournalUnavailable,
+    LeaseLost,
+    UnregisteredCompensation,
+)
+
 __all__ = [
     "AllFailed",
+    "AlreadyCommitted",
     "ArgumentsNotRecordable",
     "BufferOverflow",
     "BulkheadFull",
     "ChannelClosed",
     "CircuitOpen",
     "CompensationFailed",
+    "ConnectionLost",
+    "DecodeError",
     "InvalidArgument",
     "ItemError",
     "ItemsRefused",
@@ -52,12 +73,17 @@ __all__ = [
     "JournalUnavailable",
     "LeaseLost",
     "MissingExtra",
+    "NotHandled",
+    "PartitionReplaced",
+    "PartitionsLost",
     "PipelineError",
+    "PublishError",
     "RetriesExhausted",
     "ScopeBusy",
     "ScopeClosed",
     "StepTimeout",
     "StreamEmpty",
+    "TooManyDeliveries",
     "UnevenSources",
     "UnregisteredCompensation",
 ]
@@ -65,49 +91,6 @@ __all__ = [
 
 A_co = TypeVar("A_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
-
-
-class PipelineError(Exception):
-    """Base of every error that this library raises or returns in a `Failure`.
-
-    >>> issubclass(StepTimeout, PipelineError)
-    True
-    """
-
-    def __eq__(self, other: object) -> bool:
-        """Compare class and facts, so that tests can compare whole results.
-
-        Exceptions among the facts are compared in the same way, also those of other libraries.
-        """
-        if type(other) is not type(self):
-            return NotImplemented
-        return _same(self.args, other.args)
-
-    def __hash__(self) -> int:
-        """Agree with ``==`` even when a fact itself cannot be hashed."""
-        return hash((type(self), len(self.args)))
-
-
-def _same(one: object, other: object) -> bool:
-    """Compare facts. For Python, two exceptions with the same facts are not equal."""
-    if one == other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, BaseException) and isinstance(other, BaseException):
-        if type(one).__eq__ is not object.__eq__:
-            return False  # the class compares by its own rule, which found them different
-        return _same(_facts_of(one), _facts_of(other))
-    if isinstance(one, tuple | list):
-        ours, theirs = cast("Sequence[object]", one), cast("Sequence[object]", other)
-        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
-    return False
-
-
-def _facts_of(error: BaseException) -> tuple[object, ...]:
-    """Return the class and message of an exception, without its traceback and notes."""
-    state = sorted((name, fact) for name, fact in vars(error).items() if name != "__notes__")
-    return (str(error), error.args, *state)
 
 
 class InvalidArgument(PipelineError, ValueError):
@@ -126,7 +109,6 @@ class StreamEmpty(PipelineError):
     """
 
     def __str__(self) -> str:
-        """Return what happened: the error has no facts."""
         return "the stream ended without an item"
 
 
@@ -142,13 +124,11 @@ class BufferOverflow(PipelineError):
     """
 
     def __init__(self, branch: int, limit: int) -> None:
-        """Keep both facts as data; the message is made from them."""
         super().__init__(branch, limit)
         self.branch = branch
         self.limit = limit
 
     def __str__(self) -> str:
-        """Name the branch and the size of its buffer."""
         return f"branch {self.branch} was not read while {self.limit} items waited for it"
 
 
@@ -163,13 +143,33 @@ class ChannelClosed(PipelineError):
     """
 
     def __init__(self, item: object) -> None:
+        super().__init__(item)
+        self.item: object = item
+
+    def __str__(self) -> str:
+        return "the channel is closed: the item was not accepted"
+
+
+class NotHandled(PipelineError):
+    """The stream that reads a channel ended before it had handled an item.
+
+    A part of what was made of the item may have been handled.
+
+    Attributes:
+        item: The item.
+
+    >>> str(NotHandled(7))
+    'the stream ended before it had handled the item'
+    """
+
+    def __init__(self, item: object) -> None:
         """Keep the fact as data."""
         super().__init__(item)
         self.item: object = item
 
     def __str__(self) -> str:
         """Return what happened, without the item: it may be large."""
-        return "the channel is closed: the item was not accepted"
+        return "the stream ended before it had handled the item"
 
 
 class ItemsRefused(PipelineError):
@@ -183,12 +183,10 @@ class ItemsRefused(PipelineError):
     """
 
     def __init__(self, key: object) -> None:
-        """Keep the fact as data; the message is made from it."""
         super().__init__(key)
         self.key: object = key
 
     def __str__(self) -> str:
-        """Name the key."""
         return f"the worker of key {self.key!r} ended without taking an item"
 
 
@@ -203,12 +201,10 @@ class UnevenSources(PipelineError):
     """
 
     def __init__(self, ended: tuple[int, ...]) -> None:
-        """Keep the fact as data; the message is made from it."""
         super().__init__(ended)
         self.ended = ended
 
     def __str__(self) -> str:
-        """Name those that ended first."""
         places = ", ".join(map(str, self.ended))
         return f"source {places} ended before the others"
 
@@ -225,13 +221,11 @@ class StepTimeout(PipelineError):
     """
 
     def __init__(self, step: str, limit: float) -> None:
-        """Keep both facts as data; the message is made from them."""
         super().__init__(step, limit)
         self.step = step
         self.limit = limit
 
     def __str__(self) -> str:
-        """Name the step and the limit."""
         return f"step {self.step!r} took longer than {self.limit:g} s"
 
 
@@ -248,7 +242,6 @@ class RetriesExhausted(PipelineError, Generic[E_co]):
     """
 
     def __init__(self, errors: tuple[E_co | Exception, ...]) -> None:
-        """Keep the errors; the message is made from them."""
         super().__init__(errors)
         self.errors = errors
 
@@ -258,7 +251,6 @@ class RetriesExhausted(PipelineError, Generic[E_co]):
         return len(self.errors)
 
     def __str__(self) -> str:
-        """Return how many attempts there were, and why the last one failed."""
         return f"{self.attempts} attempt(s) failed, the last with {self.errors[-1]!r}"
 
 
@@ -274,13 +266,11 @@ class ItemError(PipelineError, Generic[A_co, E_co]):
     """
 
     def __init__(self, item: A_co, error: E_co) -> None:
-        """Keep both facts as data; the message is made from them."""
         super().__init__(item, error)
         self.item = item
         self.error = error
 
     def __str__(self) -> str:
-        """Show the error and the item."""
         return f"{self.error!r} for {self.item!r}"
 
 
@@ -295,12 +285,10 @@ class AllFailed(PipelineError, Generic[E_co]):
     """
 
     def __init__(self, errors: tuple[E_co, ...]) -> None:
-        """Keep the errors; the message is made from them."""
         super().__init__(errors)
         self.errors = errors
 
     def __str__(self) -> str:
-        """List the errors."""
         return f"{len(self.errors)} step(s) failed: " + ", ".join(map(repr, self.errors))
 
 
@@ -316,13 +304,11 @@ class CircuitOpen(PipelineError):
     """
 
     def __init__(self, name: str, retry_after: float) -> None:
-        """Keep both facts as data; the message is made from them."""
         super().__init__(name, retry_after)
         self.name = name
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        """Name the breaker, and say when to try again."""
         return f"circuit {self.name!r} is open: try again in {self.retry_after:g} s"
 
 
@@ -339,14 +325,12 @@ class BulkheadFull(PipelineError):
     """
 
     def __init__(self, name: str, limit: int, queue: float) -> None:
-        """Keep the facts as data; the message is made from them."""
         super().__init__(name, limit, queue)
         self.name = name
         self.limit = limit
         self.queue = queue
 
     def __str__(self) -> str:
-        """Name the bulkhead and its limits."""
         return f"bulkhead {self.name!r} is full: {self.limit} running, {self.queue:g} waiting"
 
 
@@ -362,13 +346,11 @@ class CompensationFailed(PipelineError):
     """
 
     def __init__(self, scope: str, actions: tuple[str, ...]) -> None:
-        """Keep the facts as data; the message is made from them."""
         super().__init__(scope, actions)
         self.scope = scope
         self.actions = actions
 
     def __str__(self) -> str:
-        """Name the scope and list the actions."""
         return (
             f"{len(self.actions)} undo action(s) of {self.scope!r} did not succeed: "
             + "; ".join(self.actions)
@@ -390,14 +372,12 @@ class ScopeClosed(PipelineError):
     """
 
     def __init__(self, scope: str, state: str) -> None:
-        """Keep both facts as data; the message is made from them."""
         state = str(state)  # not the member of an enum: messages and pickles stay plain
         super().__init__(scope, state)
         self.scope = scope
         self.state = state
 
     def __str__(self) -> str:
-        """Name the scope and its state."""
         verb = "is" if self.state in {"committing", "rolling back"} else "has been"
         return f"scope {self.scope!r} {verb} {self.state}"
 
@@ -416,12 +396,10 @@ class ScopeBusy(PipelineError):
     """
 
     def __init__(self, context: str) -> None:
-        """Keep the fact as data; the message is made from it."""
         super().__init__(context)
         self.context = context
 
     def __str__(self) -> str:
-        """Name the context, and say what to do."""
         return f"context {self.context!r} already runs a step; use child() for steps side by side"
 
 
@@ -437,73 +415,146 @@ class MissingExtra(PipelineError, ImportError):
     """
 
     def __init__(self, extra: str, package: str) -> None:
-        """Keep both facts as data; the message is made from them."""
         super().__init__(extra, package)
         self.extra = extra
         self.package = package
 
     def __str__(self) -> str:
-        """Return what to install."""
         return f'{self.package} is missing: pip install "returns-pipeline[{self.extra}]"'
 
 
-class JournalError(PipelineError):
-    """A request to the journal of undo actions failed. Nothing in it has been deleted.
+class ConnectionLost(PipelineError):
+    """The connection to a broker was lost, or cannot be made.
 
     Attributes:
-        journal: The path or address of the journal, without a password.
-        reason: What is wrong.
+        source: What is read there, as in ``"nats orders/billing"``.
+        reason: What happened.
 
-    >>> str(JournalError("file:a.db", "cannot do this"))
-    'journal file:a.db: cannot do this'
+    >>> str(ConnectionLost("nats orders/billing", "connection refused"))
+    'nats orders/billing: connection refused'
     """
 
-    def __init__(self, journal: str, reason: str) -> None:
-        """Keep both facts as data; the message is made from them."""
-        super().__init__(journal, reason)
-        self.journal = journal
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(source, reason)
+        self.source = source
         self.reason = reason
 
     def __str__(self) -> str:
-        """Name the journal, and say what is wrong."""
-        return f"journal {self.journal}: {self.reason}"
+        return f"{self.source}: {self.reason}"
 
 
-class JournalUnavailable(JournalError):
-    """The journal is full, read-only, locked or unreachable. The request is not on record.
+class PartitionsLost(PipelineError):
+    """Messages cannot be acknowledged, or committed: another process owns their partitions now.
 
-    >>> str(JournalUnavailable("file:a.db", "the disk is full"))
-    'journal file:a.db: the disk is full'
+    Attributes:
+        source: What is read, as in ``"kafka orders/billing"``.
+        partitions: The names of these partitions.
+
+    >>> str(PartitionsLost("kafka orders/billing", ("orders-3",)))
+    'kafka orders/billing: other processes own orders-3 now'
     """
 
+    def __init__(self, source: str, partitions: tuple[str, ...]) -> None:
+        super().__init__(source, partitions)
+        self.source = source
+        self.partitions = partitions
 
-class JournalCorrupt(JournalError):
-    """The contents of the journal cannot be understood. Nothing in it is carried out.
+    def __str__(self) -> str:
+        return f"{self.source}: other processes own {', '.join(self.partitions)} now"
 
-    >>> str(JournalCorrupt("file:a.db", "no table of actions"))
-    'journal file:a.db: no table of actions'
+
+class PartitionReplaced(PipelineError):
+    """Positions are stored of another partition with this name: to go by them would lose messages.
+
+    It was made again, or is on another server. Use another group, or delete what is stored.
+
+    Attributes:
+        source: What is read, as in ``"kafka orders/billing"``.
+        reason: Which partition it is, and how that was noticed.
+
+    >>> str(PartitionReplaced("kafka orders/billing", "orders-3 ends before offset 7"))
+    'kafka orders/billing: orders-3 ends before offset 7'
     """
 
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(source, reason)
+        self.source = source
+        self.reason = reason
 
-class LeaseLost(JournalError):
-    """Another process has taken over the actions; this one must not touch them.
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}"
 
-    >>> str(LeaseLost("file:a.db", "another process recovers"))
-    'journal file:a.db: another process recovers'
+
+class DecodeError(PipelineError):
+    """The bytes of a message cannot be read as the type that was requested.
+
+    Attributes:
+        wanted: The name of the type.
+        reason: What is wrong with the bytes, and where.
+
+    >>> str(DecodeError("Order", "Expected `int`, got `str` - at `$.seats`"))
+    'a message cannot be read as Order: Expected `int`, got `str` - at `$.seats`'
     """
 
+    def __init__(self, wanted: str, reason: str) -> None:
+        super().__init__(wanted, reason)
+        self.wanted = wanted
+        self.reason = reason
 
-class UnregisteredCompensation(JournalError):
-    """An undo has no name in a registry, so another process could not carry it out.
+    def __str__(self) -> str:
+        return f"a message cannot be read as {self.wanted}: {self.reason}"
 
-    >>> str(UnregisteredCompensation("file:a.db", "delete is not registered"))
-    'journal file:a.db: delete is not registered'
+
+class PublishError(PipelineError):
+    """A broker has not confirmed some messages of a call; all others have arrived.
+
+    Attributes:
+        target: Where they were sent, as in ``"nats orders"``.
+        reason: What happened to the first of them.
+        count: How many messages the call had.
+        refused: The numbers of those that have not arrived, counted from 0: the broker would not
+            take them again either.
+        unconfirmed: The numbers of those that may have arrived.
+
+    >>> str(PublishError("nats orders", "connection refused", 500, unconfirmed=(498, 499)))
+    'nats orders: 498 of 500 messages were confirmed: connection refused'
     """
 
+    def __init__(
+        self,
+        target: str,
+        reason: str,
+        count: int,
+        refused: tuple[int, ...] = (),
+        unconfirmed: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(target, reason, count, refused, unconfirmed)
+        self.target = target
+        self.reason = reason
+        self.count = count
+        self.refused = refused
+        self.unconfirmed = unconfirmed
 
-class ArgumentsNotRecordable(JournalError):
-    """The arguments of an undo would not be read back as they are. It is not on record.
+    def __str__(self) -> str:
+        confirmed = self.count - len(self.refused) - len(self.unconfirmed)
+        return f"{self.target}: {confirmed} of {self.count} messages were confirmed: {self.reason}"
 
-    >>> str(ArgumentsNotRecordable("file:a.db", "a set has no order"))
-    'journal file:a.db: a set has no order'
+
+class TooManyDeliveries(PipelineError):
+    """A message was delivered more often than allowed: it may be what kills its readers.
+
+    Attributes:
+        deliveries: How often it was delivered.
+        limit: How often it may be.
+
+    >>> str(TooManyDeliveries(6, 5))
+    'a message was delivered 6 times, more than 5'
     """
+
+    def __init__(self, deliveries: int, limit: int) -> None:
+        super().__init__(deliveries, limit)
+        self.deliveries = deliveries
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"a message was delivered {self.deliveries} times, more than {self.limit}"
