@@ -1,15 +1,18 @@
 """Test asyncio code on virtual time: nothing sleeps, every deadline is exact, leaks are errors.
 
-```
-run(main())                      run a coroutine on virtual time, from 0 s on
-await advance(5.0)               let time pass; everything that is due until then has run
-script("ab--c|"), timed(...)     sources that emit items at given times
-await timeline(source)           read a source, and return [(time, item), ...]
-FaultInjector, inject_everywhere fail or cancel at the n-th await point, for every n
-FaultyJournal(journal, faults)   the same for a journal: before and after each request
-await check_journal(factory)     the conformance suite for journals
-@pytest.mark.virtual_time        the same clock for a test of pytest-asyncio
-```
+::
+
+    run(main())                      run a coroutine on virtual time, from 0 s on
+    await advance(5.0)               let time pass; everything that is due until then has run
+    script("ab--c|"), timed(...)     sources that emit items at given times
+    await timeline(source)           read a source, and return [(time, item), ...]
+    FaultInjector, inject_everywhere fail or cancel at the n-th await point, for every n
+    FaultyJournal(journal, faults)   the same for a journal: before and after each request
+    await check_journal(factory)     the conformance suite for journals
+    await check_connector(factory)   the conformance suite for drivers of brokers
+    await check_publisher(factory)   the conformance suite for senders of brokers
+    MemoryBroker(partitions=4)       a broker in memory, to be read by a `Source`
+    @pytest.mark.virtual_time        the same clock for a test of pytest-asyncio
 
 **The clock.** The running loop's ``time()``, and with it ``sleep()``, ``timeout()`` and
 ``call_later()``, is virtual:
@@ -35,8 +38,9 @@ the loop waits in real time, as long as
    threads, each line that awaits a bare future gets half a real second, once in the process, to be
    resolved in this way. aiosqlite, anyio and other drivers with a thread of their own work so;
 6. a connection that was opened here is being made, or something was sent on it and no answer has
-   arrived. After an answer, the connection must also be silent for 20 real milliseconds. asyncpg
-   and clients of HTTP and Redis work so. Connections with both ends in one loop are not external;
+   arrived. The first part of an answer is none as long as it makes no task or callback run. After
+   an answer, the connection must also be silent for 20 real milliseconds. asyncpg and clients of
+   HTTP and Redis work so. Connections with both ends in one loop are not external;
 7. a child process runs that was started by asyncio;
 8. the code is inside ``with pause_clock():``, for all work that the loop cannot see, such as a
    thread that will only set an event.
@@ -48,10 +52,13 @@ time. A signal does not stop the clock: a task that waits for one, with a timeou
 """
 
 from returns_pipeline.compensation.protocol import DurableJournal
+from returns_pipeline.testing._check_connector import QueueUnderTest, check_connector
 from returns_pipeline.testing._check_journal import check_journal
+from returns_pipeline.testing._check_publisher import PublisherQueue, check_publisher
 from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, pause_clock
 from returns_pipeline.testing._faults import FaultInjector, inject_everywhere
 from returns_pipeline.testing._journal_faults import FaultyJournal
+from returns_pipeline.testing._memory_broker import MemoryBroker
 from returns_pipeline.testing._runner import LeakedTasks, run
 from returns_pipeline.testing._sources import Scripted, ScriptError, Wait, script, timed, timeline
 
@@ -61,12 +68,17 @@ __all__ = [
     "FaultInjector",
     "FaultyJournal",
     "LeakedTasks",
+    "MemoryBroker",
+    "PublisherQueue",
+    "QueueUnderTest",
     "ScriptError",
     "Scripted",
     "VirtualTimeLoop",
     "Wait",
     "advance",
+    "check_connector",
     "check_journal",
+    "check_publisher",
     "inject_everywhere",
     "pause_clock",
     "run",

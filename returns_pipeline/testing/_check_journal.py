@@ -38,6 +38,9 @@ async def check_journal(
     5. An owner that lost a saga gets `LeaseLost` for every request about it, and changes nothing.
     6. States, attempts, times and errors are still there when the journal is opened again.
 
+    7. Positions are stored with a commit, or neither is. What is committed of a partition that
+       another process has taken is refused.
+
     It works with any event loop, also on virtual time (`returns_pipeline.testing.run`). It cannot
     test power cuts and kill -9: those take processes.
 

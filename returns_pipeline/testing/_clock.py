@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import itertools
 import math
@@ -143,6 +144,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, *, patience: checks.Seconds = 10.0) -> None:
         self._jumping_selector = selector = _JumpingSelector()
+        self._external_io = selector.external_io = ExternalIO(self)
         super().__init__(selector)
         self.patience: float
         try:
@@ -150,7 +152,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         except BaseException:
             self.close()
             raise
-        self._external_io = selector.external_io = ExternalIO(self)
         selector.on_all_waiting = self._on_all_waiting
         self._now = 0.0
         self._clock_resolution = _RESOLUTION
@@ -222,10 +223,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         if when < math.inf:
             self._jump_to(float(when))
             return []
-        # Only an unannounced event can wake a task now: a message, a thread, a signal.
+        # Only an unannounced event can wake a task now: a message, a thread, a signal. Even a
+        # thread that has just ended may have sent something before.
         selector = self._jumping_selector
-        if len(selector.get_map()) > 1 or has_other_threads() or self._has_signal_handlers():
-            ready = selector.wait(self.patience)
+        others = len(selector.get_map()) > 1 or has_other_threads() or self._has_signal_handlers()
+        ready = selector.wait(self.patience if others else 0)
         if not ready:
             deadlock = describe_tasks("every task waits forever", asyncio.all_tasks(self))
             for what in self._external_io.given_up.values():
@@ -293,6 +295,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """Schedule a callback for the next turn of the loop."""
+        self._external_io.scheduled += 1
         # A task that is made as `asyncio.Task(...)` does not come by `create_task()`. It shows
         # itself when its constructor schedules its first step; then it is constructed once more,
         # from the wrapped coroutine, and so schedules another first step.
@@ -352,8 +355,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._external_io.watch_child(transport)
         return transport, protocol
 
-    # asyncio makes every socket transport in one of the next two methods. Both are private:
-    # if a later Python drops them, the clock ignores connections, and the tests of rule 6 fail.
+    # asyncio makes every socket transport in one of the next two methods, and each transport begins
+    # to read by the third. All are private: if a later Python drops them, the clock ignores
+    # connections, and the tests of rule 6 fail.
 
     def _make_socket_transport(self, sock: Any, *args: Any, **options: Any) -> object:
         base: Any = super()
@@ -365,6 +369,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         base: Any = super()
         made: object = base._make_ssl_transport(rawsock, *args, **options)
         self._watch_connection(rawsock, options)
+        return made
+
+    def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> object:
+        base: Any = super()
+        descriptor: int = fd if isinstance(fd, int) else fd.fileno()
+        reads = functools.partial(callback, *args)
+        made: object = base._add_reader(fd, self._external_io.read, descriptor, reads)
         return made
 
     def _watch_connection(self, sock: Any, options: dict[str, Any]) -> None:

@@ -5,8 +5,10 @@ work, or past a database that is about to answer, and each timeout on them would
 first asks this module what is *pending*, that is, which of them will presumably send something.
 
 Calls and child processes are pending from their start to their end. A connection is pending from
-the moment something is sent on it until something arrives. A future that another thread resolves
-looks like any other future; whether one is pending is learned from the line that awaits it.
+the moment something is sent on it until something arrives that makes a task or a callback run: the
+first part of an answer, with which the client can do nothing yet, does not end the wait. A future
+that another thread resolves looks like any other future; whether one is pending is learned from the
+line that awaits it.
 
 All methods run in the loop's thread, except `ExternalIO.on_thread_message`.
 """
@@ -31,7 +33,7 @@ from returns_pipeline.testing._await_points import (
 __all__ = ["ExternalIO", "has_other_threads"]
 
 # Real seconds of silence after which an answer counts as complete. The data that has arrived may be
-# its first part, or may have been sent before the question.
+# a part that a task has read at once, or may have been sent before the question.
 _SILENCE = 0.02
 # How many elements of a thread's message are examined, and of each list inside it.
 _MAX_ELEMENTS = 1000
@@ -70,10 +72,12 @@ class ExternalIO:
 
     Attributes:
         given_up: Those that were silent for too long. They are not pending until they send again.
+        scheduled: How many callbacks the loop has scheduled; it counts them here.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.scheduled = 0
         self._calls: dict[object, str] = {}
         self._connections: dict[int, _Connection] = {}
         self._children: weakref.WeakSet[asyncio.SubprocessTransport] = weakref.WeakSet()
@@ -114,9 +118,22 @@ class ExternalIO:
         for descriptor in descriptors:
             connection = self._connections.get(descriptor)
             if connection is not None:
-                connection.unanswered = False
                 connection.heard_at = time.monotonic()
                 _ = self.given_up.pop(connection, None)
+
+    def read(self, descriptor: int, callback: Callable[[], object]) -> None:
+        """Read what has arrived, by the transport's callback, and see whether it is an answer."""
+        connection = self._connections.get(descriptor)
+        if connection is None:
+            _ = callback()
+            return
+        unanswered, connection.unanswered = connection.unanswered, False
+        scheduled = self.scheduled
+        try:
+            _ = callback()
+        finally:
+            if self.scheduled == scheduled and unanswered:
+                connection.unanswered = True  # nobody can do anything with it yet
 
     def give_up(self, pending: dict[object, str]) -> None:
         """Stop waiting for these."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from returns_pipeline.compensation.protocol import (
     ActionRecord,
+    Coverage,
     DurableJournal,
+    HandledPositions,
     Intent,
     StoredSaga,
+    TakenPartition,
 )
+from returns_pipeline.errors import AlreadyCommitted, JournalError
 
 __all__ = ["FaultyJournal"]
 
@@ -24,8 +28,8 @@ class FaultyJournal(DurableJournal):
     1. *before* a request prevents the request: nothing has changed;
     2. *after* a request keeps the answer from the caller: the request was carried out. If it is
        raised after ``record()``, the action is forgotten first, because an action whose
-       ``record()`` raised must not be on record. If it is raised after ``forget()``, the caller is
-       in doubt: the commit was carried out.
+       ``record()`` raised must not be on record. If it is raised after ``forget()``, the commit was
+       carried out: a repetition succeeds, and ``mark.begin()`` raises `AlreadyCommitted`.
 
     The requests are those of scopes and of recovery: ``record()``, ``forget()``, ``flush()``,
     ``move()``, ``mark.begin()``, ``mark.done()``, ``mark.give_up()``, ``claim()``, ``release()``,
@@ -63,6 +67,7 @@ class FaultyJournal(DurableJournal):
     def __init__(self, journal: DurableJournal, strike: Callable[[str], object]) -> None:
         self._journal = journal
         self._strike = strike
+        self._committed: set[str] = set()  # actions whose commits were carried out without answer
 
     def __str__(self) -> str:
         return str(self._journal)
@@ -79,11 +84,26 @@ class FaultyJournal(DurableJournal):
             await self._journal.forget([intent.id])
             raise
 
-    async def forget(self, ids: Sequence[str], /) -> None:
+    async def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> None:
         """Commit: see `Journal`."""
         _ = self._strike("before forget()")
-        await self._journal.forget(ids)
-        _ = self._strike("after forget()")
+        await self._journal.forget(self._uncommitted(ids), *([positions] if positions else ()))
+        try:
+            _ = self._strike("after forget()")
+        except BaseException:
+            self._committed.update(ids)
+            raise
+
+    def _uncommitted(self, ids: Sequence[str]) -> list[str]:
+        return [action for action in ids if action not in self._committed]
+
+    def forget_later(
+        self, ids: Sequence[str], on_lost: Callable[[JournalError], object], /
+    ) -> None:
+        """Commit as soon as possible: see `Journal`."""
+        self._journal.forget_later(self._uncommitted(ids), on_lost)
 
     async def flush(self) -> None:
         """Wait until all commits that have returned are durable."""
@@ -94,26 +114,48 @@ class FaultyJournal(DurableJournal):
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Move actions into another saga: see `Journal`."""
         _ = self._strike("before move()")
-        self._journal.move(ids, saga=saga, name=name, prefix=prefix)
+        self._journal.move(self._uncommitted(ids), saga=saga, name=name, prefix=prefix)
         _ = self._strike("after move()")
 
     def abandon(self, ids: Sequence[str], /) -> None:
         """Leave actions to `recover`: see `Journal`."""
-        self._journal.abandon(ids)
+        self._journal.abandon(self._uncommitted(ids))
 
     def mark(self, action: str, /) -> ActionRecord:
         """Return the record of an action, which has points of its own."""
-        return _FaultyRecord(self._journal.mark(action), self._strike)
+        is_committed = action in self._committed
+        return _FaultyRecord(self._journal.mark(action), self._strike, is_committed=is_committed)
+
+    # For a source.
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """What the other journal has."""
+        return self._journal.coverage
+
+    def attach(self, coverage: Coverage, /) -> None:
+        """Store the positions of a source: see `Positions`."""
+        self._journal.attach(coverage)
+
+    def detach(self) -> None:
+        """Forget the source."""
+        self._journal.detach()
+
+    async def take(self, source: str, partitions: Sequence[str], /) -> Mapping[str, TakenPartition]:
+        """Take partitions over: see `Positions`."""
+        return await self._journal.take(source, partitions)
 
     # For recovery.
 
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
+    async def claim(
+        self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> StoredSaga | None:
         """Claim the newest saga of a dead owner: see `recover`.
 
         If something is raised after the claim, the saga is released first.
         """
         _ = self._strike("before claim()")
-        saga = await self._journal.claim(besides=besides)
+        saga = await self._journal.claim(besides=besides, known=known)
         try:
             _ = self._strike("after claim()")
         except BaseException:
@@ -162,14 +204,19 @@ class FaultyJournal(DurableJournal):
 class _FaultyRecord:
     """The record of an action, with a point before and after each request."""
 
-    __slots__ = ("_record", "_strike")
+    __slots__ = ("_is_committed", "_record", "_strike")
 
-    def __init__(self, record: ActionRecord, strike: Callable[[str], object]) -> None:
+    def __init__(
+        self, record: ActionRecord, strike: Callable[[str], object], *, is_committed: bool
+    ) -> None:
         self._record = record
         self._strike = strike
+        self._is_committed = is_committed
 
     async def begin(self) -> None:
         _ = self._strike("before mark.begin()")
+        if self._is_committed:
+            raise AlreadyCommitted("faulty", "the action was committed")
         await self._record.begin()
         _ = self._strike("after mark.begin()")
 

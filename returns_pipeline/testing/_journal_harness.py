@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
@@ -137,10 +137,16 @@ class Harness:
         found = await self.found(saga)
         return [] if found is None else names_in(found)
 
-    async def claim(self, journal: DurableJournal, *, besides: Iterable[str] = ()) -> list[str]:
+    async def claim(
+        self,
+        journal: DurableJournal,
+        *,
+        besides: Iterable[str] = (),
+        known: Mapping[str, int] | None = None,
+    ) -> list[str]:
         """Claim all sagas that can be claimed; return those of this case, in order."""
         seen, mine = set(besides), list[str]()
-        while (saga := await journal.claim(besides=seen)) is not None:
+        while (saga := await journal.claim(besides=seen, known=known)) is not None:
             seen.add(saga.id)
             if saga.id in self.sagas:
                 mine.append(saga.id)

@@ -6,13 +6,14 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from returns_pipeline.errors import JournalUnavailable
+from returns_pipeline.errors import AlreadyCommitted, JournalUnavailable
 from returns_pipeline.testing import FaultyJournal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from returns_pipeline.compensation import ActionRecord, Intent
+    from returns_pipeline.compensation.protocol import HandledPositions
     from returns_pipeline.testing import DurableJournal
 
 
@@ -24,6 +25,7 @@ class Meddler:
         late: Seconds, by kind of request, that pass before it is passed on, and again after it is
             answered.
         refused: The numbers of the requests that are refused.
+        unheard: The numbers of the commits that are carried out, and then refused.
         cancels: The number of the request during which ``cancel`` is called.
         answered: Whether that is after the request was carried out, and not before.
         cancel: Cancels the program.
@@ -33,6 +35,7 @@ class Meddler:
 
     late: Mapping[str, float] = field(default_factory=dict)
     refused: range = range(0)
+    unheard: range = range(0)
     cancels: int = 0
     answered: bool = False
     cancel: Callable[[], object] = bool
@@ -48,6 +51,9 @@ class Meddler:
             self.refusals.add(name)
             raise JournalUnavailable("meddling", f"{name} is refused")
         await request()
+        if name == "forget" and number in self.unheard:
+            self.refusals.add("unheard")
+            raise JournalUnavailable("meddling", "there is no answer")
         await self._wait(name, here=number == self.cancels and self.answered)
 
     async def _wait(self, name: str, *, here: bool) -> None:
@@ -67,23 +73,45 @@ class MeddlingJournal(FaultyJournal):
     async def record(self, intent: Intent, /) -> None:
         await self._meddler.around("record", lambda: self._journal.record(intent))
 
-    async def forget(self, ids: Sequence[str], /) -> None:
-        await self._meddler.around("forget", lambda: self._journal.forget(ids))
+    async def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> None:
+        left = self._uncommitted(ids)
+        carried_out = False
+
+        async def request() -> None:
+            nonlocal carried_out
+            await self._journal.forget(left, positions)
+            carried_out = True
+
+        try:
+            await self._meddler.around("forget", request)
+        except JournalUnavailable:
+            if carried_out:
+                self._committed.update(ids)
+            raise
 
     async def flush(self) -> None:
         await self._meddler.around("flush", self._journal.flush)
 
     def mark(self, action: str, /) -> ActionRecord:
-        return _Record(self._journal.mark(action), self._meddler)
+        is_committed = action in self._committed
+        return _Record(self._journal.mark(action), self._meddler, is_committed=is_committed)
 
 
 class _Record:
-    def __init__(self, record: ActionRecord, meddler: Meddler) -> None:
+    def __init__(self, record: ActionRecord, meddler: Meddler, *, is_committed: bool) -> None:
         self._record = record
         self._meddler = meddler
+        self._is_committed = is_committed
 
     async def begin(self) -> None:
-        await self._meddler.around("begin", self._record.begin)
+        await self._meddler.around("begin", self._begin)
+
+    async def _begin(self) -> None:
+        if self._is_committed:
+            raise AlreadyCommitted("meddling", "the action was committed")
+        await self._record.begin()
 
     async def done(self) -> None:
         await self._meddler.around("done", self._done)

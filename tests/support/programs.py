@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from dataclasses import dataclass
 from typing import Any
 
+from aiostream import streamcontext
 from returns.future import FutureResult
 from returns.result import Failure, Result, Success
 
@@ -198,6 +199,18 @@ def of(source: Any) -> ResultStream[int, Any]:
     return ResultStream.of(source)
 
 
+def in_batches(source: Any) -> ResultStream[int, Any]:
+    """Read batches of one item, which come when the items do, and empty ones between them."""
+
+    async def batches() -> AsyncGenerator[tuple[int, ...], None]:
+        async with streamcontext(source) as items:
+            async for n in items:
+                yield (n,)
+                yield ()
+
+    return ResultStream.from_batches(batches())
+
+
 def results(made: Any) -> AsyncIterator[int]:
     return ahead(bare(made))
 
@@ -291,6 +304,7 @@ CONCURRENT = {
     "map_async concurrent",
     "map_async unordered",
     "bind_async",
+    "bind_async over batches",
     "attempt_async",
     "tap_result_async",
     "lash_async",
@@ -301,7 +315,15 @@ CONCURRENT = {
     "zip",
 }
 LOSSY = {"debounce", "debounce results", "drop oldest"}
-SHORT = {"slice", "window slice", "take_until stop", "drain_on", "drain before a window", "head"}
+SHORT = {
+    "slice",
+    "window slice",
+    "take_until stop",
+    "drain_on",
+    "drain before a window",
+    "drain batches",
+    "head",
+}
 
 OPERATORS: dict[str, Operator] = {
     # combine
@@ -341,6 +363,21 @@ OPERATORS: dict[str, Operator] = {
     "sessions of event time": lambda s, w: unwindowed(s, SessionWindows(0.5)),
     # ResultStream
     "steps": lambda s, w: results(of(s).map(int).filter(lambda _: True).tap(lambda _: None)),
+    "steps over batches": lambda s, w: results(in_batches(s).map(int).filter(lambda _: True)),
+    "map_async over batches": lambda s, w: results(in_batches(s).map_async(same)),
+    "bind_async over batches": lambda s, w: results(
+        in_batches(s).bind_async(succeed, concurrency=2)
+    ),
+    "window over batches": lambda s, w: result_lists(in_batches(s).chunks_or_timeout(2, w.second)),
+    "steps and window over batches": lambda s, w: result_lists(
+        in_batches(s).map(int).bind(Success).chunks_or_timeout(2, w.second)
+    ),
+    "window of results over batches": lambda s, w: result_lists(
+        ResultStream.of(chunks_or_timeout(in_batches(s).map(int).bind(Success), 2, w.second)).map(
+            lambda results: [result.unwrap() for result in results]
+        )
+    ),
+    "drain batches": lambda s, w: results(in_batches(s).drain_on(w.stop)),
     "map_async": lambda s, w: results(of(s).map_async(same)),
     "map_async concurrent": lambda s, w: results(of(s).map_async(same, concurrency=2)),
     "map_async unordered": lambda s, w: results(

@@ -35,6 +35,8 @@ def in_child(work: Callable[[], Coroutine[None, None, None]], *, user: int | Non
         warnings.simplefilter("ignore", DeprecationWarning)  # of what a fork of threads may break
         process = os.fork()
     if process == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)  # a child that hangs fails the test
         try:
             if user is not None:
                 os.setgid(user)

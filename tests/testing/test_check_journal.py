@@ -15,17 +15,20 @@ from uuid import uuid4
 
 import pytest
 
+from returns_pipeline._engine.spans import Spans
+from returns_pipeline.compensation.protocol import TakenPartition
 from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost
 from returns_pipeline.journal import SqliteJournal, StoredAction, StoredSaga, encode_arguments
 from returns_pipeline.testing import check_journal, run
 from returns_pipeline.testing._journal_contract import CASES, recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from returns_pipeline.compensation import Intent
+    from returns_pipeline.compensation.protocol import Coverage, HandledPositions
     from returns_pipeline.journal import PostgresJournal
 
 
@@ -48,6 +51,7 @@ class Store:
     sagas: dict[str, Saga] = field(default_factory=dict)
     alive: set[str] = field(default_factory=set)
     numbers: Iterable[int] = field(default_factory=itertools.count)
+    taken: dict[tuple[str, str], TakenPartition] = field(default_factory=dict)
 
 
 class MemoryJournal:
@@ -125,13 +129,60 @@ class MemoryJournal:
         self.opened(intent.saga, intent.saga_name).actions[intent.id] = stored
         await self.checkpoint()
 
-    async def forget(self, ids: Sequence[str], /) -> None:
+    async def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> None:
         found = [(self.saga_of(action), action) for action in ids]
+        for each in positions:
+            self.check_taken(each)
+        for each in positions:
+            self.cover(each)
         for saga, action in found:
             del saga.actions[action]
         for saga in {id(saga): saga for saga, _ in found}.values():
             self.drop(saga)
         await self.checkpoint()
+
+    # For a source.
+
+    coverage: Coverage | None = None
+
+    def attach(self, coverage: Coverage, /) -> None:
+        self.coverage = coverage
+
+    def detach(self) -> None:
+        self.coverage = None
+
+    async def take(self, source: str, partitions: Sequence[str], /) -> Mapping[str, TakenPartition]:
+        taken = self.store.taken
+        for name in partitions:
+            epoch, spans = taken.get((source, name), (0, Spans()))
+            taken[source, name] = TakenPartition(epoch + 1, spans)
+        await self.checkpoint()
+        return {name: taken[source, name] for name in partitions}
+
+    def check_taken(self, each: HandledPositions) -> None:
+        if self.store.taken[each.source, each.partition].epoch != each.epoch:
+            raise LeaseLost("memory", f"{each.name} was taken over")
+
+    def cover(self, each: HandledPositions) -> None:
+        spans = self.store.taken[each.source, each.partition].spans.with_all(each.stretches)
+        self.store.taken[each.source, each.partition] = TakenPartition(each.epoch, spans)
+
+    def forget_later(
+        self, ids: Sequence[str], on_lost: Callable[[JournalError], object], /
+    ) -> None:
+        for saga in list(self.store.sagas.values()):
+            if saga.owner == self.owner and self.held.get(saga.id) == saga.epoch:
+                for action in ids:
+                    if self.is_open(saga.actions.get(action)):
+                        del saga.actions[action]
+                self.drop(saga)
+            elif saga.actions.keys() & ids:
+                on_lost(LeaseLost("memory", "taken over"))
+
+    def is_open(self, action: StoredAction | None) -> bool:
+        return action is not None and action.state in {"pending", "deferred"}
 
     async def flush(self) -> None:
         await self.checkpoint()
@@ -167,25 +218,36 @@ class MemoryJournal:
 
     # For recovery.
 
-    def claimable(self, besides: AbstractSet[str]) -> list[Saga]:
+    def claimable(
+        self, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> list[Saga]:
         """Return what may be claimed, the best first."""
         found = [
             saga
             for saga in self.store.sagas.values()
             if saga.id not in besides and not self.is_alive(saga.owner) and self.has_work(saga)
         ]
+        if known is not None:
+            found = [saga for saga in found if not self.passes_over(saga, known)]
         return sorted(found, key=lambda saga: -saga.number)
 
     def has_work(self, saga: Saga) -> bool:
-        return any(action.state in {"pending", "deferred"} for action in saga.actions.values())
+        return any(self.is_open(action) for action in saga.actions.values())
 
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
-        found = self.claimable(besides)
-        given = self.take(found[0]) if found else None
+    def passes_over(self, saga: Saga, known: Mapping[str, int]) -> bool:
+        open_ = [action for action in saga.actions.values() if self.is_open(action)]
+        newest = max(open_, key=lambda action: action.position)
+        return newest.state == "deferred" and known.get(newest.name, -1) < newest.version
+
+    async def claim(
+        self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> StoredSaga | None:
+        found = self.claimable(besides, known)
+        given = self.take_over(found[0]) if found else None
         await self.checkpoint()
         return given
 
-    def take(self, saga: Saga) -> StoredSaga:
+    def take_over(self, saga: Saga) -> StoredSaga:
         saga.owner = self.owner
         saga.epoch += 1
         self.held[saga.id] = saga.epoch
@@ -342,16 +404,77 @@ class Once(MemoryJournal):
             del self.store.sagas[saga.id]
 
 
+@breaks("a commit that is left to the journal")
+class Lazy(MemoryJournal):
+    """Leaves a refused commit to the next process."""
+
+    def forget_later(self, ids: Sequence[str], *_: object) -> None:
+        pass
+
+
+@breaks("a commit that is left to the journal")
+class Thorough(MemoryJournal):
+    """Deletes what was undone as well."""
+
+    def is_open(self, action: StoredAction | None) -> bool:
+        return action is not None
+
+
+@breaks("an owner that released a saga")
+class Presumptuous(MemoryJournal):
+    """Commits what is not its own any more."""
+
+    def forget_later(self, ids: Sequence[str], *_: object) -> None:
+        for saga in list(self.store.sagas.values()):
+            for action in ids:
+                saga.actions.pop(action, None)
+
+
+@breaks("an owner that released a saga")
+class Secretive(MemoryJournal):
+    """Does not tell that a late commit is lost."""
+
+    def forget_later(self, ids: Sequence[str], *_: object) -> None:
+        super().forget_later(ids, bool)
+
+
 @breaks("a commit is all or nothing")
 class Piecemeal(MemoryJournal):
-    async def forget(self, ids: Sequence[str], /) -> None:
+    async def forget(self, ids: Sequence[str], /, positions: object = ()) -> None:
         for action in ids:
             await super().forget([action])
 
 
+@breaks("positions are stored with the commit")
+class Replacing(MemoryJournal):
+    """Keeps the positions of the last commit only."""
+
+    def cover(self, each: HandledPositions) -> None:
+        taken = self.store.taken
+        taken[each.source, each.partition] = TakenPartition(each.epoch, Spans(each.stretches))
+
+
+@breaks("a commit of a partition that another process has taken")
+class Takeable(MemoryJournal):
+    def check_taken(self, each: HandledPositions) -> None:
+        pass
+
+
+@breaks("a commit of a partition that another process has taken")
+class Halfway(MemoryJournal):
+    """Stores the positions of one partition, and refuses those of another."""
+
+    async def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> None:
+        for each in positions:
+            await super().forget([], [each])
+        await super().forget(ids)
+
+
 @breaks("an id that does not exist")
 class Indifferent(MemoryJournal):
-    async def forget(self, ids: Sequence[str], /) -> None:
+    async def forget(self, ids: Sequence[str], /, positions: object = ()) -> None:
         with suppress(LeaseLost):
             await super().forget(ids)
 
@@ -387,7 +510,7 @@ class OneForAll(MemoryJournal):
 class Small(MemoryJournal):
     """Has a statement with a limited number of variables."""
 
-    async def forget(self, ids: Sequence[str], /) -> None:
+    async def forget(self, ids: Sequence[str], /, positions: object = ()) -> None:
         if len(ids) > 999:
             raise JournalError("memory", "too many variables")
         await super().forget(ids)
@@ -457,8 +580,10 @@ class RobsItself(MemoryJournal):
 
 @breaks("a dead process are taken over")
 class OldestFirst(MemoryJournal):
-    def claimable(self, besides: AbstractSet[str]) -> list[Saga]:
-        return super().claimable(besides)[::-1]
+    def claimable(
+        self, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> list[Saga]:
+        return super().claimable(besides, known)[::-1]
 
 
 @breaks("taken over when it dies, too")
@@ -477,19 +602,19 @@ class Grasping(MemoryJournal):
 class Greedy(MemoryJournal):
     """Takes all over at once."""
 
-    def take(self, saga: Saga) -> StoredSaga:
+    def take_over(self, saga: Saga) -> StoredSaga:
         for other in self.claimable({saga.id}):
             other.owner = self.owner
-        return super().take(saga)
+        return super().take_over(saga)
 
 
 @breaks("no two recoverers run one action")
 class Shared(MemoryJournal):
     """Takes over a saga that another owner has just taken over."""
 
-    def take(self, saga: Saga) -> StoredSaga:
+    def take_over(self, saga: Saga) -> StoredSaga:
         before = saga.owner
-        given = super().take(saga)
+        given = super().take_over(saga)
         asyncio.get_running_loop().call_soon(setattr, saga, "owner", before)
         return given
 
@@ -585,13 +710,37 @@ class Encoding(MemoryJournal):
         await super().defer(action, reason)
 
 
+@breaks("is passed over")
+class Tireless(MemoryJournal):
+    """Takes over again and again what is known nowhere."""
+
+    def passes_over(self, saga: Saga, known: Mapping[str, int]) -> bool:
+        return False
+
+
+@breaks("is passed over")
+class Shortsighted(MemoryJournal):
+    """Looks at the names alone."""
+
+    def passes_over(self, saga: Saga, known: Mapping[str, int]) -> bool:
+        return super().passes_over(saga, dict.fromkeys(known, 9))
+
+
+@breaks("is passed over")
+class GivesUp(MemoryJournal):
+    """Passes over a saga with any deferred action."""
+
+    def passes_over(self, saga: Saga, known: Mapping[str, int]) -> bool:
+        return any(action.error == "unknown" for action in saga.actions.values())
+
+
 @breaks("attempts and waits are kept")
 class FreshStart(MemoryJournal):
-    def take(self, saga: Saga) -> StoredSaga:
+    def take_over(self, saga: Saga) -> StoredSaga:
         for id_, action in saga.actions.items():
             if action.state == "pending":
                 saga.actions[id_] = replace(action, attempts=0)
-        return super().take(saga)
+        return super().take_over(saga)
 
 
 @breaks("a cancelled caller")
@@ -618,8 +767,10 @@ class Silent(MemoryJournal):
             raise JournalError("memory", "no")
         await super().release(saga)
 
-    async def claim(self, *, besides: AbstractSet[str]) -> StoredSaga | None:
-        found = await super().claim(besides=besides)
+    async def claim(
+        self, *, besides: AbstractSet[str], known: Mapping[str, int] | None = None
+    ) -> StoredSaga | None:
+        found = await super().claim(besides=besides, known=known)
         for action in found.actions if found else ():
             if action.state == "pending":
                 self.change(action.id, attempts=action.attempts + 1)

@@ -990,6 +990,42 @@ def test_the_clock_stands_still_until_a_connection_is_answered() -> None:
     thread.join()
 
 
+def test_the_first_part_of_an_answer_is_not_taken_for_all_of_it() -> None:
+    """A busy server may stop for any time between two parts: only the client knows the end."""
+
+    def in_parts(connection: socket.socket) -> None:
+        for pause in 0.7, 0.1:  # the first one is longer than a thread is waited for: rule 5
+            connection.recv(64)
+            connection.sendall(b"an ")
+            time.sleep(pause)
+            connection.sendall(b"answer\n")
+
+    class Client(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.answer = asyncio.get_running_loop().create_future()
+            self._got = b""
+
+        def data_received(self, data: bytes) -> None:
+            self._got += data
+            if self._got.endswith(b"\n"):
+                self.answer.set_result(self._got)
+
+    async def main(address: tuple[str, int]) -> None:
+        loop = asyncio.get_running_loop()
+        transport, client = await loop.create_connection(Client, *address)
+        for _ in range(2):
+            client.__init__()  # type: ignore[misc]
+            transport.write(b"a question")
+            async with asyncio.timeout(1.0):
+                assert await client.answer == b"an answer\n"
+            assert loop.time() == 0.0
+        transport.close()
+
+    thread, address = serve(in_parts)
+    run(main(address))
+    thread.join()
+
+
 def test_a_connection_that_does_not_answer_is_given_up_after_the_patience() -> None:
     def never(connection: socket.socket) -> None:
         while connection.recv(100):
@@ -1229,6 +1265,27 @@ def test_aiosqlite_works_on_virtual_time() -> None:
     assert run(main()) == 3600.0
 
 
+def test_what_a_thread_has_sent_before_it_ended_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str] = loop.create_future()
+
+        def send_and_end() -> bool:
+            """Do what a thread may do while the loop looks whether there is one."""
+            send = functools.partial(loop.call_soon_threadsafe, answer.set_result, "sent")
+            thread = threading.Thread(target=send)
+            thread.start()
+            thread.join()
+            return False
+
+        monkeypatch.setattr(clock, "has_other_threads", send_and_end)
+        return await answer
+
+    assert run(main()) == "sent"
+
+
 # The names
 
 
@@ -1239,12 +1296,17 @@ def test_the_public_names_are_those_of_the_modules() -> None:
         "FaultInjector",
         "FaultyJournal",
         "LeakedTasks",
+        "MemoryBroker",
+        "PublisherQueue",
+        "QueueUnderTest",
         "ScriptError",
         "Scripted",
         "VirtualTimeLoop",
         "Wait",
         "advance",
+        "check_connector",
         "check_journal",
+        "check_publisher",
         "inject_everywhere",
         "pause_clock",
         "run",

@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import uuid4
 
 from returns_pipeline.compensation import CompensationScope
-from returns_pipeline.compensation.protocol import ActionRecord, DurableJournal, Intent
+from returns_pipeline.compensation.protocol import (
+    ActionRecord,
+    DurableJournal,
+    HandledPositions,
+    Intent,
+)
+from returns_pipeline.errors import JournalError
 from returns_pipeline.testing._journal_harness import (
     Check,
     Harness,
@@ -35,8 +41,14 @@ class _Tape:
         self.saga = intent.saga
         self.calls.append(lambda journal: journal.record(intent))
 
-    async def forget(self, ids: Sequence[str], /) -> None:
-        self.calls.append(lambda journal: journal.forget(ids))
+    async def forget(
+        self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
+    ) -> None:
+        self.calls.append(lambda journal: journal.forget(ids, positions))
+
+    def forget_later(
+        self, ids: Sequence[str], on_lost: Callable[[JournalError], object], /
+    ) -> None: ...
 
     async def flush(self) -> None: ...
 

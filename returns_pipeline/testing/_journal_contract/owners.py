@@ -9,7 +9,7 @@ from typing import Final
 from uuid import uuid4
 
 from returns_pipeline.compensation.protocol import DurableJournal
-from returns_pipeline.errors import LeaseLost
+from returns_pipeline.errors import JournalError, LeaseLost
 from returns_pipeline.testing._journal_harness import (
     Check,
     Harness,
@@ -175,5 +175,12 @@ async def _check_fenced(
         await refused(f"{what} by {owner}", request(), LeaseLost)
     zombie.move(ids, saga=target, name="stolen", prefix="0.")
     await refused(f"forget() after move() by {owner}", zombie.forget(ids), LeaseLost)
+    lost: list[JournalError] = []
+    try:
+        zombie.forget_later(ids, lost.append)
+        await zombie.flush()
+    except LeaseLost as error:
+        lost.append(error)
+    expect(f"the loss of a late commit was reported to {owner}", bool(lost), True)
     expect(f"the saga, after all that {owner} tried", await harness.found(saga), before)
     expect("what it would have moved it to", await harness.found(target), None)

@@ -98,6 +98,24 @@ async def _forget(harness: Harness) -> None:
     expect("to be undone", await harness.claim(harness.process()), [])
 
 
+@case(CASES, "a commit that is left to the journal is written soon, without what is not open")
+async def _forget_later(harness: Harness) -> None:
+    journal, one, other = harness.process(), uuid4().hex, uuid4().hex
+    ids = await harness.record(journal, one, "a", "b", "c")
+    ids += await harness.record(journal, other, "d")
+    await journal.mark(ids[2]).done()
+    lost: list[JournalError] = []
+    journal.forget_later([uuid4().hex, ids[0], ids[2], ids[3]], lost.append)
+    await journal.flush()
+    expect("the saga", states_of(await harness.found(one)), [("c", "done"), ("b", "pending")])
+    expect("the other saga", await harness.found(other), None)
+    journal.forget_later(ids, lost.append)
+    await journal.close()
+    expect("the lost commits", lost, [])
+    _ = await harness.recover()
+    expect("undone after a close", harness.undone, [])
+
+
 @case(CASES, "a commit is all or nothing")
 async def _all_or_nothing(harness: Harness) -> None:
     journal, one, other = harness.process(), uuid4().hex, uuid4().hex

@@ -90,6 +90,24 @@ async def _claimable(harness: Harness) -> None:
     expect("still listed", states, [("c", "done"), ("b", "done"), ("a", "done")])
 
 
+@case(CASES, "a saga whose newest open action was deferred is passed over by a process without it")
+async def _passed_over(harness: Harness) -> None:
+    saga, first = await harness.dead("a", "b"), harness.process()
+    expect("claimed before", await harness.claim(first, known={}), [saga])
+    (id_, _) = [action.id for action in (await harness.stored(saga)).actions]
+    await first.defer(id_, "unknown")
+    await first.close()
+    unknown: tuple[dict[str, int], ...] = ({}, {"other": 1}, {"note": 0})
+    for known in unknown:
+        expect(f"claimed knowing {known}", await harness.claim(harness.process(), known=known), [])
+    for knows in (None, {"note": 1, "other": 1}, {"note": 2}):
+        journal = harness.process()
+        expect(f"claimed knowing {knows}", await harness.claim(journal, known=knows), [saga])
+        await journal.close()
+    expect("discarded", await harness.process().discard(saga, "no"), 1)
+    expect("claimed after", await harness.claim(harness.process(), known={}), [saga])
+
+
 @case(CASES, "a saga that is not done is listed without those that are, and no other")
 async def _not_done(harness: Harness) -> None:
     saga = await harness.dead("a", "b")

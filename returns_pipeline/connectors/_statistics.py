@@ -1,0 +1,56 @@
+"""`SourceStatistics`: what a source says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["SourceStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatistics:
+    """What a source has done, and what it holds. `Source.statistics` makes it.
+
+    Attributes:
+        emitted: Messages that its reader has got.
+        acknowledged: Messages that were acknowledged.
+        buffered: Messages that were fetched and not emitted.
+        in_flight: Messages that were emitted and not acknowledged.
+        bytes_held: The size of both, in bytes.
+        oldest_unacknowledged: Seconds since the oldest of them arrived; 0 if there are none.
+        stalled_for: Seconds since that, or since the last acknowledgement, whichever is later: a
+            pipeline that is stuck shows here first, and one that is slow does not.
+        redelivered: Messages that came again while they were in flight or shortly after their
+            acknowledgement, or that an earlier process has handled according to the positions that
+            are stored, and were not emitted.
+        returned: Messages that were given back to the broker.
+        fenced: Messages that were in flight when their partition was lost: others get them, too.
+        refused: Acknowledgements that were refused, because another process owns the partition.
+        connections: Connections that were made: 1 if none was lost.
+        connected: Whether there is one now.
+        out_of_credit: Whether nothing can be fetched until messages are acknowledged.
+        lag: How many messages of each partition were not fetched, as Kafka and NATS said last.
+        stalled_partitions: If partitions are read apart, `stalled_for` of each that holds messages.
+            Then `stalled_for` is that of the worst.
+
+    >>> SourceStatistics(emitted=3, acknowledged=2, in_flight=1).redelivered
+    0
+    """
+
+    emitted: int = 0
+    acknowledged: int = 0
+    buffered: int = 0
+    in_flight: int = 0
+    bytes_held: int = 0
+    oldest_unacknowledged: float = 0.0
+    stalled_for: float = 0.0
+    redelivered: int = 0
+    returned: int = 0
+    fenced: int = 0
+    refused: int = 0
+    connections: int = 0
+    connected: bool = False
+    out_of_credit: bool = False
+    lag: Mapping[str, int] = field(default_factory=dict[str, int])
+    stalled_partitions: Mapping[str, float] = field(default_factory=dict[str, float])

@@ -1,0 +1,169 @@
+"""`connectors.kafka`: the conformance suite, on a broker that speaks the protocol of Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
+
+from apart import join_while_one_is_stuck
+from tansu import Topic, server, within
+
+from returns_pipeline.connectors import Outgoing, Publisher, Source
+from returns_pipeline.connectors.kafka import KafkaTopic
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.testing import check_connector, check_publisher
+
+__all__ = ["server"]
+
+
+@pytest.mark.slow
+def test_a_topic_keeps_the_contract(server: str) -> None:
+    check = check_connector(lambda: Topic(server).create(), patience=60, quiet=4.0, concurrency=5)
+    asyncio.run(check)
+
+
+@pytest.mark.slow
+def test_publishing_to_a_topic_keeps_the_contract(server: str) -> None:
+    check = check_publisher(lambda: Topic(server).create(), patience=60, quiet=0.3, concurrency=5)
+    asyncio.run(check)
+
+
+def test_a_message_has_its_key_its_headers_its_time_and_its_offset(server: str) -> None:
+    async def main() -> None:
+        topic = await Topic(server, 1).create()
+        await topic.producer.send_and_wait(topic.name, b"a", key=b"k", headers=[("n", b"1")])
+        async with Source(topic.driver()) as source:
+            message = (await anext(source)).unwrap()
+            assert (message.value, message.partition, message.position) == (
+                b"a",
+                f"{topic.name}-0",
+                (0,),
+            )
+            assert (message.key, message.headers) == (b"k", {"n": "1"})
+            assert source.statistics().lag == {message.partition: 0}
+            assert (message.timestamp or 0) > 1_700_000_000
+        await topic.remove()
+
+    within(main())
+
+
+def test_what_arrives_while_its_partition_is_assigned_is_emitted(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch that began before a rebalance may return messages of what it has assigned."""
+    real = aiokafka.AIOKafkaConsumer.getmany
+    rebalances = iter(range(2))
+
+    async def main() -> None:
+        topic = await Topic(server, 1).create()
+        await topic.publish([str(number).encode() for number in range(5)])
+        driver: Any = topic.driver()
+
+        async def getmany(consumer: Any, **options: Any) -> Any:
+            for _ in rebalances:
+                await driver.on_revoked({0})
+                driver.on_assigned({0})
+            return await real(consumer, **options)
+
+        monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "getmany", getmany)
+        async with Source(driver, max_in_flight=3) as source:
+            for number in range(5):
+                assert (await anext(source)).unwrap().position == (number,)
+                source.reached(source.mark())
+        await topic.remove()
+
+    within(main())
+
+
+def test_what_a_topic_does_not_take_is_refused_and_the_rest_is_there(server: str) -> None:
+    async def main() -> None:
+        topic = await Topic(server, 2).create()
+        window = [
+            Outgoing(b"1", partition=0),
+            Outgoing(b"2", partition=7),
+            Outgoing(b"x" * 2_000_000, partition=0),
+            Outgoing(b"4", key=b"k", partition=0, headers={"n": "1"}),
+        ]
+        async with Publisher(topic.sender(), encode=bytes) as publisher:
+            error = (await publisher.publish_all(window)).failure()
+            assert (error.refused, error.unconfirmed) == ((1, 2), ())
+            assert publisher.statistics().connections == 1
+        async with Source(topic.driver()) as source:
+            found = [(await anext(source)).unwrap() for _ in range(2)]
+            assert [message.value for message in found] == [b"1", b"4"]
+            assert (found[1].key, found[1].headers) == (b"k", {"n": "1"})
+        await topic.remove()
+
+    within(main())
+
+
+@pytest.mark.slow
+def test_a_reader_that_is_slower_than_the_poll_interval_keeps_its_partitions(server: str) -> None:
+    async def main() -> None:
+        topic = await Topic(server, 2).create()
+        await topic.publish([str(number).encode() for number in range(8)])
+        driver = topic.driver(max_poll_interval_ms=5000)
+        async with Source(driver, max_in_flight=2) as source:
+            found = [(await anext(source)).unwrap().value for _ in range(2)]
+            await asyncio.sleep(9)
+            for _ in range(6):
+                source.reached(source.mark())
+                found.append((await anext(source)).unwrap().value)
+            source.reached(source.mark())
+            await source.settled()
+            assert Counter(found) == Counter(str(number).encode() for number in range(8))
+            assert source.statistics().fenced == 0
+            assert source.statistics().connections == 1
+        await topic.remove()
+
+    within(main())
+
+
+@pytest.mark.slow
+def test_a_commit_that_is_refused_fences_and_begins_at_what_is_committed(server: str) -> None:
+    async def main() -> None:
+        topic = await Topic(server, 1).create()
+        await topic.publish([b"a", b"b", b"c"])
+        driver: Any = topic.driver()
+        soon = RetryPolicy(attempts=100, wait=0.1)
+        async with Source(driver, reconnect=soon) as source:
+            _ = [await anext(source) for _ in range(3)]
+
+            async def refuse(offsets: object) -> None:
+                raise aiokafka.errors.CommitFailedError
+
+            driver._consumer.commit = refuse
+            source.reached(2)
+            again = [(await anext(source)).unwrap().value for _ in range(3)]
+            assert again == [b"a", b"b", b"c"]
+            assert source.statistics().refused == 2
+            source.reached(source.mark())
+            await source.settled()
+        await topic.remove()
+
+    within(main())
+
+
+def test_arguments_out_of_range_are_refused_at_the_call() -> None:
+    with pytest.raises(InvalidArgument, match="rebalance_timeout"):
+        KafkaTopic("nowhere", "t", rebalance_timeout=0)
+    with pytest.raises(InvalidArgument, match="topic"):
+        KafkaTopic("nowhere", "")
+    with pytest.raises(InvalidArgument, match="group"):
+        KafkaTopic("nowhere", "t").driver("")
+
+
+@pytest.mark.slow
+def test_partitions_are_read_apart_while_another_worker_joins(server: str) -> None:
+    async def main() -> None:
+        topic = await Topic(server, 4).create()
+        await join_while_one_is_stuck(topic)
+        await topic.remove()
+
+    within(main())

@@ -1,0 +1,192 @@
+"""`connectors.redis`: the conformance suite, and what an entry may be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+redis = pytest.importorskip("redis.asyncio", reason="needs the package redis")
+
+from cut_proxy import CutProxy
+from servers import absent
+
+from returns_pipeline.connectors import Outgoing, Publisher, Source
+from returns_pipeline.connectors.redis import RedisStream
+from returns_pipeline.errors import InvalidArgument
+from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.testing import check_connector, check_publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from returns_pipeline.connectors import Driver, Sender
+
+SERVER = os.environ.get("RETURNS_PIPELINE_REDIS", "127.0.0.1:6379")
+
+
+def within(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
+    asyncio.run(asyncio.wait_for(main, seconds))
+
+
+class Stream:
+    """A stream of its own on the server, reached through a proxy."""
+
+    def __init__(self) -> None:
+        self.name = f"test-{uuid4().hex}"
+
+    async def create(self, **options: Any) -> Stream:
+        host, _, port = SERVER.partition(":")
+        self.proxy = await CutProxy(host, int(port)).start()
+        self.client = redis.Redis.from_url(f"redis://{SERVER}/0")
+        try:
+            await self.client.ping()
+        except (OSError, redis.ConnectionError) as error:
+            absent(f"Redis at {SERVER}: {error}")
+        address = f"redis://127.0.0.1:{self.proxy.port}/0"
+        self.stream = RedisStream(address, self.name, **({"lease": 1.0} | options))
+        return self
+
+    def driver(self) -> Driver:
+        return self.stream.driver("group")
+
+    def sender(self) -> Sender:
+        return self.stream.sender()
+
+    async def publish(self, values: Sequence[bytes], /) -> None:
+        for value in values:
+            await self.client.xadd(self.name, {"value": value})
+
+    async def disconnect(self) -> None:
+        await self.proxy.cut()
+
+    async def remove(self) -> None:
+        await self.client.delete(self.name)
+        await self.client.aclose()
+        await self.proxy.stop()
+
+
+@pytest.mark.slow
+def test_a_stream_keeps_the_contract() -> None:
+    async def main() -> None:
+        await check_connector(
+            lambda: Stream().create(), disconnect=Stream.disconnect, concurrency=3
+        )
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_publishing_to_a_stream_keeps_the_contract() -> None:
+    async def main() -> None:
+        await check_publisher(
+            lambda: Stream().create(), disconnect=Stream.disconnect, quiet=0.3, concurrency=3
+        )
+
+    asyncio.run(main())
+
+
+def test_a_message_has_its_fields_its_time_and_its_number() -> None:
+    async def main() -> None:
+        stream = await Stream().create()
+        number = await stream.client.xadd(stream.name, {"value": b"a", "n": "1"})
+        await stream.client.xadd(stream.name, {"other": b"b"})
+        async with Source(stream.driver()) as source:
+            message = (await anext(source)).unwrap()
+            place = tuple(int(part) for part in number.decode().split("-"))
+            assert (message.value, message.partition, message.position) == (
+                b"a",
+                stream.name,
+                place,
+            )
+            assert message.headers == {"n": "1"}
+            assert message.timestamp == place[0] / 1000
+            without = (await anext(source)).unwrap()
+            assert (without.value, without.headers) == (b"", {"other": "b"})
+        await stream.remove()
+
+    within(main())
+
+
+def test_an_entry_of_a_process_that_was_killed_is_claimed_and_its_deliveries_are_counted() -> None:
+    async def main() -> None:
+        stream = await Stream().create()
+        await stream.publish([b"a"])
+        await stream.client.xgroup_create(stream.name, "group", "0")
+        _ = await stream.client.xreadgroup("group", "killed", {stream.name: ">"})
+        async with Source(stream.driver(), max_deliveries=1) as source:
+            letter = (await anext(source)).failure()
+            assert letter.message.value == b"a"
+            assert letter.message.deliveries == 2
+        await stream.remove()
+
+    within(main())
+
+
+def test_a_consumer_that_has_ended_is_not_left_in_the_group() -> None:
+    async def main() -> None:
+        stream = await Stream().create()
+        await stream.publish([b"a"])
+        async with Source(stream.driver()) as source:
+            _ = await anext(source)
+            source.reached(1)
+        assert await stream.client.xinfo_consumers(stream.name, "group") == []
+        await stream.remove()
+
+    within(main())
+
+
+def test_a_stream_that_is_deleted_while_it_is_read_is_read_on() -> None:
+    async def main() -> None:
+        stream = await Stream().create()
+        await stream.publish([b"1"])
+        soon = RetryPolicy(attempts=1000, wait=0.1)
+        async with Source(stream.driver(), reconnect=soon) as source:
+            assert (await anext(source)).unwrap().value == b"1"
+            source.reached(source.mark())
+            await source.settled()
+            await asyncio.sleep(0.2)  # it waits for more
+            await stream.client.delete(stream.name)
+            await stream.publish([b"2"])
+            assert (await anext(source)).unwrap().value == b"2"
+        await stream.remove()
+
+    within(main())
+
+
+def test_a_window_is_one_transaction_and_another_type_refuses_its_entries() -> None:
+    async def main() -> None:
+        stream = await Stream().create()
+        await stream.client.set(f"{stream.name}-text", "a")
+        window = [
+            Outgoing(b"1", headers={"n": "1"}),
+            Outgoing(b"2", headers={"value": "taken"}),
+            Outgoing(b"3", destination=f"{stream.name}-text"),
+            Outgoing(b"4"),
+        ]
+        async with Publisher(stream.sender(), encode=bytes) as publisher:
+            error = (await publisher.publish_all(window)).failure()
+            assert (error.refused, error.unconfirmed) == ((1, 2), ())
+            assert error.reason == "the field 'value' has the payload"
+            assert "WRONGTYPE" in (await publisher.publish(window[2])).failure().reason
+            assert publisher.statistics().connections == 1
+        found = [fields for _, fields in await stream.client.xrange(stream.name)]
+        assert found == [{b"value": b"1", b"n": b"1"}, {b"value": b"4"}]
+        await stream.client.delete(f"{stream.name}-text")
+        await stream.remove()
+
+    within(main())
+
+
+def test_arguments_out_of_range_are_refused_at_the_call() -> None:
+    with pytest.raises(InvalidArgument, match="lease"):
+        RedisStream("redis://nowhere", "s", lease=0)
+    with pytest.raises(InvalidArgument, match="stream"):
+        RedisStream("redis://nowhere", "")
+    with pytest.raises(InvalidArgument, match="replicas"):
+        RedisStream("redis://nowhere", "s").sender(replicas=-1)
+    with pytest.raises(InvalidArgument, match="group"):
+        RedisStream("redis://nowhere", "s").driver("")
