@@ -121,7 +121,9 @@ def merges() -> None:
                 Way("one after the other", one_after_the_other(kind, n)),
                 Way("combine.merge.raw", over(kind, n, lambda p: combine.merge.raw(*p)), goal=2.0),
                 Way("a task each and a queue, by hand", queued(kind, n)),
-                Way("aiostream's merge", aiostreams(kind, n), share=0.05),
+                Way(
+                    "aiostream merge", aiostreams(kind, n), share=0.05, rival_of="combine.merge.raw"
+                ),
             )
 
 

@@ -226,7 +226,8 @@ def compare_all(title: str, items: int, *, apart: float, keys: int) -> None:
     ]
     if not apart:
         rx = with_reactivex_and_keys if by_keys else with_reactivex
-        ways.append(Way("RxPY buffer at each change", over(rx, keys=keys), share=0.1))
+        work = over(rx, keys=keys)
+        ways.append(Way("RxPY buffer at each change", work, share=0.1, rival_of=ways[0].name))
     waxed = with_bytewax(keys=by_keys)
     if waxed is not None:
 
@@ -236,7 +237,7 @@ def compare_all(title: str, items: int, *, apart: float, keys: int) -> None:
             assert waxed(made, apart) == items
             return time.process_time() - begun
 
-        ways.append(Way("bytewax collect_window", wax, share=0.05))
+        ways.append(Way("bytewax collect_window", wax, share=0.05, rival_of=ways[0].name))
     figures = compare(
         title, items, Way("by hand: a dict of lists", over(hand, apart=apart, keys=keys)), *ways
     )

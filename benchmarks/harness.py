@@ -7,6 +7,8 @@ of the whole process: other programs do not count, all threads of this one do.
 
 A file of benchmarks is a module with `main()`; ``python benchmarks/windows.py`` runs one file,
 ``python benchmarks`` all of them. ``--rounds 5`` is quick, ``--rounds 51`` settles a doubt.
+``--json FILE`` writes the figures to a file, from which ``python benchmarks --table`` makes the
+table of the README.
 """
 
 from __future__ import annotations
@@ -19,14 +21,18 @@ import math
 import os
 import platform
 import statistics
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from runs import Row, Run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Figure", "Way", "compare", "show", "start"]
+__all__ = ["Figure", "Way", "compare", "section", "show", "start"]
 
 _ROUNDS = 15
 
@@ -42,12 +48,14 @@ class Way:
         goal: The ratio to the yardstick that it must not exceed.
         share: The part of the items that it is run with. With all of them, a way that is a hundred
             times slower would only take long; costs are compared per item.
+        rival_of: The name of the way of ours that does the same as this other library.
     """
 
     name: str
     work: Callable[[int], Awaitable[float | None]]
     goal: float = math.inf
     share: float = 1.0
+    rival_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,10 @@ def start(about: str) -> None:
     parser.add_argument(
         "--rounds", type=int, default=_ROUNDS, help="turns of each way (%(default)s)"
     )
-    global _rounds  # noqa: PLW0603  # the command line is the process's
-    _rounds = parser.parse_args().rounds
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    global _rounds, _file  # the command line is the process's
+    given = parser.parse_args()
+    _rounds, _file = given.rounds, given.json
     print(
         f"{about}\n{platform.python_implementation()} {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
@@ -85,6 +95,16 @@ def start(about: str) -> None:
 
 
 _rounds = _ROUNDS
+_file: Path | None = None
+_title = ""
+_rows: list[Row] = []
+
+
+def section(title: str) -> None:
+    """Print what the following figures are about."""
+    global _title  # noqa: PLW0603  # as what is printed
+    _title = title
+    print(f"\n{title}")
 
 
 def compare(title: str, items: int, yardstick: Way, *ways: Way) -> dict[str, Figure]:
@@ -102,15 +122,41 @@ def compare(title: str, items: int, yardstick: Way, *ways: Way) -> dict[str, Fig
             for way in everyone:
                 costs[way.name].append(runner.run(_cost(way, items)))
     figures = {way.name: _figure(way, costs[way.name], costs[yardstick.name]) for way in everyone}
-    print(f"\n{title}")
+    section(title)
     for way in everyone:
-        _print_row(way, figures[way.name], is_yardstick=way is yardstick)
+        figure = figures[way.name]
+        _print_row(way, figure, is_yardstick=way is yardstick)
+        if way is not yardstick:
+            _record(
+                Row(
+                    _group(), title, way.name, figure.ratio,
+                    yardstick=yardstick.name, low=figure.low, high=figure.high,
+                    seconds=figure.seconds, goal=_finite(way.goal), rival_of=way.rival_of,
+                )
+            )  # fmt: skip
     return figures
 
 
 def show(what: str, value: float, unit: str, goal: float = math.inf) -> None:
     """Print a figure that is not a ratio, with its goal."""
     print(f"  {what:<44} {value:8.3g} {unit:<12}{_verdict(value, goal)}")
+    _record(Row(_group(), _title, what, value, unit=unit, goal=_finite(goal)))
+
+
+def _group() -> str:
+    """Return the name of the file that is run."""
+    return Path(sys.argv[0]).stem
+
+
+def _finite(goal: float) -> float | None:
+    return None if goal == math.inf else goal
+
+
+def _record(row: Row) -> None:
+    """Write the figure, with all before it: a run that fails later has written so much."""
+    _rows.append(row)
+    if _file is not None:
+        Run.here(_rounds, _rows).write(_file)
 
 
 async def _cost(way: Way, items: int) -> float:

@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from returns.result import Result, Success
 
-from harness import Way, compare, show, start
+from harness import Way, compare, section, show, start
 from returns_pipeline import CompensationScope, ResultStream, StepContext
 from returns_pipeline.compensation import CompensationRegistry
 from returns_pipeline.journal import PostgresJournal, SqliteJournal, recover
@@ -268,7 +268,7 @@ def fill(path: Path, orphans: int, done: int) -> None:
 
 async def postgres(dsn: str, disk: Disk) -> None:
     """Print the figures of `PostgresJournal`, in the same minute."""
-    print("\nPostgreSQL")
+    section("PostgreSQL")
     async with PostgresJournal(dsn) as journal:
         for scopes in SCOPES:
             seconds = await Registers(disk, scopes).journal(journal, 20 * scopes)
@@ -322,7 +322,7 @@ def main() -> None:
             Way("bind_step, SqliteJournal(lazy_commits=True)", windows.lazy),
             Way("bind_step, no journal", windows.unjournaled),
         )
-        print("\nrecovery")
+        section("recovery")
         few = [asyncio.run(recovery(orphaned(disk, 1000), 1000)) for _ in range(3)]
         show("1,000 orphaned sagas, one at a time", min(each.wall for each in few), "s")
         for done in 0, 1_000_000:

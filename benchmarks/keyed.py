@@ -113,7 +113,12 @@ def compare_keys(
         Way("by hand: a dict of lists, no timer", over(source, by_hand, n, keys)),
         Way("keyed_chunks", over(source, ours, n, keys), goal),
         Way("sessions by key", over(source, by_silence, n, keys)),
-        Way("RxPY group_by and buffer", over(source, with_reactivex, n, keys), share=0.05),
+        Way(
+            "RxPY group_by and buffer",
+            over(source, with_reactivex, n, keys),
+            share=0.05,
+            rival_of="keyed_chunks",
+        ),
     )
 
 

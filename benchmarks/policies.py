@@ -79,14 +79,21 @@ def main() -> None:
     def ours(name: str, made: Callable[[], Awaitable[Any]]) -> Way:
         return Way(name, calls(made), goal=_GOAL)
 
+    def rival(of: str, name: str, made: Callable[[], Awaitable[Any]]) -> Way:
+        return Way(f"  {name}", calls(made), rival_of=of)
+
     compare(
         "an await each",
         5_000,
         Way("await step()", calls(step), share=10.0),
         Way("await FutureResult(step())", calls(lambda: FutureResult(step()))),
         ours("with_retry", with_retry(step, RetryPolicy())),
-        Way("  tenacity.retry", calls(tenacity.retry(stop=tenacity.stop_after_attempt(3))(step))),
-        Way("  stamina.retry", calls(stamina.retry(on=OSError, attempts=3)(step))),
+        rival(
+            "with_retry",
+            "tenacity.retry",
+            tenacity.retry(stop=tenacity.stop_after_attempt(3))(step),
+        ),
+        rival("with_retry", "stamina.retry", stamina.retry(on=OSError, attempts=3)(step)),
         ours("with_timeout", with_timeout(step, 5.0)),
         Way("  asyncio.timeout, which cannot abandon", calls(in_timeout)),
         Way("  asyncio.create_task, without a limit", calls(in_task)),
@@ -96,9 +103,9 @@ def main() -> None:
         ours("all_of two", all_of(step, step)),
         ours("fallback", fallback(Tier("a", step), Tier("b", step))),
         ours("rate_limit", rate_limit(1e9, burst=10**9)(step)),
-        Way("  aiolimiter", calls(limited)),
+        rival("rate_limit", "aiolimiter", limited),
         ours("circuit_breaker", circuit_breaker(3, 1.0)(step)),
-        Way("  aiobreaker", calls(lambda: breaker.call_async(step))),
+        rival("circuit_breaker", "aiobreaker", lambda: breaker.call_async(step)),
         ours("bulkhead", bulkhead(3)(step)),
     )
 

@@ -144,7 +144,7 @@ def main() -> None:
         10_000,
         Way("bind_future_result", bind_future_result),
         Way("bind_step, nothing registered", bind_step),
-        Way("bind_step, one action committed", bind_step_registering),
+        Way("bind_step, one action committed", bind_step_registering, goal=1.5),
         Way("bind_step(hold=True), one action", bind_step_holding),
     )
     compare(

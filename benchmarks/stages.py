@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 _LIMIT = 64
+_BATCH = 500
 
 
 async def source(count: int) -> AsyncIterator[int]:
@@ -92,6 +93,27 @@ async def fused_with_results(count: int) -> None:
             pass
 
 
+async def batches(count: int) -> AsyncIterator[list[int]]:
+    """Yield the same numbers in batches."""
+    for begin in range(0, count, _BATCH):
+        yield list(range(begin, min(begin + _BATCH, count)))
+
+
+async def fused_batches(count: int) -> None:
+    """Do the five steps with a stream of batches."""
+    lifted = ResultStream.from_batches(batches(count))
+    steps = lifted.map(add).map(add).filter(odd_or_even).map(add).map(add)
+    async with steps.stream() as items:
+        async for _ in items:
+            pass
+
+
+async def run_batches(count: int) -> None:
+    """Do the five steps with a stream of batches, read by a terminal."""
+    lifted = ResultStream.from_batches(batches(count))
+    _ = await lifted.map(add).map(add).filter(odd_or_even).map(add).map(add).run()
+
+
 async def collect_by_hand(count: int) -> None:
     """Collect the results of five functions."""
     values: list[int] = []
@@ -105,6 +127,26 @@ async def collect(count: int) -> None:
     """Do it with a stream."""
     steps = ResultStream.of(source(count)).map(add).map(add).filter(odd_or_even).map(add).map(add)
     _ = await steps.collect()
+
+
+# Windows over batches.
+
+
+async def window_by_hand(count: int) -> None:
+    """Put single items into lists, without a timer."""
+    held: list[int] = []
+    async for number in source(count):
+        held.append(number)
+        if len(held) == _BATCH:
+            held = []
+
+
+async def window_over_batches(count: int) -> None:
+    """Do it with a stream of batches."""
+    windows = ResultStream.from_batches(batches(count)).chunks_or_timeout(_BATCH, 2.0)
+    async with windows.stream() as items:
+        async for _ in items:
+            pass
 
 
 # Concurrent steps.
@@ -225,30 +267,40 @@ def main() -> None:
         "five sequential steps, a Result an item",
         30_000,
         Way("one loop by hand", by_hand),
-        Way("ResultStream", fused, goal=1.2),
-        Way("aiostream, plain values", piped, share=0.2),
+        Way("ResultStream", fused, goal=0.9),
+        Way("ResultStream.from_batches()", fused_batches, goal=0.6),
+        Way("ResultStream.from_batches(), run()", run_batches, goal=0.6),
+        Way("aiostream, plain values", piped, share=0.2, rival_of="ResultStream"),
     )
     compare(
         "five sequential steps, two of them bind()",
         30_000,
         Way("one loop by hand", by_hand_with_results),
-        Way("ResultStream", fused_with_results, goal=1.2),
+        Way("ResultStream", fused_with_results, goal=0.9),
     )
     compare(
         "five sequential steps, collected, against a loop that knows no Result",
         30_000,
         Way("one loop by hand, plain values", collect_by_hand),
-        Way("ResultStream.collect()", collect),
+        Way("ResultStream.collect()", collect, goal=1.1),
+    )
+    compare(
+        "windows of 500 over batches of 500",
+        100_000,
+        Way("one loop by hand, single items", window_by_hand),
+        Way("from_batches().chunks_or_timeout()", window_over_batches, goal=0.5),
     )
     for what, make in (("one turn of the loop", turn), ("a millisecond", millisecond)):
         compare(
             f"bind_async(concurrency=64), work that waits for {what}",
             5_000,
             Way("bounded pool by hand, in order", bounded_pool(make)),
-            Way("ResultStream", concurrent(make), goal=1.3),
-            Way("ResultStream, ordered=False", concurrent(make, ordered=False), goal=1.3),
+            Way("ResultStream", concurrent(make), goal=1.2),
+            Way("ResultStream, ordered=False", concurrent(make, ordered=False), goal=1.2),
             Way("unbounded pool on a queue", free_pool(make)),
-            Way("aiostream.map(task_limit=64)", aiostreams(make), share=0.3),
+            Way(
+                "aiostream.map(task_limit=64)", aiostreams(make), share=0.3, rival_of="ResultStream"
+            ),
         )
 
 

@@ -9,6 +9,7 @@ import statistics
 import time
 import tracemalloc
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamable
@@ -18,7 +19,7 @@ from reactivex import operators
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 
-from harness import Way, compare, show, start
+from harness import Way, compare, section, show, start
 from returns_pipeline import chunks_or_timeout
 
 if TYPE_CHECKING:
@@ -155,15 +156,16 @@ def compare_rivals(
     title: str, items: int, source: Callable[[int], AsyncIterable[int]], goal: float
 ) -> None:
     """Compare all libraries that can do the work, or half of it, with the hand-written loop."""
+    rival = partial(Way, rival_of="chunks_or_timeout")
     compare(
         f"{title}, n = 500, timeout = 2 s",
         items,
         Way("by hand: append and slice, no timer", over(source, by_hand, 500)),
         Way("chunks_or_timeout", over(source, ours, 500), goal),
-        Way("aiostream chunks (count alone)", over(source, with_aiostream, 500), share=0.2),
-        Way("streamable group", over(source, with_streamable, 500), share=0.05),
-        Way("batchit async_batcher", over(source, with_batchit, 500), share=0.05),
-        Way("RxPY buffer_with_time_or_count", over(source, with_reactivex, 500), share=0.05),
+        rival("aiostream chunks (count alone)", over(source, with_aiostream, 500), share=0.2),
+        rival("streamable group", over(source, with_streamable, 500), share=0.05),
+        rival("batchit async_batcher", over(source, with_batchit, 500), share=0.05),
+        rival("RxPY buffer_with_time_or_count", over(source, with_reactivex, 500), share=0.05),
         Way("by hand: asyncio.wait for each item", over(source, task_per_item, 500), share=0.05),
     )
 
@@ -213,7 +215,7 @@ async def measure_delay(rounds: int = 100, timeout: float = 0.01) -> None:
             loop.call_at(due, called.set_result, None)
             await called
             bare.append(loop.time() - due)
-    print(f"\ndelivery of a window closed by its time, after {timeout * 1000:g} ms of silence")
+    section(f"delivery of a window closed by its time, after {timeout * 1000:g} ms of silence")
     ours_late, bare_late = statistics.median(late) * 1e3, statistics.median(bare) * 1e3
     show("chunks_or_timeout, late by", ours_late, "ms")
     show("a bare call_at, late by", bare_late, "ms")
@@ -237,7 +239,7 @@ async def measure_silent(count: int = 10_000, seconds: float = 2.0) -> None:
         async for _ in source():
             seen[0] += 1
 
-    print(f"\n{count} readers of silent sources")
+    section(f"{count} readers of silent sources")
     _, _, base = await _keep(without, count, seconds)
     cpu, cancelled, kib = await _keep(with_window, count, seconds)
     show("each, with reader and source", kib, "KiB")
@@ -293,7 +295,7 @@ async def measure_memory(n: int = 500) -> None:
     await lead(1_000_000, 0)
     pause = 10 * (time.process_time() - begun) / 1_000_000 * n
     items = 10_000_000
-    print(f"\n{items} items, n = {n}, a reader that takes {pause * 1e3:.2g} ms for each list")
+    section(f"{items} items, n = {n}, a reader that takes ten times as long as the source")
     show("delivered ahead of the reader at most", await lead(items, pause), "items", n + 1)
     tracemalloc.start()
     await lead(100_000, 0)

@@ -140,7 +140,8 @@ async def run_batches(
         say(f"window {window.number}: {failed.cause}: rolled back, {len(window)} dead letters")
         return Success(window)
 
-    records = ResultStream.of(source).drain_on(stop).tap(tally.saw).bind(source.parse)
+    lines = ResultStream.from_batches(source).drain_on(stop)
+    records = lines.tap(tally.saw).bind(source.parse)
     async with StepContext("flight-batcher", journal=journal) as ctx:
         return await to_result(
             ctx.run(
@@ -275,7 +276,7 @@ def interrupts(
         received.append(number)
         if len(received) == 1:
             stop.set()
-            say("stopping: the open window is written; again, and it is abandoned")
+            say("stopping: what was read is written; again, and it is abandoned")
         else:
             say("stopping at once: the window under way is rolled back")
             work.cancel()
@@ -322,8 +323,8 @@ A line of --input is a JSON object like this one; its other fields are ignored:
 (on one line). A flight without a departure time was cancelled: that is a dead letter, too. The
 payload of a dead letter that is not a malformed line can be corrected and read again.
 
-Ctrl-C ends the reading: the open window is written, the summary printed. A second Ctrl-C rolls
-back the window that is being written, and makes dead letters of the other lines that were read.
+Ctrl-C ends the reading: what was read is written, the summary printed. A second Ctrl-C rolls back
+the window that is being written, and makes dead letters of the other lines that were read.
 
 exit status:
   0    everything was read, and each line is in one of the two tables (the summary says in which)

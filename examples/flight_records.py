@@ -48,6 +48,7 @@ Reason: TypeAlias = Literal[
     "late",  # its hour had ended when it arrived
     "write failed",  # its window was rolled back
     "interrupted",  # its window was abandoned
+    "too many deliveries",  # it may be what kills the workers that get it
 ]
 
 
@@ -193,7 +194,9 @@ class SourceError(Exception):
 
 @dataclass
 class Source:
-    """Numbered lines, and the function that turns them into records. It can be read once.
+    """Numbered lines, in lists, and the function that turns a line into a record.
+
+    It can be read once.
 
     Attributes:
         open: Opens the input; it and its ``read`` may block.
@@ -217,27 +220,29 @@ class Source:
     ended: bool = False
     error: OSError | None = None
 
-    async def __aiter__(self) -> AsyncGenerator[Line, None]:
-        """Yield lines one by one; read a block when none is left."""
+    async def __aiter__(self) -> AsyncGenerator[list[Line], None]:
+        """Yield the lines of each block that is read; with a rate, one by one."""
         wait = _pacer(self.rate)
         last = self.header + self.limit
-        number = 0
+        count = 0
         try:
-            async with aclosing(self._lines()) as blocks:
-                async for lines in blocks:
-                    for text in lines:
-                        number += 1
-                        if number <= self.header:
-                            continue
-                        yield number, text
-                        if number >= last:
-                            return
-                        if wait is not None:
+            async with aclosing(self._blocks()) as blocks:
+                async for texts in blocks:
+                    numbered = enumerate(texts, count + 1)
+                    lines = [line for line in numbered if self.header < line[0] <= last]
+                    count += len(texts)
+                    if wait is None:
+                        yield lines
+                    else:
+                        for line in lines:
                             await wait()
+                            yield [line]
+                    if count >= last:
+                        return
         finally:
             self.ended = True
 
-    async def _lines(self) -> AsyncGenerator[list[bytes], None]:
+    async def _blocks(self) -> AsyncGenerator[list[bytes], None]:
         rest = b""
         try:
             with await in_daemon_thread(self.open) as file:
@@ -257,7 +262,7 @@ def _pacer(rate: float) -> Callable[[], Awaitable[None]] | None:
     if rate == math.inf:
         return None
     loop = asyncio.get_running_loop()
-    due = loop.time()
+    due = loop.time() - 1 / rate  # the first line is due at once
 
     async def wait() -> None:
         nonlocal due

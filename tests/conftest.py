@@ -81,8 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="about tasks that do not start eagerly"))
 
 
-def pytest_collection_finish() -> None:
-    """Spare the collector the modules and tests: many a test calls it, and all are to stay."""
+@pytest.fixture(scope="module", autouse=True)
+def _spare_the_collector() -> None:
+    """Keep what earlier files have left, like all of mypy's tables, out of this file's collections.
+
+    Many tests collect garbage again and again, and a collection takes as long as what is alive.
+    """
     gc.collect()
     gc.freeze()
 

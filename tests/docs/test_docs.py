@@ -66,8 +66,6 @@ def test_every_public_name_has_an_example() -> None:
             module = import_module(name)
             for each in module.__all__:
                 thing = getattr(module, each)
-                if inspect.ismethod(thing):  # the piped form of an operator, which has one
-                    thing = thing.__self__
                 if inspect.isroutine(thing) or inspect.isclass(thing) or hasattr(thing, "pipe"):
                     example = ">>> " in (inspect.getdoc(thing) or "")
                     lacking |= set() if example else {each}

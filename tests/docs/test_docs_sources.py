@@ -22,6 +22,6 @@ def test_an_example_prints_what_the_page_says(
 def test_the_page_names_everything_that_is_public() -> None:
     from returns_pipeline import sources
 
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     missing = [name for name in sources.__all__ if name[0].islower() and f"{name}(" not in PAGE]
     assert not missing

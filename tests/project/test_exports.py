@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import json
 import os
 import pkgutil
+import pydoc
+import re
 import subprocess
 import sys
 import tomllib
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_origin
 
 import pytest
 
 import returns_pipeline
+from returns_pipeline import pipe
 from returns_pipeline.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ def importable() -> Iterator[ModuleType]:
 
 
 MODULES = list(importable())
+
+PLAIN: pydoc.Doc = vars(pydoc)["plaintext"]  # typeshed lacks it
 
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 
@@ -111,6 +117,100 @@ def test_every_name_listed_has_a_docstring(module: ModuleType) -> None:
         thing = getattr(module, name)
         if inspect.isroutine(thing) or inspect.isclass(thing) or hasattr(thing, "pipe"):
             assert inspect.getdoc(thing), name
+
+
+each_module_for_users = pytest.mark.parametrize(
+    "module",
+    [module for module in MODULES if is_for_users(module)],
+    ids=lambda module: module.__name__,
+)
+
+
+@each_module_for_users
+def test_help_shows_every_name_with_its_signature(module: ModuleType) -> None:
+    text = pydoc.render_doc(module, renderer=PLAIN)
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing):
+            assert re.search(rf"^    (class )?{name}(\(| = class )", text, re.MULTILINE), name
+        elif callable(thing) and get_origin(thing) is None:  # no alias
+            assert re.search(rf"^    (async )?{name}\(", text, re.MULTILINE), name
+            # What Sphinx documents as a function: a routine, whose docstring is not its class's.
+            assert inspect.isroutine(thing), name
+            assert inspect.isfunction(thing) or type(thing).__doc__ is None, name
+        elif not inspect.ismodule(thing):
+            assert re.search(rf"^    {name} = ", text, re.MULTILINE), name
+
+
+@each_module_for_users
+def test_help_shows_no_function_that_is_not_for_users(module: ModuleType) -> None:
+    text = pydoc.render_doc(module, renderer=PLAIN)
+    functions = text.partition("\nFUNCTIONS\n")[2].partition("\nDATA\n")[0]
+    shown = set(re.findall(r"^    (?:async )?(\w+)(?: = \w+)?\(", functions, re.MULTILINE))
+    assert shown <= set(module.__all__)
+
+
+@each_module_for_users
+def test_every_function_has_a_docstring_of_its_own_and_annotations(module: ModuleType) -> None:
+    functions = {
+        name: thing
+        for name in module.__all__
+        if callable(thing := getattr(module, name))
+        and not inspect.isclass(thing)
+        and get_origin(thing) is None
+    }
+    texts = [str(thing.__doc__) for thing in functions.values()]
+    assert len({*texts}) == len(texts)
+    for name, thing in functions.items():
+        signature = inspect.signature(thing)
+        assert signature.return_annotation is not signature.empty, name
+        for parameter in signature.parameters.values():
+            assert parameter.annotation is not parameter.empty, (name, parameter.name)
+
+
+def test_the_piped_form_of_an_operator_does_not_document_the_source() -> None:
+    for name in pipe.__all__:
+        text = inspect.getdoc(getattr(pipe, name)) or ""
+        assert f"| pipe.{name}(" in text, name
+        assert not re.search(r"^    sources?: ", text, re.MULTILINE), name
+    assert "    more: Sources, besides" in str(pipe.merge.__doc__)
+    assert "    n: Items in a list" in str(pipe.sliding.__doc__)
+    assert "It returns a stream of lists." in str(pipe.sliding.__doc__)
+
+
+def with_docstrings(module: ModuleType) -> tuple[set[str], set[str]]:
+    """Return the aliases that a module assigns, and those of them that have a docstring there."""
+    aliases: set[str] = set()
+    documented: set[str] = set()
+    for block in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
+        statements: list[ast.stmt] = block.body if isinstance(block, ast.Module | ast.If) else []
+        for node, after in itertools.pairwise([*statements, None]):
+            match node:
+                case ast.AnnAssign(target=ast.Name(name), annotation=ast.Name("TypeAlias")):
+                    aliases.add(name)
+                    match after:
+                        case ast.Expr(ast.Constant(str(text))) if ": " not in text:
+                            documented.add(name)
+                        case _:
+                            pass
+                case _:
+                    pass
+    return aliases, documented
+
+
+def test_an_alias_has_a_docstring_in_the_module_from_which_users_import_it() -> None:
+    """Sphinx looks for it there alone, and takes what comes before a colon for a type."""
+    everywhere = set[str]().union(*[with_docstrings(module)[0] for module in MODULES])
+    count = 0
+    for module in filter(is_for_users, MODULES):
+        public = {
+            name
+            for name in everywhere & set(module.__all__)
+            if not inspect.isclass(getattr(module, name))
+        }
+        assert public <= with_docstrings(module)[1], module.__name__
+        count += len(public)
+    assert count >= 7
 
 
 def methods(name: str, cls: type) -> set[str]:
@@ -202,21 +302,63 @@ def test_every_name_for_users_has_a_type_test_that_passes_and_one_that_is_refuse
     assert not lacking, "\n".join(["to be added to tests/typesafety:", *sorted(lacking)])
 
 
-def test_the_package_imports_a_name_when_it_is_used_and_offers_what_checkers_see() -> None:
-    source = Path(str(returns_pipeline.__file__)).read_text()
+LAZY = [
+    module for module in MODULES if " = lazy_exports(" in Path(str(module.__file__)).read_text()
+]
+
+
+@pytest.mark.parametrize("module", LAZY, ids=lambda module: module.__name__)
+def test_a_package_imports_a_name_when_it_is_used_and_offers_what_checkers_see(
+    module: ModuleType,
+) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text())
     seen = {
         alias.name
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("returns_pipeline")
         for alias in node.names
-    }
-    assert seen == set(returns_pipeline.__all__)
+        if not alias.name.startswith("_") or alias.name == "__version__"
+    } - {"lazy_exports"}
+    seen |= with_docstrings(module)[0]
+    assert seen - {"__version__"} == set(module.__all__)
     code = f"""
-import sys, returns_pipeline
-assert not [name for name in sys.modules if name.startswith("returns_pipeline.")]
-assert {sorted(seen)!r} == sorted(set(dir(returns_pipeline)) & set({sorted(seen)!r}))
+import sys, {module.__name__} as module
+loaded = [name for name in sys.modules if name.startswith("returns_pipeline.")]
+own = {{module.__name__, "returns_pipeline._engine", "returns_pipeline._engine.lazy_exports"}}
+assert set(loaded) <= own, loaded
+assert {sorted(seen)!r} == sorted(set(dir(module)) & set({sorted(seen)!r}))
+assert not [name for name in dir(module) if name not in module.__all__ and name[:2] != "__"]
 for name in {sorted(seen)!r}:
-    assert getattr(returns_pipeline, name) is vars(returns_pipeline)[name], name
-assert not hasattr(returns_pipeline, "nothing")
+    assert getattr(module, name) is vars(module)[name], name
+assert not hasattr(module, "nothing")
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", LAZY, ids=lambda module: module.__name__)
+def test_a_star_import_of_a_package_imports_what_it_lists(module: ModuleType) -> None:
+    code = f"""
+from {module.__name__} import *
+names = {{name for name in globals() if name[:2] != "__"}}
+assert names == {{*{module.__all__!r}}}, names
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_the_packages_that_import_lazily() -> None:
+    names = {module.__name__.removeprefix("returns_pipeline.") for module in LAZY}
+    assert names >= {"returns_pipeline", "combine", "windows"}
+
+
+def test_a_chain_without_windows_loads_none() -> None:
+    code = """
+import sys
+earlier = {*sys.modules}  # a tool that measures the process, as coverage, has modules of its own
+from returns_pipeline import CompensationRegistry, ResultStream, StepContext, cases
+loaded = [name for name in sys.modules if name.startswith("returns_pipeline.")]
+heavy = {"windows._chunks", "combine._broadcast", "journal", "policies", "saga", "sources"}
+assert not {f"returns_pipeline.{name}" for name in heavy} & {*loaded}, loaded
+for library in ("pathlib", "tenacity", "msgspec", "asyncpg", "sqlite3"):
+    assert library not in {*sys.modules} - earlier, library
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

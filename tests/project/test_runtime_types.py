@@ -106,6 +106,38 @@ def test_a_value_is_read_by_pydantic_and_msgspec(facts: dict[str, Any], policy: 
     assert msgspec.convert(facts, type(policy)) == policy
 
 
+Stack = policies.PolicyStack[policies.RetryPolicy, policies.Timeout]
+
+
+def test_pydantic_reads_and_writes_a_stack_as_the_list_of_its_layers() -> None:
+    stack = policies.RetryPolicy(2) | policies.Timeout(1.0)
+    adapter: Any = pydantic.TypeAdapter(Stack)
+    assert adapter.validate_python(stack) is stack
+    assert adapter.validate_python([{"attempts": 2}, {"seconds": 1.0}]) == stack
+    assert adapter.validate_json(adapter.dump_json(stack)) == stack
+    assert adapter.json_schema()["type"] == "array"
+    bare: Any = pydantic.TypeAdapter(policies.PolicyStack)
+    assert bare.validate_python(stack) is stack
+    broken = policies.RetryPolicy(2) | policies.circuit_breaker(3, 1.0)
+    with_breaker = policies.PolicyStack[policies.RetryPolicy, policies.CircuitBreaker]
+    state: Any = pydantic.TypeAdapter(with_breaker)
+    assert state.validate_python(broken) is broken
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (policies.Timeout(1.0) | policies.RetryPolicy(2), "must be RetryPolicy, Timeout, not Tim"),
+        ([{"attempts": 0}, {"seconds": 1.0}], "attempts must be at least 1"),
+        ([{"attempts": 2}], "Field required"),
+        (3, "valid tuple"),
+    ],
+)
+def test_pydantic_refuses_other_stacks(given: object, message: str) -> None:
+    with pytest.raises(pydantic.ValidationError, match=message):
+        pydantic.TypeAdapter(Stack).validate_python(given)
+
+
 @pytest.mark.parametrize(
     "step",
     [
