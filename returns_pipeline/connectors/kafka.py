@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import math
+import traceback
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
@@ -29,6 +30,7 @@ from returns_pipeline.errors import (
 try:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
     from aiokafka.abc import ConsumerRebalanceListener
+    from aiokafka.conn import AIOKafkaConnection
     from aiokafka.errors import (
         CommitFailedError,
         ConsumerStoppedError,
@@ -177,6 +179,22 @@ def _translated(name: str) -> Generator[None, None, None]:
         raise ConnectionLost(name, str(error) or repr(error)) from error
 
 
+async def _start(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Start a client.
+
+    If that is cancelled while the first server owes its list of servers, aiokafka forgets the
+    connection and leaves its socket open: it is known to the cancelled call alone.
+    """
+    try:
+        await client.start()
+    except BaseException as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            forgotten = frame.f_locals.get("bootstrap_conn")
+            if isinstance(forgotten, AIOKafkaConnection):
+                _ = forgotten.close()
+        raise
+
+
 class _Listener(ConsumerRebalanceListener):
     """What aiokafka calls when partitions come and go. It awaits that, and sends heartbeats on."""
 
@@ -250,7 +268,7 @@ class _GroupDriver:
             consumer = AIOKafkaConsumer(**self._options, group_id=self._group)
             self._consumer = consumer
             consumer.subscribe([self._topic], listener=_Listener(self))
-            await consumer.start()
+            await _start(consumer)
 
     async def on_revoked(self, partitions: Collection[int]) -> None:
         """Settle partitions, and fence them."""
@@ -463,7 +481,7 @@ class _Sender:
         producer = AIOKafkaProducer(**self._options)
         try:
             with _translated(self.name):
-                await producer.start()
+                await _start(producer)
         except BaseException:
             await producer.stop()
             raise

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from returns_pipeline.connectors import Driver, Sender
 
 OFTEN = RetryPolicy(attempts=1000, wait=0.02)
+# An answer to its first request: the server knows the first two versions of a request for metadata.
+KAFKA_VERSIONS = bytes.fromhex("00000010 00000001 0000 00000001 0003 0000 0001")
 NATS_INFO = b'INFO {"server_id":"a","version":"2.9.10","headers":true,"max_payload":1048576}\r\n'
 
 
@@ -27,6 +29,10 @@ def kafka(port: int) -> tuple[Driver, Sender, bytes]:
     module = pytest.importorskip("returns_pipeline.connectors.kafka", exc_type=ImportError)
     topic = module.KafkaTopic(f"127.0.0.1:{port}", "orders")
     return topic.driver("group"), topic.sender(), b""
+
+
+def kafka_with_versions(port: int) -> tuple[Driver, Sender, bytes]:
+    return (*kafka(port)[:2], KAFKA_VERSIONS)
 
 
 def nats(port: int) -> tuple[Driver, Sender, bytes]:
@@ -84,7 +90,7 @@ async def publish(sender: Sender) -> None:
 
 @pytest.mark.parametrize("hangs", [False, True])
 @pytest.mark.parametrize("reads", [True, False])
-@pytest.mark.parametrize("engine", [kafka, nats, postgres, rabbitmq, redis])
+@pytest.mark.parametrize("engine", [kafka, kafka_with_versions, nats, postgres, rabbitmq, redis])
 def test_a_server_that_does_not_finish_its_greeting_costs_no_socket(
     engine: Callable[[int], tuple[Driver, Sender, bytes]],
     caplog: pytest.LogCaptureFixture,

@@ -1,0 +1,4 @@
+import asyncio
+
+class AIOKafkaConnection:
+    def close(self) -> asyncio.Future[None] | None: ...
