@@ -1,13 +1,11 @@
 """Reads messages with stored positions, and kills or stops itself at a point. Run by tests.
 
-Each line of standard input is a run, in a process that is forked for it: its id, the place, the
-number of the point, the signal that it sends to itself there, the mode (``sink``, ``sqlite``,
-``postgres``; ``kafka``: the sink, and a topic), the DSN, the log or topic, the address of Kafka. A
+Each line of standard input is a run, in a process that is forked for it: its id, and a `Run`. A
 point is before and after each request to the database or the journal, each effect and each
-acknowledgement.
+acknowledgement, and after the source was opened.
 
 Each line of standard output has the id of a run, ``stopped`` or ``ended``, and the process id or
-the exit code: 3 if it was refused, as others own its partitions, or its saga.
+the exit code: 9 if it was refused, as others own its partitions, or its saga.
 """
 
 from __future__ import annotations
@@ -16,33 +14,34 @@ import asyncio
 import os
 import signal
 import sys
+from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from returns_pipeline import StepContext, ok
+from returns_pipeline import ok
 from returns_pipeline.compensation import CompensationRegistry
 from returns_pipeline.connectors import Source
 from returns_pipeline.connectors.kafka import KafkaTopic
 from returns_pipeline.connectors.postgres import PostgresLog, TransactionalSink
 from returns_pipeline.errors import LeaseLost, PartitionsLost
-from returns_pipeline.journal import PostgresJournal, SqliteJournal, recover
+from returns_pipeline.journal import PostgresJournal, SqliteJournal
 from returns_pipeline.testing import FaultyJournal
+from returns_pipeline.worker import run_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from returns.result import Result
 
+    from returns_pipeline import StepContext
     from returns_pipeline.connectors import Driver, Message
 
 SIZE = 2
-REFUSED = 3
-place = Path()
-end_at = 0
-sent = signal.SIGKILL
+REFUSED = 9
 registry = CompensationRegistry()
 FAST = {
     "session_timeout_ms": 1000,
@@ -52,52 +51,99 @@ FAST = {
 }
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a line of standard input asks for.
+
+    Attributes:
+        place: A directory for the names of the points, and for effects.
+        end_at: The point at which it sends a signal to itself, and how often that was passed then.
+        sent: The name of the signal.
+        pace: The seconds that each effect takes.
+        count: How many messages there are.
+        mode: What stores the positions: ``sink``, ``sqlite``, ``postgres``; ``kafka`` is a sink for
+            a topic.
+        apart: Not empty if each partition has a pipeline of its own.
+        dsn: The address of PostgreSQL.
+        log: The log or topic.
+        servers: The address of Kafka.
+    """
+
+    place: str
+    end_at: str
+    sent: str
+    pace: str
+    count: str
+    mode: str
+    apart: str
+    dsn: str
+    log: str
+    servers: str
+
+
+this: Run
+place: Path
+passed: Counter[str] = Counter()
+
+
 def point(name: str) -> None:
     """Write the name of a point down; at the chosen one, die, or be stopped."""
     with (place / "points").open("a") as points:
-        points.write(f"{name}\n")
-    if len((place / "points").read_text().splitlines()) == end_at:
-        os.kill(os.getpid(), sent)
+        points.write(f"{os.getpid()} {name}\n")
+    passed[name] += 1
+    if f"{name} {passed[name]}" == this.end_at:
+        os.kill(os.getpid(), signal.Signals[this.sent])
 
 
 def pointed(driver: Any) -> Driver:
-    """Return the driver, with points around each acknowledgement."""
-    ack = driver.ack
+    """Return the driver, with points around each acknowledgement, and after it was opened."""
+    ack, open_it = driver.ack, driver.open
 
-    async def with_points(messages: Sequence[Message[bytes]], /) -> None:
+    async def ack_with_points(messages: Sequence[Message[bytes]], /) -> None:
         point("before ack()")
         await ack(messages)
         point("after ack()")
 
-    driver.ack = with_points
+    async def open_with_point(ownership: Any, /) -> None:
+        await open_it(ownership)
+        point("after open()")
+
+    driver.ack, driver.open = ack_with_points, open_with_point
     return driver  # type: ignore[no-any-return]
 
 
 # Whether everything is acknowledged; of a topic, whether everything is written.
 LOG_IS_DONE = """
-    SELECT NOT EXISTS (SELECT FROM {log} l, {log}_groups g
+    SELECT NOT EXISTS (SELECT FROM {log} l JOIN {log}_groups g USING (partition)
                        WHERE (l.xid, l.id) > (g.xid, g.id) AND g.name = 'g')
 """
-TOPIC_IS_DONE = "SELECT count(*) = 4 FROM effect WHERE log = '{log}'"
+TOPIC_IS_DONE = "SELECT count(*) = {count} FROM effect WHERE log = '{log}'"
 
 
-async def read(
-    source: Source[int, Any], step: Callable[[Any], Any], dsn: str, is_done: str
-) -> None:
-    """Read windows until everything is done."""
-    connection = await asyncpg.connect(dsn)
+async def read(driver: Any, step: Callable[..., Any], journal: FaultyJournal | None = None) -> int:
+    """Run a worker until everything is done; return its exit code."""
+    source = Source(pointed(driver), decode=int)
+    connection = await asyncpg.connect(this.dsn)
+    text = TOPIC_IS_DONE if this.servers else LOG_IS_DONE
+    is_done = text.format(log=this.log, count=this.count)
 
-    async def drain() -> None:
+    async def done() -> None:
         while not source.statistics().connections or not await connection.fetchval(is_done):
             await asyncio.sleep(0.01)
-        source.drain()
 
-    async with source:
-        draining = asyncio.ensure_future(drain())
-        await step(source.messages().chunks_or_timeout(SIZE, 0.02)).run()
-        await draining
-        await source.settled()
+    def pipeline(messages: Any, ctx: StepContext) -> Any:
+        return step(messages.chunks_or_timeout(SIZE, 0.02), ctx)
+
+    report = await run_worker(
+        source,
+        pipeline,
+        journal=journal,
+        registry=None if journal is None else registry,
+        per_partition=bool(this.apart),
+        stop=done(),
+    )
     await connection.close()
+    return report.exit_code
 
 
 # The sink.
@@ -131,8 +177,8 @@ class Statements:
         return await self._real.__aexit__(*error)
 
 
-async def by_sink(dsn: str, log: str, servers: str) -> None:
-    async with asyncpg.create_pool(dsn, min_size=0, max_size=4) as real:
+async def by_sink() -> int:
+    async with asyncpg.create_pool(this.dsn, min_size=0, max_size=4) as real:
 
         class Pool:
             @asynccontextmanager
@@ -142,18 +188,19 @@ async def by_sink(dsn: str, log: str, servers: str) -> None:
 
         async def write(connection: Any, window: list[Message[int]]) -> Result[int, str]:
             for message in window:
-                await connection.execute("INSERT INTO effect VALUES ($1, $2)", log, message.value)
+                await asyncio.sleep(float(this.pace))
+                values = this.log, message.value
+                await connection.execute("INSERT INTO effect VALUES ($1, $2)", *values)
             return ok(len(window))
 
         pool: Any = Pool()
         sink = TransactionalSink(pool, "sink", write=write, patience=0.3)
-        if servers:
-            topic = KafkaTopic(servers, log, **FAST)
-            driver, is_done = topic.driver(f"group-{log}", positions=sink), TOPIC_IS_DONE
+        if this.servers:
+            topic = KafkaTopic(this.servers, this.log, **FAST)
+            driver = topic.driver(f"group-{this.log}", positions=sink)
         else:
-            driver, is_done = PostgresLog(dsn, log).driver("g", positions=sink), LOG_IS_DONE
-        source = Source(pointed(driver), decode=int)
-        await read(source, lambda s: s.bind_async(sink), dsn, is_done.format(log=log))
+            driver = PostgresLog(this.dsn, this.log).driver("g", positions=sink)
+        return await read(driver, lambda windows, _: windows.bind_async(sink))
 
 
 # The journals.
@@ -169,62 +216,57 @@ async def effect(window: list[Message[int]], step: StepContext) -> Result[int, s
     names = [f"{message.value} {step.key}" for message in window]
     await step.register(remove, names)
     for name in names:
+        await asyncio.sleep(float(this.pace))
         (place / "effects" / name).touch()
         point("in the effect")
     return ok(len(names))
 
 
-async def by_journal(mode: str, dsn: str, log: str) -> None:
+async def by_journal() -> int:
     real: SqliteJournal | PostgresJournal
-    if mode == "sqlite":
+    if this.mode == "sqlite":
         real = SqliteJournal(place / "journal.db", lazy_commits=True)
     else:
-        real = PostgresJournal(dsn, schema=f"journal_{log}")
-    journal = FaultyJournal(real, point)
-    _ = await recover(real, registry)
-
-    driver = pointed(PostgresLog(dsn, log).driver("g", positions=journal))
-    source = Source(driver, decode=int, before_ack=journal.flush)
-    ctx = StepContext("s", journal=journal)
-    await read(source, lambda s: s.bind_step(effect, ctx), dsn, LOG_IS_DONE.format(log=log))
-    await real.close()
+        real = PostgresJournal(this.dsn, schema=f"journal_{this.log}")
+    async with real:
+        journal = FaultyJournal(real, point)
+        driver = PostgresLog(this.dsn, this.log).driver("g", positions=journal)
+        return await read(driver, lambda windows, ctx: windows.bind_step(effect, ctx), journal)
 
 
 def say(*words: object) -> None:
     _ = os.write(1, ("\t".join(map(str, words)) + "\n").encode())
 
 
-def run(where: str, number: str, signal_sent: str, mode: str, *sources: str) -> None:
-    """Read, in this process."""
-    global place, end_at, sent
-    place, end_at, sent = Path(where), int(number), signal.Signals[signal_sent]
-    dsn, log, servers = sources
-    by_a_sink = mode in {"sink", "kafka"}
-    work = by_sink(dsn, log, servers) if by_a_sink else by_journal(mode, dsn, log)
-    asyncio.run(asyncio.wait_for(work, 60))
+def run(words: list[str]) -> int:
+    """Read, in this process; return the exit code."""
+    global this, place  # noqa: PLW0603  # the process's own
+    this = Run(*words)
+    place = Path(this.place)
+    work = by_journal() if this.mode in {"sqlite", "postgres"} else by_sink()
+    return asyncio.run(asyncio.wait_for(work, 60))
 
 
-def forked(work: Callable[[], None]) -> int:
+def forked(work: Callable[[], int | None]) -> int:
     """Carry out work in a process of its own; return its id."""
     child = os.fork()
     if child:
         return child
-    status = 1
+    status: int | None = 1
     try:
-        work()
-        status = 0
+        status = work()
     except (PartitionsLost, LeaseLost):
         status = REFUSED
     finally:
         sys.stderr.flush()
-        os._exit(status)
+        os._exit(status or 0)
 
 
 def watch(line: str) -> None:
     """Carry out a run, and report what becomes of it."""
     _ = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    name, *arguments = line.split("\t")
-    child = forked(lambda: run(*arguments))
+    name, *words = line.split("\t")
+    child = forked(lambda: run(words))
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
         if not os.WIFSTOPPED(status):

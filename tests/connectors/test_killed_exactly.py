@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
-from killed_runs import kill_at_each_point, stop_at_points
+from killed_runs import Runs, kill_at_each_point, stop_at_points
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.slow
 def test_a_reader_that_is_killed_at_any_point_neither_loses_nor_doubles_an_effect(
     tmp_path: Path, postgres_dsn: str, mode: str
 ) -> None:
-    asyncio.run(kill_at_each_point(tmp_path, postgres_dsn, mode))
+    asyncio.run(kill_at_each_point(Runs(tmp_path, postgres_dsn, mode)))
 
 
 @pytest.mark.parametrize("mode", ["sink", "postgres"])
 def test_a_reader_that_wakes_up_in_a_window_that_others_have_written_does_no_harm(
     tmp_path: Path, postgres_dsn: str, mode: str
 ) -> None:
-    asyncio.run(stop_at_points(tmp_path, postgres_dsn, mode))
+    asyncio.run(stop_at_points(Runs(tmp_path, postgres_dsn, mode)))
