@@ -301,13 +301,14 @@ class Consumer(TaskOwner):
 
     def warn_of_unstored(self, least: int) -> None:
         """Warn once, if so many messages were acknowledged and no position was ever stored."""
-        if self._ledger.unstored >= least and not self._has_warned:
+        coverage = self._ledger.coverage
+        if coverage is not None and coverage.unstored >= least and not self._has_warned:
             self._has_warned = True
             _log.warning(
                 "%s: %d messages were acknowledged, and no position was stored: nothing in the"
                 " pipeline writes to what was given as positions=",
                 self._driver.name,
-                self._ledger.unstored,
+                coverage.unstored,
             )
 
     def _on_change(self) -> None:
@@ -344,12 +345,13 @@ class Consumer(TaskOwner):
         """Take partitions; return where everything of each was handled: see `Ownership`."""
         ledger, store = self._ledger, self._driver.positions
         ledger.own(partitions)
-        if store is None:
+        coverage = ledger.coverage
+        if store is None or coverage is None:
             return {}
         keys = {
             name: f"{name} {identity}" if identity else name
             for name, identity in partitions.items()
-            if not ledger.is_taken(name)
+            if not coverage.is_taken(name)
         }
         if keys:
             fences = ledger.fences
@@ -361,8 +363,8 @@ class Consumer(TaskOwner):
                 reason = "partitions were lost while their positions were read"
                 raise ConnectionLost(self._driver.name, reason)
             for name, key in keys.items():
-                ledger.take(name, key, taken[key])
-        found = {name: ledger.handled(name) for name in partitions}
+                coverage.take(name, key, taken[key])
+        found = {name: coverage.handled(name) for name in partitions}
         return {name: position for name, position in found.items() if position is not None}
 
     def out_of_credit(self) -> None:

@@ -10,14 +10,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
-from returns_pipeline._engine.spans import BEGINNING, Spans, Stretch
-from returns_pipeline.compensation.protocol import HandledPositions, TakenPartition
+from returns_pipeline.connectors._coverage import LedgerCoverage
 from returns_pipeline.connectors._entries import Entry, Key, PartitionState, Raw, RecentKeys, key_of
-from returns_pipeline.connectors._message import Message, Position
+from returns_pipeline.connectors._message import Message
 from returns_pipeline.connectors._shares import Shares
-from returns_pipeline.errors import PartitionReplaced, PartitionsLost
 
 __all__ = ["Ledger"]
 
@@ -61,7 +59,7 @@ class Ledger:
         refused: How many acknowledgements were refused: another process owns the partition.
         returned: How many were given back.
         lag: How many messages of each partition were not fetched yet, as far as that is known.
-        unstored: How many were acknowledged, if positions are to be stored and none ever was.
+        coverage: What is stored of the positions, if they are to be.
     """
 
     def __init__(
@@ -74,13 +72,13 @@ class Ledger:
         name: str = "",
         stores: bool = False,
     ) -> None:
-        self._name = name
-        self._stores = stores  # whether positions are stored
-        self._fenced: dict[str, set[Position]] = {}  # what was in flight of lost partitions
         self._max_in_flight = max_in_flight
         self._max_bytes = max_bytes
         self._positioned = positioned
         self._partitions: dict[str, PartitionState] = {}
+        self.coverage: LedgerCoverage | None = None
+        if stores:
+            self.coverage = LedgerCoverage(name, self._partitions)
         self._buffer: deque[Entry] = deque()
         self._acking: list[Entry] = []
         self._again: list[Entry] = []  # acknowledged lately, and delivered again
@@ -103,8 +101,6 @@ class Ledger:
         self.refused: int = 0
         self.returned: int = 0
         self.lag: dict[str, int] = {}
-        self.unstored: int = 0
-        self._has_stored = False
 
     # Arrival.
 
@@ -135,7 +131,7 @@ class Ledger:
         """Buffer messages, except those that are held, or were acknowledged lately."""
         if not messages:
             return
-        arrived = 0
+        arrived, coverage = 0, self.coverage
         # Those of the message before: most are of one partition.
         name, partition = None, PartitionState(self._buffer)
         for message in messages:
@@ -151,8 +147,9 @@ class Ledger:
                     self.redelivered += 1
                     continue
                 entry = Entry(message, now, partition)
-                if self._stores:
-                    self._place(entry, partition)
+                if coverage is not None:
+                    coverage.place(entry)
+                    self.redelivered += entry.is_skipped
                 partition.newest = message.position
                 arrived += size
             else:
@@ -179,30 +176,6 @@ class Ledger:
         self._mean_size = max(mean, (self._mean_size + mean) / 2)
         if self._shares is not None:
             self._shares.mean_size = self._mean_size
-
-    def _place(self, entry: Entry, partition: PartitionState) -> None:
-        """Compare a message with what is stored of its partition.
-
-        Raises:
-            PartitionReplaced: Another message was at its position when that was stored.
-            RuntimeError: The driver has not asked what is stored.
-        """
-        message = entry.message
-        if partition.stored is None:
-            raise RuntimeError(f"{self._name} did not ask for the positions of {message.partition}")
-        spans = partition.stored.spans
-        # The first is read after what is stored, or where the broker begins: nothing before it is
-        # to be handled.
-        entry.after = BEGINNING if partition.newest is None else partition.newest
-        entry.is_again = message.position in self._fenced.get(message.partition, ())
-        if message.position not in spans:
-            return
-        entry.is_skipped = True
-        self.redelivered += 1
-        for stretch in spans:
-            if stretch.last == message.position and stretch.stamp != message.timestamp:
-                where = f"{message.partition} {message.position}"
-                raise PartitionReplaced(self._name, f"another message was handled at {where}")
 
     def _partition(self, name: str) -> PartitionState:
         found = self._partitions.get(name)
@@ -232,100 +205,6 @@ class Ledger:
         self.count -= count
         self.size -= size
 
-    # Stored positions.
-
-    def take(self, name: str, key: str, stored: TakenPartition) -> None:
-        """Begin with a partition, of which this is stored."""
-        partition = self._partition(name)
-        partition.key, partition.stored = key, stored
-
-    def is_taken(self, name: str) -> bool:
-        """Return whether `take` was called for a partition since it was fenced."""
-        return name in self._partitions and self._partitions[name].stored is not None
-
-    def handled(self, name: str) -> Position | None:
-        """Return the position up to which everything of a partition was handled, if it is known."""
-        partition = self._partitions.get(name)
-        stretch = None if partition is None else partition.handled()
-        return None if stretch is None else stretch.last
-
-    def skip(self, name: str | None = None) -> bool:
-        """Pass over messages that were handled earlier; return whether there were any next."""
-        skipped = False
-        buffer = self._buffer_of(name)
-        while buffer and (buffer[0].gone or buffer[0].is_skipped):
-            entry = buffer.popleft()
-            if entry.gone:
-                continue
-            # After everything of it that was emitted so far: a prefix is acknowledged.
-            queue = entry.partition.in_flight
-            entry.number = queue[-1].number if queue else 0
-            queue.append(entry)
-            skipped = True
-        return skipped
-
-    def covered(self, messages: Iterable[Message[object]]) -> list[HandledPositions]:
-        """Return what a commit of messages covers, by partition.
-
-        Everything up to the last acknowledgement is covered as well: so what was filtered out, or
-        failed, leaves no gap in what is stored.
-
-        Raises:
-            PartitionsLost: Some are not in flight any more, or an earlier delivery was committed.
-            RuntimeError: One was committed, or is there twice.
-        """
-        # Messages come in their order, as a rule: then they are one stretch of each partition.
-        runs: dict[str, list[list[Any]]] = {}
-        for entry in self._in_flight(messages, once=True):
-            message = entry.message
-            name, position = message.partition, message.position
-            before = runs.setdefault(name, [])
-            if before and before[-1][1] == entry.after:
-                before[-1][1:] = position, message.timestamp
-            else:
-                before.append([entry.after, position, message.timestamp])
-        return [
-            self._handled(name, [Stretch(*run) for run in found]) for name, found in runs.items()
-        ]
-
-    def _handled(self, name: str, stretches: list[Stretch]) -> HandledPositions:
-        partition = self._partitions[name]
-        assert partition.stored is not None
-        if partition.acked is not None:
-            stretches.append(partition.acked)
-        merged = tuple(Spans().with_all(stretches))
-        return HandledPositions(self._name, name, partition.key, partition.stored.epoch, merged)
-
-    def committed(self, messages: Iterable[Message[object]]) -> None:
-        """Record that the positions of messages are stored."""
-        for entry in self._in_flight(messages, once=False):
-            entry.is_committed = True
-            self._has_stored, self.unstored = True, 0
-
-    def _in_flight(self, messages: Iterable[Message[object]], *, once: bool) -> list[Entry]:
-        """Return the entries of messages; with ``once``, all must be there, and not committed."""
-        found: dict[int, Entry] = {}
-        lost: set[str] = set()
-        for message in messages:
-            partition = self._partitions.get(message.partition)
-            entry = None if partition is None else partition.emitted.get(message.position)
-            # A source of another server may have partitions of the same name.
-            if entry is None or entry.message.timestamp != message.timestamp:
-                lost.add(message.partition)
-            elif once and (entry.is_committed or entry.number in found):
-                if entry.is_again:
-                    lost.add(message.partition)
-                    continue
-                raise RuntimeError(
-                    f"the message at {message.partition} {message.position} comes a second time: "
-                    "once its position is stored, the rest of it would be skipped after a crash"
-                )
-            else:
-                found[entry.number] = entry
-        if lost and once:
-            raise PartitionsLost(self._name, tuple(sorted(lost)))
-        return list(found.values())
-
     # Emission.
 
     def _buffer_of(self, name: str | None) -> deque[Entry]:
@@ -343,9 +222,24 @@ class Ledger:
             found.append(entry.message)
         return found
 
+    def skip(self, name: str | None = None) -> bool:
+        """Pass over messages that were handled earlier; return whether there were any next."""
+        skipped = False
+        buffer = self._buffer_of(name)
+        while buffer and (buffer[0].gone or buffer[0].is_skipped):
+            entry = buffer.popleft()
+            if entry.gone:
+                continue
+            # After everything of it that was emitted so far: a prefix is acknowledged.
+            queue = entry.partition.in_flight
+            entry.number = queue[-1].number if queue else 0
+            queue.append(entry)
+            skipped = True
+        return skipped
+
     def emit(self, count: int = 1, name: str | None = None) -> None:
         """Record that the first ``count`` messages that `next` returned were emitted."""
-        take, stores = self._buffer_of(name).popleft, self._stores
+        take, stores = self._buffer_of(name).popleft, self.coverage is not None
         for number in range(self.emitted + 1, self.emitted + count + 1):
             entry = take()
             entry.number = number
@@ -405,17 +299,12 @@ class Ledger:
         self.acknowledged += len(batch)
         for entry in batch if self._shares is not None else ():
             entry.partition.acked_at = now
-        for entry in batch if self._stores or not self._positioned else ():
-            if entry.key is not None:
+        if self.coverage is not None:
+            self.coverage.acknowledged(batch)
+        elif not self._positioned:
+            for entry in batch:
+                assert entry.key is not None
                 self._recent.add(entry.key)
-                continue
-            message, partition = entry.message, entry.partition
-            self.unstored += not (self._has_stored or entry.is_skipped)
-            # `pop`, because a message that was skipped was never emitted.
-            _ = partition.emitted.pop(message.position, None)
-            if entry.is_again:  # so both deliveries have been handled
-                self._fenced[message.partition].discard(message.position)
-            partition.acked = Stretch(BEGINNING, message.position, message.timestamp)
 
     def not_acked(self) -> None:
         """Record that it is not known whether they are: they are to be acknowledged again."""
@@ -530,8 +419,9 @@ class Ledger:
             if partitions is not None and each[0].message.partition not in partitions
         )
         for name in {*self._partitions, *self.lag} if partitions is None else partitions:
-            if (lost := self._partitions.pop(name, None)) is not None and lost.emitted:
-                self._fenced.setdefault(name, set()).update(lost.emitted)
+            lost = self._partitions.pop(name, None)
+            if lost is not None and self.coverage is not None:
+                self.coverage.lost(name, lost)
             _ = self.lag.pop(name, None)
         self._recent.forget(partitions)
 
@@ -564,7 +454,7 @@ class Ledger:
 
     def own(self, partitions: Iterable[str]) -> None:
         """Record that partitions are going to be read: each has its share from now on."""
-        for name in partitions if self.is_split else ():
+        for name in partitions:
             _ = self._partition(name)
 
     def paused(self) -> frozenset[str]:

@@ -15,7 +15,6 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.names import shown
 from returns_pipeline._engine.steps import packed
 from returns_pipeline.connectors._consumer import Consumer, Signal
-from returns_pipeline.connectors._coverage import LedgerCoverage
 from returns_pipeline.connectors._decode import received_all, receiver
 from returns_pipeline.connectors._driver import Driver
 from returns_pipeline.connectors._ledger import Ledger
@@ -248,8 +247,8 @@ class Source(Generic[T_co, E_co]):
         """
         if self._state != "new":
             raise RuntimeError("a source can be entered once: make another one")
-        if self._driver.positions is not None:
-            self._driver.positions.attach(LedgerCoverage(self._ledger))
+        if self._driver.positions is not None and self._ledger.coverage is not None:
+            self._driver.positions.attach(self._ledger.coverage)
         self._state = "open"
         self._consumer.start()
         return self
