@@ -7,9 +7,7 @@ import contextlib
 import itertools
 import logging
 import math
-import traceback
-from collections.abc import Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -17,8 +15,16 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline.compensation.protocol import Positions
 from returns_pipeline.connectors._driver import Driver, Ownership
+from returns_pipeline.connectors._kafka_sender import (
+    LEAVE,
+    NAMES,
+    TopicSender,
+    is_topic,
+    start,
+    translated,
+)
 from returns_pipeline.connectors._message import Message
-from returns_pipeline.connectors._sender import Outgoing, OutgoingBatch, Sender, SenderConnection
+from returns_pipeline.connectors._sender import Sender
 from returns_pipeline.errors import (
     ConnectionLost,
     InvalidArgument,
@@ -28,18 +34,12 @@ from returns_pipeline.errors import (
 )
 
 try:
-    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
     from aiokafka.abc import ConsumerRebalanceListener
-    from aiokafka.conn import AIOKafkaConnection
     from aiokafka.errors import (
         CommitFailedError,
-        ConsumerStoppedError,
         IllegalStateError,
-        KafkaConnectionError,
         KafkaError,
-        KafkaTimeoutError,
-        MessageSizeTooLargeError,
-        NodeNotReadyError,
     )
 except ImportError as _error:
     raise MissingExtra("kafka", "aiokafka") from _error
@@ -54,8 +54,6 @@ _WAIT: Final = 1.0
 _WAIT_WITHOUT: Final = 0.05
 # Seconds between two polls while there is no room: without them the group would expel the member.
 _POLL: Final = 1.0
-# Seconds to leave the group.
-_LEAVE: Final = 5.0
 # Seconds for which a partition must seem to end too early. A new leader may know less of its end
 # than the former one, until a replica that does not answer is given up: 30 s by default.
 _SHORT: Final = 60.0
@@ -81,6 +79,9 @@ class KafkaTopic:
     are in sync have it. The producer is idempotent: what aiokafka sends again is kept once. What
     the `Publisher` sends again, after aiokafka has given up, may be there twice.
 
+    A message to a topic or a partition that does not exist is refused, and the connection stays. A
+    topic may still be made: it is waited for, for five seconds.
+
     aiokafka connects again by itself. So a lost connection does not count in `SourceStatistics`,
     unless it lasts for long.
 
@@ -97,7 +98,8 @@ class KafkaTopic:
             ``auto_offset_reset``; for a sender, see there.
 
     Raises:
-        InvalidArgument: At the call, if a name is empty or ``rebalance_timeout`` is out of range.
+        InvalidArgument: At the call, if no topic can have the name, or ``rebalance_timeout`` is
+            out of range.
 
     >>> KafkaTopic("localhost:9092", "orders").driver("billing").name
     'kafka orders/billing'
@@ -106,8 +108,8 @@ class KafkaTopic:
     def __init__(
         self, servers: str, topic: str, *, rebalance_timeout: Seconds = 60.0, **options: Any
     ) -> None:
-        if not topic:
-            raise InvalidArgument("the topic must have a name")
+        if not is_topic(topic):
+            raise InvalidArgument(f"{topic!r} is no name of a topic: {NAMES}")
         limit = checks.seconds("rebalance_timeout", rebalance_timeout, finite=True)
         self._topic = topic
         self._servers = servers
@@ -149,7 +151,7 @@ class KafkaTopic:
         >>> KafkaTopic("localhost:9092", "orders").sender().name
         'kafka orders'
         """
-        return _Sender(
+        return TopicSender(
             self._topic,
             {
                 "enable_idempotence": True,
@@ -158,41 +160,6 @@ class KafkaTopic:
                 "acks": "all",
             },
         )
-
-
-@contextmanager
-def _translated(name: str) -> Generator[None, None, None]:
-    """Make errors of the connection a `ConnectionLost`."""
-    try:
-        yield
-    except (
-        KafkaConnectionError,
-        KafkaTimeoutError,
-        NodeNotReadyError,
-        ConsumerStoppedError,
-        OSError,
-    ) as error:
-        raise ConnectionLost(name, str(error) or repr(error)) from error
-    except KafkaError as error:
-        if not getattr(error, "retriable", False):
-            raise
-        raise ConnectionLost(name, str(error) or repr(error)) from error
-
-
-async def _start(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Start a client.
-
-    If that is cancelled while the first server owes its list of servers, aiokafka forgets the
-    connection and leaves its socket open: it is known to the cancelled call alone.
-    """
-    try:
-        await client.start()
-    except BaseException as error:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            forgotten = frame.f_locals.get("bootstrap_conn")
-            if isinstance(forgotten, AIOKafkaConnection):
-                _ = forgotten.close()
-        raise
 
 
 class _Listener(ConsumerRebalanceListener):
@@ -264,11 +231,11 @@ class _GroupDriver:
         self._polled, self._was_refused = [], False
         self._ownership = ownership
         self._polled_at = asyncio.get_running_loop().time()
-        with _translated(self.name):
+        with translated(self.name):
             consumer = AIOKafkaConsumer(**self._options, group_id=self._group)
             self._consumer = consumer
             consumer.subscribe([self._topic], listener=_Listener(self))
-            await _start(consumer)
+            await start(consumer)
 
     async def on_revoked(self, partitions: Collection[int]) -> None:
         """Settle partitions, and fence them."""
@@ -307,7 +274,7 @@ class _GroupDriver:
                 if not wanted:
                     await asyncio.sleep(wait)
                     return []
-            with _translated(self.name):
+            with translated(self.name):
                 timeout = int(wait * 1000)
                 batches = await consumer.getmany(*wanted, timeout_ms=timeout, max_records=room)
             records = [record for batch in batches.values() for record in batch]
@@ -373,7 +340,7 @@ class _GroupDriver:
         }
         first: dict[TopicPartition, int] = {}
         if stored:
-            with _translated(self.name):
+            with translated(self.name):
                 first = await consumer.beginning_offsets(list(stored))
         if self._revocations != revocations:
             return  # some may have been lost, and assigned again
@@ -399,7 +366,7 @@ class _GroupDriver:
         }
         consumer = self._connected()
         try:
-            with _translated(self.name):
+            with translated(self.name):
                 await consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as error:
             self._was_refused = True
@@ -421,7 +388,7 @@ class _GroupDriver:
             if loop.time() < self._polled_at + _POLL:
                 continue
             paused = consumer.assignment()
-            with _translated(self.name):
+            with translated(self.name):
                 consumer.pause(*paused)
                 try:
                     # Of a partition that was assigned this very moment, which is not paused.
@@ -436,7 +403,7 @@ class _GroupDriver:
         self._ownership = None  # its session has ended: nothing can be settled
         if consumer is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(_LEAVE):
+                async with asyncio.timeout(LEAVE):
                     await consumer.stop()
 
     def _name(self, partition: int) -> str:
@@ -462,98 +429,3 @@ def _message(record: ConsumerRecord, partition: str) -> Message[bytes]:
         record.timestamp / 1000,
         record.partition,
     )
-
-
-class _Sender:
-    """Publishes to a topic."""
-
-    deduplicates: bool = False
-
-    def __init__(self, topic: str, options: dict[str, Any]) -> None:
-        self._topic = topic
-        self._options = options
-
-    @property
-    def name(self) -> str:
-        return f"kafka {self._topic}"
-
-    async def connect(self) -> SenderConnection:
-        producer = AIOKafkaProducer(**self._options)
-        try:
-            with _translated(self.name):
-                await _start(producer)
-        except BaseException:
-            await producer.stop()
-            raise
-        return _SenderConnection(self.name, self._topic, producer)
-
-
-class _SenderConnection:
-    """A producer, which makes batches of the messages of all calls, and sends them again itself."""
-
-    def __init__(self, name: str, topic: str, producer: AIOKafkaProducer) -> None:
-        self._name = name
-        self._topic = topic
-        self._producer = producer
-        self._is_closed = False
-
-    async def send(self, batch: OutgoingBatch, /) -> None:
-        if self._is_closed:
-            raise ConnectionLost(self._name, "the connection was closed")
-        sent: dict[asyncio.Future[object], int] = {}
-        try:
-            with _translated(self._name):
-                for number, message in list(batch.unanswered()):
-                    try:
-                        sent[await self._send_one(message)] = number
-                    except MessageSizeTooLargeError as error:
-                        batch.refuse(number, str(error))
-                    except AssertionError as error:  # there is no such partition
-                        batch.refuse(number, str(error))
-            if sent:
-                _ = await asyncio.wait(sent)
-        finally:
-            # Also of a call that was cancelled, or failed: what is known by now.
-            answers = [self._answer(batch, number, done) for done, number in sent.items()]
-        for lost in answers:
-            if lost is not None:
-                raise ConnectionLost(self._name, str(lost) or repr(lost)) from lost
-
-    async def _send_one(self, message: Outgoing[bytes]) -> asyncio.Future[object]:
-        headers = [(name, value.encode()) for name, value in message.headers.items()]
-        return await self._producer.send(
-            message.destination or self._topic,
-            message.value,
-            key=message.key,
-            partition=message.partition,
-            headers=headers,
-        )
-
-    def _answer(
-        self, batch: OutgoingBatch, number: int, done: asyncio.Future[object]
-    ) -> BaseException | None:
-        """Record an answer; return why there is none."""
-        if not done.done():
-            done.add_done_callback(_heard)
-            return None
-        if done.cancelled():
-            return ConnectionLost(self._name, "the connection was closed")
-        error = done.exception()
-        if error is None:
-            batch.confirm(number)
-        elif isinstance(error, MessageSizeTooLargeError):
-            batch.refuse(number, str(error))
-            return None
-        return error
-
-    async def close(self) -> None:
-        self._is_closed = True
-        with contextlib.suppress(KafkaError, OSError, TimeoutError):
-            async with asyncio.timeout(_LEAVE):
-                await self._producer.stop()
-
-
-def _heard(done: asyncio.Future[object]) -> None:
-    """Read the error of a message whose caller was cancelled: asyncio would log it."""
-    if not done.cancelled():
-        _ = done.exception()

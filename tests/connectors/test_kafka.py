@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 from apart import join_while_one_is_stuck
 from tansu import Topic, server, within
 
-from returns_pipeline.connectors import Outgoing, Publisher, Source
+from returns_pipeline.connectors import Outgoing, Publisher, Source, _kafka_sender
 from returns_pipeline.connectors.kafka import KafkaTopic
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
 
 __all__ = ["server"]
+
+IS_OLD = tuple(map(int, aiokafka.__version__.split(".")[:2])) < (0, 13)
 
 
 @pytest.mark.slow
@@ -103,6 +106,86 @@ def test_what_a_topic_does_not_take_is_refused_and_the_rest_is_there(server: str
     within(main())
 
 
+def test_a_place_that_kafka_does_not_have_is_refused_and_the_connection_stays(server: str) -> None:
+    async def main() -> None:
+        topic = await Topic(server, 1).create()
+        places: list[dict[str, Any]] = [
+            {},
+            {"destination": ""},
+            {"destination": "."},
+            {"destination": ".."},
+            {"destination": "a b"},
+            {"destination": "x" * 250},
+            {"partition": -1},
+            {"partition": 1},
+            {"destination": f"{topic.name}", "partition": 0},
+        ]
+        async with Publisher(topic.sender(), encode=bytes) as publisher:
+            others = asyncio.ensure_future(publisher.publish_all([b"other"] * 100))
+            window = [Outgoing(b"%d" % number, **place) for number, place in enumerate(places)]
+            error = (await publisher.publish_all(window)).failure()
+            assert (error.refused, error.unconfirmed) == (tuple(range(1, 8)), ())
+            assert error.reason.startswith("'' is no name of a topic: 1 to 249 letters")
+            error = (await publisher.publish(window[6])).failure()
+            assert error.reason == f"there is no partition -1 of {topic.name!r}"
+            assert (await others).unwrap() == 100
+            assert publisher.statistics().connections == 1
+        async with Source(topic.driver()) as source:
+            found = [(await anext(source)).unwrap().value for _ in range(102)]
+            assert {*found} == {b"0", b"other", b"8"}
+        await topic.remove()
+
+    within(main())
+
+
+def test_a_partition_that_is_new_is_found(server: str) -> None:
+    async def main() -> None:
+        topic = await Topic(server, 1).create()
+        async with Publisher(topic.sender(), encode=bytes) as publisher:
+            assert (await publisher.publish(b"1")).unwrap() == 1
+            topic.partitions = 3
+            await topic.create_again()  # Tansu adds none to a topic
+            assert (await publisher.publish(Outgoing(b"2", partition=2))).unwrap() == 1
+            assert publisher.statistics().connections == 1
+        await topic.remove()
+
+    within(main())
+
+
+@pytest.mark.skipif(IS_OLD, reason="aiokafka before 0.13 always has topics made")
+def test_a_topic_that_does_not_exist_is_refused_unless_it_is_made_soon(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = aiokafka.client.MetadataRequest
+    makes_none = partial(request, allow_auto_topic_creation=False)
+    monkeypatch.setattr(aiokafka.client, "MetadataRequest", makes_none)
+
+    async def main() -> None:
+        topic = await Topic(server, 1).create()
+        late = Topic(server, 1)
+        window = [Outgoing(b"1"), Outgoing(b"2", destination=late.name, partition=0)]
+        async with Publisher(topic.sender(), encode=bytes) as publisher:
+            publishing = asyncio.ensure_future(publisher.publish_all(window))
+            await asyncio.sleep(0.3)
+            assert (await publisher.publish(b"other")).unwrap() == 1
+            assert not publishing.done()
+            _ = await late.create()
+            assert (await publishing).unwrap() == 2
+
+            monkeypatch.setattr(_kafka_sender, "_MADE", 0.3)
+            nowhere = Outgoing(b"3", destination=f"{topic.name}-not")
+            error = (await publisher.publish_all([b"4", nowhere])).failure()
+            assert error.refused == (1,)
+            assert error.reason == f"there is no topic {nowhere.destination!r}"
+            assert publisher.statistics().connections == 1
+        async with Source(late.driver()) as source:
+            assert (await anext(source)).unwrap().value == b"2"
+        await topic.remove()
+        await late.remove()
+
+    within(main())
+
+
 @pytest.mark.slow
 def test_a_reader_that_is_slower_than_the_poll_interval_keeps_its_partitions(server: str) -> None:
     async def main() -> None:
@@ -153,8 +236,10 @@ def test_a_commit_that_is_refused_fences_and_begins_at_what_is_committed(server:
 def test_arguments_out_of_range_are_refused_at_the_call() -> None:
     with pytest.raises(InvalidArgument, match="rebalance_timeout"):
         KafkaTopic("nowhere", "t", rebalance_timeout=0)
-    with pytest.raises(InvalidArgument, match="topic"):
-        KafkaTopic("nowhere", "")
+    for name in ("", ".", "..", "a b", "a/b", "ü", "x" * 250, "a\n"):
+        with pytest.raises(InvalidArgument, match="is no name of a topic: 1 to 249 letters"):
+            KafkaTopic("nowhere", name)
+    assert KafkaTopic("nowhere", "x" * 249).sender().name == "kafka " + "x" * 249
     with pytest.raises(InvalidArgument, match="group"):
         KafkaTopic("nowhere", "t").driver("")
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.client import AIOKafkaClient
 
 class TopicPartition(NamedTuple):
     topic: str
@@ -42,6 +43,7 @@ class AIOKafkaConsumer:
     def resume(self, *partitions: TopicPartition) -> None: ...
 
 class AIOKafkaProducer:
+    client: AIOKafkaClient
     def __init__(self, **options: Any) -> None: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *error: object) -> None: ...
