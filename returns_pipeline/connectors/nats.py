@@ -11,7 +11,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
@@ -408,25 +408,25 @@ class _Sent:
     Attributes:
         left: How many.
         error: Why one is not stored for now.
+        no_answer: Those for which no stream has answered.
         waiter: Done when all are answered, or one is not stored, or the connection is lost.
     """
 
-    __slots__ = ("batch", "error", "left", "waiter")
+    __slots__ = ("batch", "error", "left", "no_answer", "waiter")
 
     def __init__(self, batch: OutgoingBatch) -> None:
         self.batch = batch
         self.left = 0
         self.error: str | None = None
+        self.no_answer: list[int] = []
         self.waiter: asyncio.Future[None] | None = None  # when all are sent
 
     def answer(self, number: int, message: Msg) -> None:
         """Take the answer for a message."""
         self.left -= 1
-        status = message.headers.get("Status") if message.headers else None
-        answer: dict[str, Any] = {} if status else json.loads(message.data)
-        if status:
-            # Nothing listens: no stream has the subject, or the server has just begun.
-            self.error = f"no stream takes the message: status {status}"
+        answer = _read(message)
+        if answer is None:
+            self.no_answer.append(number)
         elif error := answer.get("error"):
             why = f"{error.get('description')} ({error.get('err_code')})"
             if error.get("code", 500) >= 500:
@@ -437,6 +437,32 @@ class _Sent:
             self.batch.confirm(number)
         if not self.left or self.error:
             notify(self.waiter)
+
+
+def _read(message: Msg) -> dict[str, Any] | None:
+    """Return the answer of a stream.
+
+    The server has answered if no stream has the subject; or a service has that listens to it.
+    """
+    try:
+        answer = json.loads(message.data)
+    except ValueError:
+        return None
+    match answer:
+        case {"stream": str()} | {"error": {"code": int()}}:
+            return cast("dict[str, Any]", answer)
+        case _:
+            return None
+
+
+def _takes(pattern: str, subject: str) -> bool:
+    """Return whether a subject is one of those of a pattern: ``*`` is one part, ``>`` the rest."""
+    wanted, parts = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">" and len(parts) >= len(wanted):
+        del wanted[-1], parts[len(wanted) :]
+    return len(wanted) == len(parts) and all(
+        want in {"*", part} for want, part in zip(wanted, parts, strict=True)
+    )
 
 
 class _Answers:
@@ -499,7 +525,7 @@ class _SenderConnection:
                     sent.left += 1
                     try:
                         await self._client.publish(
-                            message.destination or self._subject,
+                            self._subject_of(message),
                             message.value,
                             reply=f"{self._inbox}.{token}",
                             headers=headers,
@@ -511,6 +537,8 @@ class _SenderConnection:
             if sent.left and not sent.error and not self._is_lost():
                 sent.waiter = asyncio.get_running_loop().create_future()
                 await sent.waiter
+            if sent.no_answer:
+                await self._refuse(sent)
             if sent.error:
                 raise ConnectionLost(self._name, sent.error)
             if sent.left:
@@ -518,6 +546,25 @@ class _SenderConnection:
         finally:
             for token in tokens:
                 _ = waiting.pop(token, None)
+
+    async def _refuse(self, sent: _Sent) -> None:
+        """Refuse the messages whose subject the stream does not have.
+
+        The others will be answered, when a server that has just begun knows the stream.
+        """
+        patterns: Sequence[str] = ()
+        with _translated(self._name), contextlib.suppress(NotFoundError):
+            context = self._client.jetstream(timeout=_REQUEST)
+            patterns = (await context.stream_info(self._stream)).config.subjects or ()
+        for number in sent.no_answer:
+            subject = self._subject_of(sent.batch.messages[number])
+            if any(_takes(pattern, subject) for pattern in patterns):
+                sent.error = "no stream takes messages for now"
+            else:
+                sent.batch.refuse(number, f"the stream has no subject {subject!r}")
+
+    def _subject_of(self, message: Outgoing[bytes]) -> str:
+        return self._subject if message.destination is None else message.destination
 
     def _is_lost(self) -> bool:
         return self._answers.is_lost or not self._client.is_connected

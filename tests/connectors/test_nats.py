@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import socket
@@ -17,7 +18,7 @@ from cut_proxy import CutProxy
 from servers import absent
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
-from returns_pipeline.connectors.nats import NatsStream
+from returns_pipeline.connectors.nats import NatsStream, _takes
 from returns_pipeline.errors import ConnectionLost, InvalidArgument
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
@@ -253,18 +254,86 @@ def test_what_the_stream_does_not_take_is_refused_and_the_rest_is_there() -> Non
     within(main())
 
 
-def test_a_subject_that_no_stream_takes_is_tried_again_and_then_fails() -> None:
+def test_a_subject_that_the_stream_does_not_have_is_refused_and_the_connection_stays() -> None:
     async def main() -> None:
         stream = await Stream().create()
-        thrice = RetryPolicy(attempts=3, wait=0.05)
-        async with Publisher(stream.sender(), encode=bytes, reconnect=thrice) as publisher:
-            sent = await publisher.publish(Outgoing(b"1", destination=f"nobody.{stream.name}"))
-            assert sent.failure().reason == "no stream takes the message: status 503"
-            assert sent.failure().unconfirmed == (0,)
-            assert publisher.statistics().connections == 3
+        service = f"service.{stream.name}"
+        client = await nats.connect(f"nats://{SERVER}")
+
+        async def answer(message: Any) -> None:
+            await message.respond(b"7")
+
+        _ = await client.subscribe(service, cb=answer)
+        window = [
+            Outgoing(b"1"),
+            Outgoing(b"2", destination=f"nobody.{stream.name}"),
+            Outgoing(b"3", destination=f"{stream.name}.a.b"),
+            Outgoing(b"4", destination=stream.name),
+            Outgoing(b"5", destination=""),
+            Outgoing(b"6", destination=service),
+        ]
+        async with Publisher(stream.sender(), encode=bytes) as publisher:
+            others = asyncio.ensure_future(publisher.publish_all([b"other"] * 100))
+            error = (await publisher.publish_all(window)).failure()
+            assert (error.refused, error.unconfirmed) == ((1, 3, 4, 5), ())
+            assert error.reason == f"the stream has no subject 'nobody.{stream.name}'"
+            assert (await others).unwrap() == 100
+            assert publisher.statistics().connections == 1
+            await stream.jetstream.delete_stream(stream.name)
+            assert (await publisher.publish(b"7")).failure().refused == (0,)
+            assert publisher.statistics().connections == 1
+        await client.close()
+        _ = await stream.jetstream.add_stream(name=stream.name, subjects=[f"{stream.name}.>"])
         await stream.remove()
 
     within(main())
+
+
+def test_a_stream_that_is_not_there_for_a_moment_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a server that has just begun."""
+    real = nats.js.JetStreamContext.stream_info
+
+    async def main() -> None:
+        stream = await Stream().create()
+
+        async def stream_info(context: Any, name: str) -> Any:
+            with contextlib.suppress(nats.js.errors.BadRequestError):
+                _ = await stream.jetstream.add_stream(name=name, subjects=[f"{name}.>"])
+            return await real(context, name)
+
+        again = RetryPolicy(attempts=3, wait=0.05)
+        async with Publisher(stream.sender(), encode=bytes, reconnect=again) as publisher:
+            assert (await publisher.publish(b"1")).unwrap() == 1
+            monkeypatch.setattr(nats.js.JetStreamContext, "stream_info", stream_info)
+            await stream.jetstream.delete_stream(stream.name)
+            assert (await publisher.publish(b"2")).unwrap() == 1
+            assert publisher.statistics().connections == 2
+        await stream.remove()
+
+    within(main())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "is_taken"),
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        ("a", "a.b", False),
+        ("a.*", "a.b", True),
+        ("a.*", "a", False),
+        ("a.*", "a.b.c", False),
+        ("*.b", "a.b", True),
+        ("a.*.c", "a.b.d", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a", False),
+        ("*.>", "a.b", True),
+        (">", "a", True),
+    ],
+)
+def test_the_subjects_of_a_pattern(pattern: str, subject: str, *, is_taken: bool) -> None:
+    assert _takes(pattern, subject) is is_taken
 
 
 def test_a_stream_that_does_not_exist_is_an_exception_and_not_a_failure() -> None:
