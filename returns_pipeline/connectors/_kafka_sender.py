@@ -184,13 +184,13 @@ class _SenderConnection:
             if left:
                 await asyncio.sleep(_LOOK)
         if left:
-            _ = client.set_topics(self._topics)  # it would ask for the others for ever
+            _ = client.set_topics(self._topics)  # it would go on asking for the others
 
     def _refusal(self, message: Outgoing[bytes]) -> str | None:
         """Return why no server takes a message, if that is known."""
         topic = self._topic_of(message)
         if not is_topic(topic):
-            return f"{topic!r} is no name of a topic: {NAMES}"
+            return f"{topic!r} cannot name a topic: {NAMES}"
         cluster = self._producer.client.cluster
         if topic in cluster.unauthorized_topics:
             return f"access to topic {topic!r} was denied"

@@ -109,7 +109,7 @@ class KafkaTopic:
         self, servers: str, topic: str, *, rebalance_timeout: Seconds = 60.0, **options: Any
     ) -> None:
         if not is_topic(topic):
-            raise InvalidArgument(f"{topic!r} is no name of a topic: {NAMES}")
+            raise InvalidArgument(f"{topic!r} cannot name a topic: {NAMES}")
         limit = checks.seconds("rebalance_timeout", rebalance_timeout, finite=True)
         self._topic = topic
         self._servers = servers

@@ -51,6 +51,8 @@ _LONGEST_KEY: Final = 255
 _LONGEST_NAME: Final = 128
 _OVERHEAD: Final = 6
 _PROPERTIES: Final = 256
+# Headers that the server takes for lists of routing keys.
+_ROUTING: Final = frozenset({"CC", "BCC"})
 
 
 class RabbitQueue:
@@ -64,7 +66,8 @@ class RabbitQueue:
 
     Publishing to it: ``Publisher(queue.sender())``. A message is confirmed when a quorum of the
     queue's members has it, or when a classic queue has written it. One that reaches no queue is
-    returned by the server, and counts as refused.
+    returned by the server, and counts as refused. So does one that is larger than the server's
+    ``max_message_size``. To find it out, a message that is larger than all before is sent alone.
 
     Acknowledgements belong to a connection. When it is lost, everything in flight is delivered
     again, to this process or another one: it is done twice, and counted as ``fenced``.
@@ -307,6 +310,10 @@ class _SenderConnection:
 
     The channel has a lock, which serves tasks in the order in which they came: so the messages are
     sent in their order.
+
+    The server closes the channel of a message that is too large, and what else it had to confirm
+    there remains unknown. It does not say beforehand what is too large. So a message that is larger
+    than all that it has taken is sent alone, on a channel of its own.
     """
 
     def __init__(
@@ -322,11 +329,30 @@ class _SenderConnection:
         self._key = key
         self._connection = connection
         self._channel = channel
+        self._taken = 0  # bytes of the largest message that the server has taken
+        self._too_large = math.inf  # bytes of the smallest one that was too large
+        self._trying = asyncio.Lock()
 
     async def send(self, batch: OutgoingBatch, /) -> None:
+        run: list[tuple[int, Outgoing[bytes]]] = []
+        for number, message in list(batch.unanswered()):
+            if (reason := self._refusal(message)) is not None:
+                batch.refuse(number, reason)
+                continue
+            if is_tried := len(message.value) > self._taken:
+                await self._send_all(batch, run)
+                run = []
+            run.append((number, message))
+            if is_tried:
+                await self._send_all(batch, run)
+                run = []
+        await self._send_all(batch, run)
+
+    async def _send_all(
+        self, batch: OutgoingBatch, messages: Sequence[tuple[int, Outgoing[bytes]]]
+    ) -> None:
         sending = {
-            asyncio.create_task(self._publish(message)): number
-            for number, message in batch.unanswered()
+            asyncio.create_task(self._publish(message)): number for number, message in messages
         }
         try:
             pending = {*sending}
@@ -362,8 +388,32 @@ class _SenderConnection:
 
     async def _publish(self, message: Outgoing[bytes]) -> str | None:
         """Publish one message, and return why the server does not take it."""
-        if (reason := self._refusal(message)) is not None:
-            return reason
+        size = len(message.value)
+        if size > self._taken:
+            async with self._trying:
+                if size >= self._too_large:  # of what another call has tried meanwhile
+                    return self._refusal(message)
+                if size > self._taken:
+                    return await self._try(message)
+        return await self._publish_on(self._channel, message)
+
+    async def _try(self, message: Outgoing[bytes]) -> str | None:
+        """Publish a message that may be too large."""
+        size = len(message.value)
+        channel = await self._connection.channel(publisher_confirms=True)
+        try:
+            reason = await self._publish_on(channel, message)
+        except ChannelPreconditionFailed as error:
+            if "max size" in str(error):
+                self._too_large = size
+            return str(error)
+        finally:
+            if not channel.is_closed:
+                await channel.close()
+        self._taken = size
+        return reason
+
+    async def _publish_on(self, channel: AbstractChannel, message: Outgoing[bytes]) -> str | None:
         # aiormq gives each a ``message_id`` of its own, by which it knows what is returned.
         properties = spec.Basic.Properties(
             headers=dict(message.headers),
@@ -371,8 +421,8 @@ class _SenderConnection:
             timestamp=datetime.now(tz=UTC),
         )
         try:
-            channel: Any = self._channel  # its protocol does not know `wait`
-            await channel.basic_publish(
+            publish: Any = channel.basic_publish  # its protocol does not know `wait`
+            await publish(
                 message.value,
                 exchange=self._exchange,
                 routing_key=self._key if message.destination is None else message.destination,
@@ -393,6 +443,10 @@ class _SenderConnection:
         """
         if len((message.destination or "").encode()) > _LONGEST_KEY:
             return f"a routing key has at most {_LONGEST_KEY} bytes"
+        if len(message.value) >= self._too_large:
+            return f"a message of {self._too_large} bytes was too large for the server"
+        if not _ROUTING.isdisjoint(message.headers):
+            return "RabbitMQ takes the headers CC and BCC for lists of routing keys"
         size = 0
         for name, text in message.headers.items():
             named = len(name.encode())

@@ -125,7 +125,7 @@ def test_a_place_that_kafka_does_not_have_is_refused_and_the_connection_stays(se
             window = [Outgoing(b"%d" % number, **place) for number, place in enumerate(places)]
             error = (await publisher.publish_all(window)).failure()
             assert (error.refused, error.unconfirmed) == (tuple(range(1, 8)), ())
-            assert error.reason.startswith("'' is no name of a topic: 1 to 249 letters")
+            assert error.reason.startswith("'' cannot name a topic: 1 to 249 letters")
             error = (await publisher.publish(window[6])).failure()
             assert error.reason == f"there is no partition -1 of {topic.name!r}"
             assert (await others).unwrap() == 100
@@ -237,7 +237,7 @@ def test_arguments_out_of_range_are_refused_at_the_call() -> None:
     with pytest.raises(InvalidArgument, match="rebalance_timeout"):
         KafkaTopic("nowhere", "t", rebalance_timeout=0)
     for name in ("", ".", "..", "a b", "a/b", "ü", "x" * 250, "a\n"):
-        with pytest.raises(InvalidArgument, match="is no name of a topic: 1 to 249 letters"):
+        with pytest.raises(InvalidArgument, match="cannot name a topic: 1 to 249 letters"):
             KafkaTopic("nowhere", name)
     assert KafkaTopic("nowhere", "x" * 249).sender().name == "kafka " + "x" * 249
     with pytest.raises(InvalidArgument, match="group"):

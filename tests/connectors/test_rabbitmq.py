@@ -13,6 +13,7 @@ import pytest
 aiormq = pytest.importorskip("aiormq", reason="needs the package aiormq")
 
 from cut_proxy import CutProxy
+from own_brokers import OwnRabbit
 from servers import absent
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
@@ -23,6 +24,7 @@ from returns_pipeline.testing import check_connector, check_publisher
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+    from pathlib import Path
 
     from returns_pipeline.connectors import Driver, Sender
 
@@ -159,10 +161,12 @@ def test_what_the_protocol_cannot_carry_is_refused_and_the_connection_stays() ->
             Outgoing(b"3", destination="d" * 256),
             Outgoing(b"4", headers=most),
             Outgoing(b"5"),
+            Outgoing(b"6", headers={"CC": "x"}),
+            Outgoing(b"7", headers={"BCC": "x"}),
         ]
         async with Publisher(queue.sender(), encode=bytes) as publisher:
             error = (await publisher.publish_all(window)).failure()
-            assert (error.refused, error.unconfirmed) == ((0, 1, 2), ())
+            assert (error.refused, error.unconfirmed) == ((0, 1, 2, 5, 6), ())
             assert error.reason == "the name of a header has at most 128 bytes"
             assert publisher.statistics().connections == 1
         async with Source(queue.driver()) as source:
@@ -172,6 +176,41 @@ def test_what_the_protocol_cannot_carry_is_refused_and_the_connection_stays() ->
         await queue.remove()
 
     within(main())
+
+
+@pytest.mark.slow
+def test_what_is_too_large_for_the_server_is_refused_and_disturbs_nobody(tmp_path: Path) -> None:
+    async def main(url: str) -> None:
+        queue = RabbitQueue(url, "orders")
+        sizes = [*range(1, 12), 20, 1001, 5, 1000, 999, 1200, 1000, 3, 1002, 7]
+        others = [b"other-%d" % number for number in range(300)]
+        async with Publisher(queue.sender(), encode=bytes) as publisher:
+            calls = [publisher.publish(each) for each in others[:150]]
+            window = publisher.publish_all([b"x" * size for size in sizes])
+            calls += [publisher.publish(each) for each in others[150:]]
+            failed, *done = await asyncio.gather(window, *calls)
+            assert {each.unwrap() for each in done} == {1}
+            error = failed.failure()
+            refused = tuple(number for number, size in enumerate(sizes) if size > 1000)
+            assert (error.refused, error.unconfirmed) == (refused, ())
+            assert "1001 is larger than configured max size 1000" in error.reason
+            error = (await publisher.publish(b"x" * 1001)).failure()
+            assert error.reason == "a message of 1001 bytes was too large for the server"
+            found = publisher.statistics()
+            assert (found.connections, found.refused) == (1, 4)
+        wanted = [size for size in sizes if size <= 1000]
+        async with Source(queue.driver()) as source:
+            read = [(await anext(source)).unwrap().value for _ in range(300 + len(wanted))]
+            assert sorted(value for value in read if value[0] == ord("o")) == sorted(others)
+            assert [len(value) for value in read if value[0] == ord("x")] == wanted
+            source.reached(source.mark())
+            await source.settled()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    _ = await anext(source)
+
+    with OwnRabbit(tmp_path, "max_message_size = 1000") as server:
+        within(main(f"amqp://guest:guest@127.0.0.1:{server.port}/"))
 
 
 def test_a_queue_that_is_full_refuses() -> None:

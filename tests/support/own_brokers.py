@@ -122,10 +122,14 @@ class OwnRedis(OwnBroker):
 
 
 class OwnRabbit(OwnBroker):
-    """A node of RabbitMQ."""
+    """A node of RabbitMQ, with the lines of a configuration."""
 
     program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
     seconds = 60.0
+
+    def __init__(self, place: Path, *configuration: str) -> None:
+        super().__init__(place)
+        self.configuration = configuration
 
     def command(self) -> list[str]:
         return []
@@ -133,6 +137,7 @@ class OwnRabbit(OwnBroker):
     def environment(self) -> dict[str, str]:
         place = self.place
         (place / "plugins").write_text("[].")
+        (place / "rabbitmq.conf").write_text("\n".join(self.configuration))
         return {
             "HOME": str(place),
             "RABBITMQ_NODENAME": f"test{self.port}@localhost",
@@ -141,7 +146,7 @@ class OwnRabbit(OwnBroker):
             "RABBITMQ_MNESIA_BASE": str(place / "data"),
             "RABBITMQ_LOG_BASE": str(place / "logs"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(place / "plugins"),
-            "RABBITMQ_CONFIG_FILE": str(place / "none"),
+            "RABBITMQ_CONFIG_FILE": str(place / "rabbitmq.conf"),
             "RABBITMQ_PID_FILE": str(place / "pid"),
         }
 
