@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from returns_pipeline._engine import ends, steps
 from returns_pipeline._engine.batches import Batched, Slices
 from returns_pipeline._engine.budget import MAX_STRIDE
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.compiler import (
     BATCHED,
     MARKED,
@@ -126,7 +127,7 @@ class Chain:
         segmented: Whether a segment of it runs in tasks of its own.
         marked: Whether a source of it puts marks among its items.
         stores: What stores the positions of the messages of its sources.
-        written: The method that added the link, with its arguments.
+        written: The call of the method that added the link.
     """
 
     __slots__ = ("before", "link", "marked", "segmented", "stores", "written")
@@ -144,7 +145,7 @@ class Chain:
         """
         self.before: Chain | None = before
         self.link: Link = link
-        self.written: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
+        self.written: Call | None = None
         # Kept, because finding it out at each link would make a chain of n links take n * n steps.
         self.segmented: bool = (
             (before is not None and before.segmented)

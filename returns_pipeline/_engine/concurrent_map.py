@@ -193,6 +193,9 @@ class _ConcurrentMap(Pump[Any]):
     def sources(self) -> Iterable[AsyncIterable[Any]]:
         return (self._source,)
 
+    def bounds(self) -> str:
+        return f"up to {self._limit} at a time, each in a task of its own"
+
     def has_next(self) -> bool:
         """Return whether an item can be emitted."""
         slots = self._slots

@@ -120,6 +120,10 @@ class FanIn(Pump[U], Generic[T, U]):
     def sources(self) -> Iterable[AsyncIterable[Any]]:
         return [input_.source for input_ in self.inputs]
 
+    def bounds(self) -> str:
+        each = " of each source" if len(self.inputs) > 1 else ""
+        return f"holds up to {self.buffer}{each}"
+
     # Hooks. They are called between two steps of the loop, by the task of the input. They must not
     # wait. They see a consistent state: the item is in `items`, the reader is not notified yet.
 

@@ -6,7 +6,7 @@ import functools
 import types
 from typing import cast
 
-__all__ = ["name_of", "shown"]
+__all__ = ["index_text", "name_of", "shown"]
 
 
 def name_of(step: object) -> str:
@@ -25,3 +25,13 @@ def shown(value: object) -> str:
         value, types.FunctionType | types.MethodType | types.BuiltinFunctionType
     )
     return name_of(value) if is_function else repr(value)
+
+
+def index_text(index: int | slice) -> str:
+    """Return an index or a slice as it is written: ``[2:5]``."""
+    if not isinstance(index, slice):
+        return f"[{index!r}]"
+    parts: list[object] = [index.start, index.stop]
+    if index.step is not None:
+        parts.append(index.step)
+    return f"[{':'.join(['' if part is None else repr(part) for part in parts])}]"

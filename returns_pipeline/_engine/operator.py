@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 from aiostream import Stream
 from aiostream.core import Streamer
 
+from returns_pipeline._engine.calls import Call, record_call
 from returns_pipeline._engine.leaving import Composite, Subscription, leave_unread
 from returns_pipeline._engine.marks import MarksRefused
 from returns_pipeline._engine.task_owner import shielded_clean_up
@@ -74,7 +75,9 @@ class Operator(ABC):
 
     def _stream(self, *args: Any, **kwargs: Any) -> Stream[Any]:
         refuse_marked(f"{self.__name__}()", args)
-        return Repeatable(functools.partial(self.raw, *args, **kwargs))
+        made: Repeatable[Any] = Repeatable(functools.partial(self.raw, *args, **kwargs))
+        record_call([made], self, *args, **kwargs)
+        return made
 
     def _piped(self, *args: Any, **kwargs: Any) -> Callable[[AsyncIterable[Any]], Stream[Any]]:
         _ = self.raw(NO_SOURCE, *args, **kwargs)  # a bad argument is refused here, too
@@ -104,10 +107,15 @@ class ClosableStream(Stream[T_co], Composite):
     """
 
     _reading: QuickStreamer[T_co] | None = None
+    _call: Call | None = None  # that has made it
 
     def _is_marked(self) -> bool:
         """Return whether a source of it is acknowledged to (see `marks`)."""
         return False
+
+    def _peek(self) -> object:
+        """Return what reads it, or what would read it, for drawings; it is not opened."""
+        return None
 
     @abstractmethod
     def _open(self) -> QuickStreamer[T_co]:
@@ -179,11 +187,14 @@ class Repeatable(ClosableStream[T_co]):
         # Made here, so that a bad argument is refused at the call; for the first reading.
         self._first: AsyncIterator[T_co] | None = factory()
 
+    def _peek(self) -> AsyncIterator[T_co]:
+        return self._factory() if self._first is None else self._first
+
     def _sources(self) -> Iterable[AsyncIterable[Any]]:
-        return (self._factory() if self._first is None else self._first,)
+        return (self._peek(),)
 
     def _open(self) -> QuickStreamer[T_co]:
-        made = self._factory() if self._first is None else self._first
+        made = self._peek()
         self._first = None
         return made if isinstance(made, QuickStreamer) else QuickStreamer(made)
 
@@ -194,13 +205,17 @@ class Deferred(Composite, Generic[T]):
     Args:
         make: Makes the iterator.
         sources: Returns the sources that it will read.
+        call: The call that makes it, if it is that of a user.
     """
 
-    __slots__ = ("_get_sources", "_make")
+    __slots__ = ("_call", "_get_sources", "_make")
 
-    def __init__(self, make: Callable[[], AsyncIterator[T]], sources: Sources) -> None:
+    def __init__(
+        self, make: Callable[[], AsyncIterator[T]], sources: Sources, call: Call | None = None
+    ) -> None:
         self._make = make
         self._get_sources = sources
+        self._call = call
 
     def _sources(self) -> Iterable[AsyncIterable[Any]]:
         return self._get_sources()

@@ -30,7 +30,7 @@ from returns_pipeline._engine.leaving import (
 from returns_pipeline._engine.task_owner import TaskOwner, checkpoint, notify
 from returns_pipeline._engine.tracebacks import shorten
 
-__all__ = ["NO_ITEMS", "Pump", "Reader", "checkpoint", "notify"]
+__all__ = ["NO_ITEMS", "Pump", "Reader", "checkpoint", "notify", "pump_of"]
 
 T = TypeVar("T")
 
@@ -93,6 +93,13 @@ class Pump(TaskOwner, ABC, Generic[T]):
     @abstractmethod
     def take(self) -> T:
         """Remove and return the next item. Called only if `has_next` is true."""
+
+    def bounds(self) -> str:
+        """Return in words what may be held, and which tasks there are besides those of sources.
+
+        For drawings. It is called on pumps that are never started, too.
+        """
+        return ""
 
     def is_drained(self) -> bool:
         """Return whether no item is held. Called when all tasks have ended."""
@@ -182,6 +189,11 @@ class Reader(Composite, Generic[T]):
         self._out = pump.out
         self._started = False
         self._closed = False
+
+    @property
+    def pump(self) -> Pump[T]:
+        """What it reads."""
+        return self._pump
 
     def _sources(self) -> Iterable[AsyncIterable[Any]]:
         """Return the streams that it reads, opened or not."""
@@ -283,3 +295,11 @@ class Reader(Composite, Generic[T]):
             # No reader is left. This may run in any thread, whichever runs the collector.
             with contextlib.suppress(RuntimeError):  # the loop is closed, so its tasks have ended
                 self._pump.loop.call_soon_threadsafe(self._pump.drop)
+
+
+def pump_of(iterator: object) -> Pump[Any] | None:
+    """Return the pump of a reader, started or not; None for any other iterator."""
+    if not isinstance(iterator, Reader):
+        return None
+    reader: Reader[Any] = iterator  # pyright: ignore[reportUnknownVariableType]
+    return reader.pump

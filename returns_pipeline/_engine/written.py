@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any, TypeVar, cast
 
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.future_results import FUTURE_RESULTS, no_result, refuse_stream
 from returns_pipeline._engine.marks import MarksRefused
@@ -29,7 +30,7 @@ def written(method: M) -> M:
             if refused.operator:
                 raise
             raise MarksRefused(f"{method.__name__}()") from None
-        made._chain.written = (method.__name__, args, kwargs)
+        made._chain.written = Call(method, args, kwargs, is_method=True)
         return made
 
     return cast("M", call)
@@ -99,19 +100,25 @@ def chain_text(chain: Chain) -> str:
     text = f"ResultStream.{made_by}({_shown(source.items)})"
     if source.folded:
         text += f".or_failure({', '.join([error.__name__ for error in source.folded])})"
-    for name, args, kwargs in reversed(calls):
-        shown_args = [*map(_shown, args), *[f"{k}={_shown(v)}" for k, v in kwargs.items()]]
-        text += f".{name}({', '.join(shown_args)})"
-    return text
+    return text + "".join(map(_call_text, reversed(calls)))
 
 
-def _calls(chain: Chain) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+def _calls(chain: Chain) -> Iterator[Call | None]:
     """Yield the calls that added links, the last one first."""
     at: Chain | None = chain
     while at is not None:
         if at.before is not None:
-            yield at.written or ("...", (), {})
+            yield at.written
         at = at.before
+
+
+def _call_text(call: Call | None) -> str:
+    if call is None:
+        return "....()"
+    if call.name:
+        return call.name
+    by_name = [f"{name}={_shown(value)}" for name, value in (call.kwargs or {}).items()]
+    return f".{call.func.__name__}({', '.join([*map(_shown, call.args), *by_name])})"
 
 
 def _shown(value: object) -> str:

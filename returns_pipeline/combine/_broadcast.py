@@ -14,6 +14,7 @@ from aiostream.core import Streamer
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.calls import Call, recorded
 from returns_pipeline._engine.fan_in import BUFFER
 from returns_pipeline._engine.operator import QuickStreamer, ReadOnce, plain_iterator, refuse_marked
 from returns_pipeline._engine.reader import Pump, Reader, notify
@@ -45,14 +46,18 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
     (0, 1)
     """
 
-    def __init__(self, pump: BranchPump[T_co]) -> None:
+    def __init__(self, pump: BranchPump[T_co], call: Call | None = None) -> None:
         """Not for callers: `broadcast` and `split` make branches."""
+        self._call = call
         self.place: int = pump.place
         self._pump = pump
         self._unread: Reader[T_co] | None = pump.reader()
 
     def _is_unread(self) -> bool:
         return self._unread is not None
+
+    def _peek(self) -> object:
+        return self._pump
 
     @property
     def dropped(self) -> int:
@@ -95,7 +100,7 @@ class Branch(ReadOnce[T_co], Generic[T_co]):
             RuntimeError: The source was stopped before its end, as no branch was left; or it is
                 a side of a `split`.
         """
-        return Branch(self._pump.hub.subscribe())
+        return Branch(self._pump.hub.subscribe(), self._call)
 
     async def aclose(self) -> None:
         """Leave, whether the branch was opened or not.
@@ -172,6 +177,9 @@ class BranchPump(Pump[T]):
     def sources(self) -> list[AsyncIterable[T]]:
         """Return the hub's source, if this was the last branch that would have read it."""
         return [] if self.hub.branches else [self.hub.source]
+
+    def bounds(self) -> str:
+        return f"holds up to {self.hub.buffer} for each branch"
 
     def has_next(self) -> bool:
         return bool(self.items)
@@ -268,6 +276,7 @@ class Hub(TaskOwner, Generic[T]):
     Attributes:
         source: What it reads.
         branches: The branches that have not left.
+        buffer: How many items are held for each.
         error: The error of the source, or of its clean-up.
         traceback: The traceback of that error, without the frames of branches that raise it later.
         not_full: The future that the task waits for while a branch is full.
@@ -276,7 +285,6 @@ class Hub(TaskOwner, Generic[T]):
     """
 
     __slots__ = (
-        "_buffer",
         "_failure",
         "_on_drop",
         "_overflow",
@@ -284,6 +292,7 @@ class Hub(TaskOwner, Generic[T]):
         "_recent",
         "_was_left",
         "branches",
+        "buffer",
         "count",
         "error",
         "is_started",
@@ -303,7 +312,7 @@ class Hub(TaskOwner, Generic[T]):
     ) -> None:
         super().__init__()
         self.source: AsyncIterable[T] = checks.source(source)
-        self._buffer = checks.count("buffer", buffer)
+        self.buffer: int = checks.count("buffer", buffer)
         self._overflow = overflow
         self._on_drop = on_drop
         self._places = checks.count("n", n)  # how many branches there have been
@@ -313,7 +322,7 @@ class Hub(TaskOwner, Generic[T]):
         self._was_left = False  # all branches were too slow
         self._failure: BaseException | None = None  # what it is to raise, if the source has failed
         self.branches: list[BranchPump[T]] = [
-            self.new_branch(place, self._buffer) for place in range(n)
+            self.new_branch(place, self.buffer) for place in range(n)
         ]
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
@@ -337,7 +346,7 @@ class Hub(TaskOwner, Generic[T]):
             raise RuntimeError("the source was stopped before its end, as no branch was left")
         recent = () if self._recent is None else self._recent
         # The items that it emits again are held besides, so that it is not full before it is read.
-        branch = self.new_branch(self._places, self._buffer + len(recent))
+        branch = self.new_branch(self._places, self.buffer + len(recent))
         branch.items.extend(recent)
         self._places += 1
         self.branches.append(branch)
@@ -503,6 +512,7 @@ def broadcast(
     on_drop: Callable[[int, int], object] | None = None,
     replay: int = 0,
 ) -> tuple[Branch[T], ...]: ...
+@recorded
 def broadcast(
     source: AsyncIterable[T],
     n: int,
@@ -553,7 +563,6 @@ def broadcast(
         overflow: What happens to a branch that is too slow.
         on_drop: Called with the place of a branch and the number of items that it did not get, in
             the task that reads it, before its next item. Its exceptions are raised by that read.
-
         replay: How many of the latest items are kept for a branch that joins late, at least 0.
 
     Returns:

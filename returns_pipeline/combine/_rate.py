@@ -246,6 +246,9 @@ class DebouncePump(Pump[T]):
     def sources(self) -> tuple[AsyncIterable[T]]:
         return (self._source,)
 
+    def bounds(self) -> str:
+        return "holds 1 that may still be replaced, and 1 for the reader"
+
     def has_next(self) -> bool:
         """Return whether an item has outlived its silence, or is the last of all."""
         return bool(self._settled) or (self.ended and bool(self._last))

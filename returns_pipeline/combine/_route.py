@@ -204,6 +204,9 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
         self._failure: Exception | None = None  # of the source, or of the key
         self._changed: asyncio.Future[None] | None = None  # the dispatcher waits for a change
 
+    def bounds(self) -> str:
+        return f"a task for each key, up to {self._max_keys}; holds up to {self._size} of each"
+
     # The dispatcher.
 
     async def _read(self, input_: Input[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, overload
 from typing_extensions import TypeIs
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.fan_in import SPLIT_BUFFER
 from returns_pipeline._engine.operator import refuse_marked
 from returns_pipeline.combine._broadcast import Branch, BranchPump, Hub
@@ -44,13 +45,13 @@ class _Splitter(Hub[T]):
         if branch.has_left:
             return True
         items = branch.items
-        if len(items) >= self._buffer:  # only if a full side is to fail: it had its chance
+        if len(items) >= self.buffer:  # only if a full side is to fail: it had its chance
             branch.dropped += 1
-            raise BufferOverflow(branch.place, self._buffer)
+            raise BufferOverflow(branch.place, self.buffer)
         items.append(item)
         if len(items) == 1:
             branch.notify_reader()
-        if len(items) >= self._buffer:
+        if len(items) >= self.buffer:
             if self._overflow == "backpressure":
                 await self._wait_until_not_full([branch])
             else:
@@ -83,6 +84,7 @@ def split(
     buffer: int = SPLIT_BUFFER,
     overflow: Literal["backpressure", "fail"] = "backpressure",
 ) -> tuple[Branch[T], Branch[T]]: ...
+@recorded
 def split(
     source: AsyncIterable[Any],
     predicate: Callable[[Any], bool],

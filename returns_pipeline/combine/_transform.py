@@ -283,6 +283,9 @@ class PrefetchPump(Pump[T]):
     def sources(self) -> tuple[AsyncIterable[T]]:
         return (self._source,)
 
+    def bounds(self) -> str:
+        return f"holds up to {self._n}"
+
     def has_next(self) -> bool:
         """Return whether an item is held."""
         return bool(self._items)
@@ -477,6 +480,9 @@ class TakeUntilPump(FairMerge[Any, Any]):
         stop: asyncio.Event | AsyncIterable[object] | Awaitable[object],
     ) -> None:
         super().__init__([_signal(stop), source], BUFFER)
+
+    def bounds(self) -> str:
+        return f"holds up to {self.buffer}"
 
     def on_item(self, input_: Input[Any]) -> None:
         """End the stream if the item is the first input's."""

@@ -14,7 +14,7 @@ from returns_pipeline._engine.steps import Failed
 from returns_pipeline.connectors._message import DeadLetter, Message
 from returns_pipeline.errors import DecodeError, TooManyDeliveries
 
-__all__ = ["json_decoder", "json_encoder", "received_all", "receiver"]
+__all__ = ["is_type", "json_decoder", "json_encoder", "received_all", "receiver"]
 
 T = TypeVar("T")
 
@@ -104,11 +104,16 @@ def _decoder(
 ) -> Callable[[bytes], Result[Any, Any]] | None:
     if decode is None:
         return None
-    # `list[int]` is not a class, and can be called.
-    if isinstance(decode, type) or hasattr(decode, "__origin__"):
+    if is_type(decode):
         return json_decoder(cast("type[Any]", decode))
     checks.function("decode", decode, use="bind_async")
     return decode
+
+
+def is_type(decode: object) -> bool:
+    """Return whether messages are decoded as a type, and not by a function."""
+    # `list[int]` is not a class, and can be called.
+    return isinstance(decode, type) or hasattr(decode, "__origin__")
 
 
 def json_encoder(*, bytes_as_they_are: bool) -> Callable[[Any], bytes]:

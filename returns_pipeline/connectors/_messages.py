@@ -7,27 +7,62 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from returns.result import Result
+
 from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.draining import Drainable
+from returns_pipeline._engine.error_types import NO_ERRORS, ErrorTypes, errors_of
 from returns_pipeline._engine.marks import Mark, MarkedSlice, Sliced
 from returns_pipeline._engine.operator import Deferred
 from returns_pipeline.connectors._consumer import Signal
+from returns_pipeline.connectors._decode import is_type
+from returns_pipeline.connectors._message import DeadLetter
+from returns_pipeline.errors import DecodeError, TooManyDeliveries
 from returns_pipeline.result_stream import ResultStream
 
-__all__ = ["Reading", "stream_of"]
+__all__ = ["Reading", "messages_call", "stream_of"]
 
 
-def stream_of(begin: Callable[[], Reading], *, stores: object | None) -> ResultStream[Any, Any]:
+def stream_of(
+    begin: Callable[[], Reading], call: Call, *, stores: object | None
+) -> ResultStream[Any, Any]:
     """Return a stream of messages whose terminal acknowledges what it has handled.
 
     Args:
         begin: Returns what a new reading of the stream uses.
+        call: The call of the user's.
         stores: What stores their positions, if anything does.
     """
     kept = () if stores is None else (stores,)
-    link = Source(_Messages(begin), packed=True, split=True, marked=True, stores=kept)
+    link = Source(_Messages(begin, call), packed=True, split=True, marked=True, stores=kept)
     return ResultStream(Chain(None, link))
+
+
+def messages_call(
+    name: str, decode: type[Any] | Callable[[bytes], Result[Any, Any]] | None, limit: int
+) -> Call:
+    """Return the call of `Source.messages`, for drawings.
+
+    Args:
+        name: What the source reads.
+        decode: How messages are decoded.
+        limit: How many may be in flight.
+    """
+
+    def letter_types() -> tuple[str, ...]:
+        decoding = NO_ERRORS
+        if decode is not None:
+            by_type = is_type(decode)
+            decoding = ErrorTypes((DecodeError.__name__,), True) if by_type else errors_of(decode)
+        letter = DeadLetter.__name__
+        if decoding.complete:
+            letter += f"[{decoding | ErrorTypes((TooManyDeliveries.__name__,), complete=True)}]"
+        return (letter,)
+
+    bounds = f"up to {limit} in flight"
+    return Call(messages_call, errors=letter_types, bounds=bounds, name=f"{name}.messages()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +86,11 @@ class Reading:
 class _Messages(Sliced):
     """A source that can be read several times, one after the other."""
 
-    __slots__ = ("_begin",)
+    __slots__ = ("_begin", "_call")
 
-    def __init__(self, begin: Callable[[], Reading]) -> None:
+    def __init__(self, begin: Callable[[], Reading], call: Call) -> None:
         self._begin = begin
+        self._call = call
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return _OneByOne(self._begin())

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Final, Generic, Self, TypeVar
 
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.task_owner import notify
 from returns_pipeline.connectors._consumer import Consumer, Signal
 from returns_pipeline.connectors._decode import received_all
@@ -82,7 +84,8 @@ class Partition(Generic[T_co, E_co]):
         >>> def keys_of(partition: Partition[bytes, object]) -> object:
         ...     return partition.messages().map(lambda message: message.key)
         """
-        return stream_of(self._begin, stores=self._source.stores)
+        call = replace(self._source.call, name=f"{self.name}.messages()")
+        return stream_of(self._begin, call, stores=self._source.stores)
 
     def _begin(self) -> Reading:
         """Begin a reading of `messages`; it ends an earlier one.
@@ -186,6 +189,7 @@ class Partitions(Generic[T_co, E_co]):
         ledger: Its ledger, which is split here.
         received: Makes of a message what is emitted; None if that is the message itself.
         stores: What stores positions, if anything does.
+        call: The call of `Source.messages`, for drawings.
         on_raise: Is called when the failure of the source is raised.
     """
 
@@ -197,6 +201,7 @@ class Partitions(Generic[T_co, E_co]):
         *,
         received: Callable[[Message[bytes]], Any] | None,
         stores: object | None,
+        call: Call,
         on_raise: Callable[[], None],
     ) -> None:
         self.name = name
@@ -204,6 +209,7 @@ class Partitions(Generic[T_co, E_co]):
         self.ledger = ledger
         self.received = received
         self.stores = stores
+        self.call = call
         self._on_raise = on_raise
         self._open: dict[str, Partition[T_co, E_co]] = {}
         self._arrived: deque[Partition[T_co, E_co]] = deque()

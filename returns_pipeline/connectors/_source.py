@@ -19,7 +19,7 @@ from returns_pipeline.connectors._decode import received_all, receiver
 from returns_pipeline.connectors._driver import Driver
 from returns_pipeline.connectors._ledger import Ledger
 from returns_pipeline.connectors._message import DeadLetter, Message
-from returns_pipeline.connectors._messages import Reading, stream_of
+from returns_pipeline.connectors._messages import Reading, messages_call, stream_of
 from returns_pipeline.connectors._partitions import Partition, Partitions
 from returns_pipeline.connectors._statistics import SourceStatistics
 from returns_pipeline.errors import DecodeError, InvalidArgument, TooManyDeliveries
@@ -216,6 +216,7 @@ class Source(Generic[T_co, E_co]):
             math.inf if max_deliveries is None else checks.count("max_deliveries", max_deliveries)
         )
         self._received = receiver(decode, most)
+        self._call = messages_call(driver.name, decode, limit)
         self._drain_timeout = checks.seconds("drain_timeout", drain_timeout, zero=True)
         self._ledger = Ledger(
             max_in_flight=limit,
@@ -360,7 +361,7 @@ class Source(Generic[T_co, E_co]):
         >>> broker.backlog("sums")
         0
         """
-        return stream_of(self._begin, stores=self._driver.positions)
+        return stream_of(self._begin, self._call, stores=self._driver.positions)
 
     def partitions(self) -> AsyncIterator[Partition[T_co, E_co]]:
         """Iterate over partitions, to read each apart from the others.
@@ -409,6 +410,7 @@ class Source(Generic[T_co, E_co]):
             self._ledger,
             received=self._received,
             stores=self._driver.positions,
+            call=self._call,
             on_raise=self._on_raise,
         )
         return partitions

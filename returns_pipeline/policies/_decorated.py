@@ -12,6 +12,7 @@ from returns.future import FutureResult
 from returns.result import Result
 from typing_extensions import ParamSpec
 
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.future_results import future_result
 from returns_pipeline._engine.names import name_of, shown
 
@@ -96,6 +97,11 @@ class DecoratedStep(Generic[P, T, E]):
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[Any, ...]]:
         return functools.partial(self._policy, **self._kwargs), self._args
+
+    @property
+    def _call(self) -> Call:
+        """The call that has made it: its signature says which errors are added."""
+        return Call(self._policy, self._args, self._kwargs)
 
     def _parts(self) -> tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]:
         return self._policy, self._args, self._kwargs

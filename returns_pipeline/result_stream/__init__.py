@@ -10,13 +10,15 @@ from typing import Any, Generic, Never, TypeVar, cast, overload
 from aiostream import Stream, stream
 from returns.result import Result
 
-from returns_pipeline import combine
+from returns_pipeline import combine, inspection
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.batches import Batched
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.fusion import OneItem
 from returns_pipeline._engine.future_results import StreamWithoutTerminal
 from returns_pipeline._engine.marks import marked_items
+from returns_pipeline._engine.names import index_text
 from returns_pipeline._engine.operator import Deferred, QuickStreamer
 from returns_pipeline._engine.terminals import Counts, FailedItems, chain_of
 from returns_pipeline._engine.written import chain_text, written
@@ -123,6 +125,24 @@ class ResultStream(
         """
         return stage(self)
 
+    def diagram(self, *others: AsyncIterable[object]) -> inspection.Diagram:
+        """Draw the stream, as text or for Mermaid, without reading it: see `inspection.Diagram`.
+
+        Args:
+            others: Other streams to be drawn beside it, such as those of the same `broadcast`.
+
+        >>> from returns_pipeline.sources import from_iterable
+        >>> s = ResultStream.of(from_iterable([1, 2])).map(str).chunks_or_timeout(2, 9.0)
+        >>> print(s.diagram())
+        task 1
+          1  from_iterable(<list>)
+          2  map(str)
+        the reader's task
+          3  chunks_or_timeout(n=2, timeout=9.0)
+                 holds up to 2
+        """
+        return inspection.diagram(self, *others)
+
     def __repr__(self) -> str:
         return chain_text(self._chain)
 
@@ -137,9 +157,13 @@ class ResultStream(
     def __getitem__(self, value: int | slice) -> ResultStream[T_co, E_co]:
         _ = stream.getitem.raw(OneItem(), value)  # a bad index is refused at the call
         self._refuse_marks("a slice")
+        method = vars(ResultStream)["__getitem__"]
+        call = Call(method, (value,), is_method=True, name=index_text(value))
         if self._chain.segmented:  # a generator of aiostream would be ended by a cancelled read
-            return self._linked(lambda part: combine.merge.raw(_sliced(part, value)))
-        return ResultStream.from_results(_sliced(self, value))
+            made = self._linked(lambda part: combine.merge.raw(_sliced(part, value)))
+            made._chain.written = call
+            return made
+        return ResultStream.from_results(_sliced(self, value, call))
 
     @overload
     def __add__(self, value: ResultStream[U, F]) -> ResultStream[T_co | U, E_co | F]: ...
@@ -153,7 +177,9 @@ class ResultStream(
         if any(chain.segmented or chain.marked for chain in chains):
             return self.concat(other)
         both = self, other
-        return ResultStream.from_results(Deferred(lambda: stream.chain.raw(*both), lambda: both))
+        call = Call(vars(ResultStream)["__add__"], is_method=True, name="+")
+        joined = Deferred(lambda: stream.chain.raw(*both), lambda: both, call)
+        return ResultStream.from_results(joined)
 
     @staticmethod
     def of(source: AsyncIterable[T]) -> ResultStream[T, Never]:
@@ -289,9 +315,11 @@ class ResultStream(
         return ResultStream(chain)
 
 
-def _sliced(part: AsyncIterable[Any], value: int | slice) -> AsyncIterable[Any]:
+def _sliced(
+    part: AsyncIterable[Any], value: int | slice, call: Call | None = None
+) -> AsyncIterable[Any]:
     # Not a `Stream` of aiostream, which refers to itself: only the collector would drop the part.
-    return Deferred(lambda: stream.getitem.raw(part, value), lambda: (part,))
+    return Deferred(lambda: stream.getitem.raw(part, value), lambda: (part,), call)
 
 
 # The bases' annotations name this class: `typing.get_type_hints()` finds it in their modules.

@@ -12,6 +12,7 @@ from aiostream import Stream
 from typing_extensions import deprecated
 
 from returns_pipeline._engine import checks, fusion, steps
+from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.future_results import AsyncResult, AwaitedLost, Lost, ResultLike
 from returns_pipeline._engine.operator import Repeatable
 from returns_pipeline._engine.written import written
@@ -182,6 +183,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             steps.TAP_FAILURE_ASYNC, "tap_failure_async", func, concurrency, ordered
         )
 
+    @recorded
     def successes(self) -> Stream[T_co]:
         """Emit the values alone; failures are dropped.
 
@@ -195,6 +197,7 @@ class FailureSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         """
         return Repeatable(lambda: fusion.open_half(self._chain, failed=False))
 
+    @recorded
     def failures(self) -> Stream[E_co]:
         """Emit the errors alone; values are dropped.
 

@@ -15,6 +15,7 @@ from returns.result import Result
 
 from returns_pipeline import combine
 from returns_pipeline._engine import fusion, steps
+from returns_pipeline._engine.calls import record_call
 from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.fan_in import BUFFER
@@ -271,6 +272,7 @@ class TogetherSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             on_drop=on_drop,
             replay=replay,
         )
+        record_call(branches, combine.broadcast, self, n, buffer=buffer, overflow=overflow)
         links = [Source(branch, packed=True, marked=True) for branch in branches]
         return tuple([self._from_chain(Chain(None, link)) for link in links])
 

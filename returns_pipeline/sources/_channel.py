@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Generic, TypeVar
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.draining import Drainable
 from returns_pipeline._engine.marks import Markable, MarkedItems
@@ -93,12 +94,13 @@ class Channel(Markable, Generic[T]):
 
     def __init__(self, capacity: int, *, acknowledged: bool = False) -> None:
         size = checks.count("capacity", capacity)
+        self._call = Call(Channel, (capacity,), bounds=f"holds up to {size}")
         self._pump: ChannelPump[T]
         self._marked: MarkedItems | None = None
         if acknowledged:
             pump: DeliveryPump[T] = DeliveryPump(size)
             self._pump = pump
-            self._marked = Deliveries(self._open_reader, self._is_read, pump)
+            self._marked = Deliveries(self._open_reader, self._is_read, pump, self._call)
         else:
             self._pump = ChannelPump(size)
         self._reader: weakref.ref[_ChannelReader[T]] | None = None

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
+from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.draining import Drainable
 from returns_pipeline._engine.marks import Mark, MarkedItems
 from returns_pipeline._engine.reader import Reader
@@ -70,6 +71,7 @@ class Deliveries(MarkedItems):
         open_reader: Opens the reader of the channel.
         is_read: Returns whether that reader is still open.
         pump: Its pump.
+        call: The call that made the channel.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class Deliveries(MarkedItems):
         open_reader: Callable[[], Reader[Any]],
         is_read: Callable[[], bool],
         pump: DeliveryPump[Any],
+        call: Call,
     ) -> None:
+        self._call = call
         self._open_reader = open_reader
         self._is_read = is_read
         self._pump = pump

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, cast
 from aiostream import Stream
 
 from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.operator import Repeatable
 
 __all__ = ["check_iterable", "close_generator", "from_iterable"]
@@ -16,6 +17,7 @@ __all__ = ["check_iterable", "close_generator", "from_iterable"]
 T = TypeVar("T")
 
 
+@recorded
 def from_iterable(iterable: Iterable[T]) -> Stream[T]:
     """Emit the items of a plain iterable, such as a list, a range or a generator.
 

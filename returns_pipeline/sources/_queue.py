@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, overload
 
 from aiostream import Stream
 
+from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.draining import Drainable
 from returns_pipeline._engine.operator import Repeatable
 
@@ -48,6 +49,7 @@ _NO_SENTINEL: Final = object()
 def from_queue(queue: AsyncQueue[T | None], *, sentinel: None) -> Stream[T]: ...
 @overload
 def from_queue(queue: AsyncQueue[T], *, sentinel: object = ...) -> Stream[T]: ...
+@recorded
 def from_queue(queue: AsyncQueue[Any], *, sentinel: object = _NO_SENTINEL) -> Stream[Any]:
     """Emit the items that are put into a queue, until it is shut down or a sentinel arrives.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from aiostream import Stream
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.fan_in import FairMerge
 from returns_pipeline._engine.future_results import discard
@@ -25,6 +26,7 @@ __all__ = ["restarting"]
 T = TypeVar("T")
 
 
+@recorded
 def restarting(factory: Callable[[], AsyncIterable[T]], policy: RetryPolicy) -> Stream[T]:
     """Emit the items of a source that is opened again, after a wait, whenever it fails.
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 from aiostream import Stream
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.cancellation import add_note, done_within, wait_uncancelled
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
@@ -36,6 +37,7 @@ _log = logging.getLogger("returns_pipeline")
 _numbers: Final = itertools.count()
 
 
+@recorded
 def from_thread(
     iterable: Iterable[T],
     *,
@@ -211,6 +213,9 @@ class _ThreadPump(Pump[T], Generic[T]):
 
     def sources(self) -> tuple[()]:
         return ()
+
+    def bounds(self) -> str:
+        return f"reads in a thread; holds up to {self._buffer}"
 
     def has_next(self) -> bool:
         return bool(self.items)

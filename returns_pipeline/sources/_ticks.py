@@ -8,6 +8,7 @@ import math
 from aiostream import Stream
 
 from returns_pipeline._engine import checks
+from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.operator import Repeatable
@@ -16,6 +17,7 @@ from returns_pipeline._engine.reader import notify
 __all__ = ["ticks"]
 
 
+@recorded
 def ticks(seconds: Seconds) -> Stream[int]:
     """Emit 1, 2, 3, ... at regular intervals, counted from the first read.
 

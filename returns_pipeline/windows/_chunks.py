@@ -182,6 +182,9 @@ class ChunksPump(WindowPump):
         # -1, so that any item ends the loop.
         self._check_at = 1
 
+    def bounds(self) -> str:
+        return f"holds up to {self._n}"
+
     def has_next(self) -> bool:
         if self._handed is not None:
             return True

@@ -182,6 +182,10 @@ class KeyedPump(DeadlinePump):
         self._held = 0  # how many items are due
         self._begin: Callable[[tuple[Any]], _Keyed] = _Keyed
 
+    def bounds(self) -> str:
+        keys = "" if self._max_keys == math.inf else f", of {self._max_keys} keys"
+        return f"holds up to {self._n} of each key{keys}"
+
     def take(self) -> Any:
         taken: Any = self.due.popleft()
         self.resume()

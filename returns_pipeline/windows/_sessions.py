@@ -228,6 +228,9 @@ class SessionPump(DeadlinePump):
         self._by_silence: OrderedDict[object, _Session] = OrderedDict()  # longest silent first
         self._by_age: OrderedDict[object, _Session] = OrderedDict()  # oldest first
 
+    def bounds(self) -> str:
+        return "" if self._n == math.inf else f"holds up to {self._n} of each session"
+
     def take(self) -> Any:
         taken = self.due.popleft()
         if not self.due:

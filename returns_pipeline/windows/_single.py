@@ -64,6 +64,9 @@ class SingleWindowPump(DeadlinePump):
         self._open: OpenList | None = None
         self._silent_until = math.inf  # when an empty list is due, if there is no item until then
 
+    def bounds(self) -> str:
+        return "" if self._n == math.inf else f"holds up to {self._n}"
+
     def start_tasks(self) -> None:
         """Begin the first silence, where it is to be seen."""
         self._begin_silence()

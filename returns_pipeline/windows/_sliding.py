@@ -140,6 +140,9 @@ class SlidingPump(WindowPump):
         self._passed: list[Any] = []  # at most one item, which follows the items
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
 
+    def bounds(self) -> str:
+        return f"holds up to {self._n}"
+
     def has_next(self) -> bool:
         if len(self._items) >= self._n:
             return True

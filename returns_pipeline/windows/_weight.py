@@ -151,6 +151,9 @@ class WeightPump(SingleWindowPump):
         checks.item_function("weight", weight)
         self._weight = weight
 
+    def bounds(self) -> str:
+        return super().bounds() or f"holds up to the weight of {self._max_weight}"
+
     async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
         self, source: AsyncIterator[Any]
     ) -> None:
