@@ -958,7 +958,11 @@ def save_later(n: int) -> FutureResult[int, str]:
     return FutureResult(save(n))
 
 
-@pytest.mark.parametrize("func", [save, save_now, save_later])
+async def save_unawaited(n: int) -> FutureResult[int, str]:
+    return save_later(n)
+
+
+@pytest.mark.parametrize("func", [save, save_now, save_later, save_unawaited])
 def test_for_each_stops_at_a_failure_of_its_function_and_closes_the_source(
     func: Callable[[int], Any],
 ) -> None:

@@ -155,10 +155,13 @@ def failure_in(given: object) -> Failure[Any] | None:
 
 
 async def failure_of(given: object) -> Failure[Any] | None:
-    """Return the failure that a terminal's function returned, plain or awaited, if it did."""
+    """Return the failure that a function for effects returned, plain or awaited, if it did."""
     if inspect.isawaitable(given):
         refuse_stream(given, "a function returned")
         given = await given
+        # A coroutine function may return what it has not awaited: else that would never run.
+        while given.__class__ in _UNAWAITED:
+            given = await cast("Awaitable[object]", given)
     return failure_in(given)
 
 
@@ -352,5 +355,6 @@ FUTURE_RESULTS: Final[frozenset[type]] = frozenset({FutureResult, _FutureResult}
 
 # By class: they are final, and asking an abstract class takes a microsecond.
 _RESULTS: frozenset[type] = FUTURE_RESULTS | {Success, Failure, IOSuccess, IOFailure}
+_UNAWAITED: Final[frozenset[type]] = FUTURE_RESULTS | {CoroutineType}
 LOST: frozenset[type] = _RESULTS | {CoroutineType}
 """Classes whose objects `refuse_lost` refuses, for a loop that cannot afford the call."""

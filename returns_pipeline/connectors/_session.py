@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline._engine.future_results import failure_of
 from returns_pipeline._engine.task_owner import TaskOwner, notify
 from returns_pipeline.connectors._driver import Driver
 from returns_pipeline.connectors._ledger import Ledger
@@ -196,7 +197,9 @@ class Session(TaskOwner):
         try:
             # The messages were taken before: what `before_ack` makes durable covers them all.
             if self._before_ack is not None:
-                _ = await self._before_ack()
+                failure = await failure_of(self._before_ack())
+                if failure is not None:
+                    _ = failure.unwrap()  # raises it
             await self._call("ack", self._driver.ack(messages))
         except PartitionsLost as lost:
             ledger.refuse(lost.partitions)

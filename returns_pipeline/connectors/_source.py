@@ -104,7 +104,8 @@ class Source(Generic[T_co, E_co]):
         max_deliveries: How often a message may be delivered before it becomes a dead letter; by
             default any number of times. Kafka and a log in PostgreSQL do not count them.
         before_ack: A function that is awaited before each acknowledgement, such as the ``flush`` of
-            a journal. If it raises, nothing is acknowledged, and the source fails.
+            a journal. If it raises, nothing is acknowledged, and the source fails; if it returns a
+            `Failure`, with ``UnwrapFailedError``.
         reconnect: How long to wait after a lost connection, and how many attempts in a row to make.
             By default there is no limit.
         max_hold: Seconds for which a message is kept alive at the broker, above 0.

@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast, overload
 
 from returns.future import Future, FutureResult
-from returns.io import IOFailure
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline._engine.checks import Seconds
-from returns_pipeline._engine.future_results import result_of, to_result
+from returns_pipeline._engine.future_results import failure_of, to_result
 from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline._engine.task_owner import notify
 from returns_pipeline._engine.terminals import chain_of
@@ -438,10 +437,8 @@ class Worker(Generic[E_co]):
 
     async def _bury(self, error: object) -> Result[None, _Refused]:
         assert self._dead_letters is not None
-        given = await self._dead_letters(error)
-        if isinstance(given, Failure | IOFailure):
-            reason = result_of(cast("Result[object, object]", given)).failure()
-            return Failure(_Refused(error, reason))
+        if (failure := await failure_of(self._dead_letters(error))) is not None:
+            return Failure(_Refused(error, failure.failure()))
         self._dead += 1
         return Success(None)
 

@@ -8,6 +8,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from returns.future import FutureResult
+from returns.primitives.exceptions import UnwrapFailedError
 from returns.result import Failure, Success
 from scripted_driver import ScriptedDriver, message
 
@@ -25,7 +27,7 @@ from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import FaultInjector, MemoryBroker, inject_everywhere, run
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from returns.result import Result
 
@@ -725,19 +727,34 @@ def test_what_a_lazy_commit_covers_is_durable_before_it_is_acknowledged() -> Non
     run(main())
 
 
-def test_nothing_is_acknowledged_if_it_cannot_be_made_durable() -> None:
-    async def main() -> None:
-        async def flush() -> None:
-            raise OSError("disk full")
+async def _raises() -> None:
+    raise OSError("disk full")
 
+
+async def _fails() -> Result[None, OSError]:
+    return Failure(OSError("disk full"))
+
+
+async def _fails_unawaited() -> FutureResult[None, OSError]:
+    return FutureResult(_fails())
+
+
+@pytest.mark.parametrize("flush", [_raises, _fails, _fails_unawaited])
+def test_nothing_is_acknowledged_if_it_cannot_be_made_durable(
+    flush: Callable[[], Awaitable[object]],
+) -> None:
+    async def main() -> None:
+        error = OSError if flush is _raises else UnwrapFailedError
         driver = ScriptedDriver(*numbers(1, 3))
         async with Source(driver, before_ack=flush) as source:
             _ = await take(source, 1)
             source.reached(1)
             await asyncio.sleep(1)
-            with pytest.raises(OSError, match="disk full"):
-                _ = await anext(source)
-            with pytest.raises(OSError, match="disk full"):
+            with pytest.raises(error) as raised:
+                async with asyncio.timeout(60):
+                    _ = await anext(source)
+            assert "disk full" in repr((raised.value, raised.value.__cause__))
+            with pytest.raises(error):
                 await source.settled()
         assert driver.acked == []
         assert driver.names()[-1] == "close"

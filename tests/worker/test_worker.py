@@ -342,6 +342,10 @@ def _fails_later(error: object) -> FutureResult[None, str]:
     return FutureResult(_fails(error))
 
 
+async def _fails_unawaited(error: object) -> FutureResult[None, str]:
+    return _fails_later(error)
+
+
 def test_a_publisher_takes_dead_letters() -> None:
     async def main() -> None:
         broker, graveyard = broker_of(2), MemoryBroker()
@@ -362,7 +366,7 @@ def test_a_publisher_takes_dead_letters() -> None:
 
 def test_dead_letters_that_cannot_be_written_stop_the_worker() -> None:
     async def main() -> None:
-        for bury in (_fails, _fails_later):
+        for bury in (_fails, _fails_later, _fails_unawaited):
             broker, shop = broker_of(12), Shop()
             shop.refused = {5}
             report = await run_worker(source_of(broker), shop.pipeline, dead_letters=bury)
