@@ -304,6 +304,8 @@ class Memory:
 
             def lag(self, _: object, /) -> None: ...
 
+            def noted(self, *_: object) -> None: ...
+
             def paused(self) -> tuple[str, ...]:
                 return ()
 

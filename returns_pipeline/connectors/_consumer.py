@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import Enum
+from functools import partial
 from typing import Final, Protocol
 
 from returns_pipeline._engine.cancellation import add_note
@@ -16,7 +17,7 @@ from returns_pipeline.connectors._driver import Driver
 from returns_pipeline.connectors._ledger import Ledger
 from returns_pipeline.connectors._message import Message, Position
 from returns_pipeline.connectors._session import Session, bounded
-from returns_pipeline.errors import ConnectionLost, JournalUnavailable
+from returns_pipeline.errors import ConnectionLost, JournalUnavailable, PartitionsLost
 from returns_pipeline.retry import RetryPolicy
 
 __all__ = ["Consumer", "Signal"]
@@ -25,6 +26,8 @@ _log = logging.getLogger("returns_pipeline")
 
 # Messages that may be acknowledged before the first position is stored, without a warning.
 _UNSTORED: Final = 1000
+# Seconds for which a reader that waits may reach nothing until a trial of suspects is given up.
+_PATIENCE: Final = 10.0
 # Seconds that a driver may take to disconnect when the time to close has passed.
 _LAST_MOMENT: Final = 1.0
 
@@ -106,6 +109,7 @@ class Consumer(TaskOwner):
         self._must_flush = False
         self._has_warned = False
         self._starved_at = -1  # what was emitted when the reader was last told that credit is spent
+        self._has_told = False  # whether the log says that it was spent
 
     # The tasks.
 
@@ -175,8 +179,9 @@ class Consumer(TaskOwner):
             error = raised
         self._session = None
         self._on_change()
+        is_lost = isinstance(error, ConnectionLost)
         try:
-            await shielded_clean_up(self._close_driver)
+            await shielded_clean_up(partial(self._close_driver, notes=not is_lost))
         except ConnectionLost:
             pass  # it is closed, in any case
         except Exception as closing:
@@ -190,11 +195,22 @@ class Consumer(TaskOwner):
         finally:
             del error  # its traceback holds this frame
 
-    async def _close_driver(self) -> None:
-        """Close the driver; if the source is being closed, within what is left of its time."""
+    async def _close_driver(self, *, notes: bool) -> None:
+        """Close the driver; if the source is being closed, within what is left of its time.
+
+        With ``notes``, it is noted before that it has not died with what is in flight.
+        """
+        try:
+            if notes and (last := self._ledger.suspects.last_notes()):
+                await self._last_call("note", self._driver.note(last))
+        except PartitionsLost:
+            pass  # others note what they do
+        finally:
+            await self._last_call("close", self._driver.close())
+
+    async def _last_call(self, what: str, call: Awaitable[None]) -> None:
         left = max(_LAST_MOMENT, self._due - self.loop.time())
-        limit = min(self._request_timeout, left)
-        await bounded(self._driver.name, "close", limit, self._driver.close())
+        await bounded(self._driver.name, what, min(self._request_timeout, left), call)
 
     async def _run_session(self, session: Session) -> BaseException | None:
         self._session = session
@@ -261,7 +277,8 @@ class Consumer(TaskOwner):
     def _starves(self) -> bool:
         """Record that credit is spent; return whether the reader is to be told."""
         told, self._starved_at = self._starved_at, self._ledger.emitted
-        if told < 0:
+        if not self._has_told and not self._ledger.suspects.is_waiting:
+            self._has_told = True
             _log.warning(
                 "%s: all credit is spent, %d messages, and the pipeline waits for more of them: "
                 "open windows are emitted before they are full (see max_in_flight)",
@@ -325,21 +342,24 @@ class Consumer(TaskOwner):
 
     async def settled(self, partitions: Collection[str], /) -> bool:
         """Emit no more of partitions, and wait until what is in flight of them is acknowledged."""
-        self._ledger.settle(partitions)
-        if self._ledger.in_flight(partitions):
+        ledger, suspects = self._ledger, self._ledger.suspects
+        ledger.settle(partitions)
+        if ledger.in_flight(partitions):
             self._must_flush = True
             notify(self._reader)
         if self.readers is not None:
             self.readers.on_change()
         session = self._session
+        if session is not None:
+            session.on_reach()  # to note that they are left in good order
         due = self.loop.time() + self._settle_timeout
         # Without a session nothing can be acknowledged.
         while session is not None and self._session is session:
-            if not self._ledger.in_flight(partitions):
+            if not ledger.in_flight(partitions) and not suspects.is_owed(partitions):
                 break
             if not await self._changed(due):
                 return False
-        return not self._ledger.in_flight(partitions)
+        return not ledger.in_flight(partitions)
 
     async def positions(self, partitions: Mapping[str, str], /) -> Mapping[str, Position]:
         """Take partitions; return where everything of each was handled: see `Ownership`."""
@@ -366,6 +386,32 @@ class Consumer(TaskOwner):
                 coverage.take(name, key, taken[key])
         found = {name: coverage.handled(name) for name in partitions}
         return {name: position for name, position in found.items() if position is not None}
+
+    def noted(self, partition: str, note: str, after: Position, end: Position, /) -> None:
+        """Begin to count the deliveries of a partition: see `Ownership`."""
+        attempt = self._ledger.suspects.begin(partition, note, after, end)
+        if attempt is not None:
+            _log.warning(
+                "%s: a process has died that read %s: of its messages, up to %d are delivered"
+                " again, in small groups, to find out if one of them was the cause",
+                self._driver.name,
+                partition,
+                attempt.width,
+            )
+
+    def give_up_later(self) -> None:
+        """Emit more after a while, unless the reader reaches more: it may wait for that.
+
+        For a reader that does not know that open windows are to be emitted.
+        """
+        if self._ledger.suspects.is_waiting:
+            _ = self.loop.call_later(_PATIENCE, self._give_up, self._ledger.reached)
+
+    def _give_up(self, reached: int) -> None:
+        ledger = self._ledger
+        if ledger.reached == reached and ledger.suspects.is_waiting and self._session is not None:
+            ledger.suspects.give_up()
+            self._session.on_reach()
 
     def out_of_credit(self) -> None:
         """Request that open windows are emitted: the broker waits for acknowledgements."""
@@ -397,6 +443,7 @@ class Consumer(TaskOwner):
             )
         if self._session is not None:
             self._session.on_emit()
+            self._session.on_reach()
         self._on_change()
 
     # Waiting and closing: called by the user of the source.
@@ -429,6 +476,7 @@ class Consumer(TaskOwner):
     def drain(self) -> None:
         """Fetch and emit nothing more."""
         self.draining = True
+        self._ledger.suspects.stop()
         if self._session is not None:
             self._session.drain()
         self._on_change()

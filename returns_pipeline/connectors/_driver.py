@@ -61,6 +61,20 @@ class Ownership(Protocol):
         """
         ...
 
+    def noted(self, partition: str, note: str, after: Position, end: Position, /) -> None:
+        """Report what is noted of a partition, see `Driver.note`, before a message is returned.
+
+        A driver calls it whenever it begins to read a partition, after `positions`. Deliveries are
+        counted only for a partition of which it was called.
+
+        Args:
+            partition: The name.
+            note: The latest note of any owner; empty if there is none.
+            after: The position that the group has acknowledged; before that of the first message if
+                there is none. Reading may begin earlier, or later, by `positions`.
+            end: A position: all messages after it have arrived there since the partition was taken.
+        """
+
     def out_of_credit(self) -> None:
         """Report that the broker delivers nothing more until something is acknowledged.
 
@@ -93,8 +107,8 @@ class Driver(Protocol):
     A source has one task that opens and closes its driver, and never two connections at a time:
 
     1. ``open`` is called first, and again after each lost connection.
-    2. Then ``fetch``, ``ack`` (or ``nack``), ``extend`` and ``watch`` are called, each by one task,
-       so at most one call of each is under way.
+    2. Then ``fetch``, ``ack`` (or ``nack``, or ``note``), ``extend`` and ``watch`` are called, each
+       by one task, so at most one call of each is under way.
     3. If any of them raises `ConnectionLost`, the others are cancelled. When all have ended,
        ``close`` is called, and after a wait, ``open``.
     4. ``close`` is called last, also if ``open`` has failed.
@@ -155,6 +169,19 @@ class Driver(Protocol):
         Raises:
             PartitionsLost: Another process owns some of the partitions; what was acknowledged of
                 others stands.
+        """
+
+    async def note(self, notes: Mapping[str, str], /) -> None:
+        """Store a note for each of these partitions, in place of the one before it.
+
+        It is stored next to the position that the group has acknowledged, and is durable when this
+        returns. `ack` leaves it as it is. By notes the source counts deliveries, for brokers that
+        do not. They have at most 2,000 characters, and are written when the messages of a partition
+        begin and end, not for each message. Only a driver that calls `Ownership.noted` needs it;
+        the task that calls ``ack`` calls it, too.
+
+        Raises:
+            PartitionsLost: Another process owns some of the partitions.
         """
 
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None:

@@ -40,6 +40,7 @@ class Entry(msgspec.Struct, eq=False):
             acknowledged in its turn.
         is_committed: Whether its position is stored.
         is_again: Whether it was in flight when its partition was lost: it may be handled twice.
+        is_suspect: Whether it may have been in flight when a process died.
     """
 
     message: Raw
@@ -52,6 +53,7 @@ class Entry(msgspec.Struct, eq=False):
     is_skipped: bool = False
     is_committed: bool = False
     is_again: bool = False
+    is_suspect: bool = False
 
 
 class RecentKeys:

@@ -15,6 +15,7 @@ from returns_pipeline.errors import ConnectionLost, MissingExtra
 
 try:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+    from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.conn import AIOKafkaConnection
     from aiokafka.errors import (
         ConsumerStoppedError,
@@ -70,7 +71,7 @@ def translated(name: str) -> Generator[None, None, None]:
         raise ConnectionLost(name, str(error) or repr(error)) from error
 
 
-async def start(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+async def start(client: AIOKafkaAdminClient | AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Start a client.
 
     If that is cancelled while the first server owes its list of servers, aiokafka forgets the

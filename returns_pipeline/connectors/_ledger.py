@@ -16,6 +16,7 @@ from returns_pipeline.connectors._coverage import LedgerCoverage
 from returns_pipeline.connectors._entries import Entry, Key, PartitionState, Raw, RecentKeys, key_of
 from returns_pipeline.connectors._message import Message
 from returns_pipeline.connectors._shares import Shares
+from returns_pipeline.connectors._suspects import Suspects
 
 __all__ = ["Ledger"]
 
@@ -60,6 +61,7 @@ class Ledger:
         returned: How many were given back.
         lag: How many messages of each partition were not fetched yet, as far as that is known.
         coverage: What is stored of the positions, if they are to be.
+        suspects: Counts deliveries, if there are positions: the broker does not.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Ledger:
         remembered: int,
         name: str = "",
         stores: bool = False,
+        max_deliveries: float | None = None,
     ) -> None:
         self._max_in_flight = max_in_flight
         self._max_bytes = max_bytes
@@ -79,6 +82,13 @@ class Ledger:
         self.coverage: LedgerCoverage | None = None
         if stores:
             self.coverage = LedgerCoverage(name, self._partitions)
+        self.suspects: Suspects = Suspects(
+            max_in_flight=max_in_flight,
+            max_deliveries=max_deliveries,
+            stores=stores,
+            buffers=self._buffers,
+            in_flight=self._busy,
+        )
         self._buffer: deque[Entry] = deque()
         self._acking: list[Entry] = []
         self._again: list[Entry] = []  # acknowledged lately, and delivered again
@@ -131,13 +141,15 @@ class Ledger:
         """Buffer messages, except those that are held, or were acknowledged lately."""
         if not messages:
             return
-        arrived, coverage = 0, self.coverage
+        arrived, coverage, suspects = 0, self.coverage, self.suspects
+        is_watched = suspects.have_arrived = False
         # Those of the message before: most are of one partition.
         name, partition = None, PartitionState(self._buffer)
         for message in messages:
             if message.partition != name:
                 name = message.partition
                 partition = self._partition(name)
+                is_watched = suspects.arrive(name)
             if partition.settling:
                 continue  # its next owner gets it
             size = len(message.value)
@@ -150,6 +162,8 @@ class Ledger:
                 if coverage is not None:
                     coverage.place(entry)
                     self.redelivered += entry.is_skipped
+                if is_watched:
+                    suspects.examine(entry)
                 partition.newest = message.position
                 arrived += size
             else:
@@ -176,6 +190,11 @@ class Ledger:
         self._mean_size = max(mean, (self._mean_size + mean) / 2)
         if self._shares is not None:
             self._shares.mean_size = self._mean_size
+        elif suspects.have_arrived:
+            ordered = sorted(self._buffer, key=suspects.order)
+            self._buffer.clear()
+            self._buffer.extend(ordered)
+        suspects.update()
 
     def _partition(self, name: str) -> PartitionState:
         found = self._partitions.get(name)
@@ -216,7 +235,7 @@ class Ledger:
         There are none before one that is to be passed over, see `skip`.
         """
         found: list[Raw] = []
-        for entry in islice(self._buffer_of(name), limit):
+        for entry in islice(self._buffer_of(name), self.suspects.may_emit(limit, name)):
             if entry.is_skipped or entry.gone:
                 break
             found.append(entry.message)
@@ -248,6 +267,7 @@ class Ledger:
             if stores:
                 partition.emitted[entry.message.position] = entry
         self.emitted += count
+        self.suspects.emitted(count)
 
     def reach(self, number: int, name: str | None = None) -> bool:
         """Record that everything emitted up to a number was handled; return whether that is new."""
@@ -297,6 +317,8 @@ class Ledger:
         batch = [entry for entry in batch if not entry.gone]
         self._drop(batch)
         self.acknowledged += len(batch)
+        if self.suspects.held:
+            self.suspects.acquit(batch)
         for entry in batch if self._shares is not None else ():
             entry.partition.acked_at = now
         if self.coverage is not None:
@@ -348,6 +370,14 @@ class Ledger:
             if partitions is None or entry.message.partition in partitions
         )
 
+    def _busy(self, partitions: Collection[str] | None) -> int:
+        """Return how many messages may be handled now, as far as that is known."""
+        held = self.in_flight(partitions)
+        if partitions is not None or self.is_split:
+            return held
+        # The reader may still have some of partitions that were lost.
+        return held + self.emitted - self.reached
+
     def unreached(self, name: str | None = None) -> int:
         """Return how many messages were emitted, are held, and were not reached."""
         if name is not None:
@@ -356,7 +386,9 @@ class Ledger:
         return sum(entry.number > self.reached for entry in self._entries())
 
     def waits_for_reader(self) -> bool:
-        """Return whether nothing can be fetched until the reader reaches more."""
+        """Return whether nothing can be emitted until the reader reaches more."""
+        if self.suspects.is_waiting:
+            return self.reached < self.emitted and not self.has_reached()
         return self.count > 0 and self.room() == 0 and not self._buffer and not self.has_reached()
 
     # Giving back.
@@ -392,6 +424,7 @@ class Ledger:
         """Accept and emit nothing more of these partitions; what was emitted stays in flight."""
         for name in partitions:
             self._partition(name).settling = True
+        self.suspects.settle(partitions)
         for buffer in self._buffers():
             self._drop(entry for entry in buffer if entry.message.partition in partitions)
         self._sweep()
@@ -418,7 +451,9 @@ class Ledger:
             for each in self._to_return
             if partitions is not None and each[0].message.partition not in partitions
         )
-        for name in {*self._partitions, *self.lag} if partitions is None else partitions:
+        names = {*self._partitions, *self.lag} if partitions is None else partitions
+        self.suspects.fence(names)
+        for name in names:
             lost = self._partitions.pop(name, None)
             if lost is not None and self.coverage is not None:
                 self.coverage.lost(name, lost)
@@ -473,9 +508,13 @@ class Ledger:
         """Return whether nothing of a partition can be fetched until its reader reaches more."""
         partition = self._partitions[name]
         assert self._shares is not None
-        if not partition.count or partition.buffer or self._head(partition) <= partition.reached:
+        if not partition.count or self._head(partition) <= partition.reached:
             return False
         if any(entry.message.partition == name for entry in self._acking):
+            return False
+        if self.suspects.is_waiting:
+            return bool(partition.in_flight)
+        if partition.buffer:
             return False
         return self._shares.is_paused(partition)
 
@@ -484,5 +523,7 @@ class Ledger:
         waits: dict[str, float] = {}
         for entry in self._entries() if self.is_split else ():
             name, begun = entry.message.partition, max(entry.since, entry.partition.acked_at)
+            if self.suspects.is_waiting:  # for those of any partition
+                begun = max(begun, self.acked_at)
             waits[name] = max(waits.get(name, 0.0), now - begun)
         return waits

@@ -11,7 +11,7 @@ from returns.result import Failure, Result, Success
 
 from returns_pipeline.windows import EventWindow
 
-__all__ = ["DeadLetter", "Message", "Position", "messages_in"]
+__all__ = ["DeadLetter", "Message", "Position", "messages_in", "with_deliveries"]
 
 T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
@@ -34,7 +34,8 @@ class Message(msgspec.Struct, Generic[T_co], frozen=True, eq=False):
         position: Its place there. It is unique in its partition, and grows: a number for Kafka and
             NATS, two for an entry of Redis or of a log in PostgreSQL.
         deliveries: How often it was delivered, 1 the first time. Kafka and a log in PostgreSQL do
-            not count: there it is always 1.
+            not count: there the source does, if it has ``max_deliveries``, and it is how often the
+            message was in flight, or may have been, when a process died, and 1 more.
         headers: What the sender has added.
         key: What the sender has chosen the partition by, if it has.
         timestamp: When it was sent, in seconds since 1970, if the broker says so.
@@ -115,6 +116,11 @@ class DeadLetter(Generic[E_co]):
 
     error: E_co
     message: Message[object]
+
+
+def with_deliveries(message: Message[bytes], deliveries: int) -> Message[bytes]:
+    """Return the same message with another count."""
+    return msgspec.structs.replace(message, deliveries=deliveries)
 
 
 def messages_in(value: object) -> Iterator[Message[object]]:

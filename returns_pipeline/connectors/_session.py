@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 from returns_pipeline._engine.cancellation import add_note
@@ -179,6 +179,8 @@ class Session(TaskOwner):
                 await self._call("nack", self._driver.nack(*returned))
             elif ledger.has_reached():
                 await self._acknowledge_once()
+            elif notes := ledger.suspects.wanted():
+                await self._note(notes)
             elif self.closing:
                 break
             else:
@@ -210,6 +212,15 @@ class Session(TaskOwner):
             ledger.acked(self.loop.time())
             self.is_alive = True
         self.on_emit()
+        self._on_change()
+
+    async def _note(self, notes: Mapping[str, str]) -> None:
+        try:
+            await self._call("note", self._driver.note(notes))
+        except PartitionsLost as lost:
+            self._ledger.fence(lost.partitions)
+        else:
+            self._ledger.suspects.noted(notes)
         self._on_change()
 
     async def _give_back(self) -> None:

@@ -101,8 +101,10 @@ class Source(Generic[T_co, E_co]):
             a `Result` of their bytes. By default the bytes are left as they are.
         max_in_flight: How many messages may be held, at least 1.
         max_bytes: How many bytes they may have, at least 1.
-        max_deliveries: How often a message may be delivered before it becomes a dead letter; by
-            default any number of times. Kafka and a log in PostgreSQL do not count them.
+        max_deliveries: How often a message may be delivered before it becomes a dead letter, at
+            least 1; by default any number of times. Where the broker does not count (Kafka, a log
+            in PostgreSQL), a delivery counts if its process has died. Those that were in flight
+            then come in small groups, and only one that was alone becomes a dead letter.
         before_ack: A function that is awaited before each acknowledgement, such as the ``flush`` of
             a journal. If it raises, nothing is acknowledged, and the source fails; if it returns a
             `Failure`, with ``UnwrapFailedError``.
@@ -226,6 +228,7 @@ class Source(Generic[T_co, E_co]):
             remembered=max(_REMEMBERED, 2 * limit),
             name=driver.name,
             stores=driver.positions is not None,
+            max_deliveries=max_deliveries,
         )
         self._consumer = Consumer(
             driver,
@@ -293,8 +296,11 @@ class Source(Generic[T_co, E_co]):
         """
         self._reading = None
         while not (taken := self._take(1)):
-            if await self._wait() is Signal.END:
+            signal = await self._wait()
+            if signal is Signal.END:
                 raise StopAsyncIteration
+            if signal is Signal.FLUSH:
+                self._consumer.give_up_later()
         return packed(taken[0])
 
     def _take(self, limit: int) -> list[Any]:
@@ -577,6 +583,7 @@ class Source(Generic[T_co, E_co]):
             connected=self._consumer.is_connected,
             out_of_credit=ledger.room() == 0,
             lag=dict(ledger.lag),
+            suspects=ledger.suspects.held,
             stalled_partitions=apart,
         )
 

@@ -31,6 +31,8 @@ class SourceStatistics:
         connected: Whether there is one now.
         out_of_credit: Whether nothing can be fetched until messages are acknowledged.
         lag: How many messages of each partition were not fetched, as Kafka and NATS said last.
+        suspects: Messages that are held, and may have been in flight when a process died: see
+            ``max_deliveries``.
         stalled_partitions: If partitions are read apart, `stalled_for` of each that holds messages.
             Then `stalled_for` is that of the worst.
 
@@ -53,4 +55,5 @@ class SourceStatistics:
     connected: bool = False
     out_of_credit: bool = False
     lag: Mapping[str, int] = field(default_factory=dict[str, int])
+    suspects: int = 0
     stalled_partitions: Mapping[str, float] = field(default_factory=dict[str, float])

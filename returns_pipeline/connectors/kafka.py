@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline.compensation.protocol import Positions
 from returns_pipeline.connectors._driver import Driver, Ownership
+from returns_pipeline.connectors._kafka_commits import Commits, Offsets, cluster_id
 from returns_pipeline.connectors._kafka_sender import (
     LEAVE,
     NAMES,
@@ -57,6 +58,8 @@ _POLL: Final = 1.0
 # Seconds for which a partition must seem to end too early. A new leader may know less of its end
 # than the former one, until a replica that does not answer is given up: 30 s by default.
 _SHORT: Final = 60.0
+# The end of a partition, if it is not known.
+_ENDLESS: Final = 2**63
 
 _partition_of: Final = attrgetter("partition")
 
@@ -128,10 +131,11 @@ class KafkaTopic:
             group: The name of the group.
             positions: A journal, or a `postgres.TransactionalSink`, that stores the offsets
                 together with their effects. Reading continues after what is stored there, whatever
-                the group has committed. Kafka does not say which of two clusters it is, or whether
-                a topic was made again: if the names are equal, so must be the group, or what is
-                stored of one may be taken for the other. (That is noticed if the partition is too
-                short for a minute, or the time of the last message that was handled differs.)
+                the group has committed. Each cluster has positions of its own, by its id; two
+                brokers whose operators gave them the same id need groups of different names. Kafka
+                does not say whether a topic was made again: what is stored of the former one may be
+                taken for the new one. (That is noticed if the partition is too short for a minute,
+                or the time of the last message that was handled differs.)
 
         Raises:
             InvalidArgument: The group has no name.
@@ -215,6 +219,8 @@ class _GroupDriver:
         self._assigned: set[int] = set()
         self._placed: set[int] = set()  # those of them that are read from the right offset
         self._bounds: dict[int, _Bounds] = {}  # of those of which a message is known
+        self._commits = Commits(self.name, topic)
+        self._cluster = ""  # its id, if positions are stored
         self._revocations = 0
         self._polled_at = 0.0
         self._polled: list[ConsumerRecord] = []  # by `watch`: to be returned by the next fetch
@@ -228,10 +234,13 @@ class _GroupDriver:
         # A new member: what an earlier one had in flight may be another's.
         ownership.fence()
         self._assigned, self._placed, self._bounds = set(), set(), {}
+        self._commits.clear()
         self._polled, self._was_refused = [], False
         self._ownership = ownership
         self._polled_at = asyncio.get_running_loop().time()
         with translated(self.name):
+            if self.positions is not None:
+                self._cluster = await cluster_id(self._options)
             consumer = AIOKafkaConsumer(**self._options, group_id=self._group)
             self._consumer = consumer
             consumer.subscribe([self._topic], listener=_Listener(self))
@@ -286,6 +295,11 @@ class _GroupDriver:
         records = [each for each in records if each.partition in names]
         self._check(records)
         self._check_ends(consumer)
+        for number, latest in self._commits.begin(records):
+            end = consumer.highwater(TopicPartition(self._topic, number)) or _ENDLESS
+            assert self._ownership is not None
+            after = (latest.offset - 1,)
+            self._ownership.noted(names[number], latest.metadata, after, (end - 1,))
         return [_message(each, names[each.partition]) for each in records]
 
     def _check(self, records: Sequence[ConsumerRecord]) -> None:
@@ -332,7 +346,10 @@ class _GroupDriver:
         """Begin to read partitions after what is stored of them."""
         assert self._ownership is not None
         revocations = self._revocations
-        found = await self._ownership.positions({self._name(number): "" for number in new})
+        with translated(self.name):
+            await self._commits.read(consumer, new)
+        names = {self._name(number): self._cluster for number in new}
+        found = await self._ownership.positions(names)
         stored = {
             TopicPartition(self._topic, number): found[self._name(number)][0]
             for number in new
@@ -360,18 +377,25 @@ class _GroupDriver:
         self._placed |= new
 
     async def ack(self, messages: Sequence[Message[bytes]], /) -> None:
-        newest = {int(str(message.receipt)): message.position[0] for message in messages}
-        offsets = {
-            TopicPartition(self._topic, number): offset + 1 for number, offset in newest.items()
-        }
+        await self._commit(self._commits.acknowledging(messages))
+
+    async def note(self, notes: Mapping[str, str], /) -> None:
+        numbers = {int(name.rpartition("-")[2]): note for name, note in notes.items()}
+        offsets = self._commits.noting(numbers)
+        await self._commit(offsets)
+        with translated(self.name):
+            await self._commits.check(self._connected(), offsets)
+
+    async def _commit(self, offsets: Offsets) -> None:
         consumer = self._connected()
         try:
             with translated(self.name):
                 await consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as error:
             self._was_refused = True
-            lost = tuple(sorted(self._name(number) for number in newest))
+            lost = tuple(sorted(self._name(each.partition) for each in offsets))
             raise PartitionsLost(self.name, lost) from error
+        self._commits.done(offsets)
 
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None:
         """Do nothing: the group keeps its partitions by heartbeats."""

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -325,6 +325,9 @@ class _PullDriver:
         await self._say(most, b"+ACK")
         with _translated(self.name):
             _ = await self._connected().request(str(last.receipt), b"+ACK", timeout=_REQUEST)
+
+    async def note(self, notes: Mapping[str, str], /) -> None:
+        """Do nothing: the broker counts deliveries."""
 
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None:
         await self._say(messages, b"+WPI")

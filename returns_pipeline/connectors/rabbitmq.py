@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -253,6 +253,9 @@ class _QueueDriver:
             # RabbitMQ does not confirm it. It carries requests of a channel out in their order.
             _ = await channel.basic_qos(prefetch_count=0, timeout=_REQUEST)
         self._acked = newest
+
+    async def note(self, notes: Mapping[str, str], /) -> None:
+        """Do nothing: the broker counts deliveries."""
 
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None:
         """Do nothing: the connection keeps its messages."""

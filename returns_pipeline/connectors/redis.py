@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import uuid4
@@ -272,6 +272,9 @@ class _GroupDriver:
     async def ack(self, messages: Sequence[Message[bytes]], /) -> None:
         with _translated(self.name):
             await self._call("XACK", self._stream, self._group, *_numbers(messages))
+
+    async def note(self, notes: Mapping[str, str], /) -> None:
+        """Do nothing: the broker counts deliveries."""
 
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None:
         with _translated(self.name):

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Never, Protocol, TypeAlias, TypeVar
 
 from returns.result import Result
 from returns.unsafe import unsafe_perform_io
 
 from returns_pipeline._engine.future_results import err, ok
-from returns_pipeline.connectors import Driver, Message, Position, Source
+from returns_pipeline.compensation.protocol import Positions
+from returns_pipeline.connectors import Driver, Message, Ownership, Position, Source
+from returns_pipeline.errors import ConnectionLost
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.sources import from_iterable
@@ -22,6 +25,7 @@ __all__ = [
     "Check",
     "ConnectorCheck",
     "ConnectorHarness",
+    "Mortal",
     "NoOwnership",
     "QueueUnderTest",
     "case",
@@ -33,6 +37,7 @@ __all__ = [
 ]
 
 H = TypeVar("H", bound="ConnectorHarness")
+T = TypeVar("T")
 
 _SOON: Final = RetryPolicy(attempts=1000, wait=0.1)
 
@@ -71,10 +76,12 @@ class NoOwnership:
 
     Attributes:
         fenced: The partitions that were fenced.
+        notes: What is noted of partitions.
     """
 
     def __init__(self) -> None:
         self.fenced: list[str] = []
+        self.notes: dict[str, str] = {}
 
     async def settled(self, partitions: Collection[str], /) -> bool:  # noqa: ARG002
         """Nothing is in flight."""
@@ -87,6 +94,17 @@ class NoOwnership:
     ) -> Mapping[str, Position]:
         """Nothing is stored."""
         return {}
+
+    def noted(
+        self,
+        partition: str,
+        note: str,
+        after: Position,  # noqa: ARG002
+        end: Position,  # noqa: ARG002
+        /,
+    ) -> None:
+        """Keep what is noted."""
+        self.notes[partition] = note
 
     def out_of_credit(self) -> None:
         """Do nothing: there are no windows."""
@@ -101,6 +119,79 @@ class NoOwnership:
     def fence(self, partitions: Collection[str] | None = None, /) -> None:
         """Record what was fenced."""
         self.fenced += partitions or ()
+
+
+class Mortal:
+    """Does what a driver does, until its process seems to die.
+
+    Attributes:
+        is_dead: Whether nothing reaches the broker any more. Only `close` does: to the broker that
+            is a connection that ends.
+        notes: How often something was noted.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.is_dead = False
+        self.notes = 0
+
+    @property
+    def name(self) -> str:
+        """What is read."""
+        return self._driver.name
+
+    @property
+    def positioned(self) -> bool:
+        """As the driver says."""
+        return self._driver.positioned
+
+    @property
+    def positions(self) -> Positions | None:
+        """As the driver says."""
+        return self._driver.positions
+
+    @property
+    def keep_alive(self) -> float:
+        """As the driver says."""
+        return self._driver.keep_alive
+
+    async def _pass(self, call: Callable[[], Awaitable[T]]) -> T:
+        if self.is_dead:
+            raise ConnectionLost(self.name, "its process has died")
+        return await call()
+
+    async def open(self, ownership: Ownership, /) -> None:
+        """Connect."""
+        await self._pass(partial(self._driver.open, ownership))
+
+    async def fetch(self, room: int, /) -> Sequence[Message[bytes]]:
+        """Return messages."""
+        return await self._pass(partial(self._driver.fetch, room))
+
+    async def ack(self, messages: Sequence[Message[bytes]], /) -> None:
+        """Acknowledge messages."""
+        await self._pass(partial(self._driver.ack, messages))
+
+    async def note(self, notes: Mapping[str, str], /) -> None:
+        """Store notes."""
+        self.notes += 1
+        await self._pass(partial(self._driver.note, notes))
+
+    async def extend(self, messages: Sequence[Message[bytes]], /) -> None:
+        """Keep messages alive."""
+        await self._pass(partial(self._driver.extend, messages))
+
+    async def nack(self, message: Message[bytes], delay: float, /) -> None:
+        """Return a message."""
+        await self._pass(partial(self._driver.nack, message, delay))
+
+    async def watch(self) -> None:
+        """Run beside the others."""
+        await self._pass(self._driver.watch)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._driver.close()
 
 
 class ConnectorHarness:

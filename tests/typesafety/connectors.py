@@ -243,6 +243,7 @@ class OwnDriver:
         return []
 
     async def ack(self, messages: Sequence[Message[bytes]], /) -> None: ...
+    async def note(self, notes: Mapping[str, str], /) -> None: ...
     async def extend(self, messages: Sequence[Message[bytes]], /) -> None: ...
     async def nack(self, message: Message[bytes], delay: float, /) -> None: ...
     async def watch(self) -> None: ...
@@ -264,6 +265,7 @@ async def drivers(
     assert_type(await driver.open(ownership), None)
     assert_type(await driver.fetch(5), Sequence[Message[bytes]])
     assert_type(await driver.ack([message]), None)
+    assert_type(await driver.note({"p": "1"}), None)
     assert_type(await driver.extend([message]), None)
     assert_type(await driver.nack(message, 1.0), None)
     assert_type(await driver.watch(), None)
@@ -271,6 +273,7 @@ async def drivers(
     assert_type(await ownership.settled(["p"]), bool)
     assert_type(ownership.out_of_credit(), None)
     assert_type(ownership.lag({"p": 5}), None)
+    assert_type(ownership.noted("p", "1", (5,), (7,)), None)
     assert_type(ownership.fence(["p"]), None)
     ownership.fence()
     poor: Driver = Poor()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -278,11 +281,13 @@ async def drivers(
     driver.open(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     driver.fetch("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     driver.ack(message)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    driver.note({"p": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     driver.extend(message)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     driver.nack([message], 1.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     driver.watch(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     driver.close(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ownership.settled(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ownership.noted("p", 1, (5,), (7,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ownership.lag("p")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ownership.out_of_credit(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ownership.fence(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

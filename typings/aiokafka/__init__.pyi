@@ -1,11 +1,12 @@
 # The part of aiokafka that `connectors.kafka` and its tests use: it has no types of its own.
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.client import AIOKafkaClient
+from aiokafka.structs import OffsetAndMetadata
 
 class TopicPartition(NamedTuple):
     topic: str
@@ -20,7 +21,13 @@ class ConsumerRecord:
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
 
+class _Coordinator:
+    async def fetch_committed_offsets(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]: ...
+
 class AIOKafkaConsumer:
+    _coordinator: _Coordinator
     def __init__(self, *topics: str, **options: Any) -> None: ...
     def subscribe(
         self, topics: Sequence[str], *, listener: ConsumerRebalanceListener | None = None
@@ -31,7 +38,9 @@ class AIOKafkaConsumer:
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
-    async def commit(self, offsets: dict[TopicPartition, int] | None = None) -> None: ...
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None
+    ) -> None: ...
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
     async def beginning_offsets(
         self, partitions: Sequence[TopicPartition]

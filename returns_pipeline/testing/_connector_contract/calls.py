@@ -18,14 +18,17 @@ from returns_pipeline.testing._connector_harness import (
     values_of,
 )
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "fetch", "opened"]
 
 CASES: Final[dict[str, ConnectorCheck]] = {}
 
 
 @contextlib.asynccontextmanager
-async def _opened(driver: Driver) -> AsyncGenerator[Driver, None]:
-    await driver.open(NoOwnership())
+async def opened(
+    driver: Driver, ownership: NoOwnership | None = None
+) -> AsyncGenerator[Driver, None]:
+    """Open a driver, and close it."""
+    await driver.open(ownership or NoOwnership())
     watching = asyncio.ensure_future(driver.watch())
     try:
         yield driver
@@ -35,7 +38,7 @@ async def _opened(driver: Driver) -> AsyncGenerator[Driver, None]:
         await driver.close()
 
 
-async def _fetch(harness: ConnectorHarness, driver: Driver, count: int) -> list[Message[bytes]]:
+async def fetch(harness: ConnectorHarness, driver: Driver, count: int) -> list[Message[bytes]]:
     """Fetch a number of messages that must come."""
     found: list[Message[bytes]] = []
     async with asyncio.timeout(harness.patience):
@@ -46,7 +49,7 @@ async def _fetch(harness: ConnectorHarness, driver: Driver, count: int) -> list[
 
 @case(CASES, "fetch returns at most as many messages as there is room for, and soon if none")
 async def _room(harness: ConnectorHarness) -> None:
-    async with _opened(harness.queue.driver()) as driver:
+    async with opened(harness.queue.driver()) as driver:
         async with asyncio.timeout(5.0):
             expect("messages of an empty queue", list(await driver.fetch(10)), [])
         await harness.publish(1, 10)
@@ -63,7 +66,7 @@ async def _room(harness: ConnectorHarness) -> None:
 
 @case(CASES, "a fetch that is cancelled loses no message")
 async def _cancelled(harness: ConnectorHarness) -> None:
-    async with _opened(harness.queue.driver()) as driver:
+    async with opened(harness.queue.driver()) as driver:
         for number in range(1, 13):
             fetching = asyncio.ensure_future(driver.fetch(10))
             if number % 2:
@@ -82,8 +85,8 @@ async def _cancelled(harness: ConnectorHarness) -> None:
 @case(CASES, "an acknowledgement may be repeated")
 async def _repeated(harness: ConnectorHarness) -> None:
     await harness.publish(1, 4)
-    async with _opened(harness.queue.driver()) as driver:
-        found = await _fetch(harness, driver, 4)
+    async with opened(harness.queue.driver()) as driver:
+        found = await fetch(harness, driver, 4)
         await driver.ack(found)
         await driver.ack(found)
         await driver.extend(found)
@@ -96,7 +99,7 @@ async def _reopened(harness: ConnectorHarness) -> None:
     await driver.close()
     for number in range(1, 4):
         await harness.publish(number, number)
-        async with _opened(driver):
-            await driver.ack(await _fetch(harness, driver, 1))
+        async with opened(driver):
+            await driver.ack(await fetch(harness, driver, 1))
         await driver.close()
     expect("what comes again", await harness.rest(), [])
