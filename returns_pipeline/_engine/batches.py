@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from returns_pipeline._engine.budget import Budget
@@ -12,34 +11,7 @@ from returns_pipeline._engine.leaving import Composite
 from returns_pipeline._engine.operator import OpenIterator, open_iterator
 from returns_pipeline._engine.task_owner import was_stopped
 
-__all__ = ["Batched", "Slices", "in_batches"]
-
-
-class Batched(ABC):
-    """An async iterable that may be able to emit its items in lists."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def _in_batches(self, room: Callable[[], int] | None) -> AsyncIterable[Any] | None:
-        """Return the same items in lists, for a segment; None if they come one by one.
-
-        An item that is not a list stands for itself.
-
-        Args:
-            room: Returns how many items the segment has room for, at least 1: needed if there are
-                marks among them. A list is not longer then, and a mark follows its last item.
-        """
-
-
-def in_batches(
-    source: AsyncIterable[Any], room: Callable[[], int] | None = None
-) -> AsyncIterable[Any] | None:
-    """Return the items of a source in lists, if it emits them so; else None."""
-    if not isinstance(source, Batched):
-        return None
-    # It is not for users of streams.
-    return source._in_batches(room)  # pyright: ignore[reportPrivateUsage]
+__all__ = ["Slices"]
 
 
 class Slices(Composite):

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from returns_pipeline._engine import ends, steps
-from returns_pipeline._engine.batches import Batched, Slices
+from returns_pipeline._engine.batches import Slices
 from returns_pipeline._engine.budget import MAX_STRIDE
 from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.compiler import (
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Segment: TypeAlias = "Callable[[AsyncIterable[Any]], AsyncIterable[Any]]"
-_Slices: TypeAlias = "Callable[[Callable[[], int]], AsyncIterable[Any]]"  # see `marks.Sliced`
+_Room: TypeAlias = "Callable[[], int]"
 
 _SPLIT: Final[Step] = (steps.SPLIT, Failed, None)  # its function is not called
 _UNPACK: Final[Step] = (steps.UNPACK, Failed, None)
@@ -222,7 +222,11 @@ def end_marks(chain: Chain) -> None:
             at.link.items.terminal_ended()
 
 
-class Part(Composite, Batched):
+def _no_limit() -> int:
+    return MAX_STRIDE
+
+
+class Part(Composite):
     """Neighbouring sequential steps, and what they read.
 
     It is an async iterable, for the segment after it to read: of bare values, and of a `Failed` for
@@ -242,12 +246,12 @@ class Part(Composite, Batched):
         source: AsyncIterable[Any],
         fused: list[Step],
         form: Form = SINGLE,
-        slices: _Slices | None = None,
+        slices: Callable[[_Room], AsyncIterable[Any]] | None = None,
     ) -> None:
         self.source: AsyncIterable[Any] = source
         self.steps: list[Step] = fused
         self.form: Form = form
-        self.slices: _Slices | None = slices
+        self.slices: Callable[[_Room], AsyncIterable[Any]] | None = slices
 
     @property
     def is_bare_segment(self) -> bool:
@@ -263,36 +267,10 @@ class Part(Composite, Batched):
         items: AsyncIterator[Any] = self.run_to(ends.ITEMS, owned=True)
         return items
 
-    def _in_batches(self, room: Callable[[], int] | None) -> AsyncIterable[Any] | None:
-        """Return lists of values, and a `Failed` for each failure; and marks, if there are some."""
-        if not self.steps and self.form is BATCHED:
-            return self.items(owned=True)
-        if room is None or not self._takes_slices(ends.MARKED_BATCHES):
-            return self.batches_to(ends.BATCHES)
-        return Deferred(lambda: self._run_slices(ends.MARKED_BATCHES, room), self._sources)
-
-    def batches_to(self, end: End) -> AsyncIterable[Any] | None:
-        """Return what an end makes of batches, for a segment.
-
-        None if the source emits no batches, or if a step may wait: an item must not wait for those
-        after it. And if there are many steps: between their functions items are single.
-        """
-        if self.form is not BATCHED or not self._is_one_loop():
-            return None
-        return Deferred(lambda: self.run_to(end, owned=True), self._sources)
-
-    def _is_one_loop(self) -> bool:
-        """Return whether one function runs all steps, and none of them may wait."""
-        return len(self.steps) <= _MOST_STEPS and not any(step[0].awaits for step in self.steps)
-
     def _takes_slices(self, end: End) -> bool:
-        """Return whether the source comes in slices, of which all items are handled at once."""
-        return self.slices is not None and bool(end.slice) and self._is_one_loop()
-
-    def _run_slices(self, end: End, room: Callable[[], int]) -> Any:
-        assert self.slices is not None
-        opening = plain_iterator(self.slices(room))
-        return compiled(end, _kinds(self.steps), SLICED)(opening, self.steps, False)
+        """Return whether the marks of a slice are emitted in time: no step may wait in the loop."""
+        is_one_loop = len(self.steps) <= _MOST_STEPS
+        return is_one_loop and bool(end.slice) and not any(step[0].awaits for step in self.steps)
 
     def items(self, *, owned: bool = False) -> AsyncIterable[Any]:
         """Return what the compiled function reads."""
@@ -304,6 +282,7 @@ class Part(Composite, Batched):
         *args: Any,
         opening: plain_iterator[Any] | None = None,
         owned: bool = False,
+        room: _Room = _no_limit,
     ) -> Any:
         """Return the generator or the coroutine that runs the steps to their end.
 
@@ -312,9 +291,11 @@ class Part(Composite, Batched):
             args: What it takes.
             opening: Opens the source, in place of this part.
             owned: Whether a segment reads the items, in a task of its own.
+            room: Returns how many items a slice of a marked source may have.
         """
-        if opening is None and self._takes_slices(end):
-            return self._run_slices(end, _no_limit)
+        if opening is None and self.slices is not None and self._takes_slices(end):
+            slices = plain_iterator(self.slices(room))
+            return compiled(end, _kinds(self.steps), SLICED)(slices, self.steps, owned, *args)
         fused = self.steps
         form = self.form
         opening = opening or plain_iterator(self.items(owned=owned))
@@ -325,10 +306,6 @@ class Part(Composite, Batched):
             opening = plain_iterator(function(opening, first, owned))
             form = MARKED if form is MARKED else SINGLE
         return compiled(end, _kinds(fused), form)(opening, fused, owned, *args)
-
-
-def _no_limit() -> int:
-    return MAX_STRIDE
 
 
 def _kinds(fused: list[Step]) -> tuple[Kind, ...]:

@@ -47,7 +47,7 @@ import linecache
 import re
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import indent
 from types import CoroutineType
 from typing import Any, Final
@@ -144,32 +144,59 @@ class Form:
         drop: The code that drops an item.
         batched: Whether they come in lists.
         marked: Whether marks are among them.
+        lines: What lines of capitals in the code of an `End` stand for.
     """
 
     name: str
     drop: str
     batched: bool = False
     marked: bool = False
+    lines: dict[str, str] = field(default_factory=dict[str, str])
 
+
+_OPEN: Final = "if self.closed:\n    return\n"
+_WAIT: Final = "await waiting\nif self.stopping:\n    return\n"
 
 # One after the other. A loop that drops items counts them.
-SINGLE: Final = Form(
-    "",
-    """\
-left = left - 1 or await drops.renew()
-if not left:
-    break
-continue
-""",
-)
+_COUNT: Final = "left = left - 1 or await drops.renew()\nif not left:\n    break\n"
+_LINES: Final = {
+    "OPEN": _OPEN,
+    "MARK": "",
+    "NOW": "now = self.now()\n",
+    "WAIT": _WAIT,
+    "NEXT": _COUNT,
+    "REACHED": "",
+}
+SINGLE: Final = Form("", f"{_COUNT}continue\n", lines=_LINES)
 # One after the other, with marks among them. Only chains of marked sources pay for that.
-MARKED: Final = Form("marked", SINGLE.drop, marked=True)
+MARKED: Final = Form("marked", SINGLE.drop, marked=True, lines=_LINES)
 # In lists that are short enough for other tasks to run between them.
-BATCHED: Final = Form("batches", "continue\n", batched=True)
-# In such lists that know the marks after their items, and marks between them.
-SLICED: Final = Form("slices", "continue\n", batched=True, marked=True)
+BATCHED: Final = Form(
+    "batches", "continue\n", batched=True, lines={**_LINES, "OPEN": "", "NEXT": "", "NOW": ""}
+)
+# In such lists that know the marks after their items, and marks between them. A part that waits
+# emits the marks of what it has handled before.
+SLICED: Final = Form(
+    "slices",
+    "continue\n",
+    batched=True,
+    marked=True,
+    lines={
+        "OPEN": "",
+        "MARK": "if dropped:\n    self.on_mark_after(batch, dropped)\n    dropped = 0\n",
+        "WAIT": f"""\
+self.on_mark_after(batch, batch.begun(each) - 1)
+await waiting
+done = batch.begun(each)
+self.on_mark_after(batch, done)
+{_WAIT.partition(chr(10))[2]}""",
+        "NEXT": "",
+        "NOW": "",
+        "REACHED": "batch.reached(batch.begun(each))\n",
+    },
+)
 # One at a time, each when the generator is read: it is told if there is nothing to emit.
-ON_DEMAND: Final = Form("on_demand", "yield DROPPED\ncontinue\n")
+ON_DEMAND: Final = Form("on_demand", "yield DROPPED\ncontinue\n", lines=_LINES)
 
 
 # How a loop over a slice begins. Nothing of it is kept while the source waits.
@@ -214,30 +241,34 @@ def _forget(file: str, lines: tuple[object, ...]) -> None:
 def source_text(name: str, end: End, kinds: tuple[Kind, ...], form: Form = SINGLE, /) -> str:
     """Return the source text of the function for a shape."""
     drop = _line_ended(end.on_drop) + form.drop if form is SLICED else form.drop
-    body = _body(end, kinds, drop)
+    lines = {**form.lines, "DROP": drop}
+    body = _body(end, kinds, lines)
     if form in {SINGLE, MARKED} and kinds[:1] == (SPLIT,):
         # What a segment emits may be large, as a window is: it is not kept until the next one.
         body += "value = result = None\n"
     begin, finish = end.begin, end.finish
     on_mark = _filled(end.on_mark, {"DROP": form.drop})
+    whole = end.slice if form.marked else (not kinds and end.no_steps) or end.batch
     if form.marked and end.holds_marks:
         begin = f"marks = {{}}\n{begin}"
         on_mark = "marks[value.source] = value\ncontinue"
         finish = f"for mark in marks.values():\n    mark.reached()\n{finish}"
+        whole = "EACH\nmarks[batch.source] = batch.after(done)"
     on_mark = f"if value.__class__ is Mark:\n{_indented(on_mark)}"
     if form is SLICED:
         each = f"for value in each:\n{_indented(body)}"
-        each = _filled(end.slice, {"EACH": f"{each}done = len(batch)\n"})
+        each = _filled(whole, {**lines, "EACH": f"{each}done = len(batch)\n"})
         each = _filled(_SLICE, {"SLICE": each})
         loop = f"async for value in items:\n{_indented(on_mark)}{_indented(each)}"
     elif form.batched:
-        each = _filled(end.batch, {"EACH": f"for value in batch:\n{_indented(body)}"})
+        each = _filled(whole, {**lines, "EACH": f"for value in batch:\n{_indented(body)}"})
         loop = f"async for batch in items:\n{_indented(each)}"
     else:
         body = on_mark + body if form.marked else body
         loop = f"async for value in items:\n{_indented(body)}"
     if "drops" in body:
-        begin = f"left, drops = 1, Drops(owned)\n{begin}"
+        drops = "self" if "self" in end.args else "Drops(owned)"
+        begin = f"left, drops = 1, {drops}\n{begin}"
     if kinds:
         names = "".join([f"    (_, func{n}, extra{n}),\n" for n in range(1, len(kinds) + 1)])
         begin = f"(\n{names}) = steps\n{begin}"
@@ -251,9 +282,9 @@ def source_text(name: str, end: End, kinds: tuple[Kind, ...], form: Form = SINGL
     )
 
 
-def _body(end: End, kinds: tuple[Kind, ...], drop: str) -> str:
+def _body(end: End, kinds: tuple[Kind, ...], lines: dict[str, str]) -> str:
     """Return the code for one item."""
-    fail = _filled(end.on_error, {"DROP": drop})
+    fail = _filled(end.on_error, lines)
     if "return" not in fail:
         fail += "continue\n"
     text = block = ""
@@ -266,7 +297,7 @@ def _body(end: End, kinds: tuple[Kind, ...], drop: str) -> str:
         if not on_error:
             block += title + _line_ended(on_value)
             continue
-        text += f"{_left_early(block, drop)}{title}if failed:\n{_indented(on_error)}"
+        text += f"{_left_early(block, lines['DROP'])}{title}if failed:\n{_indented(on_error)}"
         if on_value:
             text += f"else:\n{_indented(on_value)}"
         block = ""
@@ -274,7 +305,7 @@ def _body(end: End, kinds: tuple[Kind, ...], drop: str) -> str:
         text = f"failed = False\n{text}if failed:\n{_indented(fail)}"
     is_kept = kinds and kinds[-1].keeps_result
     block += (end.on_result if is_kept else "") or end.on_value
-    return text + _filled(block, {"FAIL": fail, "DROP": drop})
+    return text + _filled(block, {**lines, "FAIL": fail})
 
 
 def _left_early(block: str, drop: str) -> str:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from returns.result import Result
 
-from returns_pipeline._engine import ends
+from returns_pipeline._engine import ends, steps
 from returns_pipeline._engine.chain import Chain, Part, sources
-from returns_pipeline._engine.compiler import DROPPED, ON_DEMAND
+from returns_pipeline._engine.compiler import BATCHED, DROPPED, ON_DEMAND
 from returns_pipeline._engine.ends import End
 from returns_pipeline._engine.marks import Mark, MarksRefused, Unmarked
 from returns_pipeline._engine.operator import (
@@ -22,9 +22,10 @@ from returns_pipeline._engine.operator import (
     plain_iterator,
 )
 from returns_pipeline._engine.steps import packed
+from returns_pipeline._engine.terminals import Terminals
 from returns_pipeline._engine.tracebacks import shorten
 
-__all__ = ["OneItem", "open_half", "open_results", "read", "results_in_batches", "with_marks"]
+__all__ = ["OneItem", "open_half", "open_results", "part_of", "read", "with_marks"]
 
 
 def read(chain: Chain) -> AsyncGenerator[Any, None]:
@@ -57,9 +58,16 @@ def open_results(chain: Chain) -> QuickStreamer[Result[Any, Any]]:
     return _open(chain, ends.RESULTS)
 
 
-def results_in_batches(chain: Chain) -> AsyncIterable[Any] | None:
-    """Emit lists of Results, for a segment that takes lists; None if items come one by one."""
-    return None if chain.segmented else chain.assemble().batches_to(ends.RESULT_BATCHES)
+def part_of(source: AsyncIterable[Any]) -> Part:
+    """Return a source as a part of a chain, for an end that runs its steps too."""
+    if isinstance(source, Part):
+        return source
+    chain = source._chain if isinstance(source, Terminals) else None  # pyright: ignore[reportPrivateUsage]
+    part = None if chain is None or chain.segmented else chain.assemble()
+    if part is None or part.form is not BATCHED:
+        return Part(source, [])
+    part.steps.append((steps.PACK, packed, None))
+    return part
 
 
 def with_marks(chain: Chain) -> AsyncIterable[Any]:

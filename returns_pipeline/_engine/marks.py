@@ -25,6 +25,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from operator import length_hint
 from typing import Any, Final, Generic, TypeVar
 
@@ -372,14 +373,19 @@ class CarriesMarks(Pump[Any], Generic[M]):
         self, items: AsyncIterator[Any], keep: Callable[[Mark], None]
     ) -> AsyncIterator[Any]:
         """Return the items of a source without its marks, which ``keep`` takes."""
+        return Unmarked(items, partial(self.on_mark, keep=keep))
 
-        def on_mark(mark: Mark) -> None:
-            if not self.closed:
-                keep(mark)
-                if self.marks.ready:
-                    self.notify_reader()
+    def on_mark(self, mark: Mark, keep: Callable[[Mark], None] | None = None) -> None:
+        """Keep a mark, or emit it, unless the reader has gone."""
+        if not self.closed:
+            (keep or self.keep)(mark)
+            if self.marks.ready:
+                self.notify_reader()
 
-        return Unmarked(items, on_mark)
+    def on_mark_after(self, batch: MarkedSlice, count: int) -> None:
+        """Do so with the mark after ``count`` items of a slice, if there is one."""
+        if count > 0:
+            self.on_mark(batch.after(count))
 
     def has_next(self) -> bool:
         """Return whether a mark or an item can be emitted now."""

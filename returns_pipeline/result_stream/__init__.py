@@ -12,7 +12,6 @@ from returns.result import Result
 
 from returns_pipeline import combine, inspection
 from returns_pipeline._engine import checks, fusion
-from returns_pipeline._engine.batches import Batched
 from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.fusion import OneItem
@@ -57,7 +56,6 @@ class ResultStream(
     FailureSteps[T_co, E_co],
     WindowSteps[T_co, E_co],
     TogetherSteps[T_co, E_co],
-    Batched,
     Generic[T_co, E_co],
 ):
     """A stream whose items are Results: values that may have failed, with typed errors.
@@ -105,12 +103,6 @@ class ResultStream(
 
     def _open(self) -> QuickStreamer[Result[T_co, E_co]]:
         return fusion.open_results(self._chain)
-
-    def _in_batches(
-        self,
-        room: Callable[[], int] | None,  # noqa: ARG002  # what reads a stream so refuses its marks
-    ) -> AsyncIterable[Any] | None:
-        return fusion.results_in_batches(self._chain)
 
     def through(self, stage: Callable[[ResultStream[T_co, E_co]], U], /) -> U:
         """Apply a stage of one's own: any function of a stream, as ``s | stage`` does.
@@ -224,13 +216,12 @@ class ResultStream(
         """Lift the items of batches: lists, tuples or other sequences of values.
 
         The stream is that of the items: all methods see single values, in order, and an empty batch
-        counts for nothing. But the sequential steps after it run in a plain loop over the batch,
-        and `chunks_or_timeout` takes slices of it: the method, and the operator, whose lists hold
-        Results. That costs half of what single items cost.
+        counts for nothing. But the sequential steps after it, and the windows or the terminal after
+        these, run in a plain loop over the batch. So do windows by operators, such as
+        `chunks_or_timeout`, whose lists hold Results.
 
         A batch is read when its first item is requested, and copied. Backpressure: one batch is
-        held besides what each step holds. Directly before `chunks_or_timeout`, sequential steps
-        that do not wait may run for up to 256 items ahead of the list that is being filled.
+        held besides what each step holds.
 
         With `drain_on`, all items of a batch that was read are emitted.
 

@@ -14,7 +14,6 @@ from typing_extensions import TypeVar
 from returns_pipeline import windows
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.reader import Reader
-from returns_pipeline._engine.steps import Failed
 from returns_pipeline._engine.written import written
 from returns_pipeline.result_stream._chained import Chained
 
@@ -67,7 +66,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         pump = MarkedChunksPump if self._chain.marked else ChunksPump
 
         return self._segment(
-            lambda part: Reader(pump(part, n, timeout, flush_on, emit_empty, Failed)),
+            lambda part: Reader(pump(part, n, timeout, flush_on, emit_empty)),
             carries_marks=True,
         )
 
@@ -102,9 +101,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         pump = MarkedWeightPump if self._chain.marked else WeightPump
 
         return self._segment(
-            lambda part: Reader(
-                pump(part, max_weight, timeout, weight, n, flush_on, emit_empty, Failed)
-            ),
+            lambda part: Reader(pump(part, max_weight, timeout, weight, n, flush_on, emit_empty)),
             carries_marks=True,
         )
 
@@ -140,7 +137,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         pump = MarkedUntilPump if self._chain.marked else UntilPump
 
         return self._segment(
-            lambda part: Reader(pump(part, predicate, n, timeout, flush_on, emit_empty, Failed)),
+            lambda part: Reader(pump(part, predicate, n, timeout, flush_on, emit_empty)),
             carries_marks=True,
         )
 
@@ -174,7 +171,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         pump = MarkedKeyedPump if self._chain.marked else KeyedPump
 
         return self._segment(
-            lambda part: Reader(pump(part, n, timeout, key, max_keys, flush_on, Failed)),
+            lambda part: Reader(pump(part, n, timeout, key, max_keys, flush_on)),
             carries_marks=True,
         )
 
@@ -202,9 +199,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         self._refuse_repeats("sliding")
         pump = MarkedSlidingPump if self._chain.marked else SlidingPump
 
-        return self._segment(
-            lambda part: Reader(pump(part, n, step, flush_on, Failed)), carries_marks=True
-        )
+        return self._segment(lambda part: Reader(pump(part, n, step, flush_on)), carries_marks=True)
 
     @written
     def sessions(
@@ -237,7 +232,7 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         pump = MarkedSessionPump if self._chain.marked else SessionPump
 
         return self._segment(
-            lambda part: Reader(pump(part, gap, max_duration, n, key, max_keys, flush_on, Failed)),
+            lambda part: Reader(pump(part, gap, max_duration, n, key, max_keys, flush_on)),
             carries_marks=True,
         )
 
@@ -295,7 +290,6 @@ class WindowSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
                     partition=partition,
                     max_future_skew=max_future_skew,
                     flush_on=flush_on,
-                    passing=Failed,
                 )
             ),
             carries_marks=True,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
-from returns_pipeline._engine import checks
-from returns_pipeline._engine.batches import in_batches
+from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
@@ -127,8 +125,7 @@ chunks_or_timeout: Final = _ChunksOrTimeout("returns_pipeline.windows.chunks_or_
 class ChunksPump(WindowPump):
     """The open list, its deadline, and the loop that fills it.
 
-    An item of the class ``passing`` is in no list: it closes the open one, and is emitted after it.
-    At most one such item is held.
+    A failure closes the open list, and is emitted after it. At most one is held.
 
     The loop that reads the source touches nothing but the list until the list is ``_check_at``
     long: that is how a fast source costs little more than an ``append``. Everything that must
@@ -145,15 +142,26 @@ class ChunksPump(WindowPump):
         "_check_at",
         "_emit_empty",
         "_handed",
-        "_in_batches",
         "_is_due",
         "_items",
         "_n",
         "_not_full",
         "_passed",
-        "_passing",
         "_timeout",
         "_timer",
+    )
+
+    fill = ends.window(
+        "chunks_or_timeout",
+        "held = self._items",
+        """\
+held.append(value)
+if len(held) >= self._check_at:
+    waiting = self._continue()
+    WAIT
+""",
+        add_all="waiting = self._add_all(batch)\nWAIT",
+        takes_slices=True,
     )
 
     def __init__(
@@ -163,16 +171,12 @@ class ChunksPump(WindowPump):
         timeout: Seconds,
         flush_on: FlushOn | None = None,
         emit_empty: bool = False,
-        passing: type | None = None,
     ) -> None:
         self._n = checks.count("n", n)
         self._items: list[Any] = []
-        batches = in_batches(source, partial(_room, self._items, self._n))
-        super().__init__(source if batches is None else batches, flush_on)
-        self._in_batches = batches is not None
+        super().__init__(source, flush_on)
         self._timeout = checks.seconds("timeout", timeout)
         self._emit_empty = check_emit_empty(emit_empty, self._timeout, flush_on)
-        self._passing = passing
         self._passed: list[Any] = []  # what closed the list, and follows it: at most one item
         self._handed: list[Any] | None = None  # a full list, for the read that waits now
         self._is_due = False  # the open list, which may be empty, has reached its deadline
@@ -240,72 +244,44 @@ class ChunksPump(WindowPump):
             self._is_due = True
             self.notify_reader()
 
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        if self._in_batches:
-            await self._fill_from_batches(source)
-            return
-        items, passing = self._items, self._passing
-        if passing is None:
-            async for item in source:
-                items.append(item)
-                if len(items) >= self._check_at and not await self._continue():
-                    break
-            return
-        async for item in source:
-            if item.__class__ is passing:
-                self._passed.append(item)
-            else:
-                items.append(item)
-                if len(items) < self._check_at:
-                    continue
-            if not await self._continue():
-                break
+    def room(self) -> int:
+        return self._n - len(self._items)
 
-    async def _fill_from_batches(self, source: AsyncIterator[Any]) -> None:
-        """Do as `fill` with a source that emits lists, and by itself an item that passes."""
-        items = self._items
-        async for batch in source:
-            if batch.__class__ is self._passing:
-                self._passed.append(batch)
-                if not await self._continue():
-                    return
-                continue
-            begin = 0
-            while begin < len(batch):
-                added = min(self._n - len(items), len(batch) - begin)
-                items += batch[begin : begin + added]
-                begin += added
-                if not await self._continue(added):
-                    return
+    async def emit_failure(self, failure: object) -> None:
+        self._passed.append(failure)
+        await self._continue()
 
-    async def _continue(self, added: int = 1) -> bool:
-        """Start or check the list's time, or wait for the reader; return whether to read on.
+    async def _add_all(self, batch: list[Any]) -> None:
+        begin = 0
+        while begin < len(batch) and not self.stopping:
+            end = begin + self._n - len(self._items)
+            self._items += batch[begin:end]
+            begin = end
+            await self._continue()
 
-        Args:
-            added: How many items were added to the list.
-        """
+    async def _continue(self) -> None:
+        """Start or check the list's time, or wait for the reader."""
         items, n = self._items, self._n
         if self.stopping:
-            return False  # the source has swallowed the cancellation
+            return  # the source has swallowed the cancellation
         if len(items) < n and not self._passed:
-            if self._check_clock(added):
+            if self._check_clock():
                 await checkpoint()  # a notified reader is scheduled, and goes first
                 self.budget.restart(self.loop.time())
-            return True
+            return
         if self.reading:
             self.notify_reader()
             if self._handed is None and not self._passed and not self._is_slow():
                 # While the reader is on its way the next list is filled: it saves a turn of the
                 # loop, which costs more than a short list.
                 self._handed = self._close_list()
-                return True
+                return
             self.yielding = True
             await checkpoint()
             self.yielding = False
             self.budget.restart(self.loop.time())
         while len(items) >= n or self._passed:
             await self._wait_for_reader()
-        return True
 
     async def _wait_for_reader(self) -> None:
         self.still_reading()
@@ -315,7 +291,7 @@ class ChunksPump(WindowPump):
         finally:
             self._not_full = None
 
-    def _check_clock(self, added: int) -> bool:
+    def _check_clock(self) -> bool:
         """Start the list's time, or check whether it has passed; return whether others must run.
 
         A source that never suspends keeps the loop, and with it the timer, from running. So the
@@ -324,7 +300,7 @@ class ChunksPump(WindowPump):
         now = self.loop.time()
         held = len(self._items)
         must_yield = False
-        if held == added:  # they are its first
+        if self._check_at == 1:  # the list was empty
             self._timer.set(self.loop, now + self._timeout, self._on_due)
         else:
             must_yield = self.budget.look(now)
@@ -341,11 +317,6 @@ class ChunksPump(WindowPump):
     def _on_due(self, _deadline: float) -> None:
         self._is_due = True
         self.notify_reader()
-
-
-def _room(items: list[Any], n: int) -> int:
-    """Return how many items the open list lacks."""
-    return n - len(items)
 
 
 class MarkedChunksPump(CarriesMarks[InOrder], ChunksPump):

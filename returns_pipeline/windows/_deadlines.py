@@ -96,10 +96,6 @@ class DeadlinePump(WindowPump):
         """Return the time, in seconds, on the clock of the deadlines."""
         return self.loop.time() - self.lag
 
-    def must_check(self, now: float) -> bool:
-        """Return whether it is time to `check_clock`; cheaper, and early rather than late."""
-        return now >= self._timer_deadline or self.budget.is_spent(now + self.lag)
-
     def arm(self) -> None:
         """Set the timer for the earliest deadline.
 
@@ -132,15 +128,11 @@ class DeadlinePump(WindowPump):
             self.notify_reader()
         self.arm()
 
-    async def check_clock(self, now: float) -> int:
-        """Expire windows and let other tasks run, as the loop would if the source ever suspended.
-
-        Returns:
-            How many items may be read until the next check; 0 if the source was stopped, and has
-            swallowed the cancellation.
-        """
+    async def renew(self) -> int:
+        """Expire windows, and let other tasks run, as the loop would."""
         if self.stopping:
             return 0
+        now = self.now()
         must_yield = self.budget.look(now + self.lag)
         if now >= self.next_deadline():
             self.expire(now)
@@ -165,10 +157,10 @@ class DeadlinePump(WindowPump):
         while self.due:
             await self.wait_for_reader()
 
-    async def emit_after_flush(self, item: object) -> None:
-        """Flush, then emit an item that belongs to no window."""
+    async def emit_failure(self, failure: object) -> None:
+        """Flush, then emit the failure."""
         self.flush()
-        self.due.append(item)
+        self.due.append(failure)
         await self.wait_with_clock_paused()
 
     async def wait_with_clock_paused(self) -> None:

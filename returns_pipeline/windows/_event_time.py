@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 from aiostream import Stream
 from typing_extensions import TypeVar
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
 from returns_pipeline._engine.operator import Operator
@@ -244,8 +244,8 @@ event_windows: Final = _EventWindows("returns_pipeline.windows.event_windows")
 class EventPump(DeadlinePump):
     """Feeds an `EventState` with items and watermarks, and emits the windows that fire.
 
-    An item of the class ``passing`` has no event time: it is emitted at once, in its place among
-    the windows that fired, and fires none.
+    A failure has no event time: it is emitted at once, in its place among the windows that fired,
+    and fires none.
     """
 
     __slots__ = (
@@ -253,13 +253,49 @@ class EventPump(DeadlinePump):
         "_key",
         "_late",
         "_partition",
-        "_passing",
         "_skewed",
         "_slack",
         "_timestamp",
         "_watermark",
         "_watermarks",
         "state",
+    )
+
+    fill = ends.window(
+        "event_windows",
+        """\
+timestamp, key_of, slack, idle_after = self._timestamp, self._key, self._slack, self._idle_after
+state, marks, find = self.state, self._watermarks, self.state.recent.get
+key, newest, now = None, -float("inf"), 0.0  # the greatest timestamp; when the item came
+""",
+        """\
+OPEN
+at = timestamp(value)
+if key_of is not None:
+    key = key_of(value)
+if idle_after is not None:
+    now = self.now()
+    if now >= marks.idle_from:  # else the items alone move the watermark
+        self.expire(now)
+region = find(key)
+if region is not None and region.start <= at < region.end:
+    is_late = False
+    for append in region.appends:
+        append(value)
+else:
+    is_late = self._add(at, key, value)
+if marks is not None or at > newest:
+    newest = at
+    watermark = at - slack if marks is None else self._moved_by(marks, value, at, now)
+    if watermark > self._watermark:
+        self._watermark = watermark
+        if watermark >= state.next_move:
+            self._advance(watermark)
+if is_late or self.due:
+    waiting = self._settle(value, is_late=is_late)
+    WAIT
+NEXT
+""",
     )
 
     def __init__(
@@ -276,7 +312,6 @@ class EventPump(DeadlinePump):
         partition: Callable[[Any], object] | None = None,
         max_future_skew: Seconds | None = None,
         flush_on: FlushOn | None = None,
-        passing: type | None = None,
     ) -> None:
         super().__init__(source, flush_on)
         lateness = checks.seconds("allowed_lateness", allowed_lateness, zero=True)
@@ -301,7 +336,6 @@ class EventPump(DeadlinePump):
         if partition is not None or self._skewed or self._idle_after is not None:
             idle = math.inf if self._idle_after is None else self._idle_after
             self._watermarks = Watermarks(self._slack, idle, skew)
-        self._passing = passing
         self._watermark = -math.inf
 
     def _state_of(self, assigner: Assigner, lateness: float) -> EventState:
@@ -365,74 +399,30 @@ class EventPump(DeadlinePump):
 
     # The source.
 
-    async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
-        self, source: AsyncIterator[Any]
-    ) -> None:
-        timestamp = self._timestamp
-        key_of = self._key
-        key: object = None
-        slack = self._slack
-        idle_after = self._idle_after
-        marks = self._watermarks
-        passing = self._passing
-        state = self.state
-        find = state.recent.get
-        newest = -math.inf  # the greatest timestamp
-        now = 0.0  # of the item, where the clock counts
-        left = 1
-        async for item in source:
-            if item.__class__ is passing:
-                if self.closed:
-                    break
-                self.due.append(item)
-                await self.wait_with_clock_paused()
-                if self.stopping:
-                    break
-                continue
-            at = timestamp(item)
-            if key_of is not None:
-                key = key_of(item)
-            if idle_after is not None and marks is not None:
-                now = self.now()
-                if now >= marks.idle_from:  # else the items alone move the watermark
-                    self.expire(now)
-            region = find(key)
-            if region is not None and region.start <= at < region.end:
-                for append in region.appends:
-                    append(item)
-            elif self.closed:
-                break
-            elif math.isfinite(at):
-                accepted, forgotten = state.add(at, key, item, self._watermark)
-                if forgotten or state.fired:
-                    await self._settle(key, item, forgotten, accepted=accepted)
-            else:
-                raise InvalidArgument(f"a timestamp must be finite, not {at!r}")
-            if marks is not None or at > newest:
-                newest = at
-                watermark = at - slack if marks is None else self._moved_by(marks, item, at, now)
-                if watermark > self._watermark:
-                    self._watermark = watermark
-                    if watermark >= state.next_move:
-                        self._advance(watermark)
-            if self.due:
-                await self.wait_with_clock_paused()
-            left -= 1
-            if not left:
-                left = await self.check_clock(self.now())
-                if not left:
-                    break
+    async def emit_failure(self, failure: object) -> None:
+        """Emit the failure at once: it fires no window."""
+        self.due.append(failure)
+        await self.wait_with_clock_paused()
 
-    async def _settle(
-        self, key: object, item: Any, forgotten: list[tuple[float, float]], *, accepted: bool
-    ) -> None:
-        """Emit the windows that a late item made fire, or the item itself if it is too late."""
+    def _add(self, at: float, key: object, item: Any) -> bool:
+        """Put an item into its windows; return whether it is too late, and ``late`` takes it."""
+        if not math.isfinite(at):
+            raise InvalidArgument(f"a timestamp must be finite, not {at!r}")
+        accepted, forgotten = self.state.add(at, key, item, self._watermark)
+        if not (forgotten or self.state.fired):
+            return False
         if self._late is None:
             for start, end in forgotten:
                 self.due.append(EventWindow(key, start, end, [item], 0, is_late=True))
-        elif not accepted:
-            await self.with_clock_paused(_hand_over(self._late, item))
         self._queue_fired()
+        return self._late is not None and not accepted
+
+    async def _settle(self, item: Any, *, is_late: bool) -> None:
+        """Hand an item that is too late to ``late``, and wait until all that is due was taken."""
+        if is_late and self._late is not None:
+            await self.with_clock_paused(_hand_over(self._late, item))
+        if self.due:
+            await self.wait_with_clock_paused()
 
 
 class MarkedEventPump(CarriesMarks[BySpan], EventPump):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncIterable
+from typing import Any, ClassVar, Final, TypeAlias
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.budget import Budget
+from returns_pipeline._engine.budget import MAX_STRIDE, Budget
+from returns_pipeline._engine.ends import End
+from returns_pipeline._engine.fusion import part_of
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.reader import Pump
 
@@ -25,11 +27,16 @@ _LOOK_EVERY: Final = 0.01
 class WindowPump(Pump[Any]):
     """Reads the source in one task and, if there is a signal, waits for that in another.
 
+    What puts items into windows is compiled with the steps before them: see `ends.window`. Their
+    failures are in no window, but emitted in their places.
+
     The signal ends with the source: its stream is closed then. If it fails, the source is stopped,
     open windows are emitted, and the error of the signal is raised.
     """
 
     __slots__ = ("_flush_on", "_source", "budget", "source_ended")
+
+    fill: ClassVar[End]
 
     budget: Budget
 
@@ -49,8 +56,22 @@ class WindowPump(Pump[Any]):
         return [self._source, flush_on]
 
     @abstractmethod
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        """Put each item of the source into its window. Runs in the source's task."""
+    async def emit_failure(self, failure: object) -> None:
+        """Emit a failure, which is in no window, after what is open before it."""
+
+    def room(self) -> int:
+        """Return how many items of a slice there is room for now."""
+        return MAX_STRIDE
+
+    async def renew(self) -> int:
+        """Let other tasks run, as the loop would if the source ever suspended.
+
+        Returns:
+            How many items may be read until the next call; 0 if the source was stopped, and has
+            swallowed the cancellation.
+        """
+        left = await self.budget.renew()
+        return 0 if self.stopping else left
 
     @abstractmethod
     def end(self) -> None:
@@ -70,8 +91,7 @@ class WindowPump(Pump[Any]):
         """Read the source to its end, clean it up, and emit the open windows."""
         self.budget = Budget(self.loop)
         try:
-            async with plain_iterator(self._source) as source:
-                await self.fill(self.incoming(source))
+            await part_of(self._source).run_to(self.fill, self, owned=True, room=self.room)
         finally:
             self.source_ended = True
             self.end()

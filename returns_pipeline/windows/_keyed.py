@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
 from returns_pipeline._engine.operator import Operator
@@ -21,7 +21,7 @@ from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import DeadlinePump
 from returns_pipeline.windows._flushing import FlushOn
 
-__all__ = ["PASSING", "KeyedPump", "MarkedKeyedPump", "keyed_chunks", "passing_key"]
+__all__ = ["KeyedPump", "MarkedKeyedPump", "keyed_chunks"]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -125,18 +125,6 @@ keyed_chunks: Final = _KeyedChunks("returns_pipeline.windows.keyed_chunks")
 """Group items into lists by key, each emitted with its key by its size or its age."""
 
 
-# The key of an item that passes: no window has it.
-PASSING: Final = object()
-
-
-def passing_key(key: Callable[[Any], object], passing: type | None) -> Callable[[Any], Any]:
-    """Return a key function that maps all items of the class ``passing`` to `PASSING`."""
-    checks.item_function("key", key)
-    if passing is None:
-        return key
-    return lambda item: PASSING if item.__class__ is passing else key(item)
-
-
 class _Keyed(list[Any]):
     """An open list with its key and its deadline, and, in a marked chain, its span.
 
@@ -151,7 +139,7 @@ class _Keyed(list[Any]):
 
 
 class KeyedPump(DeadlinePump):
-    """The lists of all keys. An item of the class ``passing`` flushes them and is emitted last.
+    """The lists of all keys. A failure flushes them and is emitted last.
 
     A list is in one of three places: in ``_open``; in ``due`` and ``_filling`` (its time has come,
     the reader has not, and it is not full); or in ``due`` alone. So a key has one list that takes
@@ -159,6 +147,25 @@ class KeyedPump(DeadlinePump):
     """
 
     __slots__ = ("_begin", "_filling", "_held", "_key", "_max_keys", "_n", "_open", "_timeout")
+
+    fill = ends.window(
+        "keyed_chunks",
+        "key_of, n, find = self._key, self._n, self._open.get",
+        """\
+OPEN
+key = key_of(value)
+window = find(key)
+if window is None:
+    waiting = self._admit(key, value)
+    WAIT
+else:
+    window.append(value)
+    if len(window) >= n:
+        waiting = self._close(window)
+        WAIT
+NEXT
+""",
+    )
 
     def __init__(
         self,
@@ -168,12 +175,12 @@ class KeyedPump(DeadlinePump):
         key: Callable[[Any], object],
         max_keys: int | None,
         flush_on: FlushOn | None = None,
-        passing: type | None = None,
     ) -> None:
         super().__init__(source, flush_on)
         self._n = checks.count("n", n)
         self._timeout = checks.seconds("timeout", timeout)
-        self._key = passing_key(key, passing)
+        checks.item_function("key", key)
+        self._key = key
         self._max_keys = math.inf if max_keys is None else checks.count("max_keys", max_keys)
         # In the order of their deadlines. A plain dictionary finds its first entry slowly once
         # many were removed from its front.
@@ -190,7 +197,7 @@ class KeyedPump(DeadlinePump):
         taken: Any = self.due.popleft()
         self.resume()
         if taken.__class__ is not _Keyed:
-            return taken  # an item that passes
+            return taken  # a failure
         window: _Keyed = taken
         self._held -= len(window)
         if self._filling.get(window.key) is window:
@@ -216,57 +223,31 @@ class KeyedPump(DeadlinePump):
     def discard(self) -> None:
         self._held = 0
         super().discard()
-        self._open.clear()  # so that `fill` looks at `closed` with its next item
+        self._open.clear()
         self._filling.clear()
 
     def _put(self, window: _Keyed) -> None:
         self.due.append(window)
         self._held += len(window)
 
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        key_of = self._key
-        n = self._n
-        opened = self._open
-        find = opened.get
-        left = 1
-        async for item in source:
-            key = key_of(item)
-            window = find(key)
-            if window is None:
-                if self.closed:
-                    break
-                await self._admit(key, item)
-                if self.stopping:
-                    break
-                continue
-            window.append(item)
-            if len(window) >= n:
-                del opened[key]
-                self._put(window)
-                await self._wait_until_not_full()
-            left -= 1
-            if not left:
-                left = await self.check_clock(self.now())
-                if not left:
-                    break
+    async def _close(self, window: _Keyed) -> None:
+        del self._open[window.key]
+        self._put(window)
+        await self._wait_until_not_full()
 
     async def _admit(self, key: object, item: Any) -> None:
         """Put an item where no window of its key is open."""
-        if key is PASSING:
-            await self.emit_after_flush(item)
-            return
         window = self._filling.get(key)
         if window is None and len(self._open) >= self._max_keys:
             self._put(self._open.popitem(last=False)[1])
             await self.wait_until_taken()
-        now = self.now()
         if window is not None:  # the reader is late: until it comes, the list is filled further
             window.append(item)
             self._held += 1
         else:
             opened = self._begin((item,))
             opened.key = key
-            opened.deadline = now + self._timeout
+            opened.deadline = self.now() + self._timeout
             if self._n == 1:
                 self._put(opened)
             else:
@@ -274,8 +255,6 @@ class KeyedPump(DeadlinePump):
                 self.arm()
         if self._held >= self._n:
             await self._wait_until_not_full()
-        if self.must_check(now):
-            _ = await self.check_clock(now)
 
     async def _wait_until_not_full(self) -> None:
         self.still_reading()

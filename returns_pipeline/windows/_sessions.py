@@ -13,14 +13,13 @@ from typing import Any, Final, TypeVar, overload
 
 from aiostream import Stream
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._deadlines import DeadlinePump
 from returns_pipeline.windows._flushing import FlushOn
-from returns_pipeline.windows._keyed import PASSING, passing_key
 
 __all__ = ["MarkedSessionPump", "SessionPump", "sessions"]
 
@@ -191,7 +190,7 @@ class _Session(list[Any]):
 
 
 class SessionPump(DeadlinePump):
-    """The sessions of all keys. An item of the class ``passing`` flushes them and is emitted last.
+    """The sessions of all keys. A failure flushes them and is emitted last.
 
     Every open session is in both ``_by_silence`` and ``_by_age``; one that is due is in neither.
     """
@@ -205,6 +204,29 @@ class SessionPump(DeadlinePump):
         "_max_keys",
         "_n",
         "_opened",
+        "_soonest",
+    )
+
+    fill = ends.window(
+        "sessions",
+        "key_of, n, silent = self._key, self._n, self._by_silence",
+        """\
+OPEN
+key = key_of(value)
+NOW
+window = silent.get(key)
+if window is None or now >= self._soonest or self.due:
+    waiting = self._admit(key, value, now)
+    WAIT
+else:
+    window.last = now
+    silent.move_to_end(key)
+    window.append(value)
+    if len(window) >= n:
+        waiting = self._emit(window)
+        WAIT
+NEXT
+""",
     )
 
     def __init__(
@@ -216,17 +238,18 @@ class SessionPump(DeadlinePump):
         key: Callable[[Any], object] | None,
         max_keys: int | None,
         flush_on: FlushOn | None = None,
-        passing: type | None = None,
     ) -> None:
         super().__init__(source, flush_on)
         self._gap = checks.seconds("gap", gap)
         self._max_duration = checks.seconds("max_duration", max_duration)
         self._n = math.inf if n is None else checks.count("n", n)
         self._max_keys = math.inf if max_keys is None else checks.count("max_keys", max_keys)
-        self._key = passing_key(_same_key if key is None else key, passing)
+        checks.item_function("key", key, optional=True)
+        self._key = _same_key if key is None else key
         self._opened = 0
         self._by_silence: OrderedDict[object, _Session] = OrderedDict()  # longest silent first
         self._by_age: OrderedDict[object, _Session] = OrderedDict()  # oldest first
+        self._soonest = math.inf  # no deadline is before it
 
     def bounds(self) -> str:
         return "" if self._n == math.inf else f"holds up to {self._n} of each session"
@@ -235,7 +258,7 @@ class SessionPump(DeadlinePump):
         taken = self.due.popleft()
         if not self.due:
             self.resume()
-        return taken[:] if taken.__class__ is _Session else taken  # an item that passes
+        return taken[:] if taken.__class__ is _Session else taken  # a failure
 
     def next_deadline(self) -> float:
         if not self._by_silence:
@@ -288,48 +311,23 @@ class SessionPump(DeadlinePump):
         self.due.append(window)
         await self.wait_with_clock_paused()
 
-    async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
-        self, source: AsyncIterator[Any]
-    ) -> None:
-        key_of = self._key
-        silent = self._by_silence
-        n = self._n
-        left = 1  # items until the next look at what the loop would do
-        soonest = math.inf  # no deadline is before it
-        async for item in source:
-            key = key_of(item)
-            if self.closed:
-                break
-            if key is PASSING:
-                await self.emit_after_flush(item)
-                if self.stopping:
-                    break
-                continue
-            now = self.now()
-            if now >= soonest or self.due:
-                self.expire(now)
-                if self.due:
-                    await self.wait_with_clock_paused()
-                    now = self.now()
-                soonest = self.next_deadline()
-            window = silent.get(key)
-            if window is None:
-                if len(silent) >= self._max_keys:
-                    await self._emit(next(iter(silent.values())))
-                    now = self.now()
-                window = self._open(key, now)
-                soonest = min(soonest, now + self._gap, window.end)
-            else:
-                window.last = now
-                silent.move_to_end(key)
-            window.append(item)
-            if len(window) >= n:
-                await self._emit(window)
-            left -= 1
-            if not left:
-                left = await self.check_clock(now)
-                if not left:
-                    break
+    async def _admit(self, key: object, item: Any, now: float) -> None:
+        """Put an item where no session of its key is open, or where one may be due."""
+        self.expire(now)
+        if self.due:
+            await self.wait_with_clock_paused()
+        window = self._by_silence.get(key)
+        if window is None:
+            if len(self._by_silence) >= self._max_keys:
+                await self._emit(next(iter(self._by_silence.values())))
+            window = self._open(key, now)
+        else:
+            window.last = now
+            self._by_silence.move_to_end(key)
+        self._soonest = self.next_deadline()
+        window.append(item)
+        if len(window) >= self._n:
+            await self._emit(window)
 
 
 class MarkedSessionPump(CarriesMarks[BySpan], SessionPump):

@@ -39,13 +39,13 @@ class OpenList(list[Any]):
 
 
 class SingleWindowPump(DeadlinePump):
-    """The open list, if any. An item of the class ``passing`` flushes it and is emitted after it.
+    """The open list, if any. A failure flushes it and is emitted after it.
 
     A list that is due by its age stays open, and in ``due``, until the reader takes it. An empty
     list that is due is such a list: the next item joins it, if it arrives before the reader.
     """
 
-    __slots__ = ("_emit_empty", "_n", "_open", "_passing", "_silent_until", "_timeout")
+    __slots__ = ("_emit_empty", "_n", "_open", "_silent_until", "_timeout")
 
     def __init__(
         self,
@@ -54,13 +54,11 @@ class SingleWindowPump(DeadlinePump):
         n: int | None,
         flush_on: FlushOn | None,
         emit_empty: bool,
-        passing: type | None,
     ) -> None:
         super().__init__(source, flush_on)
         self._timeout = checks.seconds("timeout", timeout)
         self._n = math.inf if n is None else checks.count("n", n)
         self._emit_empty = check_emit_empty(emit_empty, self._timeout, flush_on)
-        self._passing = passing
         self._open: OpenList | None = None
         self._silent_until = math.inf  # when an empty list is due, if there is no item until then
 
@@ -78,7 +76,7 @@ class SingleWindowPump(DeadlinePump):
             self._open = None
         if taken.__class__ is not OpenList:
             self.resume()
-            return taken  # an item that passes
+            return taken  # a failure
         self._begin_silence()
         self.resume()
         return taken[:]
@@ -111,6 +109,11 @@ class SingleWindowPump(DeadlinePump):
         self._open = window
         self.arm()
         return window
+
+    async def emit_open(self) -> None:
+        """Close the open list, and wait until the reader has taken it."""
+        self.flush()
+        await self.wait_until_taken()
 
     def _begin_silence(self) -> None:
         if self._emit_empty and not self.source_ended:

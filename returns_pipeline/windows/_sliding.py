@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader, notify
@@ -105,8 +105,8 @@ sliding: Final = _Sliding("returns_pipeline.windows.sliding")
 class SlidingPump(WindowPump):
     """The items of the next list and of those after it; the reader cuts the lists off.
 
-    An item of the class ``passing`` is in no list: it ends the run as the end of the source would,
-    is emitted after it, and the items after it begin again. So does a flush, without an item.
+    A failure ends the run as the end of the source would, is emitted after it, and the items after
+    it begin again. So does a flush, without a failure.
     """
 
     __slots__ = (
@@ -115,10 +115,25 @@ class SlidingPump(WindowPump):
         "_n",
         "_not_full",
         "_passed",
-        "_passing",
         "_shown",
         "_skip",
         "_step",
+    )
+
+    fill = ends.window(
+        "sliding",
+        "held, n = self._items, self._n",
+        """\
+OPEN
+if self._skip:
+    self._skip -= 1
+else:
+    held.append(value)
+    if len(held) >= n:
+        waiting = self._wait_for_room()
+        WAIT
+NEXT
+""",
     )
 
     def __init__(
@@ -127,17 +142,15 @@ class SlidingPump(WindowPump):
         n: int,
         step: int,
         flush_on: FlushOn | None = None,
-        passing: type | None = None,
     ) -> None:
         super().__init__(source, flush_on)
         self._n = checks.count("n", n)
         self._step = checks.count("step", step)
-        self._passing = passing
         self._is_due = False  # what is held is to be emitted, though it is not a full list
         self._items: list[Any] = []
         self._shown = 0  # how many of them were in a list already
         self._skip = 0  # how many of the next items are in no list
-        self._passed: list[Any] = []  # at most one item, which follows the items
+        self._passed: list[Any] = []  # at most one failure, which follows the items
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
 
     def bounds(self) -> str:
@@ -158,7 +171,7 @@ class SlidingPump(WindowPump):
             del items[: self._step]
             self._shown = max(0, self._n - self._step)
             self._is_due = False  # it has what a flush was for
-        elif len(items) > self._shown:  # the end, a flush, or an item that passes
+        elif len(items) > self._shown:  # the end, a flush, or a failure
             taken = items.copy()
             self._begin_anew()
         else:
@@ -190,29 +203,12 @@ class SlidingPump(WindowPump):
         elif not self._passed:
             self._begin_anew()
 
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        items = self._items
-        n = self._n
-        left = 1
-        async for item in source:
-            if self.closed:
-                break
-            if item.__class__ is self._passing:
-                self._passed.append(item)
-                await self._wait_while(lambda: bool(self._passed))
-                if self.stopping:
-                    break
-            elif self._skip:
-                self._skip -= 1
-            else:
-                items.append(item)
-                if len(items) >= n:
-                    await self._wait_while(lambda: len(items) >= self._shown + n)
-            left -= 1
-            if not left:  # does the source ever suspend?
-                left = await self.budget.renew()
-                if self.stopping:
-                    break
+    async def emit_failure(self, failure: object) -> None:
+        self._passed.append(failure)
+        await self._wait_while(lambda: bool(self._passed))
+
+    async def _wait_for_room(self) -> None:
+        await self._wait_while(lambda: len(self._items) >= self._shown + self._n)
 
     async def _wait_while(self, is_full: Callable[[], bool]) -> None:
         self.still_reading()

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
@@ -126,6 +126,23 @@ class UntilPump(SingleWindowPump):
 
     __slots__ = ("_predicate",)
 
+    fill = ends.window(
+        "chunks_until",
+        "closes, n = self._predicate, self._n",
+        """\
+OPEN
+window = self._open
+if window is None:  # an empty one, which is due, takes the item
+    window = self.begin()
+window.append(value)
+closed = closes(value)
+if (closed if closed is True or closed is False else truth(closed, closes)) or len(window) >= n:
+    waiting = self.emit_open()
+    WAIT
+NEXT
+""",
+    )
+
     def __init__(
         self,
         source: AsyncIterable[Any],
@@ -134,40 +151,10 @@ class UntilPump(SingleWindowPump):
         timeout: Seconds,
         flush_on: FlushOn | None = None,
         emit_empty: bool = False,
-        passing: type | None = None,
     ) -> None:
-        super().__init__(source, timeout, n, flush_on, emit_empty, passing)
+        super().__init__(source, timeout, n, flush_on, emit_empty)
         checks.function("chunks_until", predicate, use="ResultStream.map_async")
         self._predicate = predicate
-
-    async def fill(self, source: AsyncIterator[Any]) -> None:
-        closes = self._predicate
-        n = self._n
-        passing = self._passing
-        left = 1
-        async for item in source:
-            if self.closed:
-                break
-            if item.__class__ is passing:
-                await self.emit_after_flush(item)
-                if self.stopping:
-                    break
-                continue
-            window = self._open
-            if window is None:  # an empty one, which is due, takes the item
-                window = self.begin()
-            window.append(item)
-            closed: object = closes(item)
-            if closed is not True and closed is not False:
-                closed = checks.truth(closed, closes)
-            if closed or len(window) >= n:
-                self.flush()
-                await self.wait_until_taken()
-            left -= 1
-            if not left:
-                left = await self.check_clock(self.now())
-                if not left:
-                    break
 
 
 class MarkedUntilPump(MarkedSingle, UntilPump):

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
@@ -135,6 +135,30 @@ class WeightPump(SingleWindowPump):
 
     __slots__ = ("_max_weight", "_weight")
 
+    fill = ends.window(
+        "chunks_by_weight",
+        "weigh, limit, n = self._weight, self._max_weight, self._n",
+        """\
+OPEN
+weight = weigh(value)
+if not weight >= 0:
+    raise self._out_of_range(weight)
+window = self._open
+if window is not None and window.weight + weight > limit:
+    waiting = self._begin_next(value, weight)
+    WAIT
+else:
+    if window is None:  # an empty one, which is due, takes the item
+        window = self.begin()
+    window.append(value)
+    window.weight += weight
+    if len(window) >= n or window.weight > limit:
+        waiting = self.emit_open()
+        WAIT
+NEXT
+""",
+    )
+
     def __init__(
         self,
         source: AsyncIterable[Any],
@@ -144,9 +168,8 @@ class WeightPump(SingleWindowPump):
         n: int | None,
         flush_on: FlushOn | None = None,
         emit_empty: bool = False,
-        passing: type | None = None,
     ) -> None:
-        super().__init__(source, timeout, n, flush_on, emit_empty, passing)
+        super().__init__(source, timeout, n, flush_on, emit_empty)
         self._max_weight = checks.exact("max_weight", max_weight)
         checks.item_function("weight", weight)
         self._weight = weight
@@ -154,42 +177,18 @@ class WeightPump(SingleWindowPump):
     def bounds(self) -> str:
         return super().bounds() or f"holds up to the weight of {self._max_weight}"
 
-    async def fill(  # noqa: C901  # one flat loop: a call per item would double its cost
-        self, source: AsyncIterator[Any]
-    ) -> None:
-        weigh = self._weight
-        max_weight = self._max_weight
-        n = self._n
-        passing = self._passing
-        left = 1
-        async for item in source:
-            if self.closed:
-                break
-            if item.__class__ is passing:
-                await self.emit_after_flush(item)
-                if self.stopping:
-                    break
-                continue
-            weight = weigh(item)
-            if not weight >= 0:
-                raise checks.out_of_range("a weight", weight, "at least 0")
-            window = self._open
-            if window is not None and window.weight + weight > max_weight:
-                self.flush()
-                await self.wait_until_taken()
-                window = None
-            if window is None:
-                window = self.begin()
-            window.append(item)
-            window.weight += weight
-            if len(window) >= n or window.weight > max_weight:
-                self.flush()
-                await self.wait_until_taken()
-            left -= 1
-            if not left:
-                left = await self.check_clock(self.now())
-                if not left:
-                    break
+    @staticmethod
+    def _out_of_range(weight: float) -> Exception:
+        return checks.out_of_range("a weight", weight, "at least 0")
+
+    async def _begin_next(self, item: Any, weight: float) -> None:
+        """Put an item that is too heavy for the open list into the next one."""
+        await self.emit_open()
+        window = self.begin()
+        window.append(item)
+        window.weight = weight
+        if self._n == 1 or weight > self._max_weight:
+            await self.emit_open()
 
 
 class MarkedWeightPump(MarkedSingle, WeightPump):

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from returns.future import FutureResult
 from returns.result import Failure, Result, Success
 
-from returns_pipeline import Counts, FailedItems, ResultStream, StreamEmpty
+from returns_pipeline import Counts, FailedItems, ResultStream, StreamEmpty, windows
 from returns_pipeline.testing import run
-from returns_pipeline.windows import chunks_or_timeout
+from returns_pipeline.windows import TumblingWindows, chunks_or_timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
@@ -473,45 +473,78 @@ def test_a_step_with_a_task_between_two_parts_changes_no_item(program: Program, 
     assert outcome_of(lambda: run(read(s))) == whole
 
 
+WINDOWS: dict[str, Callable[[ResultStream[Any, Any], int], ResultStream[list[Any], Any]]] = {
+    "chunks_or_timeout": lambda s, n: s.chunks_or_timeout(n, math.inf),
+    "chunks_by_weight": lambda s, n: s.chunks_by_weight(2 * n, math.inf, weight=weight_of),
+    "chunks_until": lambda s, n: s.chunks_until(lambda item: weight_of(item) == n, n=3),
+    "keyed_chunks": lambda s, n: s.keyed_chunks(
+        n, math.inf, key=lambda item: weight_of(item) % 3, max_keys=2
+    ).map(lambda pair: pair[1]),
+    "sessions": lambda s, n: s.sessions(9.0, n=n, key=lambda item: weight_of(item) % 3),
+    "sliding": lambda s, n: s.sliding(n, step=2),
+    "event_windows": lambda s, n: s.event_windows(
+        TumblingWindows(float(n)), timestamp=lambda item: float(weight_of(item))
+    ).map(lambda window: window.items),
+}
+
+
+def weight_of(item: Any) -> int:
+    return item % 7 if isinstance(item, int) else 1
+
+
+async def seen_of(stream: Any) -> list[str]:
+    """Return the items and, last, the exception."""
+    seen: list[str] = []
+    try:
+        async with stream.stream() as items:
+            async for item in items:
+                seen.append(shown(item))
+    except (Bug, KeyError, OSError, TypeError) as error:
+        seen.append(f"raised {error!r}")
+    return seen
+
+
+@pytest.mark.parametrize("name", WINDOWS)
 @given(programs, st.integers(1, 4), st.integers(0, 10))
 def test_a_window_holds_the_same_items_whether_they_come_in_batches_or_not(
-    program: Program, n: int, at: int
+    name: str, program: Program, n: int, at: int
 ) -> None:
     """Failures close it in their place, an exception comes after the items before it."""
 
-    async def read(sizes: list[int]) -> list[str]:
+    def read(sizes: list[int]) -> list[str]:
         world = World()
         one = Program(program.items, program.steps[:at], program.end, sizes)
-        s = one.stream(world).chunks_or_timeout(n, math.inf)
+        s = WINDOWS[name](one.stream(world), n)
         for number, step in enumerate(program.steps[at:], at):
-            s = add(s.map(sum), number, step, world).map(lambda n: [n])
-        seen: list[str] = []
-        try:
-            async with s.stream() as items:
-                async for item in items:
-                    seen.append(shown(item))
-        except (Bug, KeyError, OSError, TypeError) as error:
-            seen.append(f"raised {error!r}")
-        return seen
+            s = add(s.map(lambda items: sum(map(weight_of, items))), number, step, world)
+            s = s.map(lambda n: [n])
+        return run(seen_of(s))
 
-    assert run(read(program.sizes or [2, 0, 3])) == run(read([]))
+    assert read(program.sizes or [2, 0, 3]) == read([])
 
 
+OPERATORS: dict[str, Callable[[ResultStream[Any, Any], int], Any]] = {
+    "chunks_or_timeout": lambda s, n: chunks_or_timeout(s, n, math.inf),
+    "chunks_by_weight": lambda s, n: windows.chunks_by_weight(s, n, math.inf, weight=lambda _: 1),
+    "chunks_until": lambda s, n: windows.chunks_until(s, lambda r: isinstance(r, Failure), n=n),
+    "keyed_chunks": lambda s, n: windows.keyed_chunks(s, n, math.inf, key=type),
+    "sessions": lambda s, n: windows.sessions(s, 9.0, n=n, key=type),
+    "sliding": lambda s, n: windows.sliding(s, n),
+    "event_windows": lambda s, n: windows.event_windows(
+        s, TumblingWindows(float(n)), timestamp=lambda r: float(isinstance(r, Failure))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
 @given(programs, st.integers(1, 4))
 def test_a_window_of_results_holds_the_same_whether_they_come_in_batches_or_not(
-    program: Program, n: int
+    name: str, program: Program, n: int
 ) -> None:
     """A failure is an item as any other, and an exception comes after the items before it."""
 
-    async def read(sizes: list[int]) -> list[str]:
+    def read(sizes: list[int]) -> list[str]:
         one = Program(program.items, program.steps, program.end, sizes)
-        seen: list[str] = []
-        try:
-            async with chunks_or_timeout(one.stream(World()), n, math.inf).stream() as lists:
-                async for results in lists:
-                    seen.append(str([shown(result) for result in results]))
-        except (Bug, KeyError, OSError, TypeError) as error:
-            seen.append(f"raised {error!r}")
-        return seen
+        return run(seen_of(OPERATORS[name](one.stream(World()), n)))
 
-    assert run(read(program.sizes or [2, 0, 3])) == run(read([]))
+    assert read(program.sizes or [2, 0, 3]) == read([])

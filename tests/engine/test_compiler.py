@@ -37,14 +37,35 @@ from returns_pipeline._engine.compiler import (
 )
 from returns_pipeline._engine.steps import Kind
 from returns_pipeline.testing import Wait, run, timed
+from returns_pipeline.windows._chunks import ChunksPump
+from returns_pipeline.windows._event_time import EventPump
+from returns_pipeline.windows._keyed import KeyedPump
+from returns_pipeline.windows._sessions import SessionPump
+from returns_pipeline.windows._sliding import SlidingPump
+from returns_pipeline.windows._until import UntilPump
+from returns_pipeline.windows._weight import WeightPump
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
     from types import FrameType
 
+    from returns_pipeline.windows._flushing import WindowPump
+
 KINDS = {name: kind for name, kind in vars(steps).items() if isinstance(kind, Kind)}
 FORMS = [SINGLE, MARKED, BATCHED, SLICED, ON_DEMAND]
-ENDS = {name: end for name, end in vars(ends).items() if isinstance(end, ends.End)}
+PUMPS: list[type[WindowPump]] = [
+    ChunksPump,
+    EventPump,
+    KeyedPump,
+    SessionPump,
+    SlidingPump,
+    UntilPump,
+    WeightPump,
+]
+ENDS = {
+    **{name: end for name, end in vars(ends).items() if isinstance(end, ends.End)},
+    **{pump.fill.name: pump.fill for pump in PUMPS},
+}
 
 
 class Numbers:
@@ -56,6 +77,13 @@ class Numbers:
     async def __aiter__(self) -> AsyncGenerator[int, None]:
         for n in range(self.count):
             yield n
+
+
+# What the code of windows uses: attributes of the pump, of a window and of event time.
+IN_WINDOWS = {name for pump in PUMPS for name in dir(pump)} | {
+    *("float", "get", "move_to_end", "on_mark", "on_mark_after"),
+    *("last", "weight", "appends", "start", "end", "recent", "idle_from", "next_move"),
+}
 
 
 def of(count: int = 3) -> ResultStream[int, Any]:
@@ -95,7 +123,7 @@ async def unpack_map_filter_alt_bind_collect(opening, steps, owned):
         (_, func5, extra5),
     ) = steps
     left, drops = 1, Drops(owned)
-    values = []
+    values, errors = [], []
     async with opening as items:
         async for value in items:
             failed = False
@@ -139,46 +167,55 @@ async def unpack_map_filter_alt_bind_collect(opening, steps, owned):
     )
 
 
-def test_the_text_of_a_chain_over_batches_has_a_plain_loop() -> None:
+def test_the_text_of_a_chain_over_batches_has_a_plain_loop_that_fills_the_windows() -> None:
     kinds = (steps.MAP, steps.FILTER, steps.BIND)
-    name = "batches_map_filter_bind_batches"
+    name = "batches_map_filter_bind_keyed_chunks"
     assert (
-        source_text(name, ends.BATCHES, kinds, BATCHED)
+        source_text(name, KeyedPump.fill, kinds, BATCHED)
         == """\
-async def batches_map_filter_bind_batches(opening, steps, owned):
+async def batches_map_filter_bind_keyed_chunks(opening, steps, owned, self):
     (
         (_, func1, extra1),
         (_, func2, extra2),
         (_, func3, extra3),
     ) = steps
+    key_of, n, find = self._key, self._n, self._open.get
     async with opening as items:
         async for batch in items:
-            values = []
-            try:
-                for value in batch:
-                    # map
-                    value = func1(value)
-                    # filter
-                    kept = func2(value)
-                    if kept is not True and not truth(kept, func2):
-                        continue
-                    # bind
-                    result = func3(value)
-                    if result.__class__ is Success:
-                        value = result._inner_value
-                    else:
-                        error = error_of(result, extra3)
-                        if values:
-                            ready, values = values, []
-                            yield ready
-                            ready.clear()
-                        yield Failed(error)
-                        continue
-                    values.append(value)
-            finally:
-                if values:
-                    yield values
-                    values.clear()
+            if self.closed or not await self.renew():
+                return
+            for value in batch:
+                # map
+                value = func1(value)
+                # filter
+                kept = func2(value)
+                if kept is not True and not truth(kept, func2):
+                    continue
+                # bind
+                result = func3(value)
+                if result.__class__ is Success:
+                    value = result._inner_value
+                else:
+                    error = error_of(result, extra3)
+                    waiting = self.emit_failure(Failed(error))
+                    await waiting
+                    if self.stopping:
+                        return
+                    continue
+                key = key_of(value)
+                window = find(key)
+                if window is None:
+                    waiting = self._admit(key, value)
+                    await waiting
+                    if self.stopping:
+                        return
+                else:
+                    window.append(value)
+                    if len(window) >= n:
+                        waiting = self._close(window)
+                        await waiting
+                        if self.stopping:
+                            return
 """
     )
 
@@ -187,13 +224,8 @@ async def batches_map_filter_bind_batches(opening, steps, owned):
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
 def test_each_kind_of_step_compiles_to_each_end(kind: Kind, end: ends.End, form: Form) -> None:
-    is_coroutine = "yield" not in end.on_value + end.on_error + end.finish + end.batch
-    if (
-        (end in {ends.BATCHES, ends.RESULT_BATCHES} and form is not BATCHED)
-        or (end is ends.MARKED_BATCHES and form is not SLICED)
-        or (is_coroutine and form is ON_DEMAND)
-        or (form is SLICED and not end.slice)
-    ):
+    is_coroutine = "yield" not in end.on_value + end.on_error + end.finish
+    if (is_coroutine and form is ON_DEMAND) or (form is SLICED and not end.slice):
         return
     for kinds in [(kind,), (kind, kind), (steps.MAP, kind, steps.ALT, kind)]:
         function = compiled(end, kinds, form)
@@ -202,10 +234,23 @@ def test_each_kind_of_step_compiles_to_each_end(kind: Kind, end: ends.End, form:
         assert function.__name__ == "_".join([*prefix, *[kind.name for kind in kinds], end.name])
         names = {*function.__code__.co_names} - set(compiler.NAMES)
         # All other names are attributes.
-        assert names <= {
-            *("__class__", "_inner_value", "error", "append", "clear", "renew"),
-            *("after", "begun", "iter", "len", "reached", "source", "values"),  # of marks
-        }
+        assert (
+            names
+            <= {
+                *("__class__", "_inner_value", "error", "append", "clear", "renew"),
+                *(
+                    "after",
+                    "begun",
+                    "iter",
+                    "len",
+                    "max",
+                    "reached",
+                    "source",
+                    "values",
+                ),  # of marks
+            }
+            | IN_WINDOWS
+        )
 
 
 def test_a_shape_is_compiled_once_and_few_shapes_are_kept() -> None:
