@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+)
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -20,8 +27,9 @@ from returns_pipeline._engine.budget import MAX_STRIDE
 from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.compiler import (
     BATCHED,
+    DROPPED,
     MARKED,
-    ON_DEMAND,
+    ONE,
     SINGLE,
     SLICED,
     Form,
@@ -253,11 +261,6 @@ class Part(Composite):
         self.form: Form = form
         self.slices: Callable[[_Room], AsyncIterable[Any]] | None = slices
 
-    @property
-    def is_bare_segment(self) -> bool:
-        """Whether no step follows the segment that it reads."""
-        return len(self.steps) == 1 and self.steps[0][0] is steps.SPLIT
-
     def _sources(self) -> tuple[AsyncIterable[Any]]:
         return (self.source,)
 
@@ -296,16 +299,41 @@ class Part(Composite):
         if opening is None and self.slices is not None and self._takes_slices(end):
             slices = plain_iterator(self.slices(room))
             return compiled(end, _kinds(self.steps), SLICED)(slices, self.steps, owned, *args)
-        fused = self.steps
         form = self.form
         opening = opening or plain_iterator(self.items(owned=owned))
-        while len(fused) > _MOST_STEPS:
-            first, fused = fused[:_MOST_STEPS], [_SPLIT, *fused[_MOST_STEPS:]]
-            before = SINGLE if form is ON_DEMAND else form
-            function = compiled(ends.ITEMS, _kinds(first), before)
+        *before, last = self._fused()
+        for first in before:
+            function = compiled(ends.ITEMS, _kinds(first), form)
             opening = plain_iterator(function(opening, first, owned))
             form = MARKED if form is MARKED else SINGLE
-        return compiled(end, _kinds(fused), form)(opening, fused, owned, *args)
+        return compiled(end, _kinds(last), form)(opening, last, owned, *args)
+
+    def one_by_one(self, end: End) -> Callable[[Any], Awaitable[Any]]:
+        """Return a coroutine function that runs the steps for one item, to their end.
+
+        It returns what the end emits, or `DROPPED`.
+        """
+        *before, last = self._fused()
+        functions = [compiled(ends.ITEMS, _kinds(first), ONE) for first in before]
+        functions.append(compiled(end, _kinds(last), ONE))
+        if not before:
+            return partial(functions[0], last)
+
+        async def run(item: Any) -> Any:
+            for function, fused in zip(functions, [*before, last], strict=True):
+                item = await function(fused, item)
+                if item is DROPPED:
+                    break
+            return item
+
+        return run
+
+    def _fused(self) -> list[list[Step]]:
+        """Return the steps of each function."""
+        fused = [self.steps]
+        while len(fused[-1]) > _MOST_STEPS:
+            fused[-1:] = fused[-1][:_MOST_STEPS], [_SPLIT, *fused[-1][_MOST_STEPS:]]
+        return fused
 
 
 def _kinds(fused: list[Step]) -> tuple[Kind, ...]:

@@ -47,7 +47,7 @@ import linecache
 import re
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import indent
 from types import CoroutineType
 from typing import Any, Final
@@ -69,7 +69,7 @@ __all__ = [
     "BATCHED",
     "DROPPED",
     "MARKED",
-    "ON_DEMAND",
+    "ONE",
     "SINGLE",
     "SLICED",
     "Form",
@@ -110,7 +110,7 @@ class Drops:
         return 0 if self._owned and was_stopped() else left
 
 
-DROPPED: Final = object()  # what a generator emits `ON_DEMAND` in place of an item that was dropped
+DROPPED: Final = object()  # what is returned for `ONE` item that was dropped
 
 # What the templates use.
 NAMES: Final[dict[str, Any]] = {
@@ -195,8 +195,8 @@ self.on_mark_after(batch, done)
         "REACHED": "batch.reached(batch.begun(each))\n",
     },
 )
-# One at a time, each when the generator is read: it is told if there is nothing to emit.
-ON_DEMAND: Final = Form("on_demand", "yield DROPPED\ncontinue\n", lines=_LINES)
+# One, which has arrived: the function is a coroutine that returns what a generator would emit.
+ONE: Final = Form("one", "return DROPPED\n", lines=_LINES)
 
 
 # How a loop over a slice begins. Nothing of it is kept while the source waits.
@@ -240,8 +240,13 @@ def _forget(file: str, lines: tuple[object, ...]) -> None:
 
 def source_text(name: str, end: End, kinds: tuple[Kind, ...], form: Form = SINGLE, /) -> str:
     """Return the source text of the function for a shape."""
+    assigned = "".join([f"    (_, func{n}, extra{n}),\n" for n in range(1, len(kinds) + 1)])
+    assigned = f"(\n{assigned}) = steps\n" if kinds else ""
     drop = _line_ended(end.on_drop) + form.drop if form is SLICED else form.drop
     lines = {**form.lines, "DROP": drop}
+    if form is ONE:
+        body = _body(_returning(end), kinds, lines)
+        return f"async def {name}(steps, value):\n{_indented(assigned + body)}"
     body = _body(end, kinds, lines)
     if form in {SINGLE, MARKED} and kinds[:1] == (SPLIT,):
         # What a segment emits may be large, as a window is: it is not kept until the next one.
@@ -269,17 +274,22 @@ def source_text(name: str, end: End, kinds: tuple[Kind, ...], form: Form = SINGL
     if "drops" in body:
         drops = "self" if "self" in end.args else "Drops(owned)"
         begin = f"left, drops = 1, {drops}\n{begin}"
-    if kinds:
-        names = "".join([f"    (_, func{n}, extra{n}),\n" for n in range(1, len(kinds) + 1)])
-        begin = f"(\n{names}) = steps\n{begin}"
     parameters = ", ".join(["opening", "steps", "owned", *end.args])
     return (
         f"async def {name}({parameters}):\n"
-        f"{_indented(begin)}"
+        f"{_indented(assigned + begin)}"
         "    async with opening as items:\n"
         f"{_indented(loop, 2)}"
         f"{_indented(finish)}"
     )
+
+
+def _returning(end: End) -> End:
+    """Return an end that returns what a generator would emit."""
+    value, error, result = [
+        code.replace("yield", "return") for code in (end.on_value, end.on_error, end.on_result)
+    ]
+    return replace(end, on_value=value, on_error=error, on_result=result)
 
 
 def _body(end: End, kinds: tuple[Kind, ...], lines: dict[str, str]) -> str:

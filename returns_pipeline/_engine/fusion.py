@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from returns.result import Result
 
 from returns_pipeline._engine import ends, steps
 from returns_pipeline._engine.chain import Chain, Part, sources
-from returns_pipeline._engine.compiler import BATCHED, DROPPED, ON_DEMAND
+from returns_pipeline._engine.compiler import BATCHED, DROPPED
 from returns_pipeline._engine.ends import End
 from returns_pipeline._engine.marks import Mark, MarksRefused, Unmarked
 from returns_pipeline._engine.operator import (
@@ -25,7 +25,7 @@ from returns_pipeline._engine.steps import packed
 from returns_pipeline._engine.terminals import Terminals
 from returns_pipeline._engine.tracebacks import shorten
 
-__all__ = ["OneItem", "open_half", "open_results", "part_of", "read", "with_marks"]
+__all__ = ["open_half", "open_results", "part_of", "read", "with_marks"]
 
 
 def read(chain: Chain) -> AsyncGenerator[Any, None]:
@@ -124,9 +124,9 @@ class _OpenSource(plain_iterator[Any]):
 class _Resumable:
     """Read a chain that has a segment, so that a cancelled read loses nothing.
 
-    An async generator cannot be read again after a read of it was cancelled. So the one that runs
-    the steps after the last segment never waits for items: it gets an item that has arrived
-    already. Only the cancellation of a step ends it, as it ends any chain.
+    An async generator cannot be read again after a read of it was cancelled. So the steps after the
+    last segment are a coroutine for each item, which has arrived already. Only the cancellation of
+    a step ends the stream, as it ends any chain.
 
     States: new; open, from the first read; closed. `aclose` may be called in each of them, also
     while another task reads: a task that waits for the segment then sees the end, and one that runs
@@ -138,10 +138,7 @@ class _Resumable:
         self._end = end
         self._segment: OpenIterator[Any] | None = None
         self._items: AsyncIterator[Any]
-        self._next = OneItem()
-        self._part: Part | None = None  # the steps after the segment
-        self._steps: Any = None  # an async generator, or None
-        self._packs = False  # whether there are no steps: an item only becomes a Result
+        self._run: Callable[[Any], Awaitable[Any]]  # the steps after the segment
         self._is_read = False
         self._closed = False
 
@@ -153,81 +150,44 @@ class _Resumable:
         """Whether a task reads it now, as an async generator tells."""
         return self._is_read
 
-    async def __anext__(self) -> Any:  # noqa: C901  # one flat method, for its speed
+    async def __anext__(self) -> Any:
         if self._is_read:
             # Here, because the same error of the segment would end the stream of the first reader.
             raise RuntimeError("another task is reading this iterator")
+        if self._closed:
+            raise StopAsyncIteration
         self._is_read = True
+        in_step = False
         try:
-            if self._closed:
-                raise StopAsyncIteration
-            if self._segment is None or self._part is None:
+            if self._segment is None:
                 last = self._chain.assemble()
-                self._part = Part(self._next, last.steps, ON_DEMAND)
-                self._packs = self._end is ends.RESULTS and last.is_bare_segment
+                self._run = last.one_by_one(self._end)
                 self._segment = await open_iterator(last.source)
                 self._items = self._segment.items
                 if self._chain.marked:
                     self._items = Unmarked(self._items, _ignore)
             while True:
-                try:
-                    item = await anext(self._items)
-                except asyncio.CancelledError:
-                    raise  # the next read continues
-                except BaseException as error:
-                    shorten(error)
-                    await self.aclose()
-                    raise
-                if self._packs:
-                    return packed(item)
-                self._next.item = item
-                if self._steps is None:
-                    self._steps = self._part.run_to(self._end)
-                try:
-                    result = await anext(self._steps)
-                except StopAsyncIteration:
-                    self._steps = None  # the first of several functions has dropped the item
-                except BaseException as error:
-                    shorten(error)
-                    await self.aclose()
-                    raise
-                else:
-                    if result is not DROPPED:
-                        return result
+                in_step = False
+                item = await anext(self._items)
+                in_step = True
+                if (result := await self._run(item)) is not DROPPED:
+                    return result
+        except BaseException as error:
+            if in_step or not isinstance(error, asyncio.CancelledError):  # else a read continues
+                shorten(error)
+                await self.aclose()
+            if in_step and isinstance(error, StopAsyncIteration):  # it would look like the end
+                raise RuntimeError("a step raised StopAsyncIteration") from error
+            raise
         finally:
             self._is_read = False
 
     async def aclose(self) -> None:
-        """Close the steps, if they do not run, then the segment before them."""
+        """Close the segment."""
         self._closed = True
-        try:
-            if self._steps is not None and not self._steps.ag_running:
-                await self._steps.aclose()
-        finally:
-            if self._segment is not None:
-                await self._segment.aclose()
+        if self._segment is not None:
+            await self._segment.aclose()
 
 
 def _ignore(_: Mark) -> None:
     """Drop a mark: it is not known when the reader has handled what came before."""
-
-
-_EMPTY: Final = object()
-
-
-class OneItem:
-    """A source of one item, or none; it never waits."""
-
-    __slots__ = ("item",)
-
-    def __init__(self) -> None:
-        self.item: Any = _EMPTY
-
-    def __aiter__(self) -> OneItem:
-        return self
-
-    async def __anext__(self) -> Any:
-        item, self.item = self.item, _EMPTY
-        if item is _EMPTY:
-            raise StopAsyncIteration
-        return item

@@ -14,7 +14,6 @@ from returns_pipeline import combine, inspection
 from returns_pipeline._engine import checks, fusion
 from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.chain import Chain, Source
-from returns_pipeline._engine.fusion import OneItem
 from returns_pipeline._engine.future_results import StreamWithoutTerminal
 from returns_pipeline._engine.marks import marked_items
 from returns_pipeline._engine.names import index_text
@@ -147,7 +146,7 @@ class ResultStream(
         return stage(self)
 
     def __getitem__(self, value: int | slice) -> ResultStream[T_co, E_co]:
-        _ = stream.getitem.raw(OneItem(), value)  # a bad index is refused at the call
+        _ = stream.getitem.raw(stream.empty.raw(), value)  # a bad index is refused at the call
         self._refuse_marks("a slice")
         method = vars(ResultStream)["__getitem__"]
         call = Call(method, (value,), is_method=True, name=index_text(value))

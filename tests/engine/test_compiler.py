@@ -28,7 +28,7 @@ from returns_pipeline._engine import compiler, ends, steps
 from returns_pipeline._engine.compiler import (
     BATCHED,
     MARKED,
-    ON_DEMAND,
+    ONE,
     SINGLE,
     SLICED,
     Form,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from returns_pipeline.windows._flushing import WindowPump
 
 KINDS = {name: kind for name, kind in vars(steps).items() if isinstance(kind, Kind)}
-FORMS = [SINGLE, MARKED, BATCHED, SLICED, ON_DEMAND]
+FORMS = [SINGLE, MARKED, BATCHED, SLICED, ONE]
 PUMPS: list[type[WindowPump]] = [
     ChunksPump,
     EventPump,
@@ -225,11 +225,11 @@ async def batches_map_filter_bind_keyed_chunks(opening, steps, owned, self):
 @pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
 def test_each_kind_of_step_compiles_to_each_end(kind: Kind, end: ends.End, form: Form) -> None:
     is_coroutine = "yield" not in end.on_value + end.on_error + end.finish
-    if (is_coroutine and form is ON_DEMAND) or (form is SLICED and not end.slice):
+    if (is_coroutine and form is ONE) or (form is SLICED and not end.slice):
         return
     for kinds in [(kind,), (kind, kind), (steps.MAP, kind, steps.ALT, kind)]:
         function = compiled(end, kinds, form)
-        assert inspect.iscoroutinefunction(function) is is_coroutine
+        assert inspect.iscoroutinefunction(function) is (is_coroutine or form is ONE)
         prefix = [form.name] if form.name else []
         assert function.__name__ == "_".join([*prefix, *[kind.name for kind in kinds], end.name])
         names = {*function.__code__.co_names} - set(compiler.NAMES)
