@@ -62,7 +62,8 @@ def part_of(source: AsyncIterable[Any]) -> Part:
     """Return a source as a part of a chain, for an end that runs its steps too."""
     if isinstance(source, Part):
         return source
-    chain = source._chain if isinstance(source, Terminals) else None  # pyright: ignore[reportPrivateUsage]
+    given: object = source  # else checkers lose the type of its items
+    chain = given._chain if isinstance(given, Terminals) else None  # pyright: ignore[reportPrivateUsage]
     part = None if chain is None or chain.segmented else chain.assemble()
     if part is None or part.form is not BATCHED:
         return Part(source, [])

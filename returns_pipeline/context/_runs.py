@@ -14,6 +14,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Generic, TypeVar, cast
 
 from returns.result import Failure, Result
@@ -236,11 +237,44 @@ class Run(Generic[T, E]):
 
 
 def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """Run in a task that begins at once, where Python can: a step that does not wait ends here."""
+    """Run in a task that begins at once: a step that does not wait ends here."""
     loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+    if loop.get_task_factory() is not None:
+        return loop.create_task(work, name=name)
+    if sys.version_info >= (3, 12):
         return asyncio.Task(work, loop=loop, name=name, eager_start=True)
-    return loop.create_task(work, name=name)
+    return _begun(loop, work, name)
+
+
+def _begun(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str
+) -> asyncio.Task[T]:
+    """Do what ``eager_start`` does, before Python 3.12.
+
+    A new task asks its loop to call its first step. It is called here instead, in the context of
+    the task, and while that is the current one.
+    """
+    current = asyncio.current_task(loop)
+    attributes: dict[str, object] | None = getattr(loop, "__dict__", None)
+    if current is None or attributes is None or "call_soon" in attributes:
+        return loop.create_task(work, name=name)
+    first_steps: list[tuple[Callable[[], object], Context]] = []
+
+    def call_soon(step: Callable[[], object], *, context: Context) -> None:
+        first_steps.append((step, context))
+
+    attributes["call_soon"] = call_soon
+    try:
+        task = asyncio.Task(work, loop=loop, name=name)
+    finally:
+        del attributes["call_soon"]
+    [(step, context)] = first_steps
+    asyncio.tasks._leave_task(loop, current)
+    try:
+        _ = context.run(step)
+    finally:
+        asyncio.tasks._enter_task(loop, current)
+    return task
 
 
 async def stop_all(runs: list[Run[Any, Any]], grace: float) -> asyncio.CancelledError | None:

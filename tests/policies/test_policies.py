@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import pickle
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -293,6 +294,44 @@ def test_a_step_in_time_is_returned_as_it_is_and_its_actions_are_held() -> None:
     )()
     assert given == Success("a")
     assert [entry.args for entry in report.done] == [("a",)]
+
+
+@pytest.mark.parametrize("policy", ["timeout", "race", "all_of"])
+def test_a_step_that_does_not_wait_ends_in_the_turn_of_its_caller(policy: str) -> None:
+    async def main() -> None:
+        turns: list[str] = []
+
+        async def step() -> Result[int, str]:
+            return Success(len(turns))
+
+        _ = asyncio.get_running_loop().call_soon(turns.append, "the next one")
+        steps = {"timeout": with_timeout(step, 1.0), "race": race(step), "all_of": all_of(step)}
+        assert (await to_result(steps[policy]())).unwrap() in (0, [0], (0,))
+        assert turns == []
+
+    run(main())
+
+
+def test_a_step_with_a_limit_is_in_its_own_task_and_context_from_its_first_line() -> None:
+    var: ContextVar[str] = ContextVar("var", default="as it was")
+
+    async def main() -> None:
+        async def step() -> Result[list[str], str]:
+            first = asyncio.current_task()
+            assert first is not None
+            var.set("set in the step")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):  # which cancels the task that entered it
+                    await asyncio.sleep(2.0)
+            assert asyncio.current_task() is first
+            return Success([first.get_name(), var.get()])
+
+        caller = asyncio.current_task()
+        done = await to_result(with_timeout(step, 9.0)())
+        assert done == Success(["step", "set in the step"])
+        assert (asyncio.current_task(), var.get()) == (caller, "as it was")
+
+    run(main())
 
 
 def test_a_failure_and_an_exception_in_time_are_the_steps_own() -> None:
