@@ -134,11 +134,10 @@ class Chain:
         link: The last link.
         segmented: Whether a segment of it runs in tasks of its own.
         marked: Whether a source of it puts marks among its items.
-        stores: What stores the positions of the messages of its sources.
         written: The call of the method that added the link.
     """
 
-    __slots__ = ("before", "link", "marked", "segmented", "stores", "written")
+    __slots__ = ("before", "link", "marked", "segmented", "written")
 
     def __init__(self, before: Chain | None, link: Link, *, carries_marks: bool = False) -> None:
         """Add a link.
@@ -154,22 +153,22 @@ class Chain:
         self.before: Chain | None = before
         self.link: Link = link
         self.written: Call | None = None
+        is_segment = callable(link) or isinstance(link, FanInLink)
         # Kept, because finding it out at each link would make a chain of n links take n * n steps.
-        self.segmented: bool = (
-            (before is not None and before.segmented)
-            or callable(link)
-            or isinstance(link, FanInLink)
+        self.segmented: bool = is_segment or (before is not None and before.segmented)
+        self.marked: bool = (
+            (before is not None and before.marked)
+            or (isinstance(link, Source) and link.marked)
+            or (isinstance(link, FanInLink) and any(other.marked for other in link.others))
         )
-        self.marked: bool = before is not None and before.marked
-        self.stores: tuple[object, ...] = () if before is None else before.stores
-        if isinstance(link, Source):
-            self.marked = link.marked
-            self.stores = link.stores
-        elif isinstance(link, FanInLink):
-            self.marked = self.marked or any(other.marked for other in link.others)
-            self.stores += tuple(store for other in link.others for store in other.stores)
-        if self.marked and not carries_marks and (callable(link) or isinstance(link, FanInLink)):
+        if self.marked and is_segment and not carries_marks:
             raise MarksRefused
+
+    @property
+    def stores(self) -> tuple[object, ...]:
+        """What stores the positions of the messages of its sources."""
+        links = [link for link in _links(self) if isinstance(link, Source)]
+        return tuple([store for link in links for store in link.stores])
 
     @property
     def form(self) -> Form:
@@ -202,32 +201,32 @@ class Chain:
         return part
 
 
-def sources(chain: Chain) -> Iterator[AsyncIterable[Any]]:
-    """Yield the sources that a chain reads, those in the arguments of its segments, too."""
+def _links(chain: Chain) -> Iterator[Link]:
+    """Yield the links of a chain, the last one first, and of the chains that it reads besides."""
     chains = [chain]
     while chains:
-        at = chains.pop()
-        while at.before is not None:
+        at: Chain | None = chains.pop()
+        while at is not None:
             if isinstance(at.link, FanInLink):
                 chains.extend(at.link.others)
-            elif callable(at.link):
-                yield at.link(NO_SOURCE)
+            yield at.link
             at = at.before
-        if isinstance(at.link, Source):
-            yield at.link.items
+
+
+def sources(chain: Chain) -> Iterator[AsyncIterable[Any]]:
+    """Yield the sources that a chain reads, those in the arguments of its segments, too."""
+    for link in _links(chain):
+        if isinstance(link, Source):
+            yield link.items
+        elif callable(link):
+            yield link(NO_SOURCE)
 
 
 def end_marks(chain: Chain) -> None:
-    """Inform the sources of a chain that its terminal has ended: it reaches no more marks."""
-    chains = [chain] if chain.marked else []
-    while chains:
-        at = chains.pop()
-        while at.before is not None:
-            if isinstance(at.link, FanInLink):
-                chains.extend(other for other in at.link.others if other.marked)
-            at = at.before
-        if isinstance(at.link, Source) and isinstance(at.link.items, MarkedItems):
-            at.link.items.terminal_ended()
+    """Inform the sources of a marked chain that its terminal has ended: it reaches no more."""
+    for link in _links(chain):
+        if isinstance(link, Source) and isinstance(link.items, MarkedItems):
+            link.items.terminal_ended()
 
 
 def _no_limit() -> int:

@@ -165,7 +165,6 @@ _LINES: Final = {
     "NOW": "now = self.now()\n",
     "WAIT": _WAIT,
     "NEXT": _COUNT,
-    "REACHED": "",
 }
 SINGLE: Final = Form("", f"{_COUNT}continue\n", lines=_LINES)
 # One after the other, with marks among them. Only chains of marked sources pay for that.
@@ -192,7 +191,6 @@ self.on_mark_after(batch, done)
 {_WAIT.partition(chr(10))[2]}""",
         "NEXT": "",
         "NOW": "",
-        "REACHED": "batch.reached(batch.begun(each))\n",
     },
 )
 # One, which has arrived: the function is a coroutine that returns what a generator would emit.

@@ -101,9 +101,11 @@ PARTITION: Final = End(
 COLLECT: Final = replace(
     PARTITION, name="collect", on_error="return Failure(error)", finish="return Success(values)"
 )
+# A terminal that may wait for each item holds no others of a marked source meanwhile: no slices.
 FOLD: Final = replace(
     COLLECT,
     name="fold",
+    slice="",
     on_value="""\
 given = combine(folded, value)
 folded = await given if given.__class__ is CoroutineType else given
@@ -124,6 +126,7 @@ FIRST: Final = End(
     "return Success(value)",
     "return Failure(error)",
     finish="return Failure(StreamEmpty())",
+    slice="",
 )
 RUN_ALL: Final = End(
     "run_all",
@@ -144,13 +147,12 @@ FOR_EACH_ALL: Final = replace(
     name="for_each_all",
     on_value="""\
 given = use(value)
-if given is not None:
-    if (failure := await failure_of(given)) is not None:
-        error = failure._inner_value
-        FAIL
-    REACHED
+if given is not None and (failure := await failure_of(given)) is not None:
+    error = failure._inner_value
+    FAIL
 successes += 1
 """,
+    slice="",
     args=("use",),
 )
 FOR_EACH: Final = replace(FOR_EACH_ALL, name="for_each", on_error=RUN.on_error, finish=RUN.finish)

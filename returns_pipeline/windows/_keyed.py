@@ -165,6 +165,7 @@ else:
         WAIT
 NEXT
 """,
+        takes_slices=True,
     )
 
     def __init__(
@@ -192,6 +193,9 @@ NEXT
     def bounds(self) -> str:
         keys = "" if self._max_keys == math.inf else f", of {self._max_keys} keys"
         return f"holds up to {self._n} of each key{keys}"
+
+    def room(self) -> int:
+        return self._n
 
     def take(self) -> Any:
         taken: Any = self.due.popleft()

@@ -134,6 +134,7 @@ else:
         WAIT
 NEXT
 """,
+        takes_slices=True,
     )
 
     def __init__(
@@ -155,6 +156,9 @@ NEXT
 
     def bounds(self) -> str:
         return f"holds up to {self._n}"
+
+    def room(self) -> int:
+        return self._n
 
     def has_next(self) -> bool:
         if len(self._items) >= self._n:
