@@ -1,5 +1,7 @@
 """What `ResultStream.from_batches` promises, one test each."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import asyncio

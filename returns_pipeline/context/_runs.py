@@ -14,7 +14,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar, cast
 
 from returns.result import Failure, Result
@@ -258,20 +258,25 @@ def _begun(
     attributes: dict[str, object] | None = getattr(loop, "__dict__", None)
     if current is None or attributes is None or "call_soon" in attributes:
         return loop.create_task(work, name=name)
-    first_steps: list[tuple[Callable[[], object], Context]] = []
+    own = copy_context()
+    first_steps: list[Callable[..., object]] = []
 
-    def call_soon(step: Callable[[], object], *, context: Context) -> None:
-        first_steps.append((step, context))
+    def call_soon(func: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        if context is own:
+            first_steps.append(func)
+            return None
+        # Of a finalizer: the collector may run at any time.
+        return type(loop).call_soon(loop, func, *args, context=context)
 
     attributes["call_soon"] = call_soon
     try:
-        task = asyncio.Task(work, loop=loop, name=name)
+        task = asyncio.Task(work, loop=loop, name=name, context=own)
     finally:
         del attributes["call_soon"]
-    [(step, context)] = first_steps
     asyncio.tasks._leave_task(loop, current)
     try:
-        _ = context.run(step)
+        for step in first_steps:
+            _ = own.run(step)
     finally:
         asyncio.tasks._enter_task(loop, current)
     return task
