@@ -1,9 +1,9 @@
 # ruff: noqa: ARG002, D102, PLC0415  # clients may be absent; methods are those of `Broker`
 """What a `Source` costs over a consumer by hand that uses the same client.
 
-Both read the same messages in windows of 500, do nothing with them, and acknowledge each window.
-The two take turns. A broker whose server is absent is left out. Kafka is read if
-`RETURNS_PIPELINE_KAFKA` names one.
+Both read the same messages in windows of 500, do nothing with them, and acknowledge each window;
+`sink` and `journal` copy them into a table, and store the positions with that. The two take turns.
+A broker whose server is absent is left out. Kafka is read if `RETURNS_PIPELINE_KAFKA` names one.
 
     python benchmarks/connectors.py --messages 100000 --rounds 5 nats redis
 """
@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from returns_pipeline import ok
+from returns_pipeline import StepContext, ok
 from returns_pipeline.connectors import Publisher, Source
 from returns_pipeline.testing import MemoryBroker
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from returns.result import Result
 
+    from returns_pipeline import ResultStream
     from returns_pipeline.connectors import Driver, Message, Sender
 
 WINDOW = 500
@@ -154,19 +155,115 @@ class Postgres:
                 number,
             )
             xid, number = window[-1]["xid"], window[-1]["id"]
-            await self.client.execute(
+            place = self.client.execute(
                 f"UPDATE {self.name}_groups SET xid = $2::text::xid8, id = $3 WHERE name = $1",
                 group,
                 xid,
                 number,
             )
+            await self.store_by_hand(window, place)
             count -= len(window)
+
+    async def store_by_hand(self, window: list[Any], place: Awaitable[object]) -> None:
+        """Store where a group is after a window."""
+        await place
 
     async def remove(self) -> None:
         await self.client.execute(
             f"DROP TABLE {self.name}_groups, {self.name}, {self.name}_partitions CASCADE"
         )
         await self.client.close()
+
+
+class Sink(Postgres):
+    """A log in PostgreSQL, and a `TransactionalSink`: by hand, a transaction for each window."""
+
+    async def create(self) -> None:
+        import asyncpg
+
+        from returns_pipeline.connectors.postgres import TransactionalSink
+
+        await super().create()
+        self.made = f"{self.name}_copies"
+        await self.client.execute(f"CREATE TABLE {self.made} (value bytea)")
+        self.pool = await asyncpg.create_pool(self.dsn, min_size=2, max_size=4)
+        self.new_sink = partial(
+            TransactionalSink, self.pool, write=self.write, table=f"{self.name}_position"
+        )
+        self.sink: Any = self.new_sink("any")
+        await self.sink.create()
+
+    async def write(self, connection: Any, window: list[Message[bytes]]) -> Result[int, str]:
+        await self.copy(connection, [(message.value,) for message in window])
+        return ok(len(window))
+
+    async def copy(self, connection: Any, rows: list[tuple[bytes]]) -> None:
+        await connection.copy_records_to_table(self.made, records=rows, columns=["value"])
+
+    def driver(self, group: str) -> Driver:
+        self.sink = self.new_sink(group)
+        return self.log.driver(group, positions=self.sink)
+
+    def handled(self, windows: ResultStream[Any, Any]) -> ResultStream[int, Any]:
+        return windows.bind_async(self.sink)
+
+    async def store_by_hand(self, window: list[Any], place: Awaitable[object]) -> None:
+        async with self.client.transaction():
+            await self.copy(self.client, [(row["value"],) for row in window])
+            await place
+
+    async def remove(self) -> None:
+        await self.pool.close()
+        await self.client.execute(f"DROP TABLE {self.made}, {self.name}_position")
+        await super().remove()
+
+
+class Journal(Sink):
+    """The same, and positions in a journal: by hand, an intent before the rows of each window.
+
+    What is by hand takes three transactions: the intent, the rows, and the end of the intent with
+    the positions.
+    """
+
+    async def create(self) -> None:
+        from returns_pipeline.compensation import CompensationRegistry
+        from returns_pipeline.journal import PostgresJournal
+
+        await super().create()
+        self.intents = f"{self.name}_intents"
+        await self.client.execute(f"CREATE TABLE {self.intents} (id bigserial, arguments jsonb)")
+        self.journal = PostgresJournal(self.dsn, schema=f"{self.name}_journal")
+        self.remove_copies = CompensationRegistry().compensation("remove")(self.no_undo)
+
+    async def no_undo(self, first: int, last: int) -> None: ...
+
+    async def persist(self, window: list[Message[bytes]], step: StepContext) -> Result[int, str]:
+        first, last = window[0].position[1], window[-1].position[1]
+        await step.register(self.remove_copies, first, last)
+        async with self.pool.acquire() as connection:
+            return await self.write(connection, window)
+
+    def driver(self, group: str) -> Driver:
+        return self.log.driver(group, positions=self.journal)
+
+    def handled(self, windows: ResultStream[Any, Any]) -> ResultStream[int, Any]:
+        return windows.bind_step(self.persist, StepContext("bench", journal=self.journal))
+
+    async def store_by_hand(self, window: list[Any], place: Awaitable[object]) -> None:
+        number = await self.client.fetchval(
+            f"INSERT INTO {self.intents} (arguments) VALUES ($1) RETURNING id",
+            f"[{window[0]['id']}, {window[-1]['id']}]",
+        )
+        await self.copy(self.client, [(row["value"],) for row in window])
+        async with self.client.transaction():
+            await self.client.execute(f"DELETE FROM {self.intents} WHERE id = $1", number)
+            await place
+
+    async def remove(self) -> None:
+        await self.journal.close()
+        await self.client.execute(f"DROP SCHEMA {self.name}_journal CASCADE")
+        await self.client.execute(f"DROP TABLE {self.intents}")
+        await super().remove()
 
 
 class Rabbit:
@@ -337,22 +434,33 @@ def ended() -> None:
     _marks.append((time.perf_counter(), time.process_time()))
 
 
+def with_nothing(windows: ResultStream[Any, Any]) -> ResultStream[int, Any]:
+    """Handle windows, and emit how many messages each had."""
+
+    async def nothing(window: list[Message[bytes]]) -> Result[int, str]:
+        return ok(len(window))
+
+    return windows.bind_async(nothing)
+
+
 async def by_source(broker: Any, group: str, count: int) -> None:
     """Read as a user does."""
     seen = 0
+    handled = getattr(broker, "handled", with_nothing)
     async with Source(broker.driver(group), max_in_flight=4 * WINDOW) as source:
 
-        async def sink(window: list[Message[bytes]]) -> Result[None, str]:
-            nonlocal seen
+        def begin(_: object) -> None:
             if not seen:
                 started()
-            seen += len(window)
+
+        def add(handled: int) -> None:
+            nonlocal seen
+            seen += handled
             if seen >= count:
                 source.drain()
-            return ok(None)
 
         windows = source.messages().chunks_or_timeout(WINDOW, 2.0)
-        _ = await windows.bind_async(sink).run()
+        _ = await handled(windows.tap(begin)).tap(add).run()
         await source.settled()
         ended()
 
@@ -405,7 +513,7 @@ async def bench(kind: type[Any], count: int, rounds: int) -> None:
     await broker.remove()
 
 
-KINDS = (Memory, Nats, Redis, Postgres, Rabbit, Kafka)
+KINDS = (Memory, Nats, Redis, Postgres, Sink, Journal, Rabbit, Kafka)
 
 
 async def main() -> None:

@@ -56,8 +56,10 @@ class Spans:
         return len(self._stretches)
 
     def __contains__(self, place: Place) -> bool:
-        index = bisect_left(self._stretches, place, key=_last)
-        return index < len(self._stretches) and self._stretches[index].after < place
+        stretches = self._stretches
+        if not stretches or place > stretches[-1].last:
+            return False  # as usual: it is new
+        return stretches[bisect_left(stretches, place, key=_last)].after < place
 
     @property
     def mark(self) -> Stretch | None:

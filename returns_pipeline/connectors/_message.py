@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar, cast
 
@@ -124,7 +124,7 @@ def with_deliveries(message: Message[bytes], deliveries: int) -> Message[bytes]:
 
 
 def messages_in(value: object) -> Iterator[Message[object]]:
-    """Iterate over the messages in an item of a stream.
+    """Iterate over the messages in an item of a stream, in their order.
 
     That is a message, a window of `returns_pipeline.windows` that holds some, with its key or not,
     or a tuple or list of these.
@@ -135,6 +135,6 @@ def messages_in(value: object) -> Iterator[Message[object]]:
         if isinstance(each, Message):
             yield each
         elif isinstance(each, list | tuple):
-            todo += each
+            todo += reversed(cast("Sequence[object]", each))
         elif isinstance(each, EventWindow):
-            todo += cast("list[object]", each.items)
+            todo += reversed(cast("Sequence[object]", each.items))

@@ -12,7 +12,9 @@ from returns.result import Failure, Success
 
 from returns_pipeline import err, ok
 from returns_pipeline.connectors import DeadLetter, Message, json_decoder
+from returns_pipeline.connectors._message import messages_in
 from returns_pipeline.errors import DecodeError
+from returns_pipeline.windows import EventWindow
 
 
 @dataclass
@@ -33,6 +35,13 @@ def test_a_function_makes_another_value_or_a_dead_letter() -> None:
     message = Message("17", "p", (4,))
     assert message.bind(lambda text: ok(int(text))) == Success(Message(17, "p", (4,)))
     assert message.bind(lambda _: err("no")) == Failure(DeadLetter("no", message))
+
+
+def test_the_messages_in_a_value_come_in_their_order() -> None:
+    """Then what a commit of them covers is one stretch, and not one for each message."""
+    a, b, c, d = [Message(n, "p", (n,)) for n in range(4)]
+    window = EventWindow("key", 0.0, 60.0, [b, c])
+    assert [*messages_in([a, ("key", [window, d]), "no message"])] == [a, b, c, d]
 
 
 def test_messages_are_values() -> None:
