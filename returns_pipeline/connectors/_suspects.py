@@ -207,7 +207,7 @@ class Suspects:
         self._wanted: dict[str, str] = {}
         self._is_calm = True  # nothing changes but by what arrives
         self.allowed: float = math.inf
-        self.have_arrived = False
+        self.have_arrived: bool = False
         self.held: int = 0
 
     @property
@@ -280,7 +280,8 @@ class Suspects:
         if entry.is_skipped:  # it was handled
             return
         assert self._most is not None
-        entry.is_suspect = self.have_arrived = True
+        entry.is_suspect = True
+        self.have_arrived = True
         state.held += 1
         self.held += 1
         deliveries = state.count + 1
