@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scripted_driver import ScriptedDriver
+from scripted_driver import message as numbered
 from stored_positions import Storage, StoredPositions
 
 from returns_pipeline import ok
 from returns_pipeline.connectors import DeadLetter, Message, Source
+from returns_pipeline.connectors._ledger import Ledger
 from returns_pipeline.connectors._suspects import Attempt
 from returns_pipeline.errors import PartitionsLost, TooManyDeliveries
 from returns_pipeline.retry import RetryPolicy
@@ -452,3 +455,117 @@ def test_notes_of_other_programs_are_ignored() -> None:
     assert Attempt.read(Attempt(3, 5).note()) == Attempt(3, 5)
     last = 2**63, 2**63
     assert len(Attempt(10**6, 10**9, last, last, True, "12345678", (last,) * 20).note()) < 2000
+
+
+def counting(max_deliveries: float | None = 3) -> Ledger:
+    return Ledger(
+        max_in_flight=9,
+        max_bytes=1 << 30,
+        positioned=True,
+        remembered=0,
+        max_deliveries=max_deliveries,
+    )
+
+
+def write(book: Ledger) -> dict[str, str]:
+    """Write the notes that are wanted, and return them."""
+    notes = book.suspects.wanted()
+    book.suspects.noted(notes)
+    return notes
+
+
+def emit(book: Ledger) -> list[tuple[int, int]]:
+    """Emit what may be emitted: its positions, and how often each was delivered."""
+    found = book.next(100)
+    book.emit(len(found))
+    return [(each.position[0], each.deliveries) for each in found]
+
+
+def finish(book: Ledger) -> None:
+    """Acknowledge everything that was emitted."""
+    _ = book.reach(book.emitted)
+    _ = book.take_reached()
+    book.acked(0.0)
+
+
+def test_nothing_is_emitted_of_a_partition_before_its_note_is_written() -> None:
+    book = counting()
+    _ = book.suspects.begin("p", "", (0,), (9,))
+    book.accept([numbered(1), numbered(2)], 0.0)
+    assert emit(book) == []
+    (note,) = write(book).values()
+    attempt = Attempt.read(note)
+    assert attempt is not None
+    assert (attempt.count, attempt.width, attempt.last) == (1, 9, None)
+    assert emit(book) == [(1, 1), (2, 1)]
+    finish(book)
+    assert write(book) == {}
+
+
+def test_a_trial_begins_when_nothing_is_in_flight_and_other_notes_are_taken_back() -> None:
+    book = counting()
+    _ = book.suspects.begin("q", "", (0,), (9,))
+    _ = book.suspects.begin("p", Attempt(1, 9, by="dead").note(), (0,), (9,))
+    book.accept([numbered(1, "q"), numbered(2, "q")], 0.0)
+    assert set(write(book)) == {"q"}
+    assert emit(book) == [(1, 1), (2, 1)]
+    book.accept([numbered(3, "q"), *[numbered(number, "p") for number in range(1, 7)]], 0.0)
+    assert write(book) == {}
+    assert emit(book) == []  # what is in flight of the other partition comes first
+    assert book.waits_for_reader()
+    finish(book)
+    notes = write(book)
+    assert notes["q"] == ""
+    trial = Attempt.read(notes["p"])
+    assert trial is not None
+    assert (trial.count, trial.width, trial.after, trial.last) == (2, 3, (0,), (3,))
+    assert emit(book) == [(1, 2), (2, 2), (3, 2)]
+    assert emit(book) == []
+    finish(book)
+    assert set(write(book)) == {"p"}
+    assert emit(book) == [(4, 2), (5, 2), (6, 2)]
+    finish(book)
+    assert set(write(book)) == {"p", "q"}
+    assert emit(book) == [(3, 1)]
+
+
+def test_a_note_of_the_source_itself_tells_of_no_death() -> None:
+    book = counting()
+    _ = book.suspects.begin("p", "", (0,), (9,))
+    book.accept([numbered(1)], 0.0)
+    notes = write(book)
+    book.fence(None)
+    assert book.suspects.begin("p", notes["p"], (0,), (9,)) is None
+    book.accept([numbered(1)], 0.0)
+    assert write(book) == {}
+    assert emit(book) == [(1, 1)]
+
+
+def test_a_source_that_does_not_count_takes_an_old_note_back_and_waits_for_nothing() -> None:
+    book = counting(None)
+    assert book.suspects.begin("p", Attempt(1, 9, by="dead").note(), (0,), (9,)) is None
+    book.accept([numbered(1)], 0.0)
+    assert emit(book) == [(1, 1)]
+    assert write(book) == {"p": ""}
+
+
+def test_a_partition_is_settled_when_its_last_note_is_written() -> None:
+    async def main() -> None:
+        driver = ScriptedDriver(positioned=True)
+        loop = asyncio.get_running_loop()
+        async with Source(driver, max_deliveries=3) as source:
+            await asyncio.sleep(0.1)
+            assert driver.ownership is not None
+            driver.ownership.noted("p", "", (0,), (9,))
+            driver.deliver(numbered(1))
+            _ = await anext(source)
+            assert driver.notes["p"]
+            source.reached(1)
+            await source.settled()
+            driver.latency["note"] = 2.0
+            began = loop.time()
+            assert await driver.ownership.settled(["p"])
+            assert loop.time() == began + 2.0
+            assert driver.notes == {"p": ""}
+
+    run(main())
