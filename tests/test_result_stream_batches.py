@@ -1,7 +1,5 @@
 """What `ResultStream.from_batches` promises, one test each."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import asyncio
@@ -135,7 +133,7 @@ def test_a_window_of_results_takes_slices_and_keeps_failures_in_it() -> None:
         async with (s | pipe.chunks_or_timeout(1, 9.0)).stream() as windows:
             async for window in windows:
                 ahead = max(ahead, len(called) - int(str(window[0]).split()[1][:-1]))
-        assert ahead <= 3  # windows: the one emitted, the one handed over, and the one that is full
+        assert ahead <= 3  # windows: the one emitted, the one that a read has got, and a full one
         s = of(range(9)).bind_async(later_failed)
         async with (s | pipe.chunks_or_timeout(9, 1.5)).stream() as windows:
             assert str(await anext(windows)) == "[<Failure: 0>, <Failure: 1>]"

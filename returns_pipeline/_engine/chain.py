@@ -223,7 +223,7 @@ def sources(chain: Chain) -> Iterator[AsyncIterable[Any]]:
 
 
 def end_marks(chain: Chain) -> None:
-    """Inform the sources of a marked chain that its terminal has ended: it reaches no more."""
+    """Inform the sources of a marked chain that its terminal has ended, and reaches no mark."""
     for link in _links(chain):
         if isinstance(link, Source) and isinstance(link.items, MarkedItems):
             link.items.terminal_ended()

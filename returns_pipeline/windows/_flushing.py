@@ -64,7 +64,7 @@ class WindowPump(Pump[Any]):
         return MAX_STRIDE
 
     async def renew(self) -> int:
-        """Let other tasks run, as the loop would if the source ever suspended.
+        """Yield to other tasks, as the loop would if the source ever suspended.
 
         Returns:
             How many items may be read until the next call; 0 if the source was stopped, and has

@@ -4,8 +4,6 @@ Random programs of all kinds of sequential steps, over sources of values, of bat
 of Results, and of each of them that fail, read by a loop, by a window or by any terminal.
 """
 
-# pyright: basic, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Chains are compiled: what a traceback and a debugger show of one, and what must not go wrong."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Policies: what is tried again, stopped, raced, and what is undone on the way."""
 
-# pyright: basic, reportOperatorIssue=false, reportCallIssue=false, reportArgumentType=false
-
 from __future__ import annotations
 
 import asyncio
