@@ -12,7 +12,8 @@ Where to look:
 - `results`, `pipe`: the operators as functions of the source, and for ``source | ...``.
 - `StepContext`, `CompensationScope`, `CompensationRegistry`, `Saga`: steps that are undone if a
   later one fails.
-- `returns_pipeline.inspection`: streams drawn, before they are read: ``stream.diagram()``.
+- `returns_pipeline.inspection`: streams drawn before they are read: ``stream.diagram()``; and what
+  they hold now: ``stream.statistics()``.
 - `returns_pipeline.journal`: undo actions that survive a crash; ``recover()``.
 - `returns_pipeline.connectors`: messages of brokers, acknowledged when they have been handled.
 - `returns_pipeline.worker`: a process around a pipeline: recovers, consumes, drains on SIGTERM.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -135,9 +136,10 @@ class Chain:
         segmented: Whether a segment of it runs in tasks of its own.
         marked: Whether a source of it puts marks among its items.
         written: The call of the method that added the link.
+        reading: The latest reader of the link, if it is a segment and was read.
     """
 
-    __slots__ = ("before", "link", "marked", "segmented", "written")
+    __slots__ = ("before", "link", "marked", "reading", "segmented", "written")
 
     def __init__(self, before: Chain | None, link: Link, *, carries_marks: bool = False) -> None:
         """Add a link.
@@ -153,6 +155,7 @@ class Chain:
         self.before: Chain | None = before
         self.link: Link = link
         self.written: Call | None = None
+        self.reading: weakref.ref[Any] | None = None
         is_segment = callable(link) or isinstance(link, FanInLink)
         # Kept, because finding it out at each link would make a chain of n links take n * n steps.
         self.segmented: bool = is_segment or (before is not None and before.segmented)
@@ -177,25 +180,27 @@ class Chain:
 
     def assemble(self) -> Part:
         """Return the last part, over all before it; in a loop, as a chain may be long."""
-        links: list[tuple[Step | Segment, Form]] = []
+        links: list[tuple[Step | Segment, Chain]] = []
         stops: list[asyncio.Event] = []
         at = self
         while at.before is not None:
             if isinstance(at.link, asyncio.Event):
                 stops.append(at.link)
             elif isinstance(at.link, FanInLink):
-                links.append((at.link.stopped_by(stops.copy()), at.form))
+                links.append((at.link.stopped_by(stops.copy()), at))
             elif isinstance(at.link, Stateful):
-                links.append((at.link.make(), at.form))
+                links.append((at.link.make(), at))
             else:
                 assert not isinstance(at.link, Source)
-                links.append((at.link, at.form))
+                links.append((at.link, at))
             at = at.before
         assert isinstance(at.link, Source)
         part = _first_part(at.link, stops)
-        for link, form in reversed(links):
+        for link, at in reversed(links):
             if callable(link):
-                part = Part(link(part), [_SPLIT], form)
+                segment = link(part)
+                at.reading = weakref.ref(segment)
+                part = Part(segment, [_SPLIT], at.form)
             else:
                 part.steps.append(link)
         return part

@@ -196,6 +196,12 @@ class _ConcurrentMap(Pump[Any]):
     def bounds(self) -> str:
         return f"up to {self._limit} at a time, each in a task of its own"
 
+    def held(self) -> int:
+        return sum(slot.done for slot in self._slots)
+
+    def in_flight(self) -> int:
+        return max(0, len(self._tasks) - 1 - len(self._waiting))  # one of them reads the source
+
     def has_next(self) -> bool:
         """Return whether an item can be emitted."""
         slots = self._slots

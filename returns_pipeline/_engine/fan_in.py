@@ -124,6 +124,9 @@ class FanIn(Pump[U], Generic[T, U]):
         each = " of each source" if len(self.inputs) > 1 else ""
         return f"holds up to {self.buffer}{each}"
 
+    def held(self) -> int:
+        return len(self.out) + sum(len(input_.items) for input_ in self.inputs)
+
     # Hooks. They are called between two steps of the loop, by the task of the input. They must not
     # wait. They see a consistent state: the item is in `items`, the reader is not notified yet.
 

@@ -117,6 +117,10 @@ class ClosableStream(Stream[T_co], Composite):
         """Return what reads it, or what would read it, for drawings; it is not opened."""
         return None
 
+    def _latest(self) -> object:
+        """Return what reads it, or has read it last, for statistics; None if it was not read."""
+        return None if self._reading is None else self._reading.inner
+
     @abstractmethod
     def _open(self) -> QuickStreamer[T_co]:
         """Make an iterator."""
@@ -260,6 +264,11 @@ class QuickStreamer(Streamer[T_co], Composite):
         _set_anext(self, iterator.__anext__)
         self._close = close
         self._get_sources = sources
+
+    @property
+    def inner(self) -> AsyncIterator[T_co]:
+        """The iterator."""
+        return self._aiterator
 
     def _sources(self) -> Iterable[AsyncIterable[Any]]:
         return (self._aiterator,) if self._get_sources is None else self._get_sources()

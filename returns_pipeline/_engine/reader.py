@@ -101,6 +101,25 @@ class Pump(TaskOwner, ABC, Generic[T]):
         """
         return ""
 
+    # For statistics. They may be called at any time, on pumps that were never started, too, and
+    # change nothing.
+
+    def held(self) -> int:
+        """Return how many items are held, in open windows too."""
+        return len(self.out)
+
+    def in_flight(self) -> int:
+        """Return how many items a step works on."""
+        return 0
+
+    def waiting_readers(self) -> int:
+        """Return how many readers wait for an item."""
+        return int(self.reading)
+
+    def open_windows(self) -> tuple[int, float | None]:
+        """Return how many windows are open, and the seconds since the first item of the oldest."""
+        return 0, None
+
     def is_drained(self) -> bool:
         """Return whether no item is held. Called when all tasks have ended."""
         return True

@@ -124,6 +124,10 @@ class TaskOwner:
         self._refused = _NO_TASKS  # see `refuse`
         self._cancelled_at: dict[asyncio.Task[Any], Place] = {}  # see `note_cancelled`
 
+    def tasks_alive(self) -> int:
+        """Return how many tasks have not ended."""
+        return len(self._tasks)
+
     # Hooks.
 
     def start_tasks(self) -> None:

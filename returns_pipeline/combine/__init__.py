@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from returns_pipeline._engine.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from returns_pipeline.combine._broadcast import Branch, broadcast
+    from returns_pipeline.combine._broadcast import broadcast
+    from returns_pipeline.combine._hub import Branch, BranchStatistics
     from returns_pipeline.combine._merge import concat, merge
     from returns_pipeline.combine._prioritized import merge_prioritized
     from returns_pipeline.combine._rate import debounce, throttle
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Branch",
+    "BranchStatistics",
     "KeyFailed",
     "TimedOut",
     "broadcast",
@@ -51,9 +53,10 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "_broadcast": (
+            "_broadcast": ("broadcast",),
+            "_hub": (
                 "Branch",
-                "broadcast",
+                "BranchStatistics",
             ),
             "_merge": (
                 "concat",

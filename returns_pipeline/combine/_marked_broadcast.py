@@ -9,7 +9,7 @@ from typing import Any
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark, Unmarked
 from returns_pipeline._engine.reader import Reader
-from returns_pipeline.combine._broadcast import Branch, BranchPump, BranchReader, Hub
+from returns_pipeline.combine._hub import Branch, BranchPump, BranchReader, Hub
 
 __all__ = ["MarkedBranchPump", "marked_broadcast"]
 

@@ -249,6 +249,9 @@ class DebouncePump(Pump[T]):
     def bounds(self) -> str:
         return "holds 1 that may still be replaced, and 1 for the reader"
 
+    def held(self) -> int:
+        return len(self._last) + len(self._settled)
+
     def has_next(self) -> bool:
         """Return whether an item has outlived its silence, or is the last of all."""
         return bool(self._settled) or (self.ended and bool(self._last))

@@ -207,6 +207,12 @@ class RoutePump(FairMerge[Any, Any], InboxOwner, Generic[K, T]):
     def bounds(self) -> str:
         return f"a task for each key, up to {self._max_keys}; holds up to {self._size} of each"
 
+    def held(self) -> int:
+        return super().held() + sum(len(inbox.queue) for inbox in self._inboxes.values())
+
+    def in_flight(self) -> int:
+        return len(self._inboxes) - len(self._idle)
+
     # The dispatcher.
 
     async def _read(self, input_: Input[Any]) -> None:

@@ -12,7 +12,7 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.calls import recorded
 from returns_pipeline._engine.fan_in import SPLIT_BUFFER
 from returns_pipeline._engine.operator import refuse_marked
-from returns_pipeline.combine._broadcast import Branch, BranchPump, Hub
+from returns_pipeline.combine._hub import Branch, BranchPump, Hub
 from returns_pipeline.errors import BufferOverflow
 
 __all__ = ["split"]

@@ -286,6 +286,9 @@ class PrefetchPump(Pump[T]):
     def bounds(self) -> str:
         return f"holds up to {self._n}"
 
+    def held(self) -> int:
+        return len(self._items)
+
     def has_next(self) -> bool:
         """Return whether an item is held."""
         return bool(self._items)

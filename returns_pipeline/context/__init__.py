@@ -17,5 +17,6 @@ dropped staging
 """
 
 from returns_pipeline.context._context import StepContext
+from returns_pipeline.context._step_scope import ContextStatistics
 
-__all__ = ["StepContext"]
+__all__ = ["ContextStatistics", "StepContext"]

@@ -341,6 +341,10 @@ class StepContext(StepScope):
 
         return run
 
+    def _steps_inside(self) -> tuple[int, int]:
+        inside = self._inside
+        return (0, 0) if inside is None else (inside.opened, len(inside.running))
+
     def _open_attempt(
         self, name: str, *, deadline: float = math.inf, attempt: int = 1
     ) -> StepContext:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from typing_extensions import ParamSpec
@@ -10,7 +12,7 @@ from typing_extensions import ParamSpec
 from returns_pipeline.compensation import CompensationScope, _internals
 from returns_pipeline.compensation.protocol import Coverage
 
-__all__ = ["StepScope"]
+__all__ = ["ContextStatistics", "StepScope"]
 
 P = ParamSpec("P")
 
@@ -18,6 +20,25 @@ P = ParamSpec("P")
 _Registered: Final = _internals.Registered
 _next_order: Final = _internals.next_order
 _opens_later: Final = _internals.opens_later
+
+
+@dataclass(frozen=True, slots=True)
+class ContextStatistics:
+    """What a `StepContext` holds. `StepContext.statistics` makes it.
+
+    Attributes:
+        actions: The undo actions on record, of the context and of what is inside: neither
+            committed nor undone.
+        begun: The steps that have begun inside, so far.
+        running: Those that have not ended.
+
+    >>> ContextStatistics(actions=2, begun=10, running=1).running
+    1
+    """
+
+    actions: int
+    begun: int
+    running: int
 
 
 class StepScope:
@@ -71,6 +92,28 @@ class StepScope:
     def scope(self) -> CompensationScope:
         """The scope in which its actions are registered."""
         return self._made_scope() if self._scope is None else self._scope
+
+    def statistics(self) -> ContextStatistics:
+        """Return what it holds at this moment.
+
+        >>> from returns_pipeline import StepContext
+        >>> from returns_pipeline.testing import run
+        >>> async def main() -> None:
+        ...     async with StepContext("shop") as ctx:
+        ...         await ctx.register(main)
+        ...         print(ctx.statistics())
+        ...         await ctx.scope.commit()
+        >>> run(main())
+        ContextStatistics(actions=1, begun=0, running=0)
+        """
+        actions = len(self._records) if self._records is not None else 0
+        if self._scope is not None:
+            actions = len(self._scope)
+        return ContextStatistics(actions, *self._steps_inside())
+
+    @abstractmethod
+    def _steps_inside(self) -> tuple[int, int]:
+        """Return how many steps have begun inside, and how many of them run."""
 
     def _made_scope(self) -> CompensationScope:
         records, self._records = self._records, None

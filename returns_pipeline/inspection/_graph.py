@@ -61,6 +61,7 @@ class Node:
         note: What it holds, and which tasks it has of its own.
         task: The task in which it runs.
         number: From 1.
+        reading: What it is read by now, or was read by last, if it holds items.
     """
 
     kind: Kind
@@ -68,6 +69,7 @@ class Node:
     note: str
     task: Task
     number: int
+    reading: Pump[Any] | None = None
 
 
 @dataclass(eq=False)
@@ -178,6 +180,9 @@ class _Builder:
             after = errors_after(call, UNKNOWN, lambda value: errors.get(id(value)))
         kind = Kind.SOURCE if not mains else Kind.STEP if pump is None else Kind.PUMP
         out = _Out(self._add(call, given, kind, pump, task, inputs), after)
+        if isinstance(stream, ClosableStream):
+            latest = stream._latest()  # pyright: ignore[reportPrivateUsage]
+            out.node.reading = latest if isinstance(latest, Pump) else pump_of(latest)
         if shares:
             self._shared[id(call)] = (call, out)
         return out
@@ -278,7 +283,9 @@ class _Builder:
             pump = pump_of(link(NO_SOURCE))
         after = errors_after(call, before, lambda value: errors.get(id(value)))
         kind = Kind.STEP if pump is None else Kind.PUMP
-        return _Out(self._add(call, given, kind, pump, task, outs), after)
+        node = self._add(call, given, kind, pump, task, outs)
+        node.reading = pump_of(at.reading()) if at.reading is not None else None
+        return _Out(node, after)
 
 
 def _tasks_of(count: int, pump: Pump[Any] | None, task: Task) -> list[Task]:

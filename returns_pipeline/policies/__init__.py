@@ -50,9 +50,17 @@ from returns_pipeline.policies._all_of import all_of
 from returns_pipeline.policies._breaker import (
     CircuitBreaker,
     CircuitEvent,
+    CircuitStatistics,
     circuit_breaker,
 )
-from returns_pipeline.policies._limits import Bulkhead, RateLimit, bulkhead, rate_limit
+from returns_pipeline.policies._limits import (
+    Bulkhead,
+    BulkheadStatistics,
+    RateLimit,
+    RateLimitStatistics,
+    bulkhead,
+    rate_limit,
+)
 from returns_pipeline.policies._parallel import hedge, race
 from returns_pipeline.policies._sequential import (
     Tier,
@@ -66,11 +74,14 @@ from returns_pipeline.retry import PolicyStack, RetryEvent, RetryPolicy, Timeout
 
 __all__ = [
     "Bulkhead",
+    "BulkheadStatistics",
     "CircuitBreaker",
     "CircuitEvent",
     "CircuitState",
+    "CircuitStatistics",
     "PolicyStack",
     "RateLimit",
+    "RateLimitStatistics",
     "RetryEvent",
     "RetryPolicy",
     "Tier",

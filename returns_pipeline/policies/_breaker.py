@@ -24,7 +24,7 @@ from returns_pipeline.policies._decorated import DecoratedStep
 from returns_pipeline.policies._limits import Shared
 from returns_pipeline.retry import PolicyStack, RetryPolicy, Timeout
 
-__all__ = ["CircuitBreaker", "CircuitEvent", "CircuitState", "circuit_breaker"]
+__all__ = ["CircuitBreaker", "CircuitEvent", "CircuitState", "CircuitStatistics", "circuit_breaker"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -151,6 +151,9 @@ class _InARow:
     most: int
     failed: int = 0
 
+    def counted(self) -> int:
+        return self.failed
+
     def add(self, failed: bool) -> bool:
         """Count a step that has ended; true if the circuit must open."""
         self.failed = self.failed + 1 if failed else 0
@@ -168,6 +171,10 @@ class _InAWindow:
     share: float
     seconds: float
     buckets: deque[list[int]] = field(default_factory=deque[list[int]])  # number, ended, failed
+
+    def counted(self) -> int:
+        number = int(asyncio.get_running_loop().time() / (self.seconds / _BUCKETS))
+        return sum(failed for each, _, failed in self.buckets if each > number - _BUCKETS)
 
     def add(self, failed: bool) -> bool:
         """Count a step that has ended; true if the circuit must open."""
@@ -188,6 +195,26 @@ class _InAWindow:
 
     def clear(self) -> None:
         self.buckets.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitStatistics:
+    """What a `CircuitBreaker` has counted. `CircuitBreaker.statistics` makes it.
+
+    Attributes:
+        state: Its state.
+        failures: The failures that count towards opening it; 0 unless it is closed.
+        trials: The trials that are under way.
+        open_for: Seconds until it lets a trial begin; 0 unless it is open.
+
+    >>> CircuitStatistics("closed", failures=2, trials=0, open_for=0.0).state
+    'closed'
+    """
+
+    state: CircuitState
+    failures: int
+    trials: int
+    open_for: float
 
 
 class _Phase:
@@ -243,6 +270,20 @@ class CircuitBreaker(Shared):
         if phase.state == "open" and self._seconds_open(phase) <= 0:
             return "half open"
         return phase.state
+
+    def statistics(self) -> CircuitStatistics:
+        """Return what it has counted, on the running loop's clock.
+
+        >>> from returns_pipeline.testing import run
+        >>> async def main():
+        ...     return circuit_breaker(3, 30.0).statistics()
+        >>> run(main())
+        CircuitStatistics(state='closed', failures=0, trials=0, open_for=0.0)
+        """
+        phase = self._phase
+        left = max(0.0, self._seconds_open(phase)) if phase.state == "open" else 0.0
+        failures = self._record.counted() if phase.state == "closed" else 0
+        return CircuitStatistics(self.state, failures, len(phase.trials), left)
 
     def reset(self) -> None:
         """Close it and forget all failures. Steps under way no longer count."""

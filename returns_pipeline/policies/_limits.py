@@ -12,6 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Never, TypeVar, cast
 
 from returns.future import FutureResult
@@ -63,6 +64,38 @@ def rate_limit(rate: float, per: Seconds = 1.0, burst: int = 1) -> RateLimit:
     rate_limit(100, per=60.0, burst=10)
     """
     return RateLimit(rate, per, burst)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitStatistics:
+    """What a `RateLimit` holds. `RateLimit.statistics` makes it.
+
+    Attributes:
+        waiting: The calls that wait.
+        available: How many runs may begin at once.
+
+    >>> RateLimitStatistics(waiting=0, available=10).available
+    10
+    """
+
+    waiting: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkheadStatistics:
+    """What a `Bulkhead` holds. `Bulkhead.statistics` makes it.
+
+    Attributes:
+        running: The places that are taken.
+        waiting: The calls that wait.
+
+    >>> BulkheadStatistics(running=3, waiting=1).waiting
+    1
+    """
+
+    running: int
+    waiting: int
 
 
 class RateLimit(Shared):
@@ -117,6 +150,23 @@ class RateLimit(Shared):
         amount = _amount(amount, self._burst)
         if self._waiting or not self._take(amount, asyncio.get_running_loop().time()):
             await self._wait(amount)
+
+    def statistics(self) -> RateLimitStatistics:
+        """Return what it holds at this moment, on the running loop's clock.
+
+        >>> from returns_pipeline.testing import run
+        >>> async def main():
+        ...     limit = rate_limit(1, burst=3)
+        ...     await limit.acquire(2)
+        ...     return limit.statistics()
+        >>> run(main())
+        RateLimitStatistics(waiting=0, available=1)
+        """
+        waiting = sum(not place.cancelled() for place in self._waiting)
+        ahead = max(0.0, self._due - asyncio.get_running_loop().time()) / self._interval
+        # As in `_take`, rounding must not cost a run.
+        available = max(0, self._burst - math.ceil(ahead - 1e-9 / self._interval))
+        return RateLimitStatistics(waiting, 0 if waiting else available)
 
     async def _wait(self, amount: int) -> None:
         loop = asyncio.get_running_loop()
@@ -263,6 +313,20 @@ class Bulkhead(Shared):
             yield
         finally:
             self._release(amount)
+
+    def statistics(self) -> BulkheadStatistics:
+        """Return what it holds at this moment.
+
+        >>> from returns_pipeline.testing import run
+        >>> async def main():
+        ...     limit = bulkhead(3)
+        ...     async with limit.acquire(2):
+        ...         return limit.statistics()
+        >>> run(main())
+        BulkheadStatistics(running=2, waiting=0)
+        """
+        waiting = sum(not place.cancelled() for place in self._waiting)
+        return BulkheadStatistics(self._running, waiting)
 
     @property
     def _is_full(self) -> bool:

@@ -134,6 +134,27 @@ class ResultStream(
         """
         return inspection.diagram(self, *others)
 
+    def statistics(self) -> inspection.StreamStatistics:
+        """Return what its operators hold at this moment: see `inspection.statistics`.
+
+        It may be called by any task, also while the stream is read. Streams that were made of this
+        one are read with it: its own operators show their latest reading.
+
+        >>> from returns_pipeline.sources import ticks
+        >>> from returns_pipeline.testing import run
+        >>> import asyncio
+        >>> async def main():
+        ...     windows = ResultStream.of(ticks(1.0)).chunks_or_timeout(5, 60.0)
+        ...     reading = asyncio.ensure_future(windows.first().awaitable())
+        ...     await asyncio.sleep(3.5)
+        ...     [window] = windows.statistics().operators
+        ...     print(window.buffered, window.oldest)
+        ...     await reading
+        >>> run(main())
+        3 2.5
+        """
+        return inspection.statistics(self)
+
     def __repr__(self) -> str:
         return chain_text(self._chain)
 

@@ -9,6 +9,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
@@ -22,13 +23,33 @@ from returns_pipeline.errors import ChannelClosed, NotHandled
 from returns_pipeline.sources._channel_pump import ChannelPump, Turn, Waiting
 from returns_pipeline.sources._deliveries import Deliveries, DeliveryPump
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "ChannelStatistics"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 # How often, in real seconds, a thread that waits looks whether the loop is closed.
 _GLANCE: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """What a `Channel` holds. `Channel.statistics` makes it.
+
+    Attributes:
+        buffered: The items that were accepted and not emitted.
+        waiting_senders: The senders that wait for room.
+        waiting_readers: How many readers wait for an item.
+        is_open: Whether items are accepted.
+
+    >>> ChannelStatistics(buffered=5, waiting_senders=2, waiting_readers=0, is_open=True).buffered
+    5
+    """
+
+    buffered: int
+    waiting_senders: int
+    waiting_readers: int
+    is_open: bool
 
 
 class Channel(Markable, Generic[T]):
@@ -309,6 +330,18 @@ class Channel(Markable, Generic[T]):
     def unread(self) -> list[T]:
         """The items that were accepted and not emitted, in order; they may still be read."""
         return list(self._pump.items)
+
+    def statistics(self) -> ChannelStatistics:
+        """Return what it holds at this moment.
+
+        >>> channel: Channel[int] = Channel(5)
+        >>> channel.statistics()
+        ChannelStatistics(buffered=0, waiting_senders=0, waiting_readers=0, is_open=True)
+        """
+        pump = self._pump
+        return ChannelStatistics(
+            len(pump.items), len(pump.line), pump.waiting_readers(), pump.is_open
+        )
 
     async def __aenter__(self) -> Channel[T]:
         """Close the channel at the end of the block, for a sender."""

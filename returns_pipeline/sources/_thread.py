@@ -217,6 +217,9 @@ class _ThreadPump(Pump[T], Generic[T]):
     def bounds(self) -> str:
         return f"reads in a thread; holds up to {self._buffer}"
 
+    def held(self) -> int:
+        return len(self.items)
+
     def has_next(self) -> bool:
         return bool(self.items)
 

@@ -139,6 +139,7 @@ class ChunksPump(WindowPump):
     """
 
     __slots__ = (
+        "_began",
         "_check_at",
         "_emit_empty",
         "_handed",
@@ -177,6 +178,7 @@ if len(held) >= self._check_at:
         super().__init__(source, flush_on)
         self._timeout = checks.seconds("timeout", timeout)
         self._emit_empty = check_emit_empty(emit_empty, self._timeout, flush_on)
+        self._began = math.inf  # when the first item of the open list came, unless it came with all
         self._passed: list[Any] = []  # what closed the list, and follows it: at most one item
         self._handed: list[Any] | None = None  # a full list, for the read that waits now
         self._is_due = False  # the open list, which may be empty, has reached its deadline
@@ -188,6 +190,14 @@ if len(held) >= self._check_at:
 
     def bounds(self) -> str:
         return f"holds up to {self._n}"
+
+    def held(self) -> int:
+        return len(self._items) + len(self._handed or ()) + len(self._passed)
+
+    def open_windows(self) -> tuple[int, float | None]:
+        if not self._items:
+            return 0, None
+        return 1, None if self._began == math.inf else self.loop.time() - self._began
 
     def has_next(self) -> bool:
         if self._handed is not None:
@@ -213,6 +223,7 @@ if len(held) >= self._check_at:
         taken = self._items.copy()
         self._items.clear()  # in place: the running loop below appends to this very list
         self._is_due = False
+        self._began = math.inf
         self._timer.deadline = math.inf  # the handle stays, for the next list
         self._check_at = 1
         if self._emit_empty and not self.source_ended:
@@ -301,6 +312,7 @@ if len(held) >= self._check_at:
         held = len(self._items)
         must_yield = False
         if self._check_at == 1:  # the list was empty
+            self._began = now
             self._timer.set(self.loop, now + self._timeout, self._on_due)
         else:
             must_yield = self.budget.look(now)

@@ -16,6 +16,7 @@ from typing import Any
 
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.reader import checkpoint, notify
+from returns_pipeline._engine.steps import Failed
 from returns_pipeline.windows._flushing import FlushOn, WindowPump
 
 __all__ = ["DeadlinePump"]
@@ -67,6 +68,13 @@ class DeadlinePump(WindowPump):
     @abstractmethod
     def flush(self) -> None:
         """Queue all open windows, the oldest first."""
+
+    def held(self) -> int:
+        return sum(1 if each.__class__ is Failed else len(each) for each in self.due)
+
+    def age(self, began: float) -> float | None:
+        """Return the seconds since a time on the clock of the deadlines; None if it is infinite."""
+        return max(0.0, self.now() - began) if math.isfinite(began) else None
 
     def has_next(self) -> bool:
         """Return whether a window is due."""

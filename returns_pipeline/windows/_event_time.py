@@ -341,6 +341,12 @@ NEXT
     def _state_of(self, assigner: Assigner, lateness: float) -> EventState:
         return state_of(assigner, lateness)
 
+    def held(self) -> int:
+        return sum(len(each.items) if each.__class__ is EventWindow else 1 for each in self.due)
+
+    def open_windows(self) -> tuple[int, float | None]:
+        return self.state.assigned(), None
+
     def take(self) -> Any:
         taken = self.due.popleft()
         if not self.due:

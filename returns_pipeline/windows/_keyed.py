@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from aiostream import Stream
@@ -196,6 +197,14 @@ NEXT
 
     def room(self) -> int:
         return self._n
+
+    def held(self) -> int:
+        return self._held + sum(map(len, self._open.values()))
+
+    def open_windows(self) -> tuple[int, float | None]:
+        oldest = next(chain(self._filling.values(), self._open.values()), None)
+        age = None if oldest is None else self.age(oldest.deadline - self._timeout)
+        return len(self._open) + len(self._filling), age
 
     def take(self) -> Any:
         taken: Any = self.due.popleft()

@@ -254,6 +254,12 @@ NEXT
     def bounds(self) -> str:
         return "" if self._n == math.inf else f"holds up to {self._n} of each session"
 
+    def held(self) -> int:
+        return super().held() + sum(map(len, self._by_age.values()))
+
+    def open_windows(self) -> tuple[int, float | None]:
+        return len(self._by_age), None
+
     def take(self) -> Any:
         taken = self.due.popleft()
         if not self.due:

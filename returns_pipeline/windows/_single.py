@@ -65,6 +65,16 @@ class SingleWindowPump(DeadlinePump):
     def bounds(self) -> str:
         return "" if self._n == math.inf else f"holds up to {self._n}"
 
+    def held(self) -> int:
+        window = self._open
+        is_queued = bool(self.due) and self.due[-1] is window
+        return super().held() + (0 if window is None or is_queued else len(window))
+
+    def open_windows(self) -> tuple[int, float | None]:
+        if not self._open:
+            return 0, None
+        return 1, self.age(self._open.deadline - self._timeout)
+
     def start_tasks(self) -> None:
         """Begin the first silence, where it is to be seen."""
         self._begin_silence()

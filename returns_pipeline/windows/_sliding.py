@@ -160,6 +160,12 @@ NEXT
     def room(self) -> int:
         return self._n
 
+    def held(self) -> int:
+        return len(self._items) + len(self._passed)
+
+    def open_windows(self) -> tuple[int, float | None]:
+        return int(len(self._items) > self._shown), None
+
     def has_next(self) -> bool:
         if len(self._items) >= self._n:
             return True

@@ -356,7 +356,10 @@ REFUSED: dict[str, Carried] = {
     "__getitem__": lambda s, n, _: s[:n],
 }
 # These end the chain, or show a stream as it is.
-NOT_OPERATORS = {"successes", "failures", "subscribe", "through", "or_failure", "stream", "aclose"}
+NOT_OPERATORS = {
+    "successes", "failures", "subscribe", "through", "or_failure", "stream", "aclose", "diagram",
+    "statistics",
+}  # fmt: skip
 
 
 def joined_again(branches: Sequence[Stream], n: int) -> Stream:

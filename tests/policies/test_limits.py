@@ -19,8 +19,11 @@ from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.errors import BulkheadFull, CircuitOpen, InvalidArgument
 from returns_pipeline.policies import (
     Bulkhead,
+    BulkheadStatistics,
     CircuitBreaker,
     CircuitEvent,
+    CircuitStatistics,
+    RateLimitStatistics,
     RetryPolicy,
     Timeout,
     bulkhead,
@@ -800,5 +803,110 @@ def test_a_breaker_is_a_layer_of_a_stack() -> None:
         assert await to_result(with_policy(fail, rate_limit(1))()) == Failure("no")
         with pytest.raises(InvalidArgument, match="cannot be combined"):
             inner | inner | RetryPolicy()  # type: ignore[operator]
+
+    run(main())
+
+
+def test_statistics_of_a_rate_limit_tell_what_may_begin_and_what_waits() -> None:
+    async def main() -> None:
+        limit = rate_limit(1, per=2.0, burst=3)
+        assert limit.statistics() == RateLimitStatistics(waiting=0, available=3)
+        await limit.acquire(2)
+        assert limit.statistics() == RateLimitStatistics(waiting=0, available=1)
+        await asyncio.sleep(2.0)
+        assert limit.statistics() == RateLimitStatistics(waiting=0, available=2)
+        waiting = [asyncio.create_task(limit.acquire()) for _ in range(4)]
+        await asyncio.sleep(0)
+        assert limit.statistics() == RateLimitStatistics(waiting=2, available=0)
+        waiting[-1].cancel()
+        await asyncio.sleep(0)
+        assert limit.statistics() == RateLimitStatistics(waiting=1, available=0)
+        await asyncio.wait(waiting)
+        await asyncio.sleep(99.0)
+        assert limit.statistics() == RateLimitStatistics(waiting=0, available=3)
+
+    run(main())
+
+
+@given(
+    rate=st.floats(0.01, 1000.0),
+    burst=st.integers(1, 9),
+    waits=st.lists(st.floats(0.0, 3.0), max_size=9),
+)
+def test_as_many_runs_as_are_available_begin_at_once(
+    rate: float, burst: int, waits: list[float]
+) -> None:
+    async def main() -> None:
+        limit = rate_limit(rate, burst=burst)
+        for wait in waits:
+            await asyncio.sleep(wait)
+            began = now()
+            for _ in range(limit.statistics().available):
+                await limit.acquire()
+            assert now() == began
+            assert limit.statistics().available == 0
+
+    run(main())
+
+
+def test_statistics_of_a_bulkhead_tell_what_runs_and_what_waits() -> None:
+    async def main() -> None:
+        limit = bulkhead(2)
+
+        async def hold() -> None:
+            async with limit.acquire():
+                await asyncio.sleep(1.0)
+
+        tasks = [asyncio.create_task(hold()) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        assert limit.statistics() == BulkheadStatistics(running=2, waiting=3)
+        tasks[-1].cancel()
+        await asyncio.sleep(1.0)
+        assert limit.statistics() == BulkheadStatistics(running=2, waiting=0)
+        await asyncio.wait(tasks)
+        assert limit.statistics() == BulkheadStatistics(running=0, waiting=0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("options", [{}, {"failure_rate": 0.1, "window": 60.0}])
+def test_statistics_of_a_breaker_tell_its_state_and_what_it_has_counted(
+    options: dict[str, float],
+) -> None:
+    async def fail() -> Result[int, str]:
+        await asyncio.sleep(1.0)
+        return Failure("no")
+
+    async def main() -> None:
+        breaker = circuit_breaker(3, 10.0, failure_rate=options.get("failure_rate"), window=60.0)
+        step = breaker(fail)
+        for failures in range(3):
+            assert breaker.statistics() == CircuitStatistics("closed", failures, 0, 0.0)
+            await step()
+        assert breaker.statistics() == CircuitStatistics("open", 0, 0, 10.0)
+        await asyncio.sleep(4.0)
+        assert breaker.statistics().open_for == 6.0
+        await asyncio.sleep(6.0)
+        assert breaker.statistics() == CircuitStatistics("half open", 0, 0, 0.0)
+        trial = asyncio.ensure_future(step().awaitable())
+        await asyncio.sleep(0.5)
+        assert breaker.statistics() == CircuitStatistics("half open", 0, 1, 0.0)
+        await trial
+
+    run(main())
+
+
+def test_failures_that_left_the_window_are_not_counted() -> None:
+    async def fail() -> Result[int, str]:
+        return Failure("no")
+
+    async def main() -> None:
+        breaker = circuit_breaker(9, 10.0, failure_rate=1.0, window=60.0)
+        await breaker(fail)()
+        await asyncio.sleep(30.0)
+        await breaker(fail)()
+        assert breaker.statistics().failures == 2
+        await asyncio.sleep(45.0)
+        assert breaker.statistics().failures == 1
 
     run(main())

@@ -43,6 +43,7 @@ from returns_pipeline.journal._face import (
     fenced,
     storable,
 )
+from returns_pipeline.journal._statistics import JournalStatistics
 from returns_pipeline.journal.postgres._address import AddressSource, Text
 from returns_pipeline.journal.postgres._ledger import ActionKey, Ledger
 from returns_pipeline.journal.postgres._requests import Row
@@ -178,6 +179,14 @@ class PostgresJournal(JournalFace):
             await self._writer.close()
         finally:
             self._claims.reset()
+
+    def statistics(self) -> JournalStatistics:
+        """Return what this object has written, and what waits. It may be called at any time.
+
+        >>> PostgresJournal("postgresql:///test").statistics().waiting
+        0
+        """
+        return self._writer.statistics()
 
     async def flush(self) -> None:
         """Wait until every commit that has returned is durable, and every move is carried out.

@@ -14,11 +14,14 @@ import contextlib
 import contextvars
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from returns_pipeline.errors import JournalError, JournalUnavailable
 from returns_pipeline.journal._face import fenced
+from returns_pipeline.journal._statistics import JournalStatistics
 from returns_pipeline.journal.postgres._address import AddressSource
 from returns_pipeline.journal.postgres._connection import ServerConnection
 from returns_pipeline.journal.postgres._delivery import Delivery
@@ -127,6 +130,8 @@ class Writer:
         self._again: asyncio.TimerHandle | None = None  # begins it, if no other request does
         self._posted: set[asyncio.Future[Any]] = set()  # `flush` waits for these
         self._lost: JournalError | None = None  # with a loop: `flush` and `close` raise it once
+        self._sending = 0  # how many requests are in the batch that is being carried out
+        self._done = JournalStatistics()  # counted for each batch
 
     # For callers.
 
@@ -161,6 +166,11 @@ class Writer:
         self._be_new_owner()
 
     # The results are `Any`: their type depends on the kind of request, which the caller knows.
+
+    def statistics(self) -> JournalStatistics:
+        """Return what it has written, and what waits."""
+        waiting = len(self._requests) + len(self._kept) + self._sending
+        return replace(self._done, waiting=waiting, deferred=len(self._posted))
 
     async def ask(
         self,
@@ -300,11 +310,24 @@ class Writer:
             if batch[0].kind == "leave":
                 await self._leave(batch[0])
             else:
-                await self._carry_out(batch)
+                await self._carry_out_and_count(batch)
         is_needed = self._ledger.sagas or self._ledger.has_duties or self._kept
         if not self.delivery.connection.is_open and not is_needed:
             self._loop = None  # the journal may be used in another loop now
         self._task = None
+
+    async def _carry_out_and_count(self, batch: list[Request]) -> None:
+        began = time.monotonic()
+        self._sending = len(batch)
+        try:
+            await self._carry_out(batch)
+        finally:
+            self._sending = 0
+            self._done = JournalStatistics(
+                answered=self._done.answered + len(batch) - len(self._kept),
+                transactions=self._done.transactions + 1,
+                last_transaction=time.monotonic() - began,
+            )
 
     def _next_batch(self) -> list[Request]:
         """Return the requests of the next transaction, in order, the kept ones first."""

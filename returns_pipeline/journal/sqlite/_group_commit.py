@@ -19,10 +19,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
+from returns_pipeline.journal._statistics import JournalStatistics
 from returns_pipeline.journal.sqlite import _forks as forks
 from returns_pipeline.journal.sqlite._inspect import INHERITED
 from returns_pipeline.journal.sqlite._store import SqliteStore
@@ -96,8 +98,18 @@ class GroupCommit:
         self._due: float | None = None  # when deferred work is written by itself; for the thread
         self._lost: JournalError | None = None
         self._reported = False  # whether a caller got the loss
+        # For statistics, counted for each batch: what loops have passed on, under `_guard`, and
+        # what the thread has done.
+        self._handed = 0
+        self._done = JournalStatistics()
 
     # For event loops.
+
+    def statistics(self) -> JournalStatistics:
+        """Return what it has written, and what waits."""
+        done = self._done
+        waiting = self._handed - done.answered + sum(map(len, list(self._batches.values())))
+        return replace(done, waiting=waiting, deferred=len(self._deferred))
 
     async def do(self, work: Callable[[sqlite3.Connection], T], *, reads: bool = False) -> T:
         """Carry work out in a transaction, and return its result once that is durable.
@@ -240,6 +252,7 @@ class GroupCommit:
             with self._guard:
                 self._refuse_when_stopping()
                 self._start_thread()
+                self._handed += len(batch)
                 self._inbox.put(batch)
         except JournalError as error:
             _resolve([(request.future, None, error) for request in batch])
@@ -272,6 +285,7 @@ class GroupCommit:
             if not requests and not (ending and (db or deferred)) and not self._is_due():
                 continue
             logged = self._lost
+            began = time.monotonic()
             outcomes: list[Outcome]
             with forks.inside():
                 try:
@@ -284,6 +298,11 @@ class GroupCommit:
                     outcomes = [(asked.future, None, again(failed)) for asked in requests]
             if self._lost is not logged and self._lost is not None:
                 _log.error("commits of %s are lost: %s", self._lost.journal, self._lost.reason)
+            self._done = JournalStatistics(
+                answered=self._done.answered + len(requests),
+                transactions=self._done.transactions + 1,
+                last_transaction=time.monotonic() - began,
+            )
             _deliver(outcomes)
             if db is not None and not ending:
                 self._tidy(db)

@@ -32,6 +32,7 @@ from returns_pipeline.compensation.protocol import (
 from returns_pipeline.errors import InvalidArgument, JournalError, JournalUnavailable
 from returns_pipeline.journal._arguments import encode_arguments
 from returns_pipeline.journal._face import ActionChange, JournalFace
+from returns_pipeline.journal._statistics import JournalStatistics
 from returns_pipeline.journal.sqlite import _owner_locks as owner_locks
 from returns_pipeline.journal.sqlite._claims import SagaUnreadable
 from returns_pipeline.journal.sqlite._group_commit import GroupCommit
@@ -173,6 +174,14 @@ class SqliteJournal(JournalFace):
                 that yet: their actions will be undone. The journal is closed nevertheless.
         """
         await self._writer.stop()
+
+    def statistics(self) -> JournalStatistics:
+        """Return what this object has written, and what waits. It may be called at any time.
+
+        >>> SqliteJournal("journal.db").statistics().waiting
+        0
+        """
+        return self._writer.statistics()
 
     async def flush(self) -> None:
         """Return when all commits that have returned are durable.
