@@ -52,6 +52,7 @@ __all__ = [
     "Source",
     "Stateful",
     "end_marks",
+    "parts",
     "sources",
 ]
 
@@ -135,11 +136,13 @@ class Chain:
         link: The last link.
         segmented: Whether a segment of it runs in tasks of its own.
         marked: Whether a source of it puts marks among its items.
+        storing: What stores the positions of the messages that the last link has handled, if it
+            does, and the name of the step.
         written: The call of the method that added the link.
         reading: The latest reader of the link, if it is a segment and was read.
     """
 
-    __slots__ = ("before", "link", "marked", "reading", "segmented", "written")
+    __slots__ = ("before", "link", "marked", "reading", "segmented", "storing", "written")
 
     def __init__(self, before: Chain | None, link: Link, *, carries_marks: bool = False) -> None:
         """Add a link.
@@ -154,6 +157,7 @@ class Chain:
         """
         self.before: Chain | None = before
         self.link: Link = link
+        self.storing: tuple[object, str] | None = None
         self.written: Call | None = None
         self.reading: weakref.ref[Any] | None = None
         is_segment = callable(link) or isinstance(link, FanInLink)
@@ -170,7 +174,7 @@ class Chain:
     @property
     def stores(self) -> tuple[object, ...]:
         """What stores the positions of the messages of its sources."""
-        links = [link for link in _links(self) if isinstance(link, Source)]
+        links = [at.link for at in parts(self) if isinstance(at.link, Source)]
         return tuple([store for link in links for store in link.stores])
 
     @property
@@ -206,21 +210,22 @@ class Chain:
         return part
 
 
-def _links(chain: Chain) -> Iterator[Link]:
-    """Yield the links of a chain, the last one first, and of the chains that it reads besides."""
+def parts(chain: Chain) -> Iterator[Chain]:
+    """Yield a chain, those before it, and those of the chains that it reads besides."""
     chains = [chain]
     while chains:
         at: Chain | None = chains.pop()
         while at is not None:
             if isinstance(at.link, FanInLink):
                 chains.extend(at.link.others)
-            yield at.link
+            yield at
             at = at.before
 
 
 def sources(chain: Chain) -> Iterator[AsyncIterable[Any]]:
     """Yield the sources that a chain reads, those in the arguments of its segments, too."""
-    for link in _links(chain):
+    for at in parts(chain):
+        link = at.link
         if isinstance(link, Source):
             yield link.items
         elif callable(link):
@@ -229,7 +234,8 @@ def sources(chain: Chain) -> Iterator[AsyncIterable[Any]]:
 
 def end_marks(chain: Chain) -> None:
     """Inform the sources of a marked chain that its terminal has ended, and reaches no mark."""
-    for link in _links(chain):
+    for at in parts(chain):
+        link = at.link
         if isinstance(link, Source) and isinstance(link.items, MarkedItems):
             link.items.terminal_ended()
 

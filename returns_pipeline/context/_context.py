@@ -318,7 +318,7 @@ class StepContext(StepScope):
         *,
         name: str | None = None,
         hold: bool = False,
-        stores: tuple[object, ...] = (),
+        covers: bool = False,
     ) -> Callable[[T], Coroutine[Any, Any, Result[U, E]]]:
         """Return a function that runs a step in a context of its own, inside this one.
 
@@ -326,13 +326,10 @@ class StepContext(StepScope):
         passes them to this context, as one block in the position at which the step was started. Any
         other outcome undoes them before it is returned or raised.
 
-        If this context's journal is among ``stores``, where the source of the values stores
-        positions, then a commit has those of the messages in its value.
+        With ``covers``, a commit has the positions of the messages in its value.
         """
         called = name or name_of(func)
         accept = self._accepting(hold=hold, as_one=True)
-        journal = None if self._scope is None else self._scope.journal
-        covers = journal is not None and any(store is journal for store in stores)
 
         def run(value: T) -> Coroutine[Any, Any, Result[U, E]]:
             step = self._open_attempt(called)
@@ -344,6 +341,10 @@ class StepContext(StepScope):
     def _steps_inside(self) -> tuple[int, int]:
         inside = self._inside
         return (0, 0) if inside is None else (inside.opened, len(inside.running))
+
+    def _journal(self) -> Journal | None:
+        """Return the journal in which the actions of its steps are recorded, if there is one."""
+        return None if self._scope is None else self._scope.journal
 
     def _open_attempt(
         self, name: str, *, deadline: float = math.inf, attempt: int = 1

@@ -13,6 +13,7 @@ __all__ = [
     "abandon",
     "awaits_journal",
     "commits_ended",
+    "journal_of",
     "keep_key",
     "kept_key",
     "open_attempt",
@@ -24,6 +25,7 @@ __all__ = [
 abandon: Final = StepContext._abandon
 awaits_journal: Final = StepContext._awaits_journal
 commits_ended: Final = StepContext._commits_ended
+journal_of: Final = StepContext._journal
 keep_key: Final = StepContext._keep_key
 kept_key: Final = StepContext._kept_key
 open_attempt: Final = StepContext._open_attempt

@@ -283,7 +283,8 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         Cancel safety: as `bind_async`; a cancellation propagates after the undo.
 
         Raises:
-            InvalidArgument: At the call, if ``concurrency`` is below 1.
+            InvalidArgument: At the call, if ``concurrency`` is below 1; or if another step of the
+                chain stores the positions of the messages already.
             TypeError: At the call, if ``func`` is not a function, or ``ctx`` not a context.
             ScopeClosed: While reading, if ``ctx`` is closed.
 
@@ -301,15 +302,16 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
             raise TypeError("bind_step() takes a step, then its context: bind_step(persist, ctx)")
         checks.async_function("bind_step", func)
         self._refuse_held("bind_step", hold=hold)
-        step = _steps.with_child(ctx, func, name=name, hold=hold, stores=self._chain.stores)
-        return self._async_step(
-            steps.BIND_ASYNC,
-            "bind_step",
-            step,
-            concurrency,
-            ordered,
-            place=self._place("bind_step", func),
+        place = self._place("bind_step", func)
+        journal = _steps.journal_of(ctx)
+        covers = self._stores_in(journal, place)
+        step = _steps.with_child(ctx, func, name=name, hold=hold, covers=covers)
+        made = self._async_step(
+            steps.BIND_ASYNC, "bind_step", step, concurrency, ordered, place=place
         )
+        if covers:
+            made._chain.storing = journal, str(place)
+        return made
 
     @overload
     def attempt_async(

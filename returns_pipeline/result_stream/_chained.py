@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from returns_pipeline._engine import checks, steps
 from returns_pipeline._engine.async_steps import on_its_own
-from returns_pipeline._engine.chain import Chain, FanInLink, Link, Segment, Stateful
+from returns_pipeline._engine.chain import Chain, FanInLink, Link, Segment, Stateful, parts
 from returns_pipeline._engine.concurrent_map import map_concurrently, map_only_concurrently
 from returns_pipeline._engine.marks import MarksRefused
 from returns_pipeline._engine.operator import NO_SOURCE
 from returns_pipeline._engine.steps import Failed, Kind, Step
 from returns_pipeline._engine.terminals import Terminals
 from returns_pipeline._engine.written import Place
+from returns_pipeline.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from returns_pipeline.result_stream import ResultStream
@@ -103,6 +104,22 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
         if hold and self._chain.marked:
             reason = "what it has done may be undone after the message was acknowledged"
             raise MarksRefused(f"{operator}(hold=True)", reason)
+
+    def _stores_in(self, journal: object | None, place: Place) -> bool:
+        """Return whether the commits of a step store the positions of messages in a journal.
+
+        Raises:
+            InvalidArgument: Those of another step do.
+        """
+        if journal is None or not any(store is journal for store in self._chain.stores):
+            return False
+        for part in parts(self._chain):
+            if part.storing is not None and part.storing[0] is journal:
+                raise InvalidArgument(
+                    f"{part.storing[1]} stores the positions of the messages already: {place} would be skipped"
+                    " after a crash between the two. Make one step of them"
+                )
+        return True
 
     def _async_step(
         self,

@@ -499,6 +499,40 @@ def test_what_puts_a_message_into_several_items_is_refused_where_positions_are_s
     REPEATING[name](Source(MemoryBroker().driver("g")).messages())
 
 
+def test_a_second_step_that_would_store_the_positions_is_refused(tmp_path: Path) -> None:
+    async def book(window: list[Message[bytes]], step: StepContext) -> Result[int, str]:
+        return ok(len(window))
+
+    async def bill(count: object, step: StepContext) -> Result[object, str]:
+        return ok(count)
+
+    async def main() -> None:
+        broker = MemoryBroker()
+        broker.publish(b"1", b"2", b"3")
+        async with (
+            SqliteJournal(tmp_path / "journal.db") as journal,
+            StepContext("test", journal=journal) as ctx,
+            StepContext("beside") as beside,
+            Source(broker.driver("g", positions=journal)) as source,
+        ):
+            asyncio.get_running_loop().call_later(5.0, source.drain)
+            windows = source.messages().chunks_or_timeout(2, 1.0)
+            booked = windows.bind_step(book, ctx, concurrency=2).filter(lambda count: True)
+            other = Source(MemoryBroker().driver("g")).messages().map(lambda message: 0)
+            for stream in (booked, other.merge(booked)):
+                with pytest.raises(InvalidArgument) as refused:
+                    _ = stream.bind_step(bill, ctx.child("inside"))
+                assert str(refused.value) == (
+                    "bind_step(book) stores the positions of the messages already: bind_step(bill)"
+                    " would be skipped after a crash between the two. Make one step of them"
+                )
+            found = await booked.bind_step(bill, beside).collect()
+            assert found.unwrap()._inner_value == [2, 1]
+        assert broker.backlog("g") == 0
+
+    run(main())
+
+
 def test_positions_are_refused_where_partitions_are_shared() -> None:
     store = StoredPositions(Storage())
     with pytest.raises(InvalidArgument, match="shares its partitions"):
