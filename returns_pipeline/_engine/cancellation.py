@@ -142,6 +142,17 @@ def raise_both(cancelled: asyncio.CancelledError | None, failed: Exception | Non
         raise failed
 
 
+def raise_swallowed() -> None:
+    """Raise the cancellation of the running task, if a client has swallowed it.
+
+    Some do if their answer arrives at the same moment. For tasks of the caller's own: another may
+    have survived a cancellation on purpose.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def shielded_from_anyio() -> AbstractContextManager[object]:
     """Keep a cancelled anyio scope from cancelling the wait in every turn of the loop.
 

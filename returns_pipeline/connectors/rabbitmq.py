@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from returns_pipeline._engine import checks
-from returns_pipeline._engine.cancellation import wait_uncancelled
+from returns_pipeline._engine.cancellation import raise_swallowed, wait_uncancelled
 from returns_pipeline.connectors._driver import Driver, Ownership
+from returns_pipeline.connectors._lag import report_lag
 from returns_pipeline.connectors._message import Message
 from returns_pipeline.connectors._sender import Outgoing, OutgoingBatch, Sender, SenderConnection
 from returns_pipeline.errors import ConnectionLost, InvalidArgument, MissingExtra
@@ -36,7 +37,6 @@ except ImportError as _error:
     raise MissingExtra("rabbitmq", "aiormq") from _error
 
 __all__ = ["RabbitQueue"]
-
 # Seconds that a fetch waits for the first message.
 _WAIT: Final = 1.0
 # Seconds between two looks whether the connection is lost: aiormq does not always tell.
@@ -169,6 +169,7 @@ class _QueueDriver:
         self._kind = kind
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
+        self._ownership: Ownership | None = None
         self._epoch = 0
         self._acked = 0  # the tag up to which this connection has acknowledged
         self._is_consuming = False
@@ -181,6 +182,7 @@ class _QueueDriver:
 
     async def open(self, ownership: Ownership, /) -> None:
         ownership.fence()
+        self._ownership = ownership
         self._epoch += 1
         self._acked = 0
         self._is_consuming = False
@@ -266,7 +268,19 @@ class _QueueDriver:
             await self._connected().basic_nack(message.position[1], requeue=True)
 
     async def watch(self) -> None:
-        """Do nothing: there are no partitions."""
+        """Report how many messages are left in the queue. There are no partitions."""
+        connection, ownership = self._connection, self._ownership
+        assert connection is not None
+        assert ownership is not None
+        with _translated(self.name):
+            # Of its own: an answer would wait for what others do with theirs.
+            channel = await connection.channel()
+            raise_swallowed()
+            await report_lag(ownership, lambda: self._lag(channel))
+
+    async def _lag(self, channel: AbstractChannel) -> dict[str, int]:
+        queue = await channel.queue_declare(self._queue, passive=True, timeout=_REQUEST)
+        return {self._queue: (queue.message_count or 0) + len(self._arrived)}
 
     async def close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
@@ -405,6 +419,7 @@ class _SenderConnection:
         size = len(message.value)
         channel = await self._connection.channel(publisher_confirms=True)
         try:
+            raise_swallowed()
             reason = await self._publish_on(channel, message)
         except ChannelPreconditionFailed as error:
             if "max size" in str(error):
@@ -412,7 +427,9 @@ class _SenderConnection:
             return str(error)
         finally:
             if not channel.is_closed:
-                await channel.close()
+                with contextlib.suppress(AMQPConnectionError, ChannelInvalidStateError, OSError):
+                    async with asyncio.timeout(_WAIT):
+                        await channel.close()
         self._taken = size
         return reason
 

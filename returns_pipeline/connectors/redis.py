@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from uuid import uuid4
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline.connectors._driver import Driver, Ownership
+from returns_pipeline.connectors._lag import report_lag
 from returns_pipeline.connectors._message import Message, Position
 from returns_pipeline.connectors._sender import Outgoing, OutgoingBatch, Sender, SenderConnection
 from returns_pipeline.errors import ConnectionLost, InvalidArgument, MissingExtra
@@ -39,6 +41,8 @@ except ImportError as _error:
     raise MissingExtra("redis", "redis") from _error
 
 __all__ = ["RedisStream"]
+
+_log = logging.getLogger("returns_pipeline")
 
 # Seconds that a fetch waits for the first message.
 _WAIT: Final = 1.0
@@ -192,6 +196,7 @@ class _GroupDriver:
         self.keep_alive: float = lease / 3
         # It blocks in a fetch, so acknowledgements need a connection of their own: a pool has both.
         self._redis: Redis | None = None
+        self._ownership: Ownership | None = None
         self._claim_at = 0.0
         self._cursor: Any = b"0-0"
 
@@ -200,7 +205,7 @@ class _GroupDriver:
         return f"redis {self._stream}/{self._group}"
 
     async def open(self, ownership: Ownership, /) -> None:
-        del ownership  # there are no partitions
+        self._ownership = ownership
         self._claim_at = -math.inf
         with _translated(self.name):
             self._redis = _client(self._url, self._options)
@@ -299,7 +304,22 @@ class _GroupDriver:
         self._claim_at = min(self._claim_at, asyncio.get_running_loop().time() + delay)
 
     async def watch(self) -> None:
-        """Do nothing: there are no partitions."""
+        """Report how many entries the group has not got. There are no partitions."""
+        assert self._ownership is not None
+        try:
+            await report_lag(self._ownership, self._lag)
+        except ResponseError as error:  # this user may not ask
+            _log.info("%s: the lag is not known: %s", self.name, error)
+
+    async def _lag(self) -> dict[str, int]:
+        with _translated(self.name):
+            groups = await self._call("XINFO", "GROUPS", self._stream)
+        for each in groups:
+            facts = dict(zip(each[::2], each[1::2], strict=True))
+            lag = facts.get(b"lag")
+            if facts[b"name"] == self._group.encode() and lag is not None:
+                return {self._stream: lag}
+        return {}
 
     async def close(self) -> None:
         redis = self._redis

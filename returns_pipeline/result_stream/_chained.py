@@ -116,8 +116,8 @@ class Chained(Terminals[T_co, E_co], Generic[T_co, E_co]):
         for part in parts(self._chain):
             if part.storing is not None and part.storing[0] is journal:
                 raise InvalidArgument(
-                    f"{part.storing[1]} stores the positions of the messages already: {place} would be skipped"
-                    " after a crash between the two. Make one step of them"
+                    f"{part.storing[1]} stores the positions of the messages already: {place} would"
+                    " be skipped after a crash between the two. Make one step of them"
                 )
         return True
 

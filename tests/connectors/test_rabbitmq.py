@@ -234,6 +234,33 @@ def test_a_queue_that_is_full_refuses() -> None:
     within(main())
 
 
+def test_the_lag_is_what_the_queue_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("returns_pipeline.connectors._lag._EVERY", 0.02)
+
+    async def main() -> None:
+        queue = await Queue().create()
+        await queue.publish([b"1", b"2", b"3", b"4", b"5"])
+
+        async def lag_is(count: int) -> None:
+            async with asyncio.timeout(10):
+                while source.statistics().lag != {queue.name: count}:
+                    await asyncio.sleep(0.02)
+
+        async with Source(queue.driver(), max_in_flight=2) as source:
+            _ = [await anext(source) for _ in range(2)]
+            await lag_is(3)
+            await queue.publish([b"6"])
+            await lag_is(4)
+            for _ in range(4):
+                source.reached(source.mark())
+                _ = await anext(source)
+            await lag_is(0)
+            assert source.statistics().connections == 1
+        await queue.remove()
+
+    within(main())
+
+
 def test_a_queue_of_another_type_is_refused() -> None:
     async def main() -> None:
         queue = await Queue().create()

@@ -157,6 +157,55 @@ def test_a_stream_that_is_deleted_while_it_is_read_is_read_on() -> None:
     within(main())
 
 
+def test_the_lag_is_what_the_group_has_not_got(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("returns_pipeline.connectors._lag._EVERY", 0.02)
+
+    async def main() -> None:
+        stream = await Stream().create()
+        await stream.client.xgroup_create(stream.name, "another", "$", mkstream=True)
+        await stream.publish([b"1", b"2", b"3", b"4", b"5"])
+
+        async def lag_is(count: int) -> None:
+            async with asyncio.timeout(10):
+                while source.statistics().lag != {stream.name: count}:
+                    await asyncio.sleep(0.02)
+
+        async with Source(stream.driver(), max_in_flight=2) as source:
+            _ = [await anext(source) for _ in range(2)]
+            await lag_is(3)
+            await stream.publish([b"6"])
+            await lag_is(4)
+            for _ in range(4):
+                source.reached(source.mark())
+                _ = await anext(source)
+            await lag_is(0)
+            assert source.statistics().connections == 1
+        await stream.remove()
+
+    within(main())
+
+
+def test_a_user_who_may_not_ask_for_the_lag_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("returns_pipeline.connectors._lag._EVERY", 0.02)
+
+    async def main() -> None:
+        stream = await Stream().create()
+        rights = ["on", ">secret", "~*", "+@all", "-xinfo"]
+        await stream.client.execute_command("ACL", "SETUSER", stream.name, *rights)
+        limited = RedisStream(f"redis://{stream.name}:secret@{SERVER}/0", stream.name)
+        await stream.publish([b"1", b"2"])
+        async with Source(limited.driver("group")) as source:
+            _ = await anext(source)
+            await asyncio.sleep(0.1)
+            assert (await anext(source)).unwrap().value == b"2"
+            found = source.statistics()
+            assert (dict(found.lag), found.connections) == ({}, 1)
+        await stream.client.execute_command("ACL", "DELUSER", stream.name)
+        await stream.remove()
+
+    within(main())
+
+
 def test_a_window_is_one_transaction_and_another_type_refuses_its_entries() -> None:
     async def main() -> None:
         stream = await Stream().create()
