@@ -13,7 +13,7 @@ from returns_pipeline.connectors import Source
 from returns_pipeline.context import StepContext
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.worker._report import WorkerReport
-from returns_pipeline.worker._worker import Messages, Worker, discard
+from returns_pipeline.worker._worker import DeadLetters, Messages, Worker, discard
 
 __all__ = ["run_worker"]
 
@@ -30,7 +30,7 @@ async def run_worker(
     name: str | None = None,
     journal: DurableJournal | None = None,
     registry: CompensationRegistry | None = None,
-    dead_letters: Callable[[E], Awaitable[object]] | None = None,
+    dead_letters: DeadLetters[E] | None = None,
     recover_every: Seconds = 30.0,
     drain_timeout: Seconds = 25.0,
     per_partition: bool = False,
@@ -44,7 +44,7 @@ async def run_worker(
     name: str | None = None,
     journal: DurableJournal | None = None,
     registry: CompensationRegistry | None = None,
-    dead_letters: Callable[[E], Awaitable[object]] | None = None,
+    dead_letters: DeadLetters[E] | None = None,
     recover_every: Seconds = 30.0,
     drain_timeout: Seconds = 25.0,
     per_partition: bool = False,
@@ -57,7 +57,7 @@ async def run_worker(
     name: str | None = None,
     journal: DurableJournal | None = None,
     registry: CompensationRegistry | None = None,
-    dead_letters: Callable[[Any], Awaitable[object]] | None = None,
+    dead_letters: DeadLetters[Any] | None = None,
     recover_every: Seconds = 30.0,
     drain_timeout: Seconds = 25.0,
     per_partition: bool = False,
@@ -121,8 +121,9 @@ async def run_worker(
         registry: The undo actions that this process knows. Without it the worker does not recover:
             another process has to.
         dead_letters: Takes a failure: a `DeadLetter` of a message that could not be read, or what
-            the pipeline failed with. `Publisher.publish` takes a `DeadLetter`: then the message is
-            published, with its error in a header.
+            the pipeline failed with. Or a `Publisher`, which must not be entered: the worker does
+            that. It publishes the message of a `DeadLetter`, with the error in a header; of any
+            other failure the worker stops, as it does without ``dead_letters``.
         recover_every: Seconds from one recovery to the next, above 0; up to a quarter less.
         drain_timeout: Seconds, at least 0. An undo that has begun is finished, whatever they are.
             Kubernetes kills a process 30 seconds after SIGTERM.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import math
@@ -22,7 +23,14 @@ from returns_pipeline._engine.task_owner import notify
 from returns_pipeline._engine.terminals import chain_of
 from returns_pipeline.compensation import CompensationRegistry
 from returns_pipeline.compensation.protocol import DurableJournal, RecoveryReport
-from returns_pipeline.connectors import DeadLetter, Message, Partition, Source, SourceStatistics
+from returns_pipeline.connectors import (
+    DeadLetter,
+    Message,
+    Partition,
+    Publisher,
+    Source,
+    SourceStatistics,
+)
 from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, JournalError, TooManyDeliveries
 from returns_pipeline.journal import recovering
@@ -31,7 +39,7 @@ from returns_pipeline.worker._pipelines import Pipelines
 from returns_pipeline.worker._report import StoppedBy, WorkerHealth, WorkerReport
 from returns_pipeline.worker._signals import sharing
 
-__all__ = ["Messages", "Worker", "discard"]
+__all__ = ["DeadLetters", "Messages", "Worker", "discard"]
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -44,6 +52,7 @@ _log = logging.getLogger("returns_pipeline")
 _LAST_SECOND: Final = 1.0
 
 Messages: TypeAlias = ResultStream[Message[T], DeadLetter[F | TooManyDeliveries]]
+DeadLetters: TypeAlias = Callable[[E], Awaitable[object]] | Publisher[Any]
 
 
 class _Refused(NamedTuple):
@@ -100,7 +109,7 @@ class Worker(Generic[E_co]):
         name: str | None = None,
         journal: DurableJournal | None = None,
         registry: CompensationRegistry | None = None,
-        dead_letters: Callable[[E], Awaitable[object]] | None = None,
+        dead_letters: DeadLetters[E] | None = None,
         recover_every: Seconds = 30.0,
         drain_timeout: Seconds = 25.0,
         stuck_after: Seconds = 600.0,
@@ -115,7 +124,7 @@ class Worker(Generic[E_co]):
         name: str | None = None,
         journal: DurableJournal | None = None,
         registry: CompensationRegistry | None = None,
-        dead_letters: Callable[[E], Awaitable[object]] | None = None,
+        dead_letters: DeadLetters[E] | None = None,
         recover_every: Seconds = 30.0,
         drain_timeout: Seconds = 25.0,
         stuck_after: Seconds = 600.0,
@@ -130,7 +139,7 @@ class Worker(Generic[E_co]):
         name: str | None = None,
         journal: DurableJournal | None = None,
         registry: CompensationRegistry | None = None,
-        dead_letters: Callable[[Any], Awaitable[object]] | None = None,
+        dead_letters: DeadLetters[Any] | None = None,
         recover_every: Seconds = 30.0,
         drain_timeout: Seconds = 25.0,
         stuck_after: Seconds = 600.0,
@@ -144,7 +153,11 @@ class Worker(Generic[E_co]):
                 " function, whose steps may be coroutine functions"
             )
         checks.callable_only("Worker", pipeline)
-        if dead_letters is not None:
+        self._publisher: Publisher[Any] | None = None
+        if isinstance(dead_letters, Publisher):
+            publisher: Publisher[Any] = cast("Any", dead_letters)
+            self._publisher, dead_letters = publisher, publisher.publish
+        elif dead_letters is not None:
             checks.async_function("dead_letters", dead_letters)
         if registry is not None and journal is None:
             raise InvalidArgument("there is nothing to recover from: pass a journal, too")
@@ -159,7 +172,7 @@ class Worker(Generic[E_co]):
         self._name: Final = name_of(pipeline) if name is None else name
         self._journal = journal
         self._registry = registry
-        self._dead_letters = dead_letters
+        self._dead_letters: Callable[[Any], Awaitable[object]] | None = dead_letters
         self._state = "new"
         self._stopped_by = StoppedBy.END
         self._aborted_by: StoppedBy | None = None  # once `_work` was cancelled here
@@ -398,7 +411,7 @@ class Worker(Generic[E_co]):
     ) -> Result[int, Any]:
         if self._over.done():
             return Success(0)
-        async with self._source:
+        async with self._publisher or contextlib.nullcontext(), self._source:
             self._state = "running"
             return await work()
 
@@ -435,9 +448,11 @@ class Worker(Generic[E_co]):
         counted = stream.tap(count)
         return counted if self._dead_letters is None else counted.lash_async(self._bury)
 
-    async def _bury(self, error: object) -> Result[None, _Refused]:
+    async def _bury(self, error: object) -> Result[None, object]:
         assert self._dead_letters is not None
-        if (failure := await failure_of(self._dead_letters(error))) is not None:
+        if self._publisher is not None and not isinstance(error, DeadLetter):
+            return Failure(error)
+        if (failure := await failure_of(self._dead_letters(cast("Any", error)))) is not None:
             return Failure(_Refused(error, failure.failure()))
         self._dead += 1
         return Success(None)

@@ -25,6 +25,7 @@ from returns_pipeline.errors import (
     InvalidArgument,
     JournalError,
     JournalUnavailable,
+    PublishError,
 )
 from returns_pipeline.journal import SqliteJournal
 from returns_pipeline.retry import RetryPolicy
@@ -360,6 +361,31 @@ def test_a_publisher_takes_dead_letters() -> None:
             assert (message.value, message.key) == (b"oops", b"k")
             assert message.headers["error"].startswith("DecodeError: a message cannot be read")
             assert message.headers["read-from"] == "memory-0 2"
+
+    run(main())
+
+
+def test_a_publisher_is_entered_and_takes_dead_letters_but_no_other_failures() -> None:
+    async def main() -> None:
+        broker, graveyard, shop = broker_of(8), MemoryBroker(), Shop()
+        broker.publish(b"oops", b"9")
+        shop.refused = {9}
+        publisher = Publisher(graveyard.sender(), encode=int)
+        report = await run_worker(
+            source_of(broker), shop.pipeline, dead_letters=publisher, stop=asyncio.sleep(60)
+        )
+        assert (report.stopped_by, report.failure) == (StoppedBy.FAILURE, "refused")
+        assert (report.exit_code, report.handled, report.dead) == (3, 2, 1)
+        assert (broker.backlog(GROUP), graveyard.backlog("people")) == (1, 1)
+        with pytest.raises(RuntimeError, match="async with"):
+            await publisher.publish(1)  # the worker has left it
+
+        broker.publish(b"oops")
+        graveyard.stop()
+        refusing = Publisher(graveyard.sender(), encode=int, reconnect=RetryPolicy(attempts=1))
+        report = await run_worker(source_of(broker), doubled, dead_letters=refusing)
+        assert report.stopped_by is StoppedBy.DEAD_LETTERS
+        assert isinstance(report.sink_failure, PublishError)
 
     run(main())
 
