@@ -12,7 +12,8 @@ import pytest
 aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
 from apart import join_while_one_is_stuck
-from tansu import Topic, noting_server, server, within
+from connecting import within
+from tansu import Topic, noting_server, server
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source, _kafka_sender
 from returns_pipeline.connectors.kafka import KafkaTopic

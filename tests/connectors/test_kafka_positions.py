@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
+from connecting import received, values, within
 from stored_positions import Storage, StoredPositions
-from tansu import Topic, running, server, within
+from tansu import Topic, running, server
 
 from returns_pipeline.connectors import Source
 from returns_pipeline.errors import PartitionsLost
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["server"]
 
 pytestmark = pytest.mark.slow
-
-
-def values(count: int, start: int = 0) -> list[bytes]:
-    return [str(number).encode() for number in range(start, start + count)]
-
-
-async def received(source: Source[bytes, Any], count: int) -> list[Message[bytes]]:
-    return [(await anext(source)).unwrap() for _ in range(count)]
 
 
 def test_reading_begins_after_what_is_stored_whatever_is_committed(server: str) -> None:

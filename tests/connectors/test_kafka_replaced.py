@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
+from connecting import received, values, within
 from stored_positions import Storage, StoredPositions
-from tansu import Topic, server, within
+from tansu import Topic, server
 
 from returns_pipeline._engine.spans import Spans, Stretch
 from returns_pipeline.compensation.protocol import TakenPartition
 from returns_pipeline.connectors import Source, kafka
 from returns_pipeline.errors import PartitionReplaced
 
-if TYPE_CHECKING:
-    from returns_pipeline.connectors import Message
-
 __all__ = ["server"]
 
 pytestmark = pytest.mark.slow
-
-
-def values(count: int, start: int = 0) -> list[bytes]:
-    return [str(number).encode() for number in range(start, start + count)]
-
-
-async def received(source: Source[bytes, Any], count: int) -> list[Message[bytes]]:
-    return [(await anext(source)).unwrap() for _ in range(count)]
 
 
 def test_a_topic_that_is_shorter_than_what_was_handled_is_noticed(

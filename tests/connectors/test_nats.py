@@ -8,13 +8,12 @@ import math
 import os
 import socket
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 
 nats = pytest.importorskip("nats", reason="needs the package nats-py")
 
-from cut_proxy import CutProxy
+from connecting import SOON, Proxied, within
 from servers import absent
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
@@ -24,27 +23,20 @@ from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
 
     from returns_pipeline.connectors import Driver, Sender
 
 SERVER = os.environ.get("RETURNS_PIPELINE_NATS", "127.0.0.1:4222")
-SOON = RetryPolicy(attempts=1000, wait=0.1)
 
 
-def within(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
-    asyncio.run(asyncio.wait_for(main, seconds))
-
-
-class Stream:
+class Stream(Proxied):
     """A stream of its own on the server, reached through a proxy."""
 
     def __init__(self) -> None:
-        self.name = f"test-{uuid4().hex}"
+        super().__init__(SERVER)
 
     async def create(self, **options: Any) -> Stream:
-        host, _, port = SERVER.partition(":")
-        self.proxy = await CutProxy(host, int(port)).start()
         try:
             self.client = await nats.connect(
                 f"nats://{SERVER}", connect_timeout=5, allow_reconnect=False
@@ -53,7 +45,7 @@ class Stream:
             absent(f"NATS at {SERVER}: {error}")
         self.jetstream = self.client.jetstream()
         await self.jetstream.add_stream(name=self.name, subjects=[f"{self.name}.>"])
-        address = f"nats://127.0.0.1:{self.proxy.port}"
+        address = f"nats://{await self.open_proxy()}"
         self.stream = NatsStream(address, self.name, **({"ack_wait": 1.0} | options))
         return self
 
@@ -67,13 +59,10 @@ class Stream:
         for value in values:
             await self.jetstream.publish(f"{self.name}.x", value)
 
-    async def disconnect(self) -> None:
-        await self.proxy.cut()
-
     async def remove(self) -> None:
         await self.jetstream.delete_stream(self.name)
         await self.client.close()
-        await self.proxy.stop()
+        await self.close_proxy()
 
 
 @pytest.mark.slow

@@ -11,24 +11,18 @@ import pytest
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
 from apart import join_while_one_is_stuck
+from connecting import SOON, within
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
 from returns_pipeline.connectors._postgres_sender import _SenderConnection
 from returns_pipeline.connectors.postgres import PostgresLog
 from returns_pipeline.errors import InvalidArgument
-from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
 
     from returns_pipeline.connectors import Driver, Sender
-
-SOON = RetryPolicy(attempts=1000, wait=0.1)
-
-
-def within(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
-    asyncio.run(asyncio.wait_for(main, seconds))
 
 
 class Log:

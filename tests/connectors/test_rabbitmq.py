@@ -6,45 +6,36 @@ import asyncio
 import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 
 aiormq = pytest.importorskip("aiormq", reason="needs the package aiormq")
 
-from cut_proxy import CutProxy
+from connecting import SOON, Proxied, check_lag, within
 from own_brokers import OwnRabbit
 from servers import absent
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
 from returns_pipeline.connectors.rabbitmq import RabbitQueue, _translated
 from returns_pipeline.errors import ConnectionLost, InvalidArgument
-from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from returns_pipeline.connectors import Driver, Sender
 
 SERVER = os.environ.get("RETURNS_PIPELINE_RABBITMQ", "127.0.0.1:5672")
-SOON = RetryPolicy(attempts=1000, wait=0.1)
 
 
-def within(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
-    asyncio.run(asyncio.wait_for(main, seconds))
-
-
-class Queue:
+class Queue(Proxied):
     """A queue of its own on the server, reached through a proxy."""
 
     def __init__(self) -> None:
-        self.name = f"test-{uuid4().hex}"
+        super().__init__(SERVER)
 
     async def create(self) -> Queue:
-        host, _, port = SERVER.partition(":")
-        self.proxy = await CutProxy(host, int(port)).start()
         try:
             self.connection = await aiormq.connect(f"amqp://guest:guest@{SERVER}/")
         except OSError as error:
@@ -52,7 +43,8 @@ class Queue:
         self.channel = await self.connection.channel()
         arguments = {"x-queue-type": "quorum"}
         await self.channel.queue_declare(self.name, durable=True, arguments=arguments)
-        self.queue = RabbitQueue(f"amqp://guest:guest@127.0.0.1:{self.proxy.port}/", self.name)
+        address = f"amqp://guest:guest@{await self.open_proxy()}/"
+        self.queue = RabbitQueue(address, self.name)
         return self
 
     def driver(self) -> Driver:
@@ -65,13 +57,10 @@ class Queue:
         for value in values:
             await self.channel.basic_publish(value, routing_key=self.name)
 
-    async def disconnect(self) -> None:
-        await self.proxy.cut()
-
     async def remove(self) -> None:
         await self.channel.queue_delete(self.name)
         await self.connection.close()
-        await self.proxy.stop()
+        await self.close_proxy()
 
 
 @pytest.mark.slow
@@ -239,24 +228,7 @@ def test_the_lag_is_what_the_queue_has_left(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def main() -> None:
         queue = await Queue().create()
-        await queue.publish([b"1", b"2", b"3", b"4", b"5"])
-
-        async def lag_is(count: int) -> None:
-            async with asyncio.timeout(10):
-                while source.statistics().lag != {queue.name: count}:
-                    await asyncio.sleep(0.02)
-
-        async with Source(queue.driver(), max_in_flight=2) as source:
-            _ = [await anext(source) for _ in range(2)]
-            await lag_is(3)
-            await queue.publish([b"6"])
-            await lag_is(4)
-            for _ in range(4):
-                source.reached(source.mark())
-                _ = await anext(source)
-            await lag_is(0)
-            assert source.statistics().connections == 1
-        await queue.remove()
+        await check_lag(queue, queue.name)
 
     within(main())
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 
 redis = pytest.importorskip("redis.asyncio", reason="needs the package redis")
 
-from cut_proxy import CutProxy
+from connecting import Proxied, check_lag, within
 from servers import absent
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
@@ -21,32 +20,26 @@ from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
 
     from returns_pipeline.connectors import Driver, Sender
 
 SERVER = os.environ.get("RETURNS_PIPELINE_REDIS", "127.0.0.1:6379")
 
 
-def within(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
-    asyncio.run(asyncio.wait_for(main, seconds))
-
-
-class Stream:
+class Stream(Proxied):
     """A stream of its own on the server, reached through a proxy."""
 
     def __init__(self) -> None:
-        self.name = f"test-{uuid4().hex}"
+        super().__init__(SERVER)
 
     async def create(self, **options: Any) -> Stream:
-        host, _, port = SERVER.partition(":")
-        self.proxy = await CutProxy(host, int(port)).start()
         self.client = redis.Redis.from_url(f"redis://{SERVER}/0")
         try:
             await self.client.ping()
         except (OSError, redis.ConnectionError) as error:
             absent(f"Redis at {SERVER}: {error}")
-        address = f"redis://127.0.0.1:{self.proxy.port}/0"
+        address = f"redis://{await self.open_proxy()}/0"
         self.stream = RedisStream(address, self.name, **({"lease": 1.0} | options))
         return self
 
@@ -60,13 +53,10 @@ class Stream:
         for value in values:
             await self.client.xadd(self.name, {"value": value})
 
-    async def disconnect(self) -> None:
-        await self.proxy.cut()
-
     async def remove(self) -> None:
         await self.client.delete(self.name)
         await self.client.aclose()
-        await self.proxy.stop()
+        await self.close_proxy()
 
 
 @pytest.mark.slow
@@ -163,24 +153,7 @@ def test_the_lag_is_what_the_group_has_not_got(monkeypatch: pytest.MonkeyPatch) 
     async def main() -> None:
         stream = await Stream().create()
         await stream.client.xgroup_create(stream.name, "another", "$", mkstream=True)
-        await stream.publish([b"1", b"2", b"3", b"4", b"5"])
-
-        async def lag_is(count: int) -> None:
-            async with asyncio.timeout(10):
-                while source.statistics().lag != {stream.name: count}:
-                    await asyncio.sleep(0.02)
-
-        async with Source(stream.driver(), max_in_flight=2) as source:
-            _ = [await anext(source) for _ in range(2)]
-            await lag_is(3)
-            await stream.publish([b"6"])
-            await lag_is(4)
-            for _ in range(4):
-                source.reached(source.mark())
-                _ = await anext(source)
-            await lag_is(0)
-            assert source.statistics().connections == 1
-        await stream.remove()
+        await check_lag(stream, stream.name)
 
     within(main())
 

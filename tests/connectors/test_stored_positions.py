@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from connecting import received
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_driver import ScriptedDriver, message
@@ -202,10 +203,6 @@ class Placing(ScriptedDriver):
 
 def sent(*numbers: int, **other: Any) -> list[Message[bytes]]:
     return [message(number, **other) for number in numbers]
-
-
-async def received(source: Source[bytes, Any], count: int) -> list[Message[bytes]]:
-    return [(await anext(source)).unwrap() for _ in range(count)]
 
 
 def test_a_driver_is_told_where_to_read_on_and_what_comes_again_is_acknowledged_unread() -> None:

@@ -12,11 +12,12 @@ import pytest
 
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
+from connecting import SOON, within
+
 from returns_pipeline import err, ok
 from returns_pipeline.connectors import Message, Source
 from returns_pipeline.connectors.postgres import PostgresLog, TransactionalSink
 from returns_pipeline.errors import InvalidArgument, PartitionReplaced, PartitionsLost
-from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import MemoryBroker
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from returns.result import Result
 
 NO_POOL: Any = SimpleNamespace(acquire=None)
-SOON = RetryPolicy(attempts=1000, wait=0.1)
-
-
-def within(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
-    asyncio.run(asyncio.wait_for(main, seconds))
 
 
 class Sink:

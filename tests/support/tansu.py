@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -16,17 +15,20 @@ from uuid import uuid4
 import aiokafka
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from connecting import within
 from offset_metadata import OffsetMetadata
 from servers import absent
 
 from returns_pipeline.connectors.kafka import KafkaTopic
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from returns_pipeline.compensation.protocol import Positions
     from returns_pipeline.connectors import Driver, Sender
+
+__all__ = ["FAST", "Topic", "noting_server", "running", "server", "tansu", "within"]
 
 # Tansu lets a second member of a group wait for about twice the session timeout.
 FAST: dict[str, Any] = {
@@ -35,10 +37,6 @@ FAST: dict[str, Any] = {
     "retry_backoff_ms": 50,
     "metadata_max_age_ms": 2000,
 }
-
-
-def within(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
-    asyncio.run(asyncio.wait_for(main, seconds))
 
 
 def tansu() -> str:
