@@ -9,10 +9,10 @@ from typing import Final
 from returns_pipeline._engine.cancellation import raise_swallowed
 from returns_pipeline.connectors._driver import Ownership
 
-__all__ = ["report_lag"]
+__all__ = ["EVERY", "report_lag"]
 
 # Seconds between two questions.
-_EVERY: Final = 5.0
+EVERY: Final = 5.0
 
 
 async def report_lag(ownership: Ownership, ask: Callable[[], Awaitable[Mapping[str, int]]]) -> None:
@@ -25,4 +25,4 @@ async def report_lag(ownership: Ownership, ask: Callable[[], Awaitable[Mapping[s
     while True:
         ownership.lag(await ask())
         raise_swallowed()
-        await asyncio.sleep(_EVERY)
+        await asyncio.sleep(EVERY)

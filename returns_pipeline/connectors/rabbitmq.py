@@ -135,6 +135,16 @@ def _translated(name: str) -> Generator[None, None, None]:
         raise ConnectionLost(name, "the connection has ended") from error
 
 
+async def _channel(connection: AbstractConnection, name: str) -> AbstractChannel:
+    """Open a channel, whose messages are confirmed."""
+    try:
+        return await connection.channel(publisher_confirms=True)
+    except RuntimeError as error:  # of a connection that has ended aiormq raises this class
+        if not connection.is_closed:
+            raise
+        raise ConnectionLost(name, "the connection was closed") from error
+
+
 async def _declare(channel: AbstractChannel, name: str, queue: str, kind: str) -> None:
     arguments: ArgumentsType = {"x-queue-type": kind}
     try:
@@ -190,7 +200,7 @@ class _QueueDriver:
         self._changed = asyncio.Event()
         with _translated(self.name):
             self._connection = await aiormq.connect(self._url)
-            self._channel = channel = await self._connection.channel()
+            self._channel = channel = await _channel(self._connection, self.name)
             await _declare(channel, self.name, self._queue, self._kind)
 
     async def _consume(self, room: int) -> None:
@@ -274,7 +284,7 @@ class _QueueDriver:
         assert ownership is not None
         with _translated(self.name):
             # Of its own: an answer would wait for what others do with theirs.
-            channel = await connection.channel()
+            channel = await _channel(connection, self.name)
             raise_swallowed()
             await report_lag(ownership, lambda: self._lag(channel))
 
@@ -313,7 +323,7 @@ class _Sender:
         with _translated(self.name):
             connection = await aiormq.connect(self._url)
             try:
-                channel = await connection.channel(publisher_confirms=True)
+                channel = await _channel(connection, self.name)
                 if not self._exchange:
                     await _declare(channel, self.name, self._queue, self._kind)
             except BaseException:
@@ -417,7 +427,7 @@ class _SenderConnection:
     async def _try(self, message: Outgoing[bytes]) -> str | None:
         """Publish a message that may be too large."""
         size = len(message.value)
-        channel = await self._connection.channel(publisher_confirms=True)
+        channel = await _channel(self._connection, self._name)
         try:
             raise_swallowed()
             reason = await self._publish_on(channel, message)

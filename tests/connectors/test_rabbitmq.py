@@ -16,6 +16,7 @@ from own_brokers import OwnRabbit
 from servers import absent
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
+from returns_pipeline.connectors._sender import OutgoingBatch
 from returns_pipeline.connectors.rabbitmq import RabbitQueue, _translated
 from returns_pipeline.errors import ConnectionLost, InvalidArgument
 from returns_pipeline.testing import check_connector, check_publisher
@@ -224,7 +225,7 @@ def test_a_queue_that_is_full_refuses() -> None:
 
 
 def test_the_lag_is_what_the_queue_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("returns_pipeline.connectors._lag._EVERY", 0.02)
+    monkeypatch.setattr("returns_pipeline.connectors._lag.EVERY", 0.02)
 
     async def main() -> None:
         queue = await Queue().create()
@@ -250,6 +251,20 @@ def test_arguments_out_of_range_are_refused_at_the_call() -> None:
         RabbitQueue("amqp://nowhere", "")
     with pytest.raises(InvalidArgument, match="kind"):
         RabbitQueue("amqp://nowhere", "q", kind="stream")
+
+
+def test_a_connection_that_has_ended_before_a_message_is_tried_is_lost() -> None:
+    async def main() -> None:
+        queue = await Queue().create()
+        connection: Any = await queue.sender().connect()
+        await connection.send(OutgoingBatch([Outgoing(b"1")]))
+        await connection._connection.close()
+        with pytest.raises(ConnectionLost, match="the connection was closed"):
+            await connection._try(Outgoing(b"22"))
+        await connection.close()
+        await queue.remove()
+
+    within(main())
 
 
 def test_an_exception_without_a_class_of_its_own_is_a_lost_connection() -> None:

@@ -148,7 +148,7 @@ def test_a_stream_that_is_deleted_while_it_is_read_is_read_on() -> None:
 
 
 def test_the_lag_is_what_the_group_has_not_got(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("returns_pipeline.connectors._lag._EVERY", 0.02)
+    monkeypatch.setattr("returns_pipeline.connectors._lag.EVERY", 0.02)
 
     async def main() -> None:
         stream = await Stream().create()
@@ -159,7 +159,7 @@ def test_the_lag_is_what_the_group_has_not_got(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_user_who_may_not_ask_for_the_lag_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("returns_pipeline.connectors._lag._EVERY", 0.02)
+    monkeypatch.setattr("returns_pipeline.connectors._lag.EVERY", 0.02)
 
     async def main() -> None:
         stream = await Stream().create()
