@@ -178,7 +178,7 @@ if len(held) >= self._check_at:
         super().__init__(source, flush_on)
         self._timeout = checks.seconds("timeout", timeout)
         self._emit_empty = check_emit_empty(emit_empty, self._timeout, flush_on)
-        self._began = math.inf  # when the first item of the open list came, unless it came with all
+        self._began = math.inf  # when the first item of the open list came
         self._passed: list[Any] = []  # what closed the list, and follows it: at most one item
         self._handed: list[Any] | None = None  # a full list, for the read that waits now
         self._is_due = False  # the open list, which may be empty, has reached its deadline
@@ -296,6 +296,8 @@ if len(held) >= self._check_at:
 
     async def _wait_for_reader(self) -> None:
         self.still_reading()
+        if self._began == math.inf:
+            self._began = self.loop.time()  # all its items have come just now
         self._not_full = self.loop.create_future()
         try:
             await self._not_full

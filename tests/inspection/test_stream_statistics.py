@@ -96,17 +96,19 @@ def test_the_age_is_that_of_the_window_that_is_open() -> None:
     assert (found.windows, found.buffered, found.oldest) == (1, 1, 0.5)
 
 
-def test_a_window_that_came_full_at_once_has_no_age() -> None:
+def test_a_window_that_came_full_at_once_has_an_age() -> None:
     async def batches() -> AsyncIterator[list[int]]:
-        yield [1, 2]
+        yield [1]
+        await asyncio.sleep(1.0)
+        yield [2]
         await asyncio.sleep(1.0)
         yield [3, 4]
         await asyncio.sleep(math.inf)
 
     found = last(ResultStream.from_batches(batches()).chunks_or_timeout(2, 60.0), 3.0)
-    assert (found.windows, found.buffered, found.oldest) == (1, 2, None)
+    assert (found.windows, found.buffered, found.oldest) == (1, 2, 1.0)
     found = last(ResultStream.of(from_iterable(range(9))).chunks_or_timeout(1, 60.0), 3.0)
-    assert (found.windows, found.buffered, found.oldest) == (1, 1, None)
+    assert (found.windows, found.buffered, found.oldest) == (1, 1, 3.0)
 
 
 WINDOWS: dict[str, Callable[[Stream], Stream]] = {
