@@ -18,12 +18,13 @@ from returns.result import Failure, Result, Success
 from returns_pipeline import ResultStream, StepContext, pipe, results, to_result
 from returns_pipeline.compensation import current_key
 from returns_pipeline.errors import InvalidArgument, ScopeClosed, StreamEmpty
+from returns_pipeline.telemetry import StepBegun, StepEnded
 from returns_pipeline.testing import inject_everywhere, run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from returns_pipeline.telemetry import StepEvent
+    from returns_pipeline.telemetry import Event
     from returns_pipeline.testing import FaultInjector
 
 pytestmark = everywhere
@@ -570,8 +571,14 @@ class Steps:
         self.keys: dict[str, str] = {}  # of the steps that have registered
         self.undone: list[str] = []
 
-    def on_event(self, event: StepEvent) -> None:
-        self.events.setdefault(event.path, []).append(event.kind)
+    def on_event(self, event: Event) -> None:
+        match event:
+            case StepBegun(stage=stage, number=number):
+                self.events.setdefault(f"{stage}[{number}]", []).append("begun")
+            case StepEnded(stage=stage, number=number, outcome=outcome):
+                self.events.setdefault(f"{stage}[{number}]", []).append(outcome)
+            case _:
+                pass
 
     async def undo(self, path: str) -> None:
         assert current_key() == self.keys[path]
@@ -610,8 +617,8 @@ async def checked(injector: FaultInjector, last: int, way: dict[str, Any]) -> No
             yield n
 
     async def main() -> Any:
-        s = ResultStream.of(source()).bind_step(steps, ctx, **way)
-        return await ctx.run(s.bind_step(other, second, **way).collect())
+        s = ResultStream.of(source()).bind_step(steps, ctx, name="one", **way)
+        return await ctx.run(s.bind_step(other, second, name="other", **way).collect())
 
     result: object = None
     with suppress(asyncio.CancelledError, OSError):
@@ -621,11 +628,12 @@ async def checked(injector: FaultInjector, last: int, way: dict[str, Any]) -> No
     assert len(settled) == len(set(settled)), "undone twice"
     assert len(ctx.scope) == len(second.scope) == 0
     for path in [*steps.keys, *other.keys]:
-        assert steps.events[path].count("started") == 1
-        kept = steps.events[path][-1] == "succeeded"
+        events = steps.events[path.rpartition("/")[2]]
+        assert events.count("begun") == 1
+        kept = events[-1] == "succeeded"
         if "hold" in way:
             kept = kept and isinstance(result, IOSuccess)
-        assert kept == (path not in settled), (path, steps.events[path])
+        assert kept == (path not in settled), (path, events)
         if path not in failed:
             assert kept == (path in world.effects)
 

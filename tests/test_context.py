@@ -21,12 +21,13 @@ from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import CompensationReport, CompensationScope, current_key
 from returns_pipeline.context import StepContext, _steps
 from returns_pipeline.errors import InvalidArgument, ScopeBusy, ScopeClosed
-from returns_pipeline.testing import inject_everywhere, run
+from returns_pipeline.telemetry import ScopeRolledBack, StepBegun, StepEnded
+from returns_pipeline.testing import Recorder, inject_everywhere, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from returns_pipeline.telemetry import StepEvent
+    from returns_pipeline.telemetry import Event
     from returns_pipeline.testing import FaultInjector
 
 pytestmark = everywhere
@@ -220,8 +221,13 @@ def test_the_report_is_that_of_the_last_run(undone: Undone) -> None:
         assert error.__notes__ == ["in step job"]
 
     run(main())
-    kinds = [event.kind for event in recorder.events]
-    assert kinds == ["started", "rolled back", "failed", "started", "raised"]
+    assert [kind for _, _, kind in seen(recorder)] == [
+        "begun",
+        "rolled back",
+        "failed",
+        "begun",
+        "raised",
+    ]
 
 
 def test_a_step_is_not_run_in_a_busy_context(undone: Undone) -> None:
@@ -760,17 +766,20 @@ def test_a_success_that_is_no_longer_wanted_is_undone(undone: Undone) -> None:
 # Observers
 
 
-class Recorder:
-    """Keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[StepEvent] = []
-
-    def on_event(self, event: StepEvent) -> None:
-        self.events.append(event)
-
-    def seen(self) -> list[tuple[float, str, str]]:
-        return [(event.at, event.path, event.kind) for event in self.events]
+def seen(recorder: Recorder) -> list[tuple[float, str, str]]:
+    """Show the events of steps, and those of rollbacks."""
+    found: list[tuple[float, str, str]] = []
+    for event in recorder.events:
+        match event:
+            case StepBegun() | StepEnded():
+                number = "" if event.number is None else f"[{event.number}]"
+                kind = event.outcome if isinstance(event, StepEnded) else "begun"
+                found.append((event.at, f"{event.stage}{number}", kind))
+            case ScopeRolledBack():
+                found.append((event.at, event.scope, "rolled back"))
+            case _:
+                pass
+    return found
 
 
 @pytest.mark.parametrize(
@@ -803,13 +812,15 @@ def test_an_observer_gets_events_in_order_and_in_time(
         key = ctx.key
         rollback = [] if kind == "succeeded" else [(6, "job", "rolled back")]
         end = 5 if kind == "succeeded" else 6
-        assert recorder.seen() == [(0, "job", "started"), *rollback, (end, "job", kind)]
-        assert {event.key for event in recorder.events} == {key}
-        last = recorder.events[-1]
-        expected = {"succeeded": None, "failed": "no"}.get(kind, outcome)
-        assert last.error == expected
-        assert [e.report is ctx.report for e in recorder.events[1:-1]] == [True] * len(rollback)
-        assert last.report is None
+        assert seen(recorder) == [(0, "job", "begun"), *rollback, (end, "job", kind)]
+        (begun,), (ended,) = recorder.of(StepBegun), recorder.of(StepEnded)
+        assert begun.key == ended.key == key
+        assert begun.run == ended.run
+        assert (ended.pipeline, ended.attempt, ended.duration) == ("job", 1, end)
+        assert ended.error == {"succeeded": None, "failed": "no"}.get(kind, outcome)
+        for rolled_back in recorder.of(ScopeRolledBack):
+            assert (rolled_back.key, rolled_back.duration) == (key, 1)
+            assert (rolled_back.undone, rolled_back.failed, rolled_back.not_run) == (1, 0, 0)
 
     run(main())
 
@@ -835,28 +846,32 @@ def test_an_observer_gets_the_events_of_the_steps_inside(undone: Undone) -> None
         await ctx.run(step())
 
     run(main())
-    assert recorder.seen() == [
-        (0, "job", "started"),
-        (0, "job/part[0]", "started"),
-        (0, "job/part[0]", "failed"),  # there was nothing to undo
-        (0, "job/part[1]", "started"),
-        (1, "job/part[1]", "succeeded"),
-        (1, "job/part[2]", "started"),
-        (4, "job/part[2]", "rolled back"),
-        (4, "job/part[2]", "failed"),
-        (4, "job/child", "started"),
-        (5, "job/child", "succeeded"),
+    assert seen(recorder) == [
+        (0, "job", "begun"),
+        (0, "part[0]", "begun"),
+        (0, "part[0]", "failed"),  # there was nothing to undo
+        (0, "part[1]", "begun"),
+        (1, "part[1]", "succeeded"),
+        (1, "part[2]", "begun"),
+        (4, "part[2]", "rolled back"),
+        (4, "part[2]", "failed"),
+        (4, "child", "begun"),
+        (5, "child", "succeeded"),
         (5, "job", "succeeded"),
     ]
-    assert len({event.key for event in recorder.events}) == 5
+    begun = recorder.of(StepBegun)
+    assert {event.pipeline for event in begun} == {"job"}
+    assert len({event.key for event in begun}) == len({event.run for event in begun}) == 5
+    assert [event.parent for event in begun] == [None, *[begun[0].run] * 4]
+    assert [event.item for event in begun] == [None, 0, 1, 2, None]
 
 
 def test_an_observer_that_fails_changes_nothing(
     undone: Undone, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing:
-        def on_event(self, event: StepEvent) -> None:
-            raise RuntimeError(event.kind)
+        def on_event(self, event: Event) -> None:
+            raise RuntimeError(type(event).__name__)
 
     async def main() -> None:
         ctx = StepContext("job", observer=Failing())
@@ -870,7 +885,11 @@ def test_an_observer_that_fails_changes_nothing(
     run(main())
     assert undone == [1]
     assert [record.exc_text or str(record.exc_info) for record in caplog.records] != []
-    assert [r.getMessage() for r in caplog.records] == ["the observer of 'job' failed"] * 3
+    kinds = ["StepBegun", "UndoRegistered", "UndoDone", "ScopeRolledBack", "StepEnded"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        f"the observer 'Failing' raised at {kind}: later ones are not logged" for kind in kinds
+    ]
 
 
 # Memory

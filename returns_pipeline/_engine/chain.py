@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from returns_pipeline._engine import ends, steps
+from returns_pipeline._engine import ends, observing, steps
 from returns_pipeline._engine.batches import Slices
 from returns_pipeline._engine.budget import MAX_STRIDE
 from returns_pipeline._engine.calls import Call
@@ -40,7 +41,10 @@ from returns_pipeline._engine.draining import until
 from returns_pipeline._engine.ends import End
 from returns_pipeline._engine.leaving import Composite
 from returns_pipeline._engine.marks import Mark, MarkedItems, MarksRefused, Sliced
+from returns_pipeline._engine.names import name_of
+from returns_pipeline._engine.observing import Observed, Stage, observed_by
 from returns_pipeline._engine.operator import NO_SOURCE, Deferred, plain_iterator
+from returns_pipeline._engine.reader import Reader
 from returns_pipeline._engine.steps import Failed, Kind, Step
 
 __all__ = [
@@ -102,11 +106,11 @@ class FanInLink:
     others: tuple[Chain, ...]
     join: Callable[[list[AsyncIterable[Any]]], AsyncIterable[Any]]
 
-    def stopped_by(self, stops: list[asyncio.Event]) -> Segment:
-        """Return the segment, with the events that end its sources."""
+    def stopped_by(self, stops: list[asyncio.Event], observed: Observed | None) -> Segment:
+        """Return the segment, with the events that end its sources, and who observes them."""
         chains: list[Chain] = []
         for chain in self.others:
-            stopped = chain
+            stopped = chain if observed is None else Chain(chain, observed)
             for stop in stops:
                 stopped = Chain(stopped, stop)
             chains.append(stopped)
@@ -124,8 +128,8 @@ class Stateful:
     make: Callable[[], Step]
 
 
-Link: TypeAlias = "Source | Step | Stateful | Segment | FanInLink | asyncio.Event"
-"""The elements of a chain. An event ends the source when it is set."""
+Link: TypeAlias = "Source | Step | Stateful | Segment | FanInLink | asyncio.Event | Observed"
+"""The elements of a chain. An event ends the source when it is set. `Observed` is about all."""
 
 
 class Chain:
@@ -136,13 +140,23 @@ class Chain:
         link: The last link.
         segmented: Whether a segment of it runs in tasks of its own.
         marked: Whether a source of it puts marks among its items.
+        observed: Who observes it, and its name.
         storing: What stores the positions of the messages that the last link has handled, if it
             does, and the name of the step.
         written: The call of the method that added the link.
         reading: The latest reader of the link, if it is a segment and was read.
     """
 
-    __slots__ = ("before", "link", "marked", "reading", "segmented", "storing", "written")
+    __slots__ = (
+        "before",
+        "link",
+        "marked",
+        "observed",
+        "reading",
+        "segmented",
+        "storing",
+        "written",
+    )
 
     def __init__(self, before: Chain | None, link: Link, *, carries_marks: bool = False) -> None:
         """Add a link.
@@ -168,6 +182,9 @@ class Chain:
             or (isinstance(link, Source) and link.marked)
             or (isinstance(link, FanInLink) and any(other.marked for other in link.others))
         )
+        self.observed: Observed | None = None if before is None else before.observed
+        if isinstance(link, Observed):
+            self.observed = observed_by(self.observed, link.observers, link.pipeline)
         if self.marked and is_segment and not carries_marks:
             raise MarksRefused
 
@@ -186,28 +203,53 @@ class Chain:
         """Return the last part, over all before it; in a loop, as a chain may be long."""
         links: list[tuple[Step | Segment, Chain]] = []
         stops: list[asyncio.Event] = []
+        observed = observing.opened(self.observed)
         at = self
         while at.before is not None:
             if isinstance(at.link, asyncio.Event):
                 stops.append(at.link)
             elif isinstance(at.link, FanInLink):
-                links.append((at.link.stopped_by(stops.copy()), at))
+                links.append((at.link.stopped_by(stops.copy(), observed), at))
             elif isinstance(at.link, Stateful):
                 links.append((at.link.make(), at))
-            else:
+            elif not isinstance(at.link, Observed):
                 assert not isinstance(at.link, Source)
                 links.append((at.link, at))
             at = at.before
         assert isinstance(at.link, Source)
         part = _first_part(at.link, stops)
+        stages = None if observed is None else _Stages(observed)
         for link, at in reversed(links):
+            stage = None if stages is None else stages.next(at)
             if callable(link):
                 segment = link(part)
                 at.reading = weakref.ref(segment)
+                if stage is not None and isinstance(segment, Reader):
+                    segment.observe(stage)
                 part = Part(segment, [_SPLIT], at.form)
             else:
                 part.steps.append(link)
         return part
+
+
+class _Stages:
+    """Names the stages of a chain that is observed, from the first one on."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+        self._count = Counter[str]()
+
+    def next(self, at: Chain) -> Stage:
+        """Return the next stage: it has the name of its function, or else of its operator."""
+        call = at.written
+        operator = "stage" if call is None else call.name or name_of(call.func)
+        name = str(((call and call.kwargs) or {}).get("name") or operator)
+        if call is not None and name == operator and call.args and callable(call.args[0]):
+            name = name_of(call.args[0])
+            name = operator if name == "<lambda>" else name
+        self._count[name] += 1
+        count = self._count[name]
+        return self._observed.stage(name if count == 1 else f"{name}_{count}", operator)
 
 
 def parts(chain: Chain) -> Iterator[Chain]:

@@ -17,8 +17,9 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
+from returns_pipeline._engine import observing
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.leaving import (
     Composite,
@@ -27,6 +28,7 @@ from returns_pipeline._engine.leaving import (
     leave_unread,
     unread_among,
 )
+from returns_pipeline._engine.observing import Stage
 from returns_pipeline._engine.task_owner import TaskOwner, checkpoint, notify
 from returns_pipeline._engine.tracebacks import shorten
 
@@ -49,6 +51,8 @@ class Pump(TaskOwner, ABC, Generic[T]):
     error is raised. Errors of clean-ups that follow become notes on it.
 
     Attributes:
+        operator: The name of the operator, if it reports events also outside a `ResultStream`.
+        stage: Where its events are reported; None if it is not observed.
         out: Items that the reader takes without calling `take`.
         closed: Whether the reader wants no more items.
         error: The error to be raised: by the reader when all items are taken, or, once the pump is
@@ -71,11 +75,14 @@ class Pump(TaskOwner, ABC, Generic[T]):
     # while it does. A notification for which no reader waits is not lost, because a reader checks
     # `has_next` before it waits, without an await between the two.
 
-    __slots__ = ("closed", "error", "out", "reading", "ready", "yielding")
+    __slots__ = ("closed", "error", "out", "reading", "ready", "stage", "yielding")
+
+    operator: ClassVar[str] = ""
 
     def __init__(self, out: deque[T] = NO_ITEMS) -> None:
         super().__init__()
         self.out: deque[T] = out
+        self.stage: Stage | None = None
         self.closed: bool = False
         self.error: BaseException | None = None
         self.reading: bool = False
@@ -126,6 +133,12 @@ class Pump(TaskOwner, ABC, Generic[T]):
 
     def discard(self) -> None:
         """Drop all items, and cancel timers: the pump is closed."""
+
+    def start(self) -> None:
+        """Find out whether it is observed, and start the first tasks in the running loop."""
+        if self.stage is None and self.operator and (observed := observing.opened()) is not None:
+            self.stage = observed.stage(self.operator, self.operator)
+        super().start()
 
     def start_tasks(self) -> None:
         """Start the task that runs the source. A class with other tasks overrides this."""
@@ -217,6 +230,10 @@ class Reader(Composite, Generic[T]):
     def _sources(self) -> Iterable[AsyncIterable[Any]]:
         """Return the streams that it reads, opened or not."""
         return self._pump.sources()
+
+    def observe(self, stage: Stage) -> None:
+        """Report events of the pump. To be called before the first read."""
+        self._pump.stage = stage
 
     def __aiter__(self) -> Reader[T]:
         return self

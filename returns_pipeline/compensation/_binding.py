@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from returns_pipeline._engine.cancellation import shielded
+from returns_pipeline._engine.observing import Observed
 from returns_pipeline.compensation._records import Holder, Record, Registered, single
 from returns_pipeline.compensation._registry import Compensation
 from returns_pipeline.compensation._undo import OnFailure, Order
@@ -40,6 +41,11 @@ class NoJournal:
     def journal(self) -> Journal | None:
         """The journal, if there is one."""
         return None
+
+    @property
+    def open_saga(self) -> str:
+        """The id of the saga that its open actions are in; empty if there is none."""
+        return ""
 
     def forget(
         self,
@@ -116,6 +122,10 @@ class JournalBinding(NoJournal):
         self._lost: list[tuple[Holder, JournalError]] = []
         # Of scopes that were absorbed, with commits that may be lost from now on.
         self._before: list[JournalBinding] = []
+
+    @property
+    def open_saga(self) -> str:
+        return self._saga
 
     @property
     def journal(self) -> Journal:
@@ -263,6 +273,7 @@ class Settings(NamedTuple):
     timeout: float
     on_failure: OnFailure
     binding: NoJournal
+    observed: Observed | None = None
 
 
 def position(order: int) -> str:

@@ -61,9 +61,11 @@ _OPEN: Final = ScopeState.OPEN  # looked up once: members of an enum are found s
 def opens_later(outer: CompensationScope) -> bool:
     """Whether a detached scope may be made when it is needed, by `detached_earlier`.
 
-    That is so if the other one is open, and no journal must know of the actions in between.
+    That is so if the other one is open, and neither a journal nor an observer must know of the
+    actions in between.
     """
-    return outer._state is _OPEN and outer._settings.binding is IN_MEMORY
+    settings = outer._settings
+    return outer._state is _OPEN and settings.binding is IN_MEMORY and settings.observed is None
 
 
 async def commit_covering(

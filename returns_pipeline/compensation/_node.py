@@ -9,14 +9,22 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline.compensation._binding import NoJournal, Settings
-from returns_pipeline.compensation._records import NOTHING, Held, Record, newest_first, next_order
+from returns_pipeline.compensation._records import (
+    NOTHING,
+    Held,
+    Record,
+    Registered,
+    newest_first,
+    next_order,
+)
 from returns_pipeline.compensation._report import CompensationReport
+from returns_pipeline.compensation._reporting import RollbackEvents, report_registered
 from returns_pipeline.compensation._rollback import Rollback
 from returns_pipeline.compensation._state import CHANGES, Commit, ScopeState
 from returns_pipeline.compensation._undo import OnFailure, Order
 from returns_pipeline.compensation._unique import unique
 from returns_pipeline.compensation.protocol import Journal
-from returns_pipeline.errors import JournalError, ScopeClosed
+from returns_pipeline.errors import InvalidArgument, JournalError, ScopeClosed
 
 __all__ = ["EMPTY", "ScopeNode"]
 
@@ -186,6 +194,35 @@ class ScopeNode(Generic[S]):
             return self._pending if isinstance(self._pending, Commit) else None
         commits = (scope._pending for scope in self._family())
         return next((commit for commit in commits if isinstance(commit, Commit)), None)
+
+    def _check_absorb(self, child: ScopeNode[Any]) -> None:
+        self._check_takes_more()
+        if child._state is not _OPEN:
+            raise ScopeClosed(child.path, child._state)
+        if self.journal is not child.journal:
+            raise InvalidArgument(
+                f"scopes {self.path!r} and {child.path!r} do not have the same journal"
+            )
+        at: ScopeNode[Any] | None = self
+        while at is not None:
+            if at is child:
+                raise InvalidArgument(f"scope {self.path!r} cannot absorb {child.path!r}")
+            at = at.parent
+
+    async def _commits_ended(self) -> None:
+        """Wait for a commit that is under way here, or in a scope inside."""
+        if (commit := self._commit_under_way) is not None:
+            await commit.outcome()
+
+    def _report_registered(self, record: Registered) -> None:
+        if (observed := self._settings.observed) is not None:
+            report_registered(observed, self, record.name, self._settings.binding.open_saga)
+
+    def _rollback_events(self) -> RollbackEvents | None:
+        observed = self._settings.observed
+        if observed is None:
+            return None
+        return RollbackEvents(observed, self, self._settings.binding.open_saga)
 
     def _note_committed(self, raised: BaseException | None) -> None:
         """Note on an exception that everything is committed nevertheless."""

@@ -31,6 +31,8 @@ class Holder(Protocol):
     """What records need to know of the scope that has them."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def path(self) -> str: ...
     @property
     def key(self) -> str: ...
@@ -61,24 +63,30 @@ class Registered:
         # emit its warning late.
         self.owner: Holder | None = None
 
+    @property
+    def name(self) -> str:
+        """The registered name of its compensation, or that of its function."""
+        known = self.whole_call()[0]
+        if isinstance(known, Compensation):
+            return known.name
+        named: object = getattr(known, "__qualname__", None)
+        return named if isinstance(named, str) else type(known).__qualname__
+
     def action(self, holder: Holder, record: ActionRecord | None = None) -> Action:
         """Return the action to be run."""
         owner = self.owner or holder
-        name, retry, timeout = "", ONCE, owner.timeout
+        retry, timeout = ONCE, owner.timeout
         known, args, _ = self.whole_call()
         sensitive: frozenset[int | str] = frozenset()
         if isinstance(known, Compensation):
             undo: Compensation[..., Any] = cast("Compensation[..., Any]", known)
-            name, retry = undo.name, undo.retry
+            retry = undo.retry
             before = len(args) - len(self.args)
             sensitive = hidden(undo, len(self.args), self.kwargs, before=before)
             if undo.timeout is not None:
                 timeout = undo.timeout
-        else:
-            named: object = getattr(known, "__qualname__", None)
-            name = named if isinstance(named, str) else type(known).__qualname__
         return Action(
-            name, owner, self.undo, self.args, self.kwargs, retry, timeout, record, sensitive
+            self.name, owner, self.undo, self.args, self.kwargs, retry, timeout, record, sensitive
         )
 
     def whole_call(self) -> tuple[object, tuple[object, ...], dict[str, object]]:

@@ -11,6 +11,7 @@ from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline.compensation._binding import NoJournal
 from returns_pipeline.compensation._records import Held, Registered, newest_first
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, printable
+from returns_pipeline.compensation._reporting import RollbackEvents
 from returns_pipeline.compensation._undo import Action, OnFailure, Order, Undo
 from returns_pipeline.errors import LeaseLost, PipelineError
 
@@ -56,6 +57,7 @@ class Rollback(Generic[S]):
         before: The commits and rollbacks that are under way inside.
         reopens: See above.
         when_done: Called at the end, with this object and the report.
+        events: Reports what happens to the observers, if there are some.
     """
 
     # Who calls what. `CompensationScope._begin_rollback` makes the object, then calls `add` for
@@ -74,6 +76,7 @@ class Rollback(Generic[S]):
     __slots__ = (
         "_before",
         "_binding",
+        "_events",
         "_finished",
         "_held",
         "_on_failure",
@@ -98,12 +101,14 @@ class Rollback(Generic[S]):
         before: Sequence[UnderWay],
         reopens: bool,
         when_done: Callable[[Rollback[S], CompensationReport], None],
+        events: RollbackEvents | None = None,
     ) -> None:
         self._path = path
         self._order = order
         self._on_failure = on_failure
         self._binding = binding
         self._before = before
+        self._events = events
         self._when_done: Callable[[Rollback[S], CompensationReport], None] | None = when_done
         self._held: list[Held] = []
         self.scopes: list[S] = []
@@ -154,12 +159,13 @@ class Rollback(Generic[S]):
         entries: list[CompensationEntry] = []
         if self._order == "parallel":
             undos = [Undo(action) for action in actions]  # each starts its own task
-            entries = [await undo.entry() for undo in undos]
+            for action, undo in zip(actions, undos, strict=True):
+                entries.append(await self._entry(action, undo))
         else:
             # The next undo starts when the attempts before it have ended, or were abandoned.
             for action in actions:
                 undos.append(Undo(action))
-                entries.append(await undos[-1].entry())
+                entries.append(await self._entry(action, undos[-1]))
                 if entries[-1].error is not None and self._on_failure == "stop":
                     break
         await self._note_failures([record for record, _ in records], actions, undos, entries)
@@ -181,11 +187,19 @@ class Rollback(Generic[S]):
         when_done, self._when_done = self._when_done, None
         assert when_done is not None
         when_done(self, report)
+        if self._events is not None:
+            self._events.ended(report)
         # This object outlives the scopes, as the data of their final state: drop all references.
         self.scopes, self._before, self.committed = [], (), set()
         self._finished.set_result(report)
         for note in report.notes():
             _log.error("scope %r: %s", self._path, note)
+
+    async def _entry(self, action: Action, undo: Undo) -> CompensationEntry:
+        entry = await undo.entry()
+        if self._events is not None:
+            self._events.undone(action, undo, entry)
+        return entry
 
     async def _note_failures(
         self,
@@ -212,6 +226,7 @@ class Rollback(Generic[S]):
             error: object = entries[index].error if index < len(entries) else "not run"
             # After `LeaseLost` another process has the action: it must not be changed here.
             if action.mark is None or error is None or isinstance(error, LeaseLost):
+                self._report_failure(index, action, undos, entries, again=action.mark is not None)
                 continue
             # An action that was not run shares the fate of the one that stopped the rollback, which
             # is the last that was started.
@@ -231,8 +246,26 @@ class Rollback(Generic[S]):
                     again = True
             if again:
                 left.append(records[index])
+            self._report_failure(index, action, undos, entries, again=again)
         if left:
             self._binding.abandon(left)
+
+    def _report_failure(
+        self,
+        index: int,
+        action: Action,
+        undos: list[Undo],
+        entries: list[CompensationEntry],
+        *,
+        again: bool,
+    ) -> None:
+        """Report an action that was not undone."""
+        if self._events is None:
+            return
+        if index >= len(entries):
+            self._events.not_undone(action, None, None, again=again)
+        elif entries[index].error is not None:
+            self._events.not_undone(action, entries[index], undos[index], again=again)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

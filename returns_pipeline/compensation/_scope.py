@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from typing_extensions import ParamSpec
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.cancellation import (
     add_note,
     raise_both,
@@ -33,11 +33,13 @@ from returns_pipeline.compensation._records import (
     single,
 )
 from returns_pipeline.compensation._report import CompensationReport
+from returns_pipeline.compensation._reporting import report_committed
 from returns_pipeline.compensation._rollback import Rollback
 from returns_pipeline.compensation._state import Commit, ScopeState, state_after
 from returns_pipeline.compensation._undo import OnFailure, Order
 from returns_pipeline.compensation.protocol import Journal
 from returns_pipeline.errors import InvalidArgument, JournalError, LeaseLost, ScopeClosed
+from returns_pipeline.telemetry import Observer
 
 __all__ = ["IN_MEMORY", "CompensationScope"]
 
@@ -88,6 +90,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             is stored before `register` returns, and deleted before `commit` returns; if the journal
             has lazy commits, before `flush` or ``async with`` returns. ``docs/sagas.md`` says what
             that promises, and what happens in a crash.
+        observer: Gets the events of its actions and of those of scopes inside it; besides the
+            observers of `returns_pipeline.telemetry.use`.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -115,6 +119,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         timeout: checks.Seconds = _TIMEOUT,
         on_failure: OnFailure = "continue",
         journal: Journal | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._records = NOTHING  # for `__del__`, if an argument is refused
         if order not in {"reverse", "parallel"}:
@@ -125,7 +130,9 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             raise InvalidArgument("on_failure='stop' needs order='reverse'")
         binding = IN_MEMORY if journal is None else JournalBinding(journal, name, on_failure)
         limit = _TIMEOUT if timeout is _TIMEOUT else checks.seconds("timeout", timeout)
-        self._begin(name, None, Settings(order, limit, on_failure, binding))
+        observers = () if observer is None else (observer,)
+        observed = observing.opened(None, observers, name)
+        self._begin(name, None, Settings(order, limit, on_failure, binding, observed))
 
     async def _until_open(self) -> None:
         """Wait while it is committing.
@@ -163,6 +170,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             await self._record(record, binding)
         else:
             self._records.append(record)
+            self._report_registered(record)
 
     async def _record(self, record: Registered, binding: JournalBinding) -> None:
         """Put an action into the journal. A cancellation does not stop this halfway."""
@@ -180,6 +188,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         if self._state is _OPEN and self._records is accepting:
             self._follow([record], binding)
             accepting.append(record)
+            self._report_registered(record)
             if cancelled is not None:
                 raise cancelled  # the action is on record, so it is undone like the others
             return
@@ -262,20 +271,6 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             scope._change(ScopeState.ABSORBED, None if self._encloses(scope) else self)
         self._records += [Block(child._started, records)] if as_one and records else own
 
-    def _check_absorb(self, child: CompensationScope) -> None:
-        self._check_takes_more()
-        if child._state is not _OPEN:
-            raise ScopeClosed(child.path, child._state)
-        if self.journal is not child.journal:
-            raise InvalidArgument(
-                f"scopes {self.path!r} and {child.path!r} do not have the same journal"
-            )
-        at: CompensationScope | None = self
-        while at is not None:
-            if at is child:
-                raise InvalidArgument(f"scope {self.path!r} cannot absorb {child.path!r}")
-            at = at.parent
-
     async def commit(self) -> None:
         """Commit all actions, those of open children included: they will not be undone.
 
@@ -302,7 +297,11 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             or self._settings.binding is not IN_MEMORY
         ):
             return False
+        observed = self._settings.observed
+        actions = 0 if observed is None else len(self)
         self._change(_COMMITTED)
+        if observed is not None:
+            report_committed(observed, self, actions, "")
         return True
 
     async def _commit(
@@ -327,8 +326,12 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         if self._children is not None:
             members = [scope for scope in family if scope._state is _OPEN]
             records = [record for scope in members for record in scope._records]
+        observed, saga = self._settings.observed, self._settings.binding.open_saga
         if not (records or positions) or self._settings.binding is IN_MEMORY:
+            held = 0 if observed is None else len(single(records))
             self._committed(family, members, count, keep_open=keep_open)
+            if observed is not None:
+                report_committed(observed, self, held, saga)
             return None
         actions, binding = single(records), self._settings.binding
         commit = Commit(self if keep_open else None)
@@ -344,6 +347,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             raise
         self._committed(family, members, count, keep_open=keep_open)
         commit.end()
+        if observed is not None:
+            report_committed(observed, self, len(actions), saga)
         if lost is not None:
             raise cancelled or lost
         self._note_committed(cancelled)
@@ -387,11 +392,6 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         _log.error("scope %r is past its pivot, and not committed: %s", self.path, refused)
         is_left = binding.forget_later(actions, refused, self)
         return cancelled, None if is_left and not isinstance(refused, LeaseLost) else refused
-
-    async def _commits_ended(self) -> None:
-        """Wait for a commit that is under way here, or in a scope inside."""
-        if (commit := self._commit_under_way) is not None:
-            await commit.outcome()
 
     async def _presume_committed(self) -> asyncio.CancelledError | None:
         """Commit after a point of no return: even if the journal refuses, nothing is undone here.
@@ -571,6 +571,7 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             before=under_way,
             reopens=not close,
             when_done=self._rolled_back,
+            events=self._rollback_events(),
         )
         for scope in members:
             scope._join(rollback)

@@ -76,6 +76,8 @@ class _Owner(Protocol):
     """The scope an action was registered in."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def path(self) -> str: ...
     @property
     def key(self) -> str: ...
@@ -130,6 +132,7 @@ class Undo:
     Attributes:
         abandoned: Whether an attempt ignored its cancellation and is still running.
         is_committed: Whether the journal has committed the action, so that no attempt was made.
+        took: Seconds that it took, when it has ended.
     """
 
     __slots__ = (
@@ -143,12 +146,14 @@ class Undo:
         "_journal_failed",
         "_late",
         "_seconds_left",
+        "_started_at",
         "_succeeded",
         "_task",
         "_timer",
         "_unmarked",
         "abandoned",
         "is_committed",
+        "took",
     )
 
     _task: asyncio.Task[None]
@@ -166,6 +171,8 @@ class Undo:
         _ = self._context.run(_key.set, action.owner.key)
         loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[CompensationEntry] = loop.create_future()
+        self._started_at = loop.time()
+        self.took = 0.0
         self._seconds_left = action.timeout
         self._began = 0.0  # when the timer was started
         self._timer: asyncio.TimerHandle | None = None
@@ -298,6 +305,7 @@ class Undo:
         self._finish(error)
 
     def _finish(self, error: object) -> None:
+        self.took = asyncio.get_running_loop().time() - self._started_at
         if self.is_committed:
             self._finished.set_result(self._action.entry())
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -16,6 +15,7 @@ from returns.future import FutureResult
 from returns.result import Result, Success
 from typing_extensions import deprecated
 
+from returns_pipeline._engine import observing
 from returns_pipeline._engine.cancellation import raise_both
 from returns_pipeline._engine.future_results import (
     AsyncResult,
@@ -34,18 +34,16 @@ from returns_pipeline.compensation import (
     ScopeState,
     _internals,
 )
+from returns_pipeline.context._events import StepEvents
 from returns_pipeline.context._step_scope import StepScope
 from returns_pipeline.errors import InvalidArgument, LeaseLost, ScopeBusy, ScopeClosed
-from returns_pipeline.telemetry import Observer, StepEvent, StepKind
+from returns_pipeline.telemetry import Observer
 
 __all__ = ["StepContext"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 E = TypeVar("E")
-
-_log = logging.getLogger("returns_pipeline")
-
 
 _NOTHING: Final = CompensationReport()
 
@@ -82,7 +80,9 @@ class StepContext(StepScope):
             that is passed is settled by `run` and by an exception, and is otherwise left to the
             caller: a normal exit neither commits nor closes it.
         journal: For a scope of its own: stores the undo actions, so that they survive a crash.
-        observer: Gets events of the steps that run here and in children.
+        observer: Gets the events of the steps that run here and in children, and those of their
+            undo actions; besides the observers of `returns_pipeline.telemetry.use`. A scope that is
+            passed has observers of its own.
         deadline: The time on the running loop's clock by which steps should end. Steps may read it.
 
     Raises:
@@ -107,8 +107,8 @@ class StepContext(StepScope):
     __slots__ = (
         "__weakref__",
         "_attempt",
+        "_events",
         "_inside",
-        "_observer",
         "_outcome",
         "_owns_scope",
         "deadline",
@@ -128,15 +128,20 @@ class StepContext(StepScope):
             raise InvalidArgument("pass a scope or a journal: a scope has a journal of its own")
         if math.isnan(deadline):
             raise InvalidArgument("deadline must be a time, not nan")
-        self._begin(name, None, observer, deadline)
-        self._scope = CompensationScope(name, journal=journal) if scope is None else scope
+        observers = () if observer is None else (observer,)
+        observed = observing.opened(None, observers, name)
+        self._begin(name, None, None if observed is None else StepEvents(observed), deadline)
+        if scope is None:
+            self._scope = CompensationScope(name, journal=journal, observer=observer)
+        else:
+            self._scope = scope
         self._owns_scope = scope is None
 
     def _begin(
         self,
         name: str,
         parent: StepContext | None,
-        observer: Observer | None,
+        events: StepEvents | None,
         deadline: float,
         number: int | None = None,
         attempt: int = 1,
@@ -147,7 +152,7 @@ class StepContext(StepScope):
         self._key_is_spent = False
         self.parent: StepContext | None = parent
         self.deadline: float = deadline
-        self._observer = observer
+        self._events = events  # of the steps in it, if it is observed
         self._owns_scope = True
         self._outcome = _OPEN  # of the last run, while the scope stays open
         self._inside: _Inside | None = None
@@ -216,7 +221,8 @@ class StepContext(StepScope):
         if math.isnan(deadline):
             raise InvalidArgument("deadline must be a time, not nan")
         made = _new(StepContext)
-        made._begin(name, self, self._observer, min(deadline, self.deadline))
+        events = None if self._events is None else self._events.inside()
+        made._begin(name, self, events, min(deadline, self.deadline))
         made._scope = self.scope.child(name)
         return made
 
@@ -333,6 +339,8 @@ class StepContext(StepScope):
 
         def run(value: T) -> Coroutine[Any, Any, Result[U, E]]:
             step = self._open_attempt(called)
+            if step._events is not None:
+                step._events.item = value
             accepts = partial(StepContext._accept_covering, value=value) if covers else accept
             return step._settle(lambda: func(value, step), accepts, close=True, beside=self._inside)
 
@@ -366,7 +374,8 @@ class StepContext(StepScope):
             inside = self._inside = _Inside()
         made = _new(StepContext)
         ends_at = self.deadline if self.deadline < deadline else deadline  # noqa: FURB136  # a call
-        made._begin(name, self, self._observer, ends_at, inside.opened, attempt)
+        events = None if self._events is None else self._events.inside()
+        made._begin(name, self, events, ends_at, inside.opened, attempt)
         made._detach_from(self._made_scope() if self._scope is None else self._scope)
         inside.opened += 1
         return made
@@ -503,8 +512,8 @@ class StepContext(StepScope):
         if beside is not None:
             beside.running[self] = None
         try:
-            if self._observer is not None:
-                self._tell("started")
+            if self._events is not None:
+                self._events.begun(self._base, self._number, self._attempt, self.key)
             try:
                 step: Any = call()
                 given: Any = await (step if step.__class__ is CoroutineType else awaitable_of(step))
@@ -516,8 +525,8 @@ class StepContext(StepScope):
                 raise
             if not isinstance(result, Success):
                 await self._undo_failed(result, close=close)
-            elif self._observer is not None:
-                self._tell("succeeded")
+            elif self._events is not None:
+                self._events.ended("succeeded")
             return result
         finally:
             if beside is not None:
@@ -533,8 +542,9 @@ class StepContext(StepScope):
             self._rolled_back()
             if isinstance(error, LeaseLost) or isinstance(error.__cause__, LeaseLost):
                 self._outcome = ScopeState.LOST
-            cancelled = isinstance(error, asyncio.CancelledError)
-            self._tell("cancelled" if cancelled else "raised", error)
+            if self._events is not None:
+                cancelled = isinstance(error, asyncio.CancelledError)
+                self._events.ended("cancelled" if cancelled else "raised", error)
 
     async def _undo_failed(self, failure: Result[Any, Any], *, close: bool) -> None:
         """Undo the actions of a step that has returned a `Failure`."""
@@ -544,7 +554,8 @@ class StepContext(StepScope):
                 raise late
         finally:
             self._rolled_back()
-            self._tell("failed", failure.failure())
+            if self._events is not None:
+                self._events.ended("failed", failure.failure())
 
     def _rolled_back(self) -> None:
         """Record a rollback, if there was something to undo."""
@@ -562,21 +573,6 @@ class StepContext(StepScope):
                 outer._inside = outer._inside or _Inside()
                 outer._inside.child_failures.append(report)
                 outer = outer.parent
-        if not report.all_committed:
-            self._tell("rolled back", report=report)
-
-    def _tell(
-        self,
-        kind: StepKind,
-        error: object = None,
-        report: CompensationReport | None = None,
-    ) -> None:
-        if self._observer is None:
-            return
-        try:
-            self._observer.on_event(StepEvent(kind, self.path, self.key, self.now(), error, report))
-        except Exception:  # noqa: BLE001  # watching a step must not change it
-            _log.exception("the observer of %r failed", self.path)
 
     async def __aenter__(self) -> Self:
         return self

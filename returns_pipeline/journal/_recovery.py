@@ -537,6 +537,11 @@ class _Owner:
     key: str
     timeout: float
 
+    @property
+    def name(self) -> str:
+        """The last name of its path."""
+        return self.path.rpartition("/")[2]
+
 
 def _entry(stored: StoredAction, error: object) -> CompensationEntry:
     return CompensationEntry(

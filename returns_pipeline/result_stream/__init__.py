@@ -17,6 +17,7 @@ from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.future_results import StreamWithoutTerminal
 from returns_pipeline._engine.marks import marked_items
 from returns_pipeline._engine.names import index_text
+from returns_pipeline._engine.observing import observed_by
 from returns_pipeline._engine.operator import Deferred, QuickStreamer
 from returns_pipeline._engine.terminals import Counts, FailedItems, chain_of
 from returns_pipeline._engine.written import chain_text, written
@@ -34,6 +35,7 @@ from returns_pipeline.result_stream._failures import FailureSteps
 from returns_pipeline.result_stream._together import TogetherSteps
 from returns_pipeline.result_stream._values import ValueSteps, check_exceptions
 from returns_pipeline.result_stream._windows import WindowSteps
+from returns_pipeline.telemetry import Observer
 
 __all__ = ["Counts", "FailedItems", "ResultStream"]
 
@@ -321,6 +323,39 @@ class ResultStream(
         if not isinstance(stop, asyncio.Event):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"stop must be an asyncio.Event, not {stop!r}")
         return self._linked(stop)
+
+    @written
+    def observed(self, *observers: Observer, name: str = "") -> ResultStream[T_co, E_co]:
+        """Report what happens in this stream to observers: see `returns_pipeline.telemetry`.
+
+        It may come anywhere in the chain, and is about all of it: windows and other stages, and
+        the streams that are merged into it. Steps of `bind_step` report to the observers of their
+        context. A second call adds observers; those of `telemetry.use` are added when the stream
+        is first read.
+
+        Items pass unchanged. An observer that raises an exception is logged, and harms nothing.
+
+        Args:
+            observers: The observers. None are needed to give the stream a name.
+            name: The name of the pipeline, for events.
+
+        Raises:
+            InvalidArgument: At the call, if there is neither an observer nor a name.
+            TypeError: At the call, if an observer has no method ``on_event``.
+
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import Recorder, run
+        >>> from returns_pipeline.telemetry import WindowEmitted
+        >>> recorder = Recorder()
+        >>> s = ResultStream.of(from_iterable([1, 2, 3])).chunks_or_timeout(2, 9.0)
+        >>> _ = run(s.observed(recorder, name="shop").collect())
+        >>> [(event.pipeline, event.size, event.reason) for event in recorder.of(WindowEmitted)]
+        [('shop', 2, 'size'), ('shop', 1, 'end')]
+        """
+        added = observed_by(None, observers, name)
+        if added is None:
+            raise InvalidArgument("observed() takes an observer, or a name")
+        return self._linked(added)
 
     def _from_chain(self, chain: Chain) -> ResultStream[Any, Any]:
         return ResultStream(chain)

@@ -1,64 +1,205 @@
-"""Events in a pipeline, reported to an `Observer` as they happen."""
+"""Events in a pipeline, reported to an `Observer` as they happen.
 
-from __future__ import annotations
+An observer is set for everything (`use`), for a stream (`ResultStream.observed`), for a context, a
+scope, a journal, a source or a worker (``observer=``). Events are reported for each window, batch
+and step, never for each item. What is not observed costs nothing.
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+The kinds are in groups, for ``match``: `StepEvent`, `PolicyEvent`, `StreamEvent`, `UndoEvent`,
+`JournalEvent`, `SourceEvent`, `WorkerEvent`; `Event` is all of them. ``docs/telemetry.md`` has a
+table that says when each is reported.
 
-from returns_pipeline.compensation import CompensationReport
+>>> from returns_pipeline import ResultStream
+>>> from returns_pipeline.sources import from_iterable
+>>> from returns_pipeline.testing import run
+>>> class Sizes:
+...     def on_event(self, event: Event, /) -> None:
+...         if isinstance(event, WindowEmitted):
+...             print(event.pipeline, event.size, event.reason)
+>>> s = ResultStream.of(from_iterable([1, 2, 3])).observed(Sizes(), name="shop")
+>>> run(s.chunks_or_timeout(2, 9.0).collect())
+shop 2 size
+shop 1 end
+<IOResult: <Success: [[1, 2], [3]]>>
+"""
 
-__all__ = ["Observer", "StepEvent", "StepKind"]
+from typing import TYPE_CHECKING, TypeAlias
 
-StepKind: TypeAlias = Literal[
-    "started", "succeeded", "failed", "raised", "cancelled", "rolled back"
+from returns_pipeline._engine.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from returns_pipeline.telemetry import (
+        _events,
+        _sources,
+        _steps,
+        _streams,
+        _undo,
+    )
+    from returns_pipeline.telemetry._observer import (
+        Observer,
+        use,
+    )
+    from returns_pipeline.telemetry._sources import (
+        Acknowledged,
+        Disconnected,
+        Fetched,
+        JournalRequest,
+        LagMeasured,
+        Reconnected,
+        Recovered,
+        Redelivered,
+        Revoked,
+        WorkerDraining,
+        WorkerEnded,
+        WorkerStarted,
+    )
+    from returns_pipeline.telemetry._steps import (
+        BreakerChanged,
+        LimiterWaited,
+        StepBegun,
+        StepEnded,
+        StepRetried,
+        StepTimedOut,
+    )
+    from returns_pipeline.telemetry._streams import (
+        Backpressure,
+        LateItems,
+        WatermarkAdvanced,
+        WindowEmitted,
+    )
+    from returns_pipeline.telemetry._undo import (
+        ScopeCommitted,
+        ScopeRolledBack,
+        UndoDone,
+        UndoFailed,
+        UndoRegistered,
+        UndoStuck,
+    )
+
+    BreakerState: TypeAlias = _steps.BreakerState
+    """The states of a circuit breaker."""
+    Event: TypeAlias = _events.Event
+    """Everything that is reported. An observer ignores kinds that it does not know."""
+    JournalEvent: TypeAlias = _sources.JournalEvent
+    """Events of journals."""
+    Outcome: TypeAlias = _steps.Outcome
+    """How a step ended."""
+    PolicyEvent: TypeAlias = _steps.PolicyEvent
+    """Events of policies."""
+    RequestKind: TypeAlias = _sources.RequestKind
+    """What a journal has to do."""
+    SourceEvent: TypeAlias = _sources.SourceEvent
+    """Events of sources."""
+    StepEvent: TypeAlias = _steps.StepEvent
+    """Events of steps."""
+    StreamEvent: TypeAlias = _streams.StreamEvent
+    """Events of the stages of a stream."""
+    UndoEvent: TypeAlias = _undo.UndoEvent
+    """Events of undo actions and of scopes."""
+    WindowReason: TypeAlias = _streams.WindowReason
+    """Why a window was emitted."""
+    WorkerEvent: TypeAlias = _sources.WorkerEvent
+    """Events of workers."""
+
+__all__ = [
+    "Acknowledged",
+    "Backpressure",
+    "BreakerChanged",
+    "BreakerState",
+    "Disconnected",
+    "Event",
+    "Fetched",
+    "JournalEvent",
+    "JournalRequest",
+    "LagMeasured",
+    "LateItems",
+    "LimiterWaited",
+    "Observer",
+    "Outcome",
+    "PolicyEvent",
+    "Reconnected",
+    "Recovered",
+    "Redelivered",
+    "RequestKind",
+    "Revoked",
+    "ScopeCommitted",
+    "ScopeRolledBack",
+    "SourceEvent",
+    "StepBegun",
+    "StepEnded",
+    "StepEvent",
+    "StepRetried",
+    "StepTimedOut",
+    "StreamEvent",
+    "UndoDone",
+    "UndoEvent",
+    "UndoFailed",
+    "UndoRegistered",
+    "UndoStuck",
+    "WatermarkAdvanced",
+    "WindowEmitted",
+    "WindowReason",
+    "WorkerDraining",
+    "WorkerEnded",
+    "WorkerEvent",
+    "WorkerStarted",
+    "use",
 ]
-"""What happened to a step."""
 
-
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """Something that happened to a step, for an `Observer`.
-
-    Attributes:
-        kind: What happened. A step starts once, and ends in one of "succeeded", "failed" (it
-            returned a `Failure`), "raised" or "cancelled". If there was something to undo, "rolled
-            back" comes before its end.
-        path: The step's path.
-        key: Its idempotency key: the same in all its events.
-        at: When, in seconds on the running loop's clock.
-        error: The failure's error or the exception; ``None`` for the other kinds.
-        report: The report of the rollback, for "rolled back".
-
-    >>> StepEvent("started", "shop/persist[17]", "7f3a", 2.0).path
-    'shop/persist[17]'
-    """
-
-    kind: StepKind
-    path: str
-    key: str
-    at: float
-    error: object = None
-    report: CompensationReport | None = None
-
-
-class Observer(Protocol):
-    """Gets an event for everything that happens to a step.
-
-    >>> from returns_pipeline import StepContext, ok
-    >>> from returns_pipeline.testing import run
-    >>> class Printer:
-    ...     def on_event(self, event: StepEvent, /) -> None:
-    ...         print(event.path, event.kind)
-    >>> async def step():
-    ...     return ok(1)
-    >>> run(StepContext("shop", observer=Printer()).run(step()))
-    shop started
-    shop succeeded
-    <IOResult: <Success: 1>>
-    """
-
-    def on_event(self, event: StepEvent, /) -> None:
-        """Handle an event.
-
-        It runs in the step's task and must not block. Its exceptions are logged.
-        """
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "_events": ("Event",),
+            "_observer": (
+                "Observer",
+                "use",
+            ),
+            "_sources": (
+                "Acknowledged",
+                "Disconnected",
+                "Fetched",
+                "JournalEvent",
+                "JournalRequest",
+                "LagMeasured",
+                "Reconnected",
+                "Recovered",
+                "Redelivered",
+                "RequestKind",
+                "Revoked",
+                "SourceEvent",
+                "WorkerDraining",
+                "WorkerEnded",
+                "WorkerEvent",
+                "WorkerStarted",
+            ),
+            "_steps": (
+                "BreakerChanged",
+                "BreakerState",
+                "LimiterWaited",
+                "Outcome",
+                "PolicyEvent",
+                "StepBegun",
+                "StepEnded",
+                "StepEvent",
+                "StepRetried",
+                "StepTimedOut",
+            ),
+            "_streams": (
+                "Backpressure",
+                "LateItems",
+                "StreamEvent",
+                "WatermarkAdvanced",
+                "WindowEmitted",
+                "WindowReason",
+            ),
+            "_undo": (
+                "ScopeCommitted",
+                "ScopeRolledBack",
+                "UndoDone",
+                "UndoEvent",
+                "UndoFailed",
+                "UndoRegistered",
+                "UndoStuck",
+            ),
+        },
+    )

@@ -12,6 +12,7 @@
     await check_connector(factory)   the conformance suite for drivers of brokers
     await check_publisher(factory)   the conformance suite for senders of brokers
     MemoryBroker(partitions=4)       a broker in memory, to be read by a `Source`
+    Recorder()                       an observer that keeps all events of `telemetry`
     @pytest.mark.virtual_time        the same clock for a test of pytest-asyncio
 
 **The clock.** The running loop's ``time()``, and with it ``sleep()``, ``timeout()`` and
@@ -59,6 +60,7 @@ from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, 
 from returns_pipeline.testing._faults import FaultInjector, inject_everywhere
 from returns_pipeline.testing._journal_faults import FaultyJournal
 from returns_pipeline.testing._memory_broker import MemoryBroker
+from returns_pipeline.testing._recorder import Recorder
 from returns_pipeline.testing._runner import LeakedTasks, run
 from returns_pipeline.testing._sources import Scripted, ScriptError, Wait, script, timed, timeline
 
@@ -71,6 +73,7 @@ __all__ = [
     "MemoryBroker",
     "PublisherQueue",
     "QueueUnderTest",
+    "Recorder",
     "ScriptError",
     "Scripted",
     "VirtualTimeLoop",

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.deadlines import DeadlineTimer
@@ -148,8 +149,10 @@ class ChunksPump(WindowPump):
         "_n",
         "_not_full",
         "_passed",
+        "_since",
         "_timeout",
         "_timer",
+        "_why",
     )
 
     fill = ends.window(
@@ -164,6 +167,8 @@ if len(held) >= self._check_at:
         add_all="waiting = self._add_all(batch)\nWAIT",
         takes_slices=True,
     )
+
+    operator = "chunks_or_timeout"
 
     def __init__(
         self,
@@ -182,6 +187,8 @@ if len(held) >= self._check_at:
         self._passed: list[Any] = []  # what closed the list, and follows it: at most one item
         self._handed: list[Any] | None = None  # a full list, for the read that waits now
         self._is_due = False  # the open list, which may be empty, has reached its deadline
+        self._why: telemetry.WindowReason = "time"  # why it is due
+        self._since: float | None = None  # when its first item came, if it is observed
         self._not_full: asyncio.Future[None] | None = None  # the pump waits for the reader
         self._timer = DeadlineTimer()
         # An empty list has 1, so that its first item starts the clock. A pump that was stopped has
@@ -221,6 +228,8 @@ if len(held) >= self._check_at:
 
     def _close_list(self) -> list[Any]:
         taken = self._items.copy()
+        if self.stage is not None:
+            self._report_list(len(taken))
         self._items.clear()  # in place: the running loop below appends to this very list
         self._is_due = False
         self._began = math.inf
@@ -229,6 +238,18 @@ if len(held) >= self._check_at:
         if self._emit_empty and not self.source_ended:
             self._timer.set(self.loop, self.loop.time() + self._timeout, self._on_due)
         return taken
+
+    def _report_list(self, held: int) -> None:
+        reason: telemetry.WindowReason = "failure"  # one that follows it
+        if held >= self._n:
+            reason = "size"
+        elif self._is_due:
+            reason = self._why
+        elif self.ended:
+            reason = self.end_reason
+        self.report(held, reason, self.loop.time() if self._since is None else self._since)
+        self._since = None
+        self._why = "time"
 
     def discard(self) -> None:
         self._check_at = -1
@@ -248,11 +269,16 @@ if len(held) >= self._check_at:
         if self.closed:
             self.discard()  # what the source has emitted nevertheless
         elif self._items:
+            self._make_due(self.end_reason)
+
+    def _make_due(self, why: telemetry.WindowReason) -> None:
+        if not self._is_due:
             self._is_due = True
+            self._why = why
 
     def flush_now(self) -> None:
         if self._items or self._emit_empty:
-            self._is_due = True
+            self._make_due(self.flush_reason)
             self.notify_reader()
 
     def room(self) -> int:
@@ -299,10 +325,15 @@ if len(held) >= self._check_at:
         if self._began == math.inf:
             self._began = self.loop.time()  # all its items have come just now
         self._not_full = self.loop.create_future()
+        stage = self.stage
+        held = len(self._items) + len(self._passed)
+        began = 0.0 if stage is None else self.loop.time()
         try:
             await self._not_full
         finally:
             self._not_full = None
+            if stage is not None:
+                stage.waited(began, self.loop.time(), held)
 
     def _check_clock(self) -> bool:
         """Start the list's time, or check whether it has passed; return whether others must run.
@@ -315,6 +346,8 @@ if len(held) >= self._check_at:
         must_yield = False
         if self._check_at == 1:  # the list was empty
             self._began = now
+            if self.stage is not None:
+                self._since = now
             self._timer.set(self.loop, now + self._timeout, self._on_due)
         else:
             must_yield = self.budget.look(now)
@@ -342,7 +375,7 @@ class MarkedChunksPump(CarriesMarks[InOrder], ChunksPump):
 
     def keep(self, mark: Mark) -> None:
         if mark.flushes:
-            self.flush_now()
+            self.flush_for_credit()
         held = (self._handed is not None) + bool(self._items) + len(self._passed)
         self.marks.put(mark, held)
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterable, Awaitable
 from typing import Any
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine.deadlines import DeadlineTimer
 from returns_pipeline._engine.reader import checkpoint, notify
 from returns_pipeline._engine.steps import Failed
@@ -62,11 +63,16 @@ class DeadlinePump(WindowPump):
         """Return the earliest deadline of an open window; infinity if there is none."""
 
     @abstractmethod
-    def expire(self, now: float) -> None:
-        """Queue each open window whose deadline has come, by deadline and then by age."""
+    def expire(self, now: float, why: telemetry.WindowReason = "time") -> None:
+        """Queue each open window whose deadline has come, by deadline and then by age.
+
+        Args:
+            now: The time.
+            why: Why they are due, to be reported.
+        """
 
     @abstractmethod
-    def flush(self) -> None:
+    def flush(self, why: telemetry.WindowReason) -> None:
         """Queue all open windows, the oldest first."""
 
     def held(self) -> int:
@@ -90,11 +96,11 @@ class DeadlinePump(WindowPump):
         """Flush the open windows."""
         self._disarm()
         if not self.closed:
-            self.flush()
+            self.flush(self.end_reason)
 
     def flush_now(self) -> None:
         """Do as if the deadlines of all open windows had come."""
-        self.expire(math.inf)
+        self.expire(math.inf, self.flush_reason)
         if self.due:
             self.notify_reader()
 
@@ -167,7 +173,7 @@ class DeadlinePump(WindowPump):
 
     async def emit_failure(self, failure: object) -> None:
         """Flush, then emit the failure."""
-        self.flush()
+        self.flush("failure")
         self.due.append(failure)
         await self.wait_with_clock_paused()
 
@@ -193,10 +199,14 @@ class DeadlinePump(WindowPump):
     async def wait_for_reader(self) -> None:
         """Make the source wait until the reader takes something."""
         self._not_full = self.loop.create_future()
+        stage = self.stage
+        began, held = (0.0, 0) if stage is None else (self.loop.time(), self.held())
         try:
             await self._not_full
         finally:
             self._not_full = None
+            if stage is not None:
+                stage.waited(began, self.loop.time(), held)
 
     def resume(self) -> None:
         """Wake the source, if it waits for the reader."""

@@ -19,9 +19,11 @@ from typing import Any, Final, TypeAlias
 from aiostream import Stream
 from typing_extensions import TypeVar
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
+from returns_pipeline._engine.observing import Stage
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.errors import InvalidArgument
@@ -252,6 +254,7 @@ class EventPump(DeadlinePump):
         "_idle_after",
         "_key",
         "_late",
+        "_late_items",
         "_partition",
         "_skewed",
         "_slack",
@@ -298,6 +301,8 @@ NEXT
 """,
     )
 
+    operator = "event_windows"
+
     def __init__(
         self,
         source: AsyncIterable[Any],
@@ -337,6 +342,7 @@ NEXT
             idle = math.inf if self._idle_after is None else self._idle_after
             self._watermarks = Watermarks(self._slack, idle, skew)
         self._watermark = -math.inf
+        self._late_items = 0  # that were not reported yet
 
     def _state_of(self, assigner: Assigner, lateness: float) -> EventState:
         return state_of(assigner, lateness)
@@ -357,23 +363,41 @@ NEXT
         super().discard()
         self.state.clear()
 
-    def flush(self) -> None:
-        self._advance(math.inf)
+    def flush(self, why: telemetry.WindowReason) -> None:
+        self._advance(math.inf, why)
         self.state.clear()
 
-    def _advance(self, watermark: float) -> None:
+    def _advance(self, watermark: float, why: telemetry.WindowReason = "watermark") -> None:
         self._watermark = watermark
         self.state.advance(watermark)
-        self._queue_fired()
+        if self.stage is not None:
+            self._report_watermark(self.stage)
+        self._queue_fired(why)
 
-    def _queue_fired(self) -> None:
+    def _queue_fired(self, why: telemetry.WindowReason) -> None:
+        if self.stage is not None:
+            for window in self.state.fired:
+                self.report(len(window.items), "late" if window.is_late else why)
         self.due.extend(self.state.fired)
         self.state.fired.clear()
+
+    def _report_watermark(self, stage: Stage) -> None:
+        at = self.loop.time()
+        advanced = telemetry.WatermarkAdvanced(
+            pipeline=stage.pipeline, stage=stage.name, watermark=self._watermark, at=at
+        )
+        stage.report(advanced)
+        if self._late_items:
+            late = telemetry.LateItems(
+                pipeline=stage.pipeline, stage=stage.name, count=self._late_items, at=at
+            )
+            self._late_items = 0
+            stage.report(late)
 
     def flush_now(self) -> None:
         self.state.fire_open()
         if self.state.fired:
-            self._queue_fired()
+            self._queue_fired(self.flush_reason)
             self.notify_reader()
 
     # The clock, for a quiet source.
@@ -386,13 +410,13 @@ NEXT
         # Once all are idle, and only then, the clock moves the watermark.
         return quiet if quiet < math.inf else marks.reaches_at(self.state.first_end())
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float, why: telemetry.WindowReason = "watermark") -> None:
         marks = self._watermarks
         if marks is None or self._idle_after is None:
             return
         # To the ends of windows, and not beyond: later items must not become late by it.
         while (end := self.state.first_end()) < math.inf and marks.has_reached(end, now):
-            self._advance(end)
+            self._advance(end, why)
 
     def _moved_by(self, marks: Watermarks, item: Any, at: float, now: float) -> float:
         """Move the watermark by an item, if need be, and return it."""
@@ -417,10 +441,14 @@ NEXT
         accepted, forgotten = self.state.add(at, key, item, self._watermark)
         if not (forgotten or self.state.fired):
             return False
+        self._late_items += 1
         if self._late is None:
+            if self.stage is not None:
+                for _ in forgotten:
+                    self.report(1, "late")
             for start, end in forgotten:
                 self.due.append(EventWindow(key, start, end, [item], 0, is_late=True))
-        self._queue_fired()
+        self._queue_fired("late")
         return self._late is not None and not accepted
 
     async def _settle(self, item: Any, *, is_late: bool) -> None:
@@ -445,7 +473,7 @@ class MarkedEventPump(CarriesMarks[BySpan], EventPump):
 
     def keep(self, mark: Mark) -> None:
         if mark.flushes:
-            self.flush_now()
+            self.flush_for_credit()
         self.marks.put(mark)
 
     def take_item(self) -> Any:
@@ -454,8 +482,8 @@ class MarkedEventPump(CarriesMarks[BySpan], EventPump):
         self._free_spans()
         return item
 
-    def _queue_fired(self) -> None:
-        super()._queue_fired()
+    def _queue_fired(self, why: telemetry.WindowReason) -> None:
+        super()._queue_fired(why)
         state: Any = self.state
         last = self._taken + len(self.due)
         self._let_go.extend((last, span) for span in state.let_go)

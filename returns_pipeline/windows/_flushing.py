@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterable
 from typing import Any, ClassVar, Final, TypeAlias
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.budget import MAX_STRIDE, Budget
 from returns_pipeline._engine.ends import End
@@ -34,10 +35,11 @@ class WindowPump(Pump[Any]):
     open windows are emitted, and the error of the signal is raised.
     """
 
-    __slots__ = ("_flush_on", "_source", "budget", "source_ended")
+    __slots__ = ("_flush_on", "_source", "budget", "end_reason", "flush_reason", "source_ended")
 
     fill: ClassVar[End]
 
+    operator: ClassVar[str]
     budget: Budget
 
     def __init__(self, source: AsyncIterable[Any], flush_on: FlushOn | None) -> None:
@@ -47,6 +49,8 @@ class WindowPump(Pump[Any]):
             _ = checks.source(flush_on)
         self._flush_on = flush_on
         self.source_ended: bool = False  # or was stopped
+        self.end_reason: telemetry.WindowReason = "end"  # why the last windows are emitted
+        self.flush_reason: telemetry.WindowReason = "flush"  # why `flush_now` emits windows
 
     def sources(self) -> list[AsyncIterable[Any]]:
         """Return the source, and the stream of signals."""
@@ -81,6 +85,12 @@ class WindowPump(Pump[Any]):
     def flush_now(self) -> None:
         """Queue the open windows, as if their time had come; between two steps of the loop."""
 
+    def flush_for_credit(self) -> None:
+        """Do as `flush_now`, for a mark that flushes."""
+        self.flush_reason = "credit"
+        self.flush_now()
+        self.flush_reason = "flush"
+
     def start_tasks(self) -> None:
         """Start the task of the source, then that of the signal."""
         super().start_tasks()
@@ -92,12 +102,46 @@ class WindowPump(Pump[Any]):
         self.budget = Budget(self.loop)
         try:
             await part_of(self._source).run_to(self.fill, self, owned=True, room=self.room)
+        except BaseException:
+            self.end_reason = "failure"
+            raise
         finally:
             self.source_ended = True
             self.end()
             self.notify_reader()
         if self._flush_on is not None:
             self.finish()
+
+    def report(
+        self,
+        size: int,
+        reason: telemetry.WindowReason,
+        since: float | None = None,
+        weight: float | None = None,
+    ) -> None:
+        """Report that a window is emitted.
+
+        Args:
+            size: The number of its items.
+            reason: Why.
+            since: When its first item came, on the loop's clock; None if it is not known.
+            weight: What they weigh together, if they have a weight.
+        """
+        stage = self.stage
+        if stage is None:
+            return
+        at = self.loop.time()
+        event = telemetry.WindowEmitted(
+            pipeline=stage.pipeline,
+            stage=stage.name,
+            operator=stage.operator,
+            size=size,
+            weight=weight,
+            reason=reason,
+            age=None if since is None else at - since,
+            at=at,
+        )
+        stage.report(event)
 
     async def _watch(self, flush_on: FlushOn) -> None:
         if isinstance(flush_on, asyncio.Event):

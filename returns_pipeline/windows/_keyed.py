@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
@@ -132,10 +133,12 @@ class _Keyed(list[Any]):
     Without an ``__init__``: it would take as long as all else that opening a list does.
     """
 
-    __slots__ = ("deadline", "key", "span")
+    __slots__ = ("deadline", "key", "since", "span", "why")
 
     key: Any
     deadline: float
+    since: float  # when its first item came, if it is observed
+    why: telemetry.WindowReason  # it is emitted; set when it is queued
     span: Span
 
 
@@ -168,6 +171,8 @@ NEXT
 """,
         takes_slices=True,
     )
+
+    operator = "keyed_chunks"
 
     def __init__(
         self,
@@ -215,21 +220,23 @@ NEXT
         self._held -= len(window)
         if self._filling.get(window.key) is window:
             del self._filling[window.key]
+        if self.stage is not None:
+            self.report(len(window), window.why, window.since)
         return window.key, window[:]
 
     def next_deadline(self) -> float:
         return next(iter(self._open.values())).deadline if self._open else math.inf
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float, why: telemetry.WindowReason = "time") -> None:
         opened = self._open
         while opened and next(iter(opened.values())).deadline <= now:
             key, window = opened.popitem(last=False)
             self._filling[key] = window
-            self._put(window)
+            self._put(window, why)
 
-    def flush(self) -> None:
+    def flush(self, why: telemetry.WindowReason) -> None:
         for window in self._open.values():
-            self._put(window)
+            self._put(window, why)
         self._open.clear()
         self._filling.clear()
 
@@ -239,20 +246,21 @@ NEXT
         self._open.clear()
         self._filling.clear()
 
-    def _put(self, window: _Keyed) -> None:
+    def _put(self, window: _Keyed, why: telemetry.WindowReason) -> None:
+        window.why = why
         self.due.append(window)
         self._held += len(window)
 
     async def _close(self, window: _Keyed) -> None:
         del self._open[window.key]
-        self._put(window)
+        self._put(window, "size")
         await self._wait_until_not_full()
 
     async def _admit(self, key: object, item: Any) -> None:
         """Put an item where no window of its key is open."""
         window = self._filling.get(key)
         if window is None and len(self._open) >= self._max_keys:
-            self._put(self._open.popitem(last=False)[1])
+            self._put(self._open.popitem(last=False)[1], "evicted")
             await self.wait_until_taken()
         if window is not None:  # the reader is late: until it comes, the list is filled further
             window.append(item)
@@ -261,8 +269,10 @@ NEXT
             opened = self._begin((item,))
             opened.key = key
             opened.deadline = self.now() + self._timeout
+            if self.stage is not None:
+                opened.since = self.loop.time()
             if self._n == 1:
-                self._put(opened)
+                self._put(opened, "size")
             else:
                 self._open[key] = opened
                 self.arm()
@@ -292,7 +302,7 @@ class MarkedKeyedPump(CarriesMarks[BySpan], KeyedPump):
 
     def keep(self, mark: Mark) -> None:
         if mark.flushes:
-            self.flush_now()
+            self.flush_for_credit()
         self.marks.put(mark)
 
     def take_item(self) -> Any:

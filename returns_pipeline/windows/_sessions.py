@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, overload
 
 from aiostream import Stream
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.marks import BySpan, CarriesMarks, Mark, Span
@@ -180,13 +181,15 @@ class _Session(list[Any]):
     Without an ``__init__``: it would take as long as all else that opening a session does.
     """
 
-    __slots__ = ("end", "key", "last", "number", "span")
+    __slots__ = ("end", "key", "last", "number", "since", "span", "why")
 
     key: object
     number: int
     end: float
     last: float
+    since: float  # when its first item came, if it is observed
     span: Span
+    why: telemetry.WindowReason  # it is emitted; set when it is queued
 
 
 class SessionPump(DeadlinePump):
@@ -223,11 +226,13 @@ else:
     silent.move_to_end(key)
     window.append(value)
     if len(window) >= n:
-        waiting = self._emit(window)
+        waiting = self._emit(window, "size")
         WAIT
 NEXT
 """,
     )
+
+    operator = "sessions"
 
     def __init__(
         self,
@@ -264,7 +269,11 @@ NEXT
         taken = self.due.popleft()
         if not self.due:
             self.resume()
-        return taken[:] if taken.__class__ is _Session else taken  # a failure
+        if taken.__class__ is not _Session:
+            return taken  # a failure
+        if self.stage is not None:
+            self.report(len(taken), taken.why, taken.since)
+        return taken[:]
 
     def next_deadline(self) -> float:
         if not self._by_silence:
@@ -274,20 +283,23 @@ NEXT
             next(iter(self._by_age.values())).end,
         )
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float, why: telemetry.WindowReason = "time") -> None:
         silent, by_age = self._by_silence, self._by_age
         over: list[tuple[float, int, _Session]] = []
         while silent and (window := next(iter(silent.values()))).last + self._gap <= now:
             over.append((min(window.last + self._gap, window.end), window.number, window))
-            self._close(window)
+            is_silent = why == "time" and window.last + self._gap <= window.end
+            self._close(window, "gap" if is_silent else why)
         while by_age and (window := next(iter(by_age.values()))).end <= now:
             over.append((window.end, window.number, window))
-            self._close(window)
+            self._close(window, why)
         over.sort()
         self.due.extend(window for _, _, window in over)
 
-    def flush(self) -> None:
-        self.due.extend(self._by_age.values())
+    def flush(self, why: telemetry.WindowReason) -> None:
+        for window in self._by_age.values():
+            window.why = why
+            self.due.append(window)
         self._by_age.clear()
         self._by_silence.clear()
 
@@ -303,17 +315,20 @@ NEXT
         window.number = self._opened
         window.end = now + self._max_duration
         window.last = now
+        if self.stage is not None:
+            window.since = self.loop.time()
         self._by_silence[key] = self._by_age[key] = window
         self.arm()
         return window
 
-    def _close(self, window: _Session) -> None:
+    def _close(self, window: _Session, why: telemetry.WindowReason) -> None:
+        window.why = why
         del self._by_silence[window.key]
         del self._by_age[window.key]
 
-    async def _emit(self, window: _Session) -> None:
+    async def _emit(self, window: _Session, why: telemetry.WindowReason) -> None:
         """Emit a session before its deadline."""
-        self._close(window)
+        self._close(window, why)
         self.due.append(window)
         await self.wait_with_clock_paused()
 
@@ -325,7 +340,7 @@ NEXT
         window = self._by_silence.get(key)
         if window is None:
             if len(self._by_silence) >= self._max_keys:
-                await self._emit(next(iter(self._by_silence.values())))
+                await self._emit(next(iter(self._by_silence.values())), "evicted")
             window = self._open(key, now)
         else:
             window.last = now
@@ -333,7 +348,7 @@ NEXT
         self._soonest = self.next_deadline()
         window.append(item)
         if len(window) >= self._n:
-            await self._emit(window)
+            await self._emit(window, "size")
 
 
 class MarkedSessionPump(CarriesMarks[BySpan], SessionPump):
@@ -350,7 +365,7 @@ class MarkedSessionPump(CarriesMarks[BySpan], SessionPump):
 
     def keep(self, mark: Mark) -> None:
         if mark.flushes:
-            self.flush_now()
+            self.flush_for_credit()
         self.marks.put(mark)
 
     def take_item(self) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterable
 from typing import Any
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
@@ -30,11 +31,14 @@ def check_emit_empty(emit_empty: bool, timeout: float, flush_on: FlushOn | None)
 class OpenList(list[Any]):
     """An open list, and the weight of its items."""
 
-    __slots__ = ("deadline", "weight")
+    __slots__ = ("deadline", "since", "weight", "why")
+
+    why: telemetry.WindowReason  # it is emitted; set when it is queued
 
     def __init__(self, deadline: float) -> None:
         super().__init__()
         self.deadline = deadline
+        self.since: float | None = None  # when its first item came, if it is observed
         self.weight: float = 0  # an int, so that a Decimal or Fraction can be added to it
 
 
@@ -87,25 +91,34 @@ class SingleWindowPump(DeadlinePump):
         if taken.__class__ is not OpenList:
             self.resume()
             return taken  # a failure
+        if self.stage is not None:
+            since = self.loop.time() if taken.since is None else taken.since
+            self.report(len(taken), taken.why, since, self.weight_of(taken))
         self._begin_silence()
         self.resume()
         return taken[:]
+
+    def weight_of(self, taken: OpenList) -> float | None:  # noqa: ARG002
+        """Return what the items of a list weigh together; None if they have no weight."""
+        return None
 
     def next_deadline(self) -> float:
         if self.due:
             return math.inf
         return self._silent_until if self._open is None else self._open.deadline
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float, why: telemetry.WindowReason = "time") -> None:
         if self.due:
             return
         if self._open is None and self._emit_empty and self._silent_until <= now:
             self._open = OpenList(now)
         if self._open is not None and self._open.deadline <= now:
+            self._open.why = why
             self.due.append(self._open)
 
-    def flush(self) -> None:
+    def flush(self, why: telemetry.WindowReason) -> None:
         if self._open is not None and not self.due:
+            self._open.why = why
             self.due.append(self._open)
         self._open = None
 
@@ -116,13 +129,19 @@ class SingleWindowPump(DeadlinePump):
     def begin(self) -> OpenList:
         """Open a list for an item that has come."""
         window = OpenList(self.now() + self._timeout)
+        if self.stage is not None:
+            window.since = self.loop.time()
         self._open = window
         self.arm()
         return window
 
-    async def emit_open(self) -> None:
-        """Close the open list, and wait until the reader has taken it."""
-        self.flush()
+    async def emit_open(self, why: telemetry.WindowReason) -> None:
+        """Close the open list, and wait until the reader has taken it.
+
+        Args:
+            why: Why it is closed, if it is not full.
+        """
+        self.flush("size" if self._open is not None and len(self._open) >= self._n else why)
         await self.wait_until_taken()
 
     def _begin_silence(self) -> None:
@@ -140,7 +159,7 @@ class MarkedSingle(CarriesMarks[InOrder], SingleWindowPump):
 
     def keep(self, mark: Mark) -> None:
         if mark.flushes:
-            self.flush_now()
+            self.flush_for_credit()
         is_queued = bool(self.due) and self.due[-1] is self._open
         self.marks.put(mark, len(self.due) + (self._open is not None and not is_queued))
 

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from aiostream import Stream
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.marks import CarriesMarks, InOrder, Mark
 from returns_pipeline._engine.operator import Operator
@@ -118,6 +119,7 @@ class SlidingPump(WindowPump):
         "_shown",
         "_skip",
         "_step",
+        "_why",
     )
 
     fill = ends.window(
@@ -137,6 +139,8 @@ NEXT
         takes_slices=True,
     )
 
+    operator = "sliding"
+
     def __init__(
         self,
         source: AsyncIterable[Any],
@@ -148,6 +152,7 @@ NEXT
         self._n = checks.count("n", n)
         self._step = checks.count("step", step)
         self._is_due = False  # what is held is to be emitted, though it is not a full list
+        self._why: telemetry.WindowReason = "flush"  # why it is due
         self._items: list[Any] = []
         self._shown = 0  # how many of them were in a list already
         self._skip = 0  # how many of the next items are in no list
@@ -181,8 +186,12 @@ NEXT
             del items[: self._step]
             self._shown = max(0, self._n - self._step)
             self._is_due = False  # it has what a flush was for
+            if self.stage is not None:
+                self.report(len(taken), "size")
         elif len(items) > self._shown:  # the end, a flush, or a failure
             taken = items.copy()
+            if self.stage is not None:
+                self.report(len(taken), self._why if self._is_due else "failure")
             self._begin_anew()
         else:
             self._begin_anew()
@@ -202,12 +211,16 @@ NEXT
         notify(self._not_full)
 
     def end(self) -> None:
+        if not self._is_due:
+            self._why = self.end_reason
         self._is_due = True
         if len(self._items) <= self._shown:
             self._items.clear()
 
     def flush_now(self) -> None:
         if len(self._items) > self._shown:
+            if not self._is_due:
+                self._why = self.flush_reason
             self._is_due = True
             self.notify_reader()
         elif not self._passed:
@@ -225,10 +238,14 @@ NEXT
         self.notify_reader()
         while is_full():
             self._not_full = self.loop.create_future()
+            stage, held = self.stage, len(self._items)
+            began = 0.0 if stage is None else self.loop.time()
             try:
                 await self._not_full
             finally:
                 self._not_full = None
+                if stage is not None:
+                    stage.waited(began, self.loop.time(), held)
 
 
 class MarkedSlidingPump(CarriesMarks[InOrder], SlidingPump):
@@ -245,13 +262,13 @@ class MarkedSlidingPump(CarriesMarks[InOrder], SlidingPump):
     def keep(self, mark: Mark) -> None:
         if mark.flushes:
             self._must_flush = True
-            self.flush_now()
+            self.flush_for_credit()
         self.marks.put(mark, len(self._items) + len(self._passed))
 
     def take_item(self) -> Any:
         item = self._counting(super().take_item)
         if self._must_flush:
-            self.flush_now()  # a full list has left items behind
+            self.flush_for_credit()  # a full list has left items behind
         return item
 
     def end(self) -> None:

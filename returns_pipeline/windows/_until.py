@@ -137,11 +137,13 @@ if window is None:  # an empty one, which is due, takes the item
 window.append(value)
 closed = closes(value)
 if (closed if closed is True or closed is False else truth(closed, closes)) or len(window) >= n:
-    waiting = self.emit_open()
+    waiting = self.emit_open("marker")
     WAIT
 NEXT
 """,
     )
+
+    operator = "chunks_until"
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.operator import Operator
 from returns_pipeline._engine.reader import Reader
 from returns_pipeline.windows._flushing import FlushOn
-from returns_pipeline.windows._single import MarkedSingle, SingleWindowPump
+from returns_pipeline.windows._single import MarkedSingle, OpenList, SingleWindowPump
 
 __all__ = ["MarkedWeightPump", "WeightPump", "chunks_by_weight"]
 
@@ -153,11 +153,13 @@ else:
     window.append(value)
     window.weight += weight
     if len(window) >= n or window.weight > limit:
-        waiting = self.emit_open()
+        waiting = self.emit_open("weight")
         WAIT
 NEXT
 """,
     )
+
+    operator = "chunks_by_weight"
 
     def __init__(
         self,
@@ -177,18 +179,21 @@ NEXT
     def bounds(self) -> str:
         return super().bounds() or f"holds up to the weight of {self._max_weight}"
 
+    def weight_of(self, taken: OpenList) -> float | None:
+        return taken.weight
+
     @staticmethod
     def _out_of_range(weight: float) -> Exception:
         return checks.out_of_range("a weight", weight, "at least 0")
 
     async def _begin_next(self, item: Any, weight: float) -> None:
         """Put an item that is too heavy for the open list into the next one."""
-        await self.emit_open()
+        await self.emit_open("weight")
         window = self.begin()
         window.append(item)
         window.weight = weight
         if self._n == 1 or weight > self._max_weight:
-            await self.emit_open()
+            await self.emit_open("weight")
 
 
 class MarkedWeightPump(MarkedSingle, WeightPump):

@@ -20,7 +20,8 @@ from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.saga import Saga
 from returns_pipeline.sources import from_iterable
-from returns_pipeline.testing import run
+from returns_pipeline.telemetry import ScopeRolledBack
+from returns_pipeline.testing import Recorder, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from returns.future import FutureResult
 
     from returns_pipeline.compensation import ActionRecord, Intent
-    from returns_pipeline.telemetry import StepEvent
 
 registry = CompensationRegistry()
 undone: list[str] = []
@@ -159,11 +159,7 @@ def test_the_end_of_a_block_tells_that_the_refused_commit_was_carried_out() -> N
 
 @pytest.mark.parametrize("how", ["run", "step", "saga"])
 def test_the_outcome_of_a_run_whose_commit_was_carried_out_is_committed(how: str) -> None:
-    events: list[StepEvent] = []
-
-    class Observer:
-        def on_event(self, event: StepEvent) -> None:
-            events.append(event)
+    recorder = Recorder()
 
     async def work(name: str, own: StepContext) -> Result[str, str]:
         await own.register(undo, name)
@@ -171,7 +167,7 @@ def test_the_outcome_of_a_run_whose_commit_was_carried_out_is_committed(how: str
 
     async def main() -> None:
         journal = UnheardJournal()
-        ctx = StepContext("shop", journal=journal, observer=Observer())
+        ctx = StepContext("shop", journal=journal, observer=recorder)
         running: FutureResult[str, Any]
         if how == "run":
             running = ctx.run(work("a", ctx))
@@ -186,7 +182,7 @@ def test_the_outcome_of_a_run_whose_commit_was_carried_out_is_committed(how: str
         if how != "step":
             assert ctx.outcome == "committed"
             assert names(ctx.report.committed) == ["a"]
-        assert "rolled back" not in {event.kind for event in events}
+        assert recorder.of(ScopeRolledBack) == []
         journal.answers = True
         assert await to_result(ctx.run(work("b", ctx))) == Success("b")  # it can be used again
         assert (ctx.outcome, ctx.report) == ("committed", CompensationReport())

@@ -23,7 +23,6 @@ from returns_pipeline import (
     results,
 )
 from returns_pipeline.compensation import CompensationEntry, ScopeState
-from returns_pipeline.telemetry import Observer, StepEvent, StepKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -142,25 +141,8 @@ def reports(report: CompensationReport) -> None:
     CompensationEntry()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-class Log:
-    """What an observer needs to have."""
-
-    def on_event(self, event: StepEvent, /) -> None:
-        assert_type(event.kind, StepKind)
-        assert_type(event.path, str)
-        assert_type(event.at, float)
-        assert_type(event.report, CompensationReport | None)
-        event.path = "a"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
-
-
-class Deaf:
-    def on_event(self) -> None: ...
-
-
 async def contexts(
     ctx: StepContext,
-    observer: Observer,
-    event: StepEvent,
     step: FutureResult[int, WriteError],
     coroutine: Coroutine[None, None, Result[str, BadEvent]],
     plain: Awaitable[int],
@@ -176,8 +158,7 @@ async def contexts(
     assert_type(ctx.report, CompensationReport)
     assert_type(ctx.outcome, ScopeState)
     await ctx.commit()
-    observer.on_event(event)
-    async with StepContext("job", observer=Log()) as entered:
+    async with StepContext("job") as entered:
         assert_type(entered, StepContext)
     ctx.run(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ctx.register(delete, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -185,14 +166,8 @@ async def contexts(
     ctx.child("inner", 9.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ctx.now(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ctx.commit(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    observer.on_event("started")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     StepContext()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    StepContext("job", observer=Deaf())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     StepContext("job", scope=ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    StepEvent("over", "a", "b", 1.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    kind: StepKind = "over"  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    wrong: Observer = print  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    del kind, wrong
 
 
 def steps(s: ResultStream[list[int], BadEvent], ctx: StepContext) -> None:

@@ -1,0 +1,328 @@
+"""Events of journals, of the sources that brokers feed, and of workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = [
+    "Acknowledged",
+    "Disconnected",
+    "Fetched",
+    "JournalEvent",
+    "JournalRequest",
+    "LagMeasured",
+    "Reconnected",
+    "Recovered",
+    "Redelivered",
+    "RequestKind",
+    "Revoked",
+    "SourceEvent",
+    "WorkerDraining",
+    "WorkerEnded",
+    "WorkerEvent",
+    "WorkerStarted",
+]
+
+RequestKind: TypeAlias = Literal["record", "forget", "other"]
+"""What a journal has to do: record actions, forget those that are committed or undone, or something
+else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRequest:
+    """A journal has answered a request, or a batch of them that it wrote together.
+
+    Attributes:
+        pipeline: The name of the pipeline; empty if none was set for the journal.
+        journal: The name of the journal's class.
+        kind: What it had to do; "other" for a batch of several kinds.
+        size: The number of requests in the batch.
+        duration: Seconds from the first of these requests to the answer.
+        queued: The number of requests that wait for the next batch.
+        failed: Whether it refused.
+        at: The time in seconds, on the loop's clock.
+
+    >>> JournalRequest(
+    ...     pipeline="shop", journal="SqliteJournal", kind="record",
+    ...     size=3, duration=0.01, queued=0, failed=False, at=2.0,
+    ... ).size
+    3
+    """
+
+    pipeline: str
+    journal: str
+    kind: RequestKind
+    size: int
+    duration: float
+    queued: int
+    failed: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A recovery has undone, or tried to undo, what dead processes left behind.
+
+    Attributes:
+        pipeline: The name of the pipeline; empty if none was set for the journal.
+        journal: The name of the journal's class.
+        undone: The number of actions that were undone.
+        failed: The number of those that could not be undone this time.
+        stuck: The number of those that wait for a person.
+        duration: Seconds.
+        at: The time in seconds, on the loop's clock.
+
+    >>> Recovered(
+    ...     pipeline="shop", journal="SqliteJournal", undone=2, failed=0, stuck=0,
+    ...     duration=0.5, at=2.0,
+    ... ).undone
+    2
+    """
+
+    pipeline: str
+    journal: str
+    undone: int
+    failed: int
+    stuck: int
+    duration: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A source has got messages from its broker.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        system: The broker's kind, such as "nats" or "kafka".
+        source: The name of what is read: a stream, a topic, a queue, a log.
+        messages: The number of messages.
+        in_flight: The number of messages that are not acknowledged, with these.
+        waited: Seconds that the source has waited for them.
+        at: The time in seconds, on the loop's clock.
+
+    >>> Fetched(
+    ...     pipeline="shop", system="nats", source="orders",
+    ...     messages=100, in_flight=300, waited=0.01, at=2.0,
+    ... ).messages
+    100
+    """
+
+    pipeline: str
+    system: str
+    source: str
+    messages: int
+    in_flight: int
+    waited: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """A source has acknowledged messages to its broker.
+
+    For the other attributes see `Fetched`.
+
+    Attributes:
+        messages: The number of messages.
+        duration: Seconds until the broker had confirmed it.
+
+    >>> Acknowledged(
+    ...     pipeline="shop", system="nats", source="orders", messages=100, duration=0.01, at=2.0
+    ... ).duration
+    0.01
+    """
+
+    pipeline: str
+    system: str
+    source: str
+    messages: int
+    duration: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redelivered:
+    """A broker has delivered messages again.
+
+    For the other attributes see `Fetched`.
+
+    Attributes:
+        messages: The number of messages that had been delivered before.
+
+    >>> Redelivered(pipeline="shop", system="nats", source="orders", messages=2, at=2.0).messages
+    2
+    """
+
+    pipeline: str
+    system: str
+    source: str
+    messages: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LagMeasured:
+    """How many messages wait in the broker for a source, as far as the broker tells.
+
+    For the other attributes see `Fetched`.
+
+    Attributes:
+        partition: The name of the partition; empty if there are none.
+        lag: The number of messages that were not fetched yet.
+        oldest: Seconds for which the oldest message in flight has waited for its acknowledgement.
+
+    >>> LagMeasured(
+    ...     pipeline="shop", system="kafka", source="orders", partition="3",
+    ...     lag=1200, oldest=0.5, at=2.0,
+    ... ).lag
+    1200
+    """
+
+    pipeline: str
+    system: str
+    source: str
+    partition: str
+    lag: int
+    oldest: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected:
+    """A source has lost the connection to its broker.
+
+    For the other attributes see `Fetched`.
+
+    Attributes:
+        error: The exception that showed it.
+
+    >>> Disconnected(
+    ...     pipeline="shop", system="nats", source="orders", error=OSError("reset"), at=2.0
+    ... ).error
+    OSError('reset')
+    """
+
+    pipeline: str
+    system: str
+    source: str
+    error: BaseException
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnected:
+    """A source is connected to its broker again.
+
+    For the other attributes see `Fetched`.
+
+    Attributes:
+        attempts: How often it tried.
+        duration: Seconds since the connection was lost.
+
+    >>> Reconnected(
+    ...     pipeline="shop", system="nats", source="orders", attempts=3, duration=1.5, at=3.5
+    ... ).attempts
+    3
+    """
+
+    pipeline: str
+    system: str
+    source: str
+    attempts: int
+    duration: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """A source had to give up partitions.
+
+    For the other attributes see `Fetched`.
+
+    Attributes:
+        partitions: Their names.
+        settled: Whether all their messages were acknowledged before.
+        duration: Seconds that the source took for that.
+
+    >>> Revoked(
+    ...     pipeline="shop", system="kafka", source="orders", partitions=("3",),
+    ...     settled=True, duration=0.5, at=2.0,
+    ... ).settled
+    True
+    """
+
+    pipeline: str
+    system: str
+    source: str
+    partitions: tuple[str, ...]
+    settled: bool
+    duration: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted:
+    """A worker has recovered what dead processes left behind, and begins to read.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        at: The time in seconds, on the loop's clock.
+
+    >>> WorkerStarted(pipeline="shop", at=2.0).pipeline
+    'shop'
+    """
+
+    pipeline: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDraining:
+    """A worker was asked to stop: it reads nothing more, and handles what it has read.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        reason: What asked for it, such as the name of a signal.
+        at: The time in seconds, on the loop's clock.
+
+    >>> WorkerDraining(pipeline="shop", reason="SIGTERM", at=2.0).reason
+    'SIGTERM'
+    """
+
+    pipeline: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnded:
+    """A worker has ended.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        reason: Why.
+        duration: Seconds since `WorkerStarted`.
+        at: The time in seconds, on the loop's clock.
+
+    >>> WorkerEnded(pipeline="shop", reason="SIGTERM", duration=60.0, at=62.0).duration
+    60.0
+    """
+
+    pipeline: str
+    reason: str
+    duration: float
+    at: float
+
+
+JournalEvent: TypeAlias = JournalRequest | Recovered
+"""Events of journals."""
+
+SourceEvent: TypeAlias = (
+    Fetched | Acknowledged | Redelivered | LagMeasured | Disconnected | Reconnected | Revoked
+)
+"""Events of sources."""
+
+WorkerEvent: TypeAlias = WorkerStarted | WorkerDraining | WorkerEnded
+"""Events of workers."""

@@ -1,0 +1,192 @@
+"""Events of undo actions and of the scopes that have them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = [
+    "ScopeCommitted",
+    "ScopeRolledBack",
+    "UndoDone",
+    "UndoEvent",
+    "UndoFailed",
+    "UndoRegistered",
+    "UndoStuck",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoRegistered:
+    """An undo action is on record; its effect may begin.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        scope: The name of the scope: that of the step, with its number in a stream.
+        undo: The name of the undo action.
+        key: The idempotency key of the step.
+        saga: The id of the saga in the journal; empty without a journal.
+        at: The time in seconds, on the loop's clock.
+
+    >>> UndoRegistered(pipeline="shop", scope="pay[0]", undo="refund", key="7f3a", at=2.0).undo
+    'refund'
+    """
+
+    pipeline: str
+    scope: str
+    undo: str
+    key: str
+    saga: str = ""
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoDone:
+    """An action was undone.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        scope: The name of the scope.
+        undo: The name of the undo action.
+        key: The idempotency key of the step.
+        saga: The id of the saga in the journal; empty without a journal.
+        attempt: The number of the attempt that succeeded, from 1.
+        duration: Seconds that all attempts of this process took.
+        at: The time in seconds, on the loop's clock.
+
+    >>> UndoDone(
+    ...     pipeline="shop", scope="pay[0]", undo="refund", key="7f3a",
+    ...     attempt=1, duration=0.5, at=2.5,
+    ... ).attempt
+    1
+    """
+
+    pipeline: str
+    scope: str
+    undo: str
+    key: str
+    saga: str = ""
+    attempt: int
+    duration: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoFailed:
+    """An action could not be undone by this rollback; `recover` will try it again.
+
+    For the other attributes see `UndoDone`.
+
+    Attributes:
+        error: The error of the last attempt.
+
+    >>> UndoFailed(
+    ...     pipeline="shop", scope="pay[0]", undo="refund", key="7f3a",
+    ...     attempt=1, duration=0.5, error=OSError("down"), at=2.5,
+    ... ).error
+    OSError('down')
+    """
+
+    pipeline: str
+    scope: str
+    undo: str
+    key: str
+    saga: str = ""
+    attempt: int
+    duration: float
+    error: object
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoStuck:
+    """An action was not undone, and nothing will try it again: a person must act.
+
+    Its policy allows no further attempt, or no journal has it. For the other attributes see
+    `UndoDone`.
+
+    Attributes:
+        attempt: The number of attempts; 0 if it was not tried.
+        error: The error of the last attempt; ``None`` if it was not tried.
+
+    >>> UndoStuck(
+    ...     pipeline="shop", scope="pay[0]", undo="refund", key="7f3a",
+    ...     attempt=5, duration=9.0, error=OSError("down"), at=11.0,
+    ... ).attempt
+    5
+    """
+
+    pipeline: str
+    scope: str
+    undo: str
+    key: str
+    saga: str = ""
+    attempt: int
+    duration: float
+    error: object
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeCommitted:
+    """The actions of a scope were committed: they will not be undone.
+
+    A commit of a scope that has none is not reported.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        scope: The name of the scope.
+        key: The idempotency key of the step.
+        saga: The id of the saga in the journal; empty without a journal.
+        actions: The number of actions.
+        at: The time in seconds, on the loop's clock.
+
+    >>> ScopeCommitted(pipeline="shop", scope="pay[0]", key="7f3a", actions=1, at=2.5).actions
+    1
+    """
+
+    pipeline: str
+    scope: str
+    key: str
+    saga: str = ""
+    actions: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeRolledBack:
+    """A rollback has ended. One that had nothing to undo is not reported.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        scope: The name of the scope that was rolled back.
+        key: The idempotency key of the step.
+        saga: The id of the saga in the journal; empty without a journal.
+        undone: The number of actions that were undone.
+        failed: The number of those that were tried and given up here.
+        not_run: The number of those that were not tried, because ``on_failure="stop"``.
+        duration: Seconds.
+        at: The time in seconds, on the loop's clock.
+
+    >>> ScopeRolledBack(
+    ...     pipeline="shop", scope="pay[0]", key="7f3a",
+    ...     undone=1, failed=0, not_run=0, duration=0.5, at=2.5,
+    ... ).undone
+    1
+    """
+
+    pipeline: str
+    scope: str
+    key: str
+    saga: str = ""
+    undone: int
+    failed: int
+    not_run: int
+    duration: float
+    at: float
+
+
+UndoEvent: TypeAlias = (
+    UndoRegistered | UndoDone | UndoFailed | UndoStuck | ScopeCommitted | ScopeRolledBack
+)
+"""Events of undo actions and of scopes."""
