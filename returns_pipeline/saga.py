@@ -137,7 +137,9 @@ class _Step:
         if self.timeout is not None:
             attempt = functools.partial(self._within, self.timeout, attempt)
         call = Call(attempt, (ctx,), {}, name=self.name)
-        last = await run_with_retry(call.run, self.retry, deadline=call.deadline)
+        last = await run_with_retry(
+            call.run, self.retry, deadline=call.deadline, report=call.report_retry
+        )
         if pivot is not None and pivot.reached is not None:
             return pivot.reached  # even if the attempt was counted as timed out
         if isinstance(last, Exception):

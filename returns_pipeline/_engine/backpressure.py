@@ -11,8 +11,8 @@ __all__ = ["Backpressure"]
 class Backpressure:
     """A stage has waited for its reader, which was slower.
 
-    A window reports each of its waits; other stages report at most one event a second, and the rest
-    at their end.
+    Windows report each of their waits. Steps with a ``concurrency`` above 1, `prefetch`, `merge`
+    and other stages of several streams report at most one event a second, and the rest at the end.
 
     Attributes:
         pipeline: The name of the pipeline; empty if the stream has none.

@@ -248,7 +248,10 @@ class _ConcurrentMap(Pump[Any]):
                     while self._held >= self._limit:
                         self.still_reading()
                         self._not_full = self.loop.create_future()
-                        await self._not_full
+                        if self.stage is None:
+                            await self._not_full
+                        else:
+                            await self.wait_for_reader(self._not_full, self._held)
                     # A stream without items has ended by now if its task was started eagerly.
                     if expand is not None and budget.spend():
                         await budget.renew()

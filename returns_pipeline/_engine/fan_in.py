@@ -204,7 +204,10 @@ class FanIn(Pump[U], Generic[T, U]):
         while self._is_full(input_):
             # Without an await since the check, so no `resume` can come before this future exists.
             input_.not_full = self.loop.create_future()
-            await input_.not_full
+            if self.stage is None:
+                await input_.not_full
+            else:
+                await self.wait_for_reader(input_.not_full, len(items) + input_.in_flight)
             input_.not_full = None
             self._adapt(input_)
         if self.stopping:

@@ -6,6 +6,7 @@ opened. Where nothing is, `opened` returns ``None``, and reporting costs one ``i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -18,6 +19,8 @@ __all__ = [
     "Observed",
     "Stage",
     "add_current",
+    "enter",
+    "leave",
     "next_run",
     "observed_by",
     "opened",
@@ -172,6 +175,20 @@ def opened(
     if found is None or not found.observers:
         return None
     return Observed(found.observers, found.report, found.pipeline or name)
+
+
+def enter(own: Observed) -> Any:
+    """Observe what is opened inside a step as the step is; return a token for `leave`."""
+    current = _current.get()
+    if current is not None and current is not own:
+        own = observed_by(current, own.observers, own.pipeline) or own
+    return _current.set(own)
+
+
+def leave(token: Any) -> None:
+    """Observe what was observed before `enter`."""
+    with contextlib.suppress(ValueError):  # the step was ended in another context, by hand
+        _current.reset(token)
 
 
 def add_current(observers: tuple[_Observer, ...], pipeline: str) -> Any:

@@ -173,6 +173,8 @@ class Pump(TaskOwner, ABC, Generic[T]):
 
     def on_all_ended(self) -> None:
         """Wake the reader, which sees the end."""
+        if self.stage is not None:
+            self.stage.ended(self.loop.time())
         self.notify_reader()
 
     def close(self) -> None:
@@ -195,6 +197,25 @@ class Pump(TaskOwner, ABC, Generic[T]):
     def notify_reader(self) -> None:
         """Wake a waiting reader, which then checks `has_next`."""
         notify(self.ready)
+
+    async def wait_for_reader(self, gate: asyncio.Future[None], in_flight: int) -> None:
+        """Wait until something is taken, and report it if the stage is observed.
+
+        It counts as waiting for the reader if that is not waiting itself.
+
+        Args:
+            gate: Is resolved then.
+            in_flight: How many items are held.
+        """
+        stage = self.stage
+        if stage is None or self.reading:
+            await gate
+            return
+        began = self.loop.time()
+        try:
+            await gate
+        finally:
+            stage.waited(began, self.loop.time(), in_flight, per_item=True)
 
     async def yield_to_reader(self) -> None:
         """Yield to the reader for one turn. If it does not request more meanwhile, it is busy.

@@ -73,6 +73,7 @@ async def run_with_retry(
     deadline: float = math.inf,
     errors: list[E | Exception] | None = None,
     final: Callable[[E | Exception], bool] | None = None,
+    report: Callable[[int, object, float], None] | None = None,
 ) -> Result[T, E] | Exception:
     """Run attempts until one succeeds or the policy allows no other.
 
@@ -84,6 +85,8 @@ async def run_with_retry(
         deadline: A time on the loop's clock at which no attempt begins any more.
         errors: Takes the error of each attempt that failed.
         final: Whether this error is the last, whatever the policy says.
+        report: Called before each wait with the number of the attempt that failed, its error, and
+            the seconds until the next one.
 
     Returns:
         The outcome of the last attempt: its Result, or an exception that the policy retries.
@@ -115,6 +118,8 @@ async def run_with_retry(
         delay = await _delay(policy, made, error, due) if again else None
         if delay is None:
             return last
+        if report is not None:
+            report(made, error, delay)
         await asyncio.sleep(delay)
 
 

@@ -327,7 +327,7 @@ class PrefetchPump(Pump[T]):
         while len(self._items) >= self._n and not self.stopping:
             self._not_full = self.loop.create_future()
             try:
-                await self._not_full
+                await self.wait_for_reader(self._not_full, len(self._items))
             finally:
                 self._not_full = None
 

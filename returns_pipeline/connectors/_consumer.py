@@ -10,15 +10,18 @@ from enum import Enum
 from functools import partial
 from typing import Final, Protocol
 
+from returns_pipeline._engine import observing
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.retry_loop import next_delay
 from returns_pipeline._engine.task_owner import TaskOwner, notify, shielded_clean_up
 from returns_pipeline.connectors._driver import Driver
+from returns_pipeline.connectors._events import SourceEvents
 from returns_pipeline.connectors._ledger import Ledger
 from returns_pipeline.connectors._message import Message, Position
 from returns_pipeline.connectors._session import Session, bounded
 from returns_pipeline.errors import ConnectionLost, JournalUnavailable, PartitionsLost
 from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.telemetry import Observer
 
 __all__ = ["Consumer", "Signal"]
 
@@ -67,6 +70,7 @@ class Consumer(TaskOwner):
         request_timeout: Seconds for each call of the driver.
         settle_timeout: Seconds until a partition is given up, even if messages are in flight.
         max_hold: Seconds for which a message is kept alive.
+        observer: Gets events, besides the observers of `telemetry.use`.
 
     Attributes:
         failure: What the reader is to raise.
@@ -86,6 +90,7 @@ class Consumer(TaskOwner):
         request_timeout: float,
         settle_timeout: float,
         max_hold: float,
+        observer: Observer | None,
     ) -> None:
         super().__init__()
         self.failure: BaseException | None = None
@@ -102,6 +107,8 @@ class Consumer(TaskOwner):
         self._request_timeout = request_timeout
         self._settle_timeout = settle_timeout
         self._max_hold = max_hold
+        self._observer = observer
+        self._events: SourceEvents | None = None
         self._session: Session | None = None
         self._reader: asyncio.Future[None] | None = None
         self._settlers: list[asyncio.Future[None]] = []
@@ -115,6 +122,9 @@ class Consumer(TaskOwner):
 
     def start_tasks(self) -> None:
         """Start the task that opens and closes the driver."""
+        observers = () if self._observer is None else (self._observer,)
+        if (observed := observing.opened(None, observers)) is not None:
+            self._events = SourceEvents(observed, self._driver.name, self._ledger)
         self.start_task(self._run)
 
     def on_failure(self, error: BaseException) -> None:
@@ -139,6 +149,8 @@ class Consumer(TaskOwner):
             lost, was_alive = await self._connect_once()
             if lost is None or (self._closing and not self._ledger.has_reached()):
                 return
+            if self._events is not None:
+                self._events.lost(lost)
             if was_alive:
                 failed = 0
             if not failed:
@@ -169,11 +181,14 @@ class Consumer(TaskOwner):
             before_ack=self.before_ack,
             request_timeout=self._request_timeout,
             max_hold=self._max_hold,
+            events=self._events,
         )
         error: BaseException | None
         try:
             await self._bounded("open", self._driver.open(self))
             self.connections += 1
+            if self._events is not None:
+                self._events.connected()
             error = await self._run_session(session)
         except BaseException as raised:  # noqa: BLE001  # it is raised below
             error = raised
@@ -342,6 +357,13 @@ class Consumer(TaskOwner):
 
     async def settled(self, partitions: Collection[str], /) -> bool:
         """Emit no more of partitions, and wait until what is in flight of them is acknowledged."""
+        began = self.loop.time()
+        settled = await self._settled(partitions)
+        if self._events is not None:
+            self._events.revoked(partitions, began, settled=settled)
+        return settled
+
+    async def _settled(self, partitions: Collection[str]) -> bool:
         ledger, suspects = self._ledger, self._ledger.suspects
         ledger.settle(partitions)
         if ledger.in_flight(partitions):
@@ -429,6 +451,8 @@ class Consumer(TaskOwner):
     def lag(self, partitions: Mapping[str, int], /) -> None:
         """Keep what the broker has of partitions that was not fetched."""
         self._ledger.lag.update(partitions)
+        if self._events is not None:
+            self._events.lag(partitions)
 
     def fence(self, partitions: Collection[str] | None = None, /) -> None:
         """Forget what is held of partitions."""

@@ -10,6 +10,7 @@ from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline._engine.future_results import failure_of
 from returns_pipeline._engine.task_owner import TaskOwner, notify
 from returns_pipeline.connectors._driver import Driver
+from returns_pipeline.connectors._events import SourceEvents
 from returns_pipeline.connectors._ledger import Ledger
 from returns_pipeline.errors import ConnectionLost, PartitionsLost
 
@@ -54,6 +55,7 @@ class Session(TaskOwner):
         before_ack: Awaited between taking a batch and acknowledging it.
         request_timeout: Seconds for each call of the driver.
         max_hold: Seconds for which a message is kept alive.
+        events: Reports what happens, if the source is observed.
 
     Attributes:
         error: Why it has ended; ``None`` if it was closed.
@@ -71,6 +73,7 @@ class Session(TaskOwner):
         before_ack: Callable[[], Awaitable[object]] | None,
         request_timeout: float,
         max_hold: float,
+        events: SourceEvents | None,
     ) -> None:
         super().__init__()
         self.error: BaseException | None = None
@@ -83,6 +86,7 @@ class Session(TaskOwner):
         self._before_ack = before_ack
         self._limit = request_timeout
         self._max_hold = max_hold
+        self._events = events
         # The fetching task waits for room, the acknowledging task for something to do.
         self._fetch_waiter: asyncio.Future[None] | None = None
         self._ack_waiter: asyncio.Future[None] | None = None
@@ -142,6 +146,8 @@ class Session(TaskOwner):
                 if messages:
                     self.is_alive = True
                     ledger.accept(messages, loop.time())
+                    if self._events is not None:
+                        self._events.fetched(messages, began)
                     self._on_change()
                     self.on_reach()  # some may have been acknowledged lately
                 elif loop.time() == began and not self.draining:
@@ -196,6 +202,7 @@ class Session(TaskOwner):
         ledger = self._ledger
         if not (messages := ledger.take_reached()):
             return
+        began = self.loop.time()
         try:
             # The messages were taken before: what `before_ack` makes durable covers them all.
             if self._before_ack is not None:
@@ -211,6 +218,8 @@ class Session(TaskOwner):
         else:
             ledger.acked(self.loop.time())
             self.is_alive = True
+            if self._events is not None:
+                self._events.acknowledged(len(messages), began)
         self.on_emit()
         self._on_change()
 

@@ -25,6 +25,7 @@ from returns_pipeline.connectors._statistics import SourceStatistics
 from returns_pipeline.errors import DecodeError, InvalidArgument, TooManyDeliveries
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.telemetry import Observer
 
 __all__ = ["Source"]
 
@@ -108,14 +109,12 @@ class Source(Generic[T_co, E_co]):
         before_ack: A function that is awaited before each acknowledgement, such as the ``flush`` of
             a journal. If it raises, nothing is acknowledged, and the source fails; if it returns a
             `Failure`, with ``UnwrapFailedError``.
-        reconnect: How long to wait after a lost connection, and how many attempts in a row to make.
-            By default there is no limit.
+        reconnect: How long to wait after a lost connection, and how often; by default, ever again.
         max_hold: Seconds for which a message is kept alive at the broker, above 0.
-        settle_timeout: Seconds to wait, at least 0, before a partition is given up. It should be
-            below the time that the broker allows.
+        settle_timeout: Seconds before a partition is given up, at least 0, fewer than the broker's.
         drain_timeout: Seconds for the end of the block, at least 0.
-        request_timeout: Seconds for each call of the driver, above 0. A call that takes longer
-            counts as a lost connection.
+        request_timeout: Seconds for a call of the driver, above 0; else the connection is lost.
+        observer: Gets its events, besides the observers of `telemetry.use`.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -156,6 +155,7 @@ class Source(Generic[T_co, E_co]):
         settle_timeout: Seconds = 20.0,
         drain_timeout: Seconds = 30.0,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -172,6 +172,7 @@ class Source(Generic[T_co, E_co]):
         settle_timeout: Seconds = 20.0,
         drain_timeout: Seconds = 30.0,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -188,6 +189,7 @@ class Source(Generic[T_co, E_co]):
         settle_timeout: Seconds = 20.0,
         drain_timeout: Seconds = 30.0,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -203,6 +205,7 @@ class Source(Generic[T_co, E_co]):
         settle_timeout: Seconds = 20.0,
         drain_timeout: Seconds = 30.0,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None:
         if not hasattr(driver, "fetch"):
             raise TypeError(f"expected a driver, not {type(driver).__name__!r}")
@@ -238,6 +241,7 @@ class Source(Generic[T_co, E_co]):
             request_timeout=checks.seconds("request_timeout", request_timeout),
             settle_timeout=checks.seconds("settle_timeout", settle_timeout, zero=True),
             max_hold=checks.seconds("max_hold", max_hold),
+            observer=observer,
         )
         self._state = "new"
         self._was_raised = False  # the failure, by a read

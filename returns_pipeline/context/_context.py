@@ -26,6 +26,7 @@ from returns_pipeline._engine.future_results import (
     result_of,
 )
 from returns_pipeline._engine.names import name_of
+from returns_pipeline._engine.observing import Observed
 from returns_pipeline._engine.tracebacks import note_step, shorten
 from returns_pipeline.compensation import (
     CompensationReport,
@@ -484,6 +485,10 @@ class StepContext(StepScope):
         for step in [*self._inside.running] if self._inside is not None else ():
             await step._commits_ended()
         await _internals.commits_ended(self.scope)
+
+    def _observed(self) -> Observed | None:
+        """Return who observes the steps inside it."""
+        return None if self._events is None else self._events.observed
 
     def _awaits_journal(self) -> bool:
         """Whether this step, or one inside it, waits for the journal and cannot be interrupted."""

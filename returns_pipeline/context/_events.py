@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from returns_pipeline import telemetry
 from returns_pipeline._engine import observing
@@ -19,13 +20,14 @@ class StepEvents:
         item: What the next step handles, for `StepBegun`.
     """
 
-    __slots__ = ("_begun", "_outer", "item", "observed")
+    __slots__ = ("_begun", "_outer", "_token", "item", "observed")
 
     def __init__(self, observed: Observed, outer: StepEvents | None = None) -> None:
         self.observed: Observed = observed
         self.item: object = None
         self._outer = outer
         self._begun: telemetry.StepBegun | None = None
+        self._token: Any = None
 
     def inside(self) -> StepEvents:
         """Return the events of a context inside this one."""
@@ -49,11 +51,14 @@ class StepEvents:
         )
         self.item = None
         self.observed.report(self._begun)
+        # What is opened inside, and policies there, report to the same observers.
+        self._token = observing.enter(self.observed)
 
     def ended(self, outcome: telemetry.Outcome, error: object = None) -> None:
         """Report that the step has ended."""
         begun, self._begun = self._begun, None
         assert begun is not None
+        observing.leave(self._token)
         at = asyncio.get_running_loop().time()
         event = telemetry.StepEnded(
             pipeline=begun.pipeline,

@@ -19,9 +19,12 @@ from typing import Any, Generic, TypeVar, cast
 
 from returns.result import Failure, Result
 
+from returns_pipeline import telemetry
+from returns_pipeline._engine import observing
 from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
 from returns_pipeline._engine.names import name_of
+from returns_pipeline._engine.observing import Observed
 from returns_pipeline._engine.tracebacks import note_step
 from returns_pipeline.context import _steps
 from returns_pipeline.context._context import StepContext
@@ -86,6 +89,38 @@ class Call(Generic[T, E]):
         """The deadline of its context, on the loop's clock; infinity if there is none."""
         return math.inf if self.context is None else self.context.deadline
 
+    def report_retry(self, attempt: int, error: object, delay: float) -> None:
+        """Report that an attempt has failed, and another one follows."""
+        if (observed := self._observed()) is None:
+            return
+        event = telemetry.StepRetried(
+            pipeline=observed.pipeline,
+            stage=self.name,
+            attempt=attempt,
+            delay=delay,
+            error=error,
+            at=asyncio.get_running_loop().time(),
+        )
+        observed.report(event)
+
+    def report_timeout(self, limit: float, *, abandoned: bool) -> None:
+        """Report that the step was stopped at its time limit."""
+        if (observed := self._observed()) is None:
+            return
+        event = telemetry.StepTimedOut(
+            pipeline=observed.pipeline,
+            stage=self.name,
+            limit=limit,
+            abandoned=abandoned,
+            at=asyncio.get_running_loop().time(),
+        )
+        observed.report(event)
+
+    def _observed(self) -> Observed | None:
+        """Return who observes it: its context's observers, or else those of the running step."""
+        own = None if self.context is None else _steps.observed(self.context)
+        return observing.opened() if own is None else own
+
     def within(self, context: StepContext | None) -> Call[T, E]:
         """Return the same call in another context."""
         made = cast("Call[T, E]", Call.__new__(Call))  # pyright does not know the class's own type
@@ -143,6 +178,7 @@ async def run_with_timeout(call: Call[T, E], limit: Timeout) -> Result[T, E | St
     if cancelled is not None:
         raise cancelled
     error = StepTimeout(call.name, seconds)
+    call.report_timeout(seconds, abandoned=run.abandoned)
     if run.abandoned:
         error.add_note(f"it ignored its cancellation for {limit.grace:g} s: left running")
     return Failure(error)

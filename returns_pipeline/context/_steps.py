@@ -16,6 +16,7 @@ __all__ = [
     "journal_of",
     "keep_key",
     "kept_key",
+    "observed",
     "open_attempt",
     "presume_committed",
     "run_and_settle",
@@ -28,6 +29,7 @@ commits_ended: Final = StepContext._commits_ended
 journal_of: Final = StepContext._journal
 keep_key: Final = StepContext._keep_key
 kept_key: Final = StepContext._kept_key
+observed: Final = StepContext._observed
 open_attempt: Final = StepContext._open_attempt
 presume_committed: Final = StepContext._presume_committed
 run_and_settle: Final = StepContext._run_and_settle

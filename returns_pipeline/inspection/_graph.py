@@ -22,6 +22,7 @@ from returns_pipeline._engine.calls import Call, call_of
 from returns_pipeline._engine.chain import Chain, FanInLink, Source
 from returns_pipeline._engine.error_types import NO_ERRORS, UNKNOWN, ErrorTypes, errors_after
 from returns_pipeline._engine.leaving import Composite
+from returns_pipeline._engine.observing import Observed
 from returns_pipeline._engine.operator import NO_SOURCE, ClosableStream, Deferred, ReadOnce
 from returns_pipeline._engine.reader import Pump, pump_of
 from returns_pipeline._engine.terminals import Terminals, chain_of
@@ -233,7 +234,7 @@ class _Builder:
                 signal = self._signal(link.link)
                 for entry in entries:
                     self.graph.edges.append(Edge(signal, entry, name="drain_on", is_signal=True))
-            else:
+            elif not isinstance(link.link, Observed):  # which changes nothing
                 outs = [self._link(link, its_task, reads, outs, entries)]
         return outs, entries
 

@@ -43,6 +43,7 @@ from returns_pipeline.compensation.protocol import (
 )
 from returns_pipeline.errors import JournalCorrupt, JournalError
 from returns_pipeline.journal._arguments import decode, shown
+from returns_pipeline.journal._events import RecoveryEvents
 from returns_pipeline.retry import RetryPolicy
 
 __all__ = ["recover", "recovering"]
@@ -235,10 +236,22 @@ class _Case:
     works on the case changes it while it is running, and only `_Recovery.run` while it waits.
     """
 
-    __slots__ = ("attempts", "deferred", "done", "due", "error", "left", "saga", "stuck", "until")
+    __slots__ = (
+        "attempts",
+        "began",
+        "deferred",
+        "done",
+        "due",
+        "error",
+        "left",
+        "saga",
+        "stuck",
+        "until",
+    )
 
     def __init__(self, saga: StoredSaga) -> None:
         self.saga = saga
+        self.began = asyncio.get_running_loop().time()
         states = {"pending", "deferred"}
         # The next action is the last of the list.
         self.left = [action for action in reversed(saga.actions) if action.state in states]
@@ -303,6 +316,7 @@ class _Recovery:
         # claimed, and the cost of each claim would grow with the number of sagas before it.
         self._besides: set[str] = set()
         self._stopping = False
+        self._events = RecoveryEvents.opened(journal)
         self.known: Mapping[str, int] | None = None
         self.on_claim: Callable[[_Case], object] | None = None
         self.on_end: Callable[[_Case], object] | None = None
@@ -385,8 +399,11 @@ class _Recovery:
         case = self._running.pop(task)
         if case.left and case.error is None:
             self._push(case)
-        elif self.on_end is not None:
-            _ = self.on_end(case)
+        else:
+            if self._events is not None:
+                self._events.ended(case.report(), case.began)
+            if self.on_end is not None:
+                _ = self.on_end(case)
         if case.is_settled:
             self._besides.discard(case.saga.id)
         task.result()  # raises the error of a task that failed, which ends the recovery
@@ -482,26 +499,40 @@ class _Recovery:
         action = Action(undo.name, owner, undo, args, kwargs, _ONCE, timeout, sensitive=sensitive)
         await record.begin()
         case.attempts = (case.attempts or 0) + 1
+        began = loop.time()
         entry, is_running = await undo_once(action, case.attempts)
+        took = loop.time() - began
         if entry.error is None:
             _ = await shielded(record.done())  # it is done, even if this task is cancelled
             case.finish(case.done, entry)
+            if self._events is not None:
+                self._events.undone(case.saga, stored, entry, took)
             return
         delay, error = await _next_delay(undo.retry, case.attempts, entry.error, until)
         if delay is None or is_running:  # an abandoned attempt: a second one must not overlap it
-            await self._give_up(case, record, dataclasses.replace(entry, error=error))
+            await self._give_up(case, record, dataclasses.replace(entry, error=error), took)
         else:
+            if self._events is not None:
+                self._events.not_undone(case.saga, stored, entry, took, again=True)
             case.due = loop.time() + delay
             await self._journal.postpone(stored.id, error, time.time() + delay)
 
-    async def _give_up(self, case: _Case, record: ActionRecord, entry: CompensationEntry) -> None:
+    async def _give_up(
+        self, case: _Case, record: ActionRecord, entry: CompensationEntry, took: float = 0.0
+    ) -> None:
         """Make the next action stuck, and all others too if its scope stops at a failure."""
+        stored = case.left[-1]
         await record.give_up(entry.error)
         case.finish(case.stuck, entry)
+        if self._events is not None:
+            self._events.not_undone(case.saga, stored, entry, took, again=False)
         while case.left and case.saga.on_failure == "stop":
             stored = case.left[-1]
             await self._journal.mark(stored.id).give_up("not run")
-            case.finish(case.stuck, _entry(stored, "not run"))
+            entry = _entry(stored, "not run")
+            case.finish(case.stuck, entry)
+            if self._events is not None:
+                self._events.not_undone(case.saga, stored, entry, 0.0, again=False)
 
 
 def _used_up(attempts: int) -> JournalCorrupt:

@@ -14,7 +14,8 @@ from returns.future import FutureResult
 from returns.result import Failure, Result, Success
 from typing_extensions import ParamSpec
 
-from returns_pipeline._engine import checks
+from returns_pipeline import telemetry
+from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
 from returns_pipeline._engine.names import shown
@@ -392,12 +393,26 @@ class CircuitBreaker(Shared):
         if state != "closed":
             self._phase.since = asyncio.get_running_loop().time()
         self._record.clear()
+        if before.state != state:
+            self._report(before.state, state)
         if self._on_state_change is not None and before.state != state:
             try:
                 _ = self._on_state_change(CircuitEvent(self.name, state, error))
             except Exception:  # noqa: BLE001  # it must not become the step's
                 _log.exception("on_state_change of %r failed", self)
         return self._phase
+
+    def _report(self, before: CircuitState, state: CircuitState) -> None:
+        if (observed := observing.opened()) is None:
+            return
+        event = telemetry.BreakerChanged(
+            pipeline=observed.pipeline,
+            breaker=self.name,
+            before=before,
+            state=state,
+            at=asyncio.get_running_loop().time(),
+        )
+        observed.report(event)
 
     def __repr__(self) -> str:
         return self._written

@@ -13,15 +13,17 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Never, TypeVar, cast
+from typing import Any, Literal, Never, TypeVar, cast
 
 from returns.future import FutureResult
 from returns.result import Failure, Result
 from typing_extensions import ParamSpec
 
-from returns_pipeline._engine import checks
+from returns_pipeline import telemetry
+from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
+from returns_pipeline._engine.names import name_of
 from returns_pipeline.errors import BulkheadFull, InvalidArgument
 from returns_pipeline.policies._decorated import DecoratedStep
 
@@ -34,6 +36,8 @@ E = TypeVar("E")
 
 class Shared:
     """What its steps share. A copy would limit nothing, so copying is refused."""
+
+    name: str = ""
 
     def __reduce__(self) -> Never:
         raise TypeError(f"{self!r} is shared by its steps: it cannot be copied or pickled")
@@ -135,7 +139,7 @@ class RateLimit(Shared):
         kwargs: dict[str, Any],
     ) -> Result[T, E]:
         if self._waiting or not self._take(1, asyncio.get_running_loop().time()):
-            await self._wait(1)
+            await self._wait(1, name_of(step))
         return result_of(await awaitable_of(step(*args, **kwargs)))
 
     async def acquire(self, amount: int = 1) -> None:
@@ -168,8 +172,9 @@ class RateLimit(Shared):
         available = max(0, self._burst - math.ceil(ahead - 1e-9 / self._interval))
         return RateLimitStatistics(waiting, 0 if waiting else available)
 
-    async def _wait(self, amount: int) -> None:
+    async def _wait(self, amount: int, stage: str = "") -> None:
         loop = asyncio.get_running_loop()
+        began = loop.time()
         place: asyncio.Future[None] = loop.create_future()
         self._waiting[place] = amount
         if self._timer is None:
@@ -182,6 +187,7 @@ class RateLimit(Shared):
             _ = self._waiting.pop(place, None)
             self._set_timer(loop)  # for another that is now the first, or may begin earlier
             raise
+        _report_wait("rate_limit", self, stage, began)
 
     def _earliest(self, amount: int) -> float:
         return self._due - (self._burst - amount) * self._interval
@@ -285,7 +291,7 @@ class Bulkhead(Shared):
         if not self._take(1):
             if self._is_full:
                 return Failure(self._full())
-            await self._wait(1)
+            await self._wait(1, name_of(step))
         try:
             return result_of(await awaitable_of(step(*args, **kwargs)))
         finally:
@@ -341,8 +347,10 @@ class Bulkhead(Shared):
         self._running += amount
         return True
 
-    async def _wait(self, amount: int) -> None:
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _wait(self, amount: int, stage: str = "") -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        place: asyncio.Future[None] = loop.create_future()
         self._waiting[place] = amount
         try:
             await place
@@ -352,6 +360,7 @@ class Bulkhead(Shared):
             # with a smaller one after it.
             self._release(0 if place.cancelled() else amount)
             raise
+        _report_wait("bulkhead", self, stage, began)
 
     def _release(self, amount: int) -> None:
         """Return places, and resume the calls that now fit, in order."""
@@ -367,6 +376,24 @@ class Bulkhead(Shared):
 
     def __repr__(self) -> str:
         return f"bulkhead({self._limit!r}, queue={self._most_waiting!r}, name={self.name!r})"
+
+
+def _report_wait(
+    limiter: Literal["rate_limit", "bulkhead"], limit: Shared, stage: str, began: float
+) -> None:
+    """Report that a step has waited for its turn."""
+    if (observed := observing.opened()) is None:
+        return
+    at = asyncio.get_running_loop().time()
+    event = telemetry.LimiterWaited(
+        pipeline=observed.pipeline,
+        stage=stage,
+        limiter=limiter,
+        name=limit.name,
+        waited=at - began,
+        at=at,
+    )
+    observed.report(event)
 
 
 def _amount(amount: int, most: int) -> int:

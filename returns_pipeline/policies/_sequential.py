@@ -124,7 +124,9 @@ async def _run_retried(
     call = Call(step, args, kwargs)
     if key == "step":
         call.key = os.urandom(16).hex()
-    last = await run_with_retry(call.run, policy, deadline=call.deadline, errors=errors)
+    last = await run_with_retry(
+        call.run, policy, deadline=call.deadline, errors=errors, report=call.report_retry
+    )
     if isinstance(last, Success):
         return last
     return Failure(RetriesExhausted(tuple(errors)))

@@ -31,16 +31,17 @@ else."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalRequest:
-    """A journal has answered a request, or a batch of them that it wrote together.
+    """A journal has answered a batch of requests, which it has written together.
 
     Attributes:
-        pipeline: The name of the pipeline; empty if none was set for the journal.
+        pipeline: The name of the pipeline; empty if none was set where the journal was opened.
         journal: The name of the journal's class.
         kind: What it had to do; "other" for a batch of several kinds.
         size: The number of requests in the batch.
-        duration: Seconds from the first of these requests to the answer.
-        queued: The number of requests that wait for the next batch.
-        failed: Whether it refused.
+        duration: Seconds that the batch has taken. `SqliteJournal` measures them by the real clock.
+        queued: The number of requests that wait for the next batch. For `SqliteJournal` the
+            requests of one turn of the loop are one.
+        failed: Whether it was refused.
         at: The time in seconds, on the loop's clock.
 
     >>> JournalRequest(
@@ -62,29 +63,35 @@ class JournalRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """A recovery has undone, or tried to undo, what dead processes left behind.
+    """The work on a saga that a dead process left behind has ended.
+
+    Its actions are reported as well, by `UndoDone`, `UndoFailed` and `UndoStuck`.
 
     Attributes:
-        pipeline: The name of the pipeline; empty if none was set for the journal.
+        pipeline: The name of the pipeline; that of the saga, if none was set.
         journal: The name of the journal's class.
+        saga: The id of the saga.
         undone: The number of actions that were undone.
-        failed: The number of those that could not be undone this time.
         stuck: The number of those that wait for a person.
-        duration: Seconds.
+        deferred: The number of those that wait for a process that knows them.
+        failed: Whether the journal has failed, so that actions are left.
+        duration: Seconds since this process took it over.
         at: The time in seconds, on the loop's clock.
 
     >>> Recovered(
-    ...     pipeline="shop", journal="SqliteJournal", undone=2, failed=0, stuck=0,
-    ...     duration=0.5, at=2.0,
+    ...     pipeline="shop", journal="SqliteJournal", saga="7f3a",
+    ...     undone=2, stuck=0, deferred=0, failed=False, duration=0.5, at=2.0,
     ... ).undone
     2
     """
 
     pipeline: str
     journal: str
+    saga: str
     undone: int
-    failed: int
     stuck: int
+    deferred: int
+    failed: bool
     duration: float
     at: float
 
@@ -267,7 +274,7 @@ class WorkerStarted:
     """A worker has recovered what dead processes left behind, and begins to read.
 
     Attributes:
-        pipeline: The name of the pipeline.
+        pipeline: The name of the worker.
         at: The time in seconds, on the loop's clock.
 
     >>> WorkerStarted(pipeline="shop", at=2.0).pipeline
@@ -283,12 +290,12 @@ class WorkerDraining:
     """A worker was asked to stop: it reads nothing more, and handles what it has read.
 
     Attributes:
-        pipeline: The name of the pipeline.
-        reason: What asked for it, such as the name of a signal.
+        pipeline: The name of the worker.
+        reason: What has stopped it: the value of a `StoppedBy`, such as "signal".
         at: The time in seconds, on the loop's clock.
 
-    >>> WorkerDraining(pipeline="shop", reason="SIGTERM", at=2.0).reason
-    'SIGTERM'
+    >>> WorkerDraining(pipeline="shop", reason="signal", at=2.0).reason
+    'signal'
     """
 
     pipeline: str
@@ -301,17 +308,23 @@ class WorkerEnded:
     """A worker has ended.
 
     Attributes:
-        pipeline: The name of the pipeline.
-        reason: Why.
+        pipeline: The name of the worker.
+        reason: Why: the value of a `StoppedBy`, or the name of the exception that it raises.
+        handled: How many values came out of its pipeline.
+        dead: How many failures ``dead_letters`` has taken.
         duration: Seconds since `WorkerStarted`.
         at: The time in seconds, on the loop's clock.
 
-    >>> WorkerEnded(pipeline="shop", reason="SIGTERM", duration=60.0, at=62.0).duration
+    >>> WorkerEnded(
+    ...     pipeline="shop", reason="signal", handled=7, dead=0, duration=60.0, at=62.0
+    ... ).duration
     60.0
     """
 
     pipeline: str
     reason: str
+    handled: int
+    dead: int
     duration: float
     at: float
 

@@ -168,8 +168,9 @@ class LimiterWaited:
 
     Attributes:
         pipeline: The name of the pipeline of the step.
-        stage: The name of the step.
+        stage: The name of the step; empty for `acquire`.
         limiter: The kind of limiter.
+        name: The name of the bulkhead; empty for a rate limit.
         waited: Seconds.
         at: The time in seconds, on the loop's clock.
 
@@ -180,6 +181,7 @@ class LimiterWaited:
     pipeline: str
     stage: str
     limiter: Literal["rate_limit", "bulkhead"]
+    name: str = ""
     waited: float
     at: float
 

@@ -73,7 +73,7 @@ class UndoDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndoFailed:
-    """An action could not be undone by this rollback; `recover` will try it again.
+    """An action was not undone this time: a later recovery, or a later attempt of it, will try.
 
     For the other attributes see `UndoDone`.
 

@@ -169,7 +169,7 @@ class DeadlinePump(WindowPump):
         if self.reading:
             await self.yield_to_reader()
         while self.due:
-            await self.wait_for_reader()
+            await self.wait_until_resumed()
 
     async def emit_failure(self, failure: object) -> None:
         """Flush, then emit the failure."""
@@ -196,7 +196,7 @@ class DeadlinePump(WindowPump):
                 else:
                     self.arm()
 
-    async def wait_for_reader(self) -> None:
+    async def wait_until_resumed(self) -> None:
         """Make the source wait until the reader takes something."""
         self._not_full = self.loop.create_future()
         stage = self.stage

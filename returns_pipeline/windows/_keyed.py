@@ -284,7 +284,7 @@ NEXT
         if self.reading:
             await self.yield_to_reader()
         while self._held >= self._n:
-            await self.wait_for_reader()
+            await self.wait_until_resumed()
 
 
 class MarkedKeyedPump(CarriesMarks[BySpan], KeyedPump):

@@ -12,6 +12,7 @@ from returns_pipeline.compensation.protocol import DurableJournal
 from returns_pipeline.connectors import Source
 from returns_pipeline.context import StepContext
 from returns_pipeline.result_stream import ResultStream
+from returns_pipeline.telemetry import Observer
 from returns_pipeline.worker._report import WorkerReport
 from returns_pipeline.worker._worker import DeadLetters, Messages, Worker, discard
 
@@ -35,6 +36,7 @@ async def run_worker(
     drain_timeout: Seconds = 25.0,
     per_partition: bool = False,
     stop: asyncio.Event | Awaitable[object] | None = None,
+    observer: Observer | None = None,
 ) -> WorkerReport[E]: ...
 @overload
 async def run_worker(
@@ -49,6 +51,7 @@ async def run_worker(
     drain_timeout: Seconds = 25.0,
     per_partition: bool = False,
     stop: asyncio.Event | Awaitable[object] | None = None,
+    observer: Observer | None = None,
 ) -> WorkerReport[E]: ...
 async def run_worker(
     source: Source[Any, Any],
@@ -62,6 +65,7 @@ async def run_worker(
     drain_timeout: Seconds = 25.0,
     per_partition: bool = False,
     stop: asyncio.Event | Awaitable[object] | None = None,
+    observer: Observer | None = None,
 ) -> WorkerReport[Any]:
     """Read a source through a pipeline until SIGTERM: recover, consume, drain, report.
 
@@ -130,6 +134,8 @@ async def run_worker(
         per_partition: Whether each partition that is owned has a pipeline of its own: see above.
         stop: Does the same as SIGTERM when it is set, or when it returns. An exception that it
             raises is raised after draining. A coroutine is cancelled at the end; a future is not.
+        observer: Gets the events of everything that the worker opens and runs: see
+            `returns_pipeline.telemetry`. Their pipeline is ``name``.
 
     Returns:
         What it has done, and why it has stopped.
@@ -171,6 +177,7 @@ async def run_worker(
             recover_every=recover_every,
             drain_timeout=drain_timeout,
             per_partition=per_partition,
+            observer=observer,
         )
     except BaseException:
         discard(stop)

@@ -35,6 +35,8 @@ from returns_pipeline.context import StepContext
 from returns_pipeline.errors import InvalidArgument, JournalError, TooManyDeliveries
 from returns_pipeline.journal import recovering
 from returns_pipeline.result_stream import ResultStream
+from returns_pipeline.telemetry import Observer, use
+from returns_pipeline.worker._events import WorkerEvents
 from returns_pipeline.worker._pipelines import Pipelines
 from returns_pipeline.worker._report import StoppedBy, WorkerHealth, WorkerReport
 from returns_pipeline.worker._signals import sharing
@@ -80,6 +82,7 @@ class Worker(Generic[E_co]):
         stuck_after: Seconds, above 0, for which messages may wait and none be acknowledged, until
             `health` says that the worker is not alive. It should be well above the longest window,
             and the slowest step with all its retries.
+        observer: Gets the events of everything that the worker opens and runs.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range, if there is a registry without
@@ -114,6 +117,7 @@ class Worker(Generic[E_co]):
         drain_timeout: Seconds = 25.0,
         stuck_after: Seconds = 600.0,
         per_partition: bool = False,
+        observer: Observer | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -129,6 +133,7 @@ class Worker(Generic[E_co]):
         drain_timeout: Seconds = 25.0,
         stuck_after: Seconds = 600.0,
         per_partition: bool = False,
+        observer: Observer | None = None,
     ) -> None: ...
 
     def __init__(
@@ -144,6 +149,7 @@ class Worker(Generic[E_co]):
         drain_timeout: Seconds = 25.0,
         stuck_after: Seconds = 600.0,
         per_partition: bool = False,
+        observer: Observer | None = None,
     ) -> None:
         if not isinstance(source, Source):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a worker reads a Source, not {shown(source)}")
@@ -182,6 +188,8 @@ class Worker(Generic[E_co]):
         self._dead = 0
         self._recovered = 0
         self._stuck = 0
+        self._observer = observer
+        self._events: WorkerEvents | None = None
         self._first_round_error: Exception | None = None
         self._pipelines: Pipelines | None = None
         if per_partition:  # last: from now on, the source is read by its partitions
@@ -205,6 +213,12 @@ class Worker(Generic[E_co]):
         >>> run(worker.run(stop=asyncio.sleep(9.0))).stopped_by
         <StoppedBy.STOP: 'stop'>
         """
+        observers = () if self._observer is None else (self._observer,)
+        with use(*observers, pipeline=self._name):
+            return await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event | Awaitable[object] | None) -> WorkerReport[E_co]:
+        self._events = WorkerEvents.opened()
         try:
             _check_stop(stop)
             work_of = self._work_of()
@@ -245,7 +259,17 @@ class Worker(Generic[E_co]):
             self._state = "ended"
             if self._limit is not None:
                 self._limit.cancel()
-        return self._report(work, stopper, cancelled)
+        try:
+            report = self._report(work, stopper, cancelled)
+        except BaseException as error:
+            self._report_end(type(error).__name__)
+            raise
+        self._report_end(report.stopped_by.value)
+        return report
+
+    def _report_end(self, reason: str) -> None:
+        if self._events is not None:
+            self._events.ended(reason, self._handled.total(), self._dead)
 
     def _report(
         self,
@@ -304,6 +328,8 @@ class Worker(Generic[E_co]):
         if self._state not in {"starting", "running"}:
             return
         _log.info("worker %s drains: %s", self._name, why.value)
+        if self._events is not None:
+            self._events.draining(why.value)
         self._state = "draining"
         self._stopped_by = why
         self._source.drain(within=self._drain_timeout)
@@ -413,6 +439,8 @@ class Worker(Generic[E_co]):
             return Success(0)
         async with self._publisher or contextlib.nullcontext(), self._source:
             self._state = "running"
+            if self._events is not None:
+                self._events.started()
             return await work()
 
     def _stream(

@@ -160,7 +160,7 @@ def test_an_observer_that_has_raised_is_not_kept_either(monkeypatch: pytest.Monk
     assert kept() is None
 
 
-def test_what_is_no_observer_is_refused_at_the_call() -> None:
+def test_what_is_not_an_observer_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="on_event"):
         windows().observed(print)  # type: ignore[arg-type, unused-awaitable]
     with pytest.raises(TypeError, match="on_event"):

@@ -216,9 +216,11 @@ def records() -> None:
         Recovered(
             pipeline="shop",
             journal="SqliteJournal",
+            saga="7f3a",
             undone=2,
-            failed=0,
             stuck=0,
+            deferred=0,
+            failed=False,
             duration=0.5,
             at=2.0,
         ).undone,
@@ -338,7 +340,10 @@ def records() -> None:
     )
     assert_type(WorkerDraining(pipeline="shop", reason="SIGTERM", at=2.0).reason, str)
     assert_type(
-        WorkerEnded(pipeline="shop", reason="SIGTERM", duration=60.0, at=62.0).duration, float
+        WorkerEnded(
+            pipeline="shop", reason="signal", handled=7, dead=0, duration=60.0, at=62.0
+        ).duration,
+        float,
     )
     assert_type(WorkerStarted(pipeline="shop", at=2.0).pipeline, str)
     Acknowledged(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

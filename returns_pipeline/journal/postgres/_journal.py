@@ -53,6 +53,7 @@ from returns_pipeline.journal.postgres._rows import (
     positions_listed,
     sagas_listed,
 )
+from returns_pipeline.telemetry import Observer
 
 if TYPE_CHECKING:
     from returns_pipeline.journal.postgres._writer import Writer  # it needs asyncpg
@@ -111,6 +112,8 @@ class PostgresJournal(JournalFace):
         lease: Seconds that a lease lasts, above 0.
         retention: Seconds that an undone action stays listed.
         patience: Seconds to wait for a connection, or for another process that writes, above 0.
+        observer: Gets an event for each batch of requests, besides the observers of
+            `telemetry.use` where the journal is opened.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -133,6 +136,7 @@ class PostgresJournal(JournalFace):
         lease: checks.Seconds = 30.0,
         retention: checks.Seconds = 30 * 86_400.0,
         patience: checks.Seconds = 10.0,
+        observer: Observer | None = None,
     ) -> None:
         _check(schema, liveness)
         lease = checks.seconds("lease", lease, finite=True)
@@ -155,6 +159,7 @@ class PostgresJournal(JournalFace):
             lease=lease if liveness == "lease" else 0.0,
             retention=min(retention, _LONGEST),
             patience=patience,
+            observer=observer,
         )
         self._claims = Claims(self._name, self._ledger, self._writer, min(retention, _LONGEST))
         super().__init__(_Changes(self._name, self._ledger, self._writer))

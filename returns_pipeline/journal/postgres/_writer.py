@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final, Literal
 
+from returns_pipeline import telemetry
 from returns_pipeline.errors import JournalError, JournalUnavailable
+from returns_pipeline.journal._events import JournalEvents
 from returns_pipeline.journal._face import fenced
 from returns_pipeline.journal._statistics import JournalStatistics
 from returns_pipeline.journal.postgres._address import AddressSource
@@ -75,6 +77,7 @@ class Writer:
         lease: Seconds of a lease; 0 if the session shows that the owner is alive.
         retention: Seconds that an undone action stays listed.
         patience: Seconds to try for before a request fails.
+        observer: Gets events, besides the observers of `telemetry.use`.
 
     Attributes:
         delivery: Sends the batches.
@@ -105,6 +108,7 @@ class Writer:
         lease: float,
         retention: float,
         patience: float,
+        observer: telemetry.Observer | None,
     ) -> None:
         connection = ServerConnection(
             source,
@@ -117,6 +121,8 @@ class Writer:
         )
         self.delivery = Delivery(connection, name, lease=lease, patience=patience)
         self._name = name
+        self._observer = observer
+        self._events: JournalEvents | None = None  # while it has a loop
         self._ledger = ledger
         self._lease = lease
         self._retention = retention
@@ -213,7 +219,10 @@ class Writer:
         future: asyncio.Future[Any] | None = None,
     ) -> Request:
         """Make a request, in order with all others. This does not wait."""
-        self._loop = self.check_loop()
+        loop = self.check_loop()
+        if self._loop is None:
+            self._events = JournalEvents.opened("PostgresJournal", self._observer)
+        self._loop = loop
         future = self._loop.create_future() if future is None else future
         request = Request(kind, list(rows), future, on_done, on_failed, on_orphaned, saga)
         self._requests.append(request)
@@ -349,9 +358,11 @@ class Writer:
 
     async def _carry_out(self, batch: list[Request]) -> None:
         """Send a batch, and resolve the future of each of its requests, whatever happens."""
+        began = asyncio.get_running_loop().time()
         try:
             outcomes = await self._commit(batch)
         except Exception as error:  # noqa: BLE001  # the callers get any error
+            self._report(batch, began, failed=True)
             if not isinstance(error, FAILURES):
                 self.delivery.connection.drop()  # a bug: its state is unknown
             # A batch in doubt may be on record: it must not be carried out a second time.
@@ -361,11 +372,19 @@ class Writer:
             else:
                 self._fail(batch, error)
             return
+        self._report(batch, began, failed=False)
         self._settle(batch, outcomes)
         if self._lease and self._ledger.sagas and (self._renewal is None or self._renewal.done()):
             self._renewal = asyncio.create_task(
                 self._renew(), name=f"lease of {self._name}", context=contextvars.Context()
             )
+
+    def _report(self, batch: list[Request], began: float, *, failed: bool) -> None:
+        """Report a batch, before its callers get their outcomes."""
+        if self._events is not None:
+            took = asyncio.get_running_loop().time() - began
+            kinds = [request.kind for request in batch]
+            self._events.answered(kinds, len(batch), took, len(self._requests), failed=failed)
 
     async def _commit(self, batch: list[Request]) -> list[Any]:
         """Send a batch, preceded by the duties of the ledger; return outcomes that are still true.

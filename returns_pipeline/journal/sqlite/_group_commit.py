@@ -20,10 +20,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
+from returns_pipeline import telemetry
 from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
+from returns_pipeline.journal._events import JournalEvents
 from returns_pipeline.journal._statistics import JournalStatistics
 from returns_pipeline.journal.sqlite import _forks as forks
 from returns_pipeline.journal.sqlite._inspect import INHERITED
@@ -69,6 +72,7 @@ class GroupCommit:
     Args:
         name: The name of the thread.
         store: The store that is written to.
+        observer: Gets events, besides the observers of `telemetry.use`.
     """
 
     # Why no request hangs or is lost:
@@ -83,9 +87,12 @@ class GroupCommit:
     # transaction, in its order, and is removed from `_deferred` only once it is written or lost.
     # After a loss `_check` refuses every request, so no effect begins that relies on that order.
 
-    def __init__(self, name: str, store: SqliteStore) -> None:
+    def __init__(self, name: str, store: SqliteStore, observer: telemetry.Observer | None) -> None:
         self._name = name
         self._store = store
+        self._observer = observer
+        # Set before the thread starts. It reports in the loop that has started it.
+        self._events: tuple[JournalEvents, asyncio.AbstractEventLoop] | None = None
         # Held while the thread is started or stopped, because several loops may do that.
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -133,15 +140,17 @@ class GroupCommit:
         work: Callable[[sqlite3.Connection], T],
         *,
         withdraw: Callable[[], bool] | None = None,
+        kind: telemetry.RequestKind = "other",
     ) -> ShieldedFuture[T]:
         """Do as `do`, but raise a cancellation of the caller only when the outcome is known.
 
         Args:
             work: Called in the thread.
             withdraw: See `ShieldedFuture`.
+            kind: What it is, for observers.
         """
         outcome: ShieldedFuture[T] = ShieldedFuture(withdraw)
-        self._ask(Request(work, outcome.future))
+        self._ask(Request(work, outcome.future, kind=kind))
         return outcome
 
     def _ask(self, request: Request) -> None:
@@ -160,6 +169,7 @@ class GroupCommit:
         *,
         is_commit: bool = True,
         on_lost: Callable[[JournalError], object] = bool,
+        kind: telemetry.RequestKind = "other",
     ) -> None:
         """Carry work out in the next transaction, before the requests there. This does not wait.
 
@@ -168,6 +178,7 @@ class GroupCommit:
             is_commit: Whether every later request raises an error if the work is lost. Otherwise
                 work that can never be written is dropped.
             on_lost: Called in the thread if it is a commit and is lost.
+            kind: What it is, for observers.
 
         Raises:
             JournalError: A deferred commit was lost earlier.
@@ -177,7 +188,7 @@ class GroupCommit:
             self._refuse_when_stopping()
             self._start_thread()
             is_first = not self._deferred
-            self._deferred.append(Deferred(work, is_commit, on_lost))
+            self._deferred.append(Deferred(work, is_commit, on_lost, kind))
             if is_first:
                 self._inbox.put(None)
 
@@ -260,6 +271,8 @@ class GroupCommit:
     def _start_thread(self) -> None:
         if self._thread is not None:
             return
+        events = JournalEvents.opened("SqliteJournal", self._observer)
+        self._events = None if events is None else (events, asyncio.get_running_loop())
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._lost, self._reported = None, False
         self._used_in = forks.forks()
@@ -286,6 +299,7 @@ class GroupCommit:
                 continue
             logged = self._lost
             began = time.monotonic()
+            refused = False
             outcomes: list[Outcome]
             with forks.inside():
                 try:
@@ -293,6 +307,7 @@ class GroupCommit:
                         db = self._store.open()
                     outcomes = self._transact(db, deferred, requests, ending=ending)
                 except Exception as error:  # noqa: BLE001  # all requests get it
+                    refused = True
                     failed = self._store.explain(error)
                     self._fail(failed, deferred, ending=ending, reported=bool(requests))
                     outcomes = [(asked.future, None, again(failed)) for asked in requests]
@@ -303,12 +318,31 @@ class GroupCommit:
                 transactions=self._done.transactions + 1,
                 last_transaction=time.monotonic() - began,
             )
+            if self._events is not None:
+                self._report(*self._events, requests, deferred, began, failed=refused)
             _deliver(outcomes)
             if db is not None and not ending:
                 self._tidy(db)
         if db is not None:
             with forks.inside():
                 self._store.close(db)
+
+    def _report(
+        self,
+        events: JournalEvents,
+        loop: asyncio.AbstractEventLoop,
+        requests: list[Request],
+        deferred: list[Deferred],
+        began: float,
+        *,
+        failed: bool,
+    ) -> None:
+        """Report a batch, before its callers get their outcomes."""
+        kinds = [asked.kind for asked in requests] + [late.kind for late in deferred]
+        took, queued = time.monotonic() - began, self._inbox.qsize()
+        report = partial(events.answered, kinds, len(kinds), took, queued, failed=failed)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            _ = loop.call_soon_threadsafe(report)
 
     def _next(self) -> list[Request]:
         """Wait until there are requests or deferred work is due; return the requests."""

@@ -39,6 +39,7 @@ from returns_pipeline.journal.sqlite._group_commit import GroupCommit
 from returns_pipeline.journal.sqlite._inspect import inspect, inspect_positions
 from returns_pipeline.journal.sqlite._ledger import Forget
 from returns_pipeline.journal.sqlite._store import SqliteStore
+from returns_pipeline.telemetry import Observer
 
 __all__ = ["SqliteJournal"]
 
@@ -102,6 +103,8 @@ class SqliteJournal(JournalFace):
             stay forever.
         patience: Seconds to wait for another process that writes, 0 or more.
         lazy_commits: Whether a commit returns before it is durable.
+        observer: Gets an event for each transaction, besides the observers of `telemetry.use`
+            where the journal is opened.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range, or ``path`` is ":memory:".
@@ -132,6 +135,7 @@ class SqliteJournal(JournalFace):
         retention: checks.Seconds = 30 * 86_400.0,
         patience: checks.Seconds = 10.0,
         lazy_commits: bool = False,
+        observer: Observer | None = None,
     ) -> None:
         if os.fspath(path) == ":memory:":
             # SQLite would use no file at all, and this class a file of this name.
@@ -152,7 +156,7 @@ class SqliteJournal(JournalFace):
             retention=checks.seconds("retention", retention, zero=True),
             patience=self._patience,
         )
-        self._writer = GroupCommit(f"journal {self._path.name}", self._store)
+        self._writer = GroupCommit(f"journal {self._path.name}", self._store, observer)
         self._lazy = lazy_commits
         super().__init__(_Changes(self._writer, self._store))
 
@@ -196,7 +200,7 @@ class SqliteJournal(JournalFace):
     def record(self, intent: Intent, /) -> Awaitable[None]:
         """Record an action: see `Journal`."""
         work = partial(self._store.insert, intent, encode_arguments(intent))
-        return self._writer.do_shielded(work)
+        return self._writer.do_shielded(work, kind="record")
 
     def forget(
         self, ids: Sequence[str], /, positions: Sequence[HandledPositions] = ()
@@ -207,8 +211,8 @@ class SqliteJournal(JournalFace):
         """
         work = Forget(self._store.ledger, list(ids), positions)
         if not self._lazy:
-            return self._writer.do_shielded(work, withdraw=work.withdraw)
-        self._writer.defer(work)
+            return self._writer.do_shielded(work, withdraw=work.withdraw, kind="forget")
+        self._writer.defer(work, kind="forget")
         done: ShieldedFuture[None] = ShieldedFuture()
         done.future.set_result(None)
         return done
@@ -222,7 +226,7 @@ class SqliteJournal(JournalFace):
         second. `flush` and `close` try it, too. If `close` cannot write it, it raises the error.
         """
         work = partial(self._store.ledger.delete_rest, list(ids), on_lost)
-        self._writer.defer(work, on_lost=on_lost)
+        self._writer.defer(work, on_lost=on_lost, kind="forget")
 
     def move(self, ids: Sequence[str], /, *, saga: str, name: str, prefix: str) -> None:
         """Move actions into another saga: see `Journal`."""

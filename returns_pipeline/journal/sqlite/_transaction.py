@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from returns_pipeline import telemetry
 from returns_pipeline.errors import JournalError, JournalUnavailable
 from returns_pipeline.journal.sqlite._ledger import Forget
 from returns_pipeline.journal.sqlite._store import SqliteStore
@@ -38,11 +39,13 @@ class Request(NamedTuple):
         work: Called in the writer's thread.
         future: Takes the outcome, in the loop of the caller.
         reads: Whether the work only reads: then it runs after the transaction, without its lock.
+        kind: What it is, for observers.
     """
 
     work: Work
     future: asyncio.Future[Any]
     reads: bool = False
+    kind: telemetry.RequestKind = "other"
 
 
 class Deferred(NamedTuple):
@@ -52,11 +55,13 @@ class Deferred(NamedTuple):
         work: Called in the writer's thread.
         is_commit: Whether its loss must be reported: a commit that has returned would be undone.
         on_lost: Called if it is a commit and can never be written.
+        kind: What it is, for observers.
     """
 
     work: Work
     is_commit: bool
     on_lost: Callable[[JournalError], object] = bool
+    kind: telemetry.RequestKind = "other"
 
 
 # The outcome of a request: its future, and a result or an error. Bare tuples: two for each window.
@@ -97,11 +102,11 @@ def write(
     store.lock(db)  # outside of `try`: after one timeout, do not wait for the lock a second time
     try:
         with transaction(store, db):
-            for work, _, _ in deferred:
-                work(db)
+            for late in deferred:
+                _ = late.work(db)
             outcomes: list[Outcome] = []
             commits: list[Forget] = []
-            for work, future, _ in requests:
+            for work, future, *_ in requests:
                 if isinstance(work, Forget):
                     commits.append(work)
                     outcomes.append((future, None, None))
@@ -132,14 +137,14 @@ def _one_by_one(
     lost: JournalError | None = None
     outcomes: list[Outcome] = []
     with transaction(store, db):
-        for work, is_commit, on_lost in deferred:
+        for work, is_commit, on_lost, _ in deferred:
             _, failed = _try(store, db, work)
             if isinstance(failed, JournalUnavailable):
                 raise failed  # it may pass: all deferred work is tried again later
             if is_commit and failed is not None:
                 lost = lost or failed
                 _ = on_lost(failed)
-        for work, future, _ in requests:
+        for work, future, *_ in requests:
             # After a lost commit no request is accepted until the loss was reported.
             result, failed = (None, again(lost)) if lost else _try(store, db, work)
             outcomes.append((future, result, failed))
