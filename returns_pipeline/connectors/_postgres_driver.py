@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from returns_pipeline.compensation.protocol import Positions
 from returns_pipeline.connectors._driver import Ownership
+from returns_pipeline.connectors._lag import EVERY
 from returns_pipeline.connectors._message import Message, Position
 from returns_pipeline.connectors._postgres_sender import CONNECT_TIMEOUT, translated
 from returns_pipeline.errors import (
@@ -59,6 +60,18 @@ _BLOCKS: Final = """
 SELECT EXISTS (
     SELECT FROM unnest($1::int[], $2::text[]::xid8[], $3::bigint[]) AS p (partition, xid, id)
     JOIN {name} l ON l.partition = p.partition AND (l.xid, l.id) > (p.xid, p.id))
+"""
+
+# At most this many messages of a partition are counted: it is to cost little.
+_COUNTED: Final = 10_000
+
+_LAG: Final = """
+SELECT p.partition, (
+    SELECT count(*) FROM (
+        SELECT FROM {name} l
+        WHERE l.partition = p.partition AND (l.xid, l.id) > (p.xid, p.id) LIMIT $4
+    ) m) AS lag
+FROM unnest($1::int[], $2::text[]::xid8[], $3::bigint[]) AS p (partition, xid, id)
 """
 
 _TAKE: Final = """
@@ -271,13 +284,25 @@ class LogDriver:
         """Do nothing: what is not acknowledged is read again."""
 
     async def watch(self) -> None:
-        """Take and release partitions, as members join and leave."""
+        """Take and release partitions, as members join and leave, and count what is left."""
+        loop = asyncio.get_running_loop()
+        counted_at = -math.inf
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     _ = await self._look_wanted.wait()
             self._look_wanted.clear()
             await self._balance()
+            if loop.time() >= counted_at + EVERY:
+                counted_at = loop.time()
+                await self._count()
+
+    async def _count(self) -> None:
+        """Report how many messages of the partitions are left."""
+        rows = await self._fetch_rows(_LAG, *self._places(self._owned), _COUNTED)
+        assert self._ownership is not None
+        lag = {self._name_of(number): count for number, count in rows if number in self._owned}
+        self._ownership.lag(lag)
 
     async def _balance(self) -> None:
         """Own a fair share of the partitions: release those that are too many, take free ones."""

@@ -31,8 +31,9 @@ class SourceStatistics:
         connected: Whether there is one now.
         out_of_credit: Whether nothing can be fetched until messages are acknowledged.
         lag: How many messages of each partition were not fetched, as the broker said last. Kafka
-            and NATS say it with the messages; Redis 7 and RabbitMQ are asked every 5 seconds. Redis
-            does not know it after some deletions.
+            and NATS say it with the messages; Redis 7, RabbitMQ and a log in PostgreSQL are asked
+            every 5 seconds. Redis does not know it after some deletions. Of a partition of a log at
+            most 10,000 messages are counted.
         suspects: Messages that are held, and may have been in flight when a process died: see
             ``max_deliveries``.
         stalled_partitions: If partitions are read apart, `stalled_for` of each that holds messages.

@@ -11,7 +11,7 @@ import pytest
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
 from apart import join_while_one_is_stuck
-from connecting import SOON, within
+from connecting import SOON, check_lag, within
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
 from returns_pipeline.connectors._postgres_sender import _SenderConnection
@@ -83,6 +83,31 @@ def test_publishing_to_a_log_keeps_the_contract(postgres_dsn: str) -> None:
         return await Log(postgres_dsn).create()
 
     asyncio.run(check_publisher(make, disconnect=Log.disconnect, quiet=0.3, concurrency=3))
+
+
+def test_the_lag_is_counted_up_to_a_limit(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("returns_pipeline.connectors._postgres_driver.EVERY", 0.02)
+    monkeypatch.setattr("returns_pipeline.connectors._postgres_driver._LOOK", 0.02)
+
+    async def main() -> None:
+        log = await Log(postgres_dsn, 1).create()
+        await check_lag(log, f"{log.name}-0")
+        monkeypatch.setattr("returns_pipeline.connectors._postgres_driver._COUNTED", 3)
+        log = await Log(postgres_dsn, 2).create()
+        for number in (0, 0, 0, 0, 0, 0, 1, 1):
+            await log.execute("INSERT INTO {log} (partition, value) VALUES ($1, '')", number)
+        async with Source(log.driver(), max_in_flight=1) as source:
+            message = (await anext(source)).unwrap()
+            wanted = {f"{log.name}-0": 3, f"{log.name}-1": 2}
+            if message.partition == f"{log.name}-1":
+                wanted[message.partition] = 1
+            async with asyncio.timeout(10):
+                while source.statistics().lag != wanted:
+                    await asyncio.sleep(0.02)
+
+    within(main())
 
 
 def test_a_transaction_that_commits_late_is_not_passed_over(postgres_dsn: str) -> None:
