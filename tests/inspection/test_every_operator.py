@@ -100,7 +100,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
 NOT_OPERATORS = {
     "of", "from_results", "from_batches", "through", "subscribe", "stream", "aclose", "diagram",
     "statistics", "collect", "collect_all", "partition", "for_each", "for_each_all", "fold",
-    "first", "last", "run", "run_all",
+    "first", "last", "observed", "run", "run_all",
 }  # fmt: skip
 
 

@@ -328,3 +328,16 @@ def test_to_ask_a_context_makes_no_scope_for_it() -> None:
             _ = await ResultStream.of(from_iterable([1])).bind_step(step, ctx).run()
 
     run(main())
+
+
+def test_the_age_of_a_list_is_not_that_of_the_one_before_it() -> None:
+    async def main() -> None:
+        s = ResultStream.of(from_iterable(range(9))).chunks_or_timeout(1, 60.0)
+        async with s.stream() as items:
+            for _ in range(2):
+                _ = await anext(items)
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(0.5)
+            assert s.statistics().operators[-1].oldest == 1.5
+
+    run(main())
