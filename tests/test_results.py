@@ -186,15 +186,16 @@ def test_a_bad_argument_is_refused_before_the_source_has_come(make: Callable[[],
 def test_every_step_of_the_class_has_an_operator_and_the_test_above_knows_it() -> None:
     windows = set(pipe.__all__) & set(returns_pipeline.windows.__all__)
     together = set(pipe.__all__) & set(returns_pipeline.combine.__all__)
+    beside = {
+        "of", "from_results", "from_batches", "or_failure", "bind_step", "subscribe", "zip",
+        "observed",
+    }  # fmt: skip
     steps = {
         name
         for name, value in inspect.getmembers(ResultStream, inspect.isfunction)
         if not name.startswith("_")
         and "ResultStream[" in str(inspect.signature(value).return_annotation)
-        and name
-        not in {"of", "from_results", "from_batches", "or_failure", "bind_step", "subscribe", "zip"}
-        | windows
-        | together
+        and name not in {*windows, *together, *beside}
     }
     assert steps == {method for method, *_ in operators} | {"drain_on"}
     names = {name for _, name, *_ in operators} | {"drain_on", "successes", "failures"}

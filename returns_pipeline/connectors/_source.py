@@ -109,7 +109,7 @@ class Source(Generic[T_co, E_co]):
         before_ack: A function that is awaited before each acknowledgement, such as the ``flush`` of
             a journal. If it raises, nothing is acknowledged, and the source fails; if it returns a
             `Failure`, with ``UnwrapFailedError``.
-        reconnect: How long to wait after a lost connection, and how often; by default, ever again.
+        reconnect: How long to wait after a lost connection, and how often; by default, forever.
         max_hold: Seconds for which a message is kept alive at the broker, above 0.
         settle_timeout: Seconds before a partition is given up, at least 0, fewer than the broker's.
         drain_timeout: Seconds for the end of the block, at least 0.

@@ -1299,6 +1299,7 @@ def test_the_public_names_are_those_of_the_modules() -> None:
         "MemoryBroker",
         "PublisherQueue",
         "QueueUnderTest",
+        "Recorder",
         "ScriptError",
         "Scripted",
         "VirtualTimeLoop",
