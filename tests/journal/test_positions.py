@@ -59,11 +59,22 @@ def source(broker: MemoryBroker, positions: Any) -> Source[int, Any]:
 
 
 async def read(broker: MemoryBroker, journal: Any, step: Any = write) -> object:
-    """Read in windows of two, until nothing more comes."""
+    """Read in windows of two, until everything is acknowledged, or for five seconds."""
+
+    async def drain(messages: Source[int, Any]) -> None:
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if not broker.backlog("g"):
+                break
+        messages.drain()
+
     async with source(broker, journal) as messages, StepContext("s", journal=journal) as ctx:
-        asyncio.get_running_loop().call_later(0.15, messages.drain)
+        draining = asyncio.ensure_future(drain(messages))
         windows = messages.messages().chunks_or_timeout(2, 0.05).bind_step(step, ctx)
-        return await ctx.run(windows.run())
+        try:
+            return await ctx.run(windows.run())
+        finally:
+            draining.cancel()
 
 
 def test_what_is_committed_is_skipped_although_it_was_not_acknowledged(
