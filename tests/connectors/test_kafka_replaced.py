@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +18,21 @@ from returns_pipeline.compensation.protocol import TakenPartition
 from returns_pipeline.connectors import Source, kafka
 from returns_pipeline.errors import PartitionReplaced
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 __all__ = ["server"]
 
 pytestmark = pytest.mark.slow
+
+
+class ThreeHandled(StoredPositions):
+    """All up to offset 3 was handled of each partition, in whatever cluster it is."""
+
+    async def take(self, source: str, partitions: Sequence[str], /) -> Mapping[str, TakenPartition]:
+        spans = Spans().with_all([Stretch((), (3,), 1.0)])
+        self.storage.taken.update(dict.fromkeys(partitions, TakenPartition(1, spans)))
+        return await super().take(source, partitions)
 
 
 def test_a_topic_that_is_shorter_than_what_was_handled_is_noticed(
@@ -31,11 +43,8 @@ def test_a_topic_that_is_shorter_than_what_was_handled_is_noticed(
     async def read(count: int, match: str) -> None:
         topic = await Topic(server, 1).create()
         await topic.publish(values(count))
-        storage = Storage()
-        spans = Spans().with_all([Stretch((), (3,), 1.0)])
-        storage.taken[f"{topic.name}-0"] = TakenPartition(1, spans)
         with pytest.raises(PartitionReplaced, match=match):
-            async with Source(topic.driver(positions=StoredPositions(storage))) as source:
+            async with Source(topic.driver(positions=ThreeHandled(Storage()))) as source:
                 await anext(source)
         await topic.remove()
 
