@@ -278,8 +278,10 @@ def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     if loop.get_task_factory() is not None:
         return loop.create_task(work, name=name)
     if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
-    return _begun(loop, work, name)
+        task = asyncio.Task(work, loop=loop, name=name, eager_start=True)
+    else:
+        task = _begun(loop, work, name)
+    return task
 
 
 def _begun(
