@@ -26,10 +26,15 @@ MODULES = ["returns_pipeline"] + [
 def test_the_examples_of_a_module_run(name: str) -> None:
     try:
         module = import_module(name)
+        _ = doctest.testmod(module, raise_on_error=True)
     except MissingExtra as error:
         pytest.skip(str(error))
-    failed, _ = doctest.testmod(module, optionflags=doctest.FAIL_FAST)
-    assert not failed
+    except doctest.UnexpectedException as error:
+        if isinstance(error.exc_info[1], MissingExtra):
+            pytest.skip(str(error.exc_info[1]))
+        raise
+    except doctest.DocTestFailure as error:
+        pytest.fail(f"{error.example.source}printed {error.got!r}, not {error.example.want!r}")
 
 
 def test_what_users_hold_has_an_example() -> None:
