@@ -63,7 +63,7 @@ class JournalRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """The work on a saga that a dead process left behind has ended.
+    """The recovery of a saga of a dead process has ended.
 
     Its actions are reported as well, by `UndoDone`, `UndoFailed` and `UndoStuck`.
 
@@ -271,7 +271,7 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted:
-    """A worker has recovered what dead processes left behind, and begins to read.
+    """A worker has recovered the sagas of dead processes, and begins to read.
 
     Attributes:
         pipeline: The name of the worker.

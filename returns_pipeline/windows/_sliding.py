@@ -268,7 +268,7 @@ class MarkedSlidingPump(CarriesMarks[InOrder], SlidingPump):
     def take_item(self) -> Any:
         item = self._counting(super().take_item)
         if self._must_flush:
-            self.flush_for_credit()  # a full list has left items behind
+            self.flush_for_credit()  # items of a full list remain
         return item
 
     def end(self) -> None:
