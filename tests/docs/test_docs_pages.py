@@ -1,0 +1,117 @@
+"""The pages for users run: each block prints what stands below it, on virtual time.
+
+A page's blocks continue one another, as a reader would type them. A block that begins with a
+comment such as ``# examples/how_to/tune.py`` is that file, without its docstring.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from returns_pipeline import testing
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+NAMES = (
+    "quick_start",
+    "which_tool",
+    "tutorial",
+    "guarantees",
+    "glossary",
+    "why",
+    "faq",
+    "versioning",
+)
+PAGES = [
+    *(page for name in NAMES if (page := DOCS / f"{name}.md").exists()),
+    *sorted((DOCS / "how_to").glob("*.md")),
+    *sorted((DOCS / "coming_from").glob("*.md")),
+]
+BLOCK = re.compile(
+    r"^```python\n(?P<code>.*?)^```$(?:\n\n^```text\n(?P<printed>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+PROGRAM = re.compile(r"# (examples/\S+\.py)\n")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the blocks of a page, each with what it prints."""
+    text = page.read_text(encoding="utf-8")
+    return [(found["code"], found["printed"] or "") for found in BLOCK.finditer(text)]
+
+
+def program(path: Path) -> str:
+    """Return the code of an example, without its docstring."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{path} has no docstring"
+    rest = text.splitlines(keepends=True)[tree.body[0].end_lineno or 0 :]
+    return "".join(rest).strip("\n") + "\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_each_block_of_a_page_prints_what_stands_below_it(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [page.name])
+    monkeypatch.setattr(asyncio, "run", testing.run)  # no real time passes
+    module = ModuleType("__main__")  # dataclasses, and annotations, are looked up there
+    names: dict[str, Any] = vars(module)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    for code, printed in blocks(page):
+        exec(compile(code, name_of(page), "exec"), names)
+        assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_program_of_a_page_is_the_one_in_examples(page: Path) -> None:
+    for code, _ in blocks(page):
+        if found := PROGRAM.match(code):
+            assert code == found[0] + program(ROOT / found[1])
+
+
+def test_each_small_example_is_on_a_page() -> None:
+    shown = {
+        found[1] for page in PAGES for code, _ in blocks(page) if (found := PROGRAM.match(code))
+    }
+    there = (ROOT / "examples" / "how_to").glob("*.py")
+    assert {path.relative_to(ROOT).as_posix() for path in there} == shown
+
+
+def test_each_test_that_holds_a_guarantee_exists() -> None:
+    page = (DOCS / "guarantees.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)`", page)
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    defined = {name for text in sources for name in re.findall(r"def (test_\w+)\(", text)}
+    assert len(named) > 50
+    assert [name for name in named if name not in defined] == []
+
+
+@pytest.mark.slow
+def test_the_blocks_of_the_pages_are_well_typed(tmp_path: Path) -> None:
+    """Each page as one module; programs in ``examples/`` are checked where they are."""
+    pytest.importorskip("mypy")
+    for page in PAGES:
+        own = [code for code, _ in blocks(page) if not PROGRAM.match(code)]
+        if own:
+            (tmp_path / f"page_{name_of(page)[:-3].replace('/', '_')}.py").write_text(
+                "\n".join(own)
+            )
+    command: list[str | Path] = [sys.executable, "-m", "mypy", tmp_path]
+    command += ["--config-file", ROOT / "mypy.ini"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
