@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from returns_pipeline._engine.records import Record
 
 __all__ = ["Backpressure"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backpressure:
+class Backpressure(Record, frozen=True, kw_only=True):
     """A stage has waited for its reader, which was slower.
 
     Windows report each of their waits. Steps with a ``concurrency`` above 1, `prefetch`, `merge`

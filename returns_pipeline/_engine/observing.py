@@ -6,7 +6,6 @@ opened. Where nothing is, `opened` returns ``None``, and reporting costs one ``i
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import math
@@ -49,12 +48,23 @@ class Observed:
         pipeline: The name of the pipeline; empty if it has none.
     """
 
-    __slots__ = ("observers", "pipeline", "report")
+    __slots__ = ("_inside", "observers", "pipeline", "report")
 
     def __init__(self, observers: tuple[_Observer, ...], report: _Report, pipeline: str) -> None:
+        # What was current where its steps ran, and what is to be current inside them.
+        self._inside: tuple[Observed, Observed] | None = None
         self.observers: tuple[_Observer, ...] = observers
         self.report: _Report = report
         self.pipeline: str = pipeline
+
+    def inside(self, outer: Observed) -> Observed:
+        """Return what observes the inside of its steps where something is observed already."""
+        if self._inside is None or self._inside[0] is not outer:
+            found = observed_by(outer, self.observers, self.pipeline) or self
+            if found.observers is outer.observers and found.pipeline == outer.pipeline:
+                found = outer
+            self._inside = outer, found
+        return self._inside[1]
 
     def stage(self, name: str, operator: str) -> Stage:
         """Return one stage of the pipeline."""
@@ -181,14 +191,18 @@ def enter(own: Observed) -> Any:
     """Observe what is opened inside a step as the step is; return a token for `leave`."""
     current = _current.get()
     if current is not None and current is not own:
-        own = observed_by(current, own.observers, own.pipeline) or own
-    return _current.set(own)
+        own = own.inside(current)
+    return None if own is current else _current.set(own)
 
 
 def leave(token: Any) -> None:
     """Observe what was observed before `enter`."""
-    with contextlib.suppress(ValueError):  # the step was ended in another context, by hand
+    if token is None:
+        return
+    try:
         _current.reset(token)
+    except ValueError:  # the step was ended in another context, by hand
+        return
 
 
 def add_current(observers: tuple[_Observer, ...], pipeline: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any, ClassVar, TypeAlias, get_args
 
-__all__ = ["PydanticField", "stack_schema"]
+__all__ = ["PydanticField", "stack_schema", "struct_schema"]
 
 _Schema: TypeAlias = dict[str, Any]
 
@@ -80,13 +80,40 @@ def stack_schema(
     if not all(map(is_dataclass, layers)):
         return instance
     parts: _Schema = {"type": "tuple", "items_schema": [generate(layer) for layer in layers]}
+    return _made_of(instance, parts, stack, layers_of)
+
+
+def struct_schema(
+    struct: type,
+    twin: _Schema,
+    read: Callable[[Any], object],
+    written: Callable[[Any], object],
+) -> _Schema:
+    """Return pydantic's schema for a struct of msgspec, which is read and written as a dataclass.
+
+    Args:
+        struct: The class.
+        twin: The schema of the dataclass.
+        read: Returns the struct that an instance of the dataclass stands for.
+        written: Returns the dataclass for a struct.
+    """
+    return _made_of({"type": "is-instance", "cls": struct}, twin, read, written)
+
+
+def _made_of(
+    instance: _Schema,
+    parts: _Schema,
+    read: Callable[[Any], object],
+    written: Callable[[Any], object],
+) -> _Schema:
+    """Return the schema of an instance, or of the parts it is made of. JSON has the parts."""
     return {
         "type": "json-or-python",
-        "json_schema": _after(stack, parts),
-        "python_schema": {"type": "union", "choices": [instance, _after(stack, parts)]},
+        "json_schema": _after(read, parts),
+        "python_schema": {"type": "union", "choices": [instance, _after(read, parts)]},
         "serialization": {
             "type": "function-plain",
-            "function": layers_of,
+            "function": written,
             "return_schema": parts,
         },
     }

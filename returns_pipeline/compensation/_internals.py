@@ -15,6 +15,7 @@ from returns_pipeline.compensation._report import HIDDEN, printable
 from returns_pipeline.compensation._scope import IN_MEMORY, CompensationScope
 from returns_pipeline.compensation._state import Commit, ScopeState, state_after
 from returns_pipeline.compensation._undo import Action, undo_once, why_failed
+from returns_pipeline.compensation._unique import unique
 
 __all__ = [
     "HIDDEN",
@@ -30,6 +31,7 @@ __all__ = [
     "detached_earlier",
     "flush",
     "hidden",
+    "is_observed",
     "next_order",
     "opens_later",
     "presume_committed",
@@ -39,6 +41,7 @@ __all__ = [
     "roll_back_after",
     "state_after",
     "undo_once",
+    "unique",
     "until_open",
     "why_failed",
 ]
@@ -61,11 +64,15 @@ _OPEN: Final = ScopeState.OPEN  # looked up once: members of an enum are found s
 def opens_later(outer: CompensationScope) -> bool:
     """Whether a detached scope may be made when it is needed, by `detached_earlier`.
 
-    That is so if the other one is open, and neither a journal nor an observer must know of the
-    actions in between.
+    That is so if the other one is open, and no journal must know of the actions in between. An
+    observer must: if there is one, the scope is made for the first action.
     """
-    settings = outer._settings
-    return outer._state is _OPEN and settings.binding is IN_MEMORY and settings.observed is None
+    return outer._state is _OPEN and outer._settings.binding is IN_MEMORY
+
+
+def is_observed(scope: CompensationScope) -> bool:
+    """Whether an observer gets the events of its actions."""
+    return scope._settings.observed is not None
 
 
 async def commit_covering(
@@ -94,7 +101,11 @@ async def commit_covering(
 
 
 def detached_earlier(
-    outer: CompensationScope, name: str, started: int, records: list[Record] | None
+    outer: CompensationScope,
+    name: str,
+    started: int,
+    records: list[Record] | None,
+    key: str | None,
 ) -> CompensationScope:
     """Make the scope that `detached` would have made, as it would be by now.
 
@@ -103,10 +114,12 @@ def detached_earlier(
         name: Its name.
         started: The `next_order` of the time when it should have been made.
         records: The actions registered since; None if it was committed.
+        key: Its key, if anything has asked for it already.
     """
     made = CompensationScope.__new__(CompensationScope)
     made._begin(name, outer, outer._settings)
     made._started = started
+    made._key = key
     if records is None:
         made._change(ScopeState.COMMITTED)
     else:

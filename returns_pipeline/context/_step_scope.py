@@ -20,6 +20,7 @@ P = ParamSpec("P")
 _Registered: Final = _internals.Registered
 _next_order: Final = _internals.next_order
 _opens_later: Final = _internals.opens_later
+_is_observed: Final = _internals.is_observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class StepScope:
 
     __slots__ = (
         "_base",
+        "_early_key",
         "_key_is_spent",
         "_number",
         "_outer",
@@ -63,6 +65,7 @@ class StepScope:
     )
 
     _base: str  # the name without a number
+    _early_key: str | None  # that a scope which is made later will have
     _key_is_spent: bool  # whether a run with this key has ended
     _number: int | None  # of a step by this name, inside its parent
     _outer: CompensationScope
@@ -79,6 +82,7 @@ class StepScope:
         if _opens_later(outer):
             self._outer = outer
             self._records = []
+            self._early_key = None
             self._started = _next_order()
         else:
             self._scope = _internals.detached(outer, self.name)
@@ -117,7 +121,9 @@ class StepScope:
 
     def _made_scope(self) -> CompensationScope:
         records, self._records = self._records, None
-        self._scope = _internals.detached_earlier(self._outer, self.name, self._started, records)
+        self._scope = _internals.detached_earlier(
+            self._outer, self.name, self._started, records, self._early_key
+        )
         return self._scope
 
     @property
@@ -127,7 +133,11 @@ class StepScope:
         An undo reads it with `returns_pipeline.compensation.current_key`. Each `run` is a step with
         a key of its own. Actions that are registered before the next `run` belong to that one.
         """
-        return self.scope.key
+        if self._scope is not None:
+            return self._scope.key
+        if self._early_key is None:
+            self._early_key = _internals.unique()
+        return self._early_key
 
     def _renew_key(self) -> None:
         """Begin the next step if the last one has ended: it gets actions registered in between."""
@@ -139,7 +149,7 @@ class StepScope:
         self, undo: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Record an undo action, before its effect: see `CompensationScope.register`."""
-        if self._records is not None and callable(undo):
+        if self._records is not None and not _is_observed(self._outer) and callable(undo):
             self._records.append(_Registered(_next_order(), undo, args, kwargs))
             return
         self._renew_key()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from returns_pipeline._engine.records import Record
 
 __all__ = [
     "Acknowledged",
@@ -29,8 +30,7 @@ RequestKind: TypeAlias = Literal["record", "forget", "other"]
 else."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalRequest:
+class JournalRequest(Record, frozen=True, kw_only=True):
     """A journal has answered a batch of requests, which it has written together.
 
     Attributes:
@@ -61,8 +61,7 @@ class JournalRequest:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+class Recovered(Record, frozen=True, kw_only=True):
     """The recovery of a saga of a dead process has ended.
 
     Its actions are reported as well, by `UndoDone`, `UndoFailed` and `UndoStuck`.
@@ -96,8 +95,7 @@ class Recovered:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class Fetched(Record, frozen=True, kw_only=True):
     """A source has got messages from its broker.
 
     Attributes:
@@ -125,8 +123,7 @@ class Fetched:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acknowledged:
+class Acknowledged(Record, frozen=True, kw_only=True):
     """A source has acknowledged messages to its broker.
 
     For the other attributes see `Fetched`.
@@ -149,8 +146,7 @@ class Acknowledged:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redelivered:
+class Redelivered(Record, frozen=True, kw_only=True):
     """A broker has delivered messages again.
 
     For the other attributes see `Fetched`.
@@ -169,8 +165,7 @@ class Redelivered:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LagMeasured:
+class LagMeasured(Record, frozen=True, kw_only=True):
     """How many messages wait in the broker for a source, as far as the broker tells.
 
     For the other attributes see `Fetched`.
@@ -196,8 +191,7 @@ class LagMeasured:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disconnected:
+class Disconnected(Record, frozen=True, kw_only=True):
     """A source has lost the connection to its broker.
 
     For the other attributes see `Fetched`.
@@ -218,8 +212,7 @@ class Disconnected:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconnected:
+class Reconnected(Record, frozen=True, kw_only=True):
     """A source is connected to its broker again.
 
     For the other attributes see `Fetched`.
@@ -242,8 +235,7 @@ class Reconnected:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revoked:
+class Revoked(Record, frozen=True, kw_only=True):
     """A source had to give up partitions.
 
     For the other attributes see `Fetched`.
@@ -269,8 +261,7 @@ class Revoked:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStarted:
+class WorkerStarted(Record, frozen=True, kw_only=True):
     """A worker has recovered the sagas of dead processes, and begins to read.
 
     Attributes:
@@ -285,8 +276,7 @@ class WorkerStarted:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerDraining:
+class WorkerDraining(Record, frozen=True, kw_only=True):
     """A worker was asked to stop: it reads nothing more, and handles what it has read.
 
     Attributes:
@@ -303,8 +293,7 @@ class WorkerDraining:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerEnded:
+class WorkerEnded(Record, frozen=True, kw_only=True):
     """A worker has ended.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from returns_pipeline._engine.records import Record
 
 __all__ = [
     "BreakerChanged",
@@ -26,8 +27,7 @@ BreakerState: TypeAlias = Literal["closed", "open", "half open"]
 """The states of a circuit breaker."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepBegun:
+class StepBegun(Record, frozen=True, kw_only=True, eq=False):
     """A step has begun: `StepContext.run`, an item of `bind_step`, an attempt of a policy.
 
     It is reported in the task that runs the step, directly before it. So a context variable that an
@@ -60,11 +60,24 @@ class StepBegun:
     run: int
     parent: int | None = None
     at: float
-    item: object = field(default=None, repr=False, compare=False)
+    item: object = None
+
+    def _shown(self) -> tuple[object, ...]:
+        return tuple([getattr(self, name) for name in self.__struct_fields__ if name != "item"])
+
+    def __eq__(self, other: object) -> bool:
+        return self._shown() == other._shown() if isinstance(other, StepBegun) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._shown())
+
+    def __repr__(self) -> str:
+        names = [name for name in self.__struct_fields__ if name != "item"]
+        values = zip(names, self._shown(), strict=True)
+        return f"StepBegun({', '.join([f'{name}={value!r}' for name, value in values])})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepEnded:
+class StepEnded(Record, frozen=True, kw_only=True):
     """A step has ended, and its undo actions are settled.
 
     For the other attributes see `StepBegun`.
@@ -94,8 +107,7 @@ class StepEnded:
     error: object = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRetried:
+class StepRetried(Record, frozen=True, kw_only=True):
     """An attempt of a step has failed, and another one follows.
 
     Attributes:
@@ -118,8 +130,7 @@ class StepRetried:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTimedOut:
+class StepTimedOut(Record, frozen=True, kw_only=True):
     """A step has reached its time limit and was stopped.
 
     Attributes:
@@ -140,8 +151,7 @@ class StepTimedOut:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerChanged:
+class BreakerChanged(Record, frozen=True, kw_only=True):
     """A circuit breaker has changed its state.
 
     Attributes:
@@ -162,8 +172,7 @@ class BreakerChanged:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimiterWaited:
+class LimiterWaited(Record, frozen=True, kw_only=True):
     """A step has waited for a limiter; one that need not wait reports nothing.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from returns_pipeline._engine.backpressure import Backpressure
+from returns_pipeline._engine.records import Record
 
 __all__ = [
     "Backpressure",
@@ -44,8 +44,7 @@ WindowReason: TypeAlias = Literal[
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowEmitted:
+class WindowEmitted(Record, frozen=True, kw_only=True):
     """A window was emitted.
 
     Attributes:
@@ -75,8 +74,7 @@ class WindowEmitted:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatermarkAdvanced:
+class WatermarkAdvanced(Record, frozen=True, kw_only=True):
     """The watermark of `event_windows` has passed the end of a window.
 
     Attributes:
@@ -95,8 +93,7 @@ class WatermarkAdvanced:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LateItems:
+class LateItems(Record, frozen=True, kw_only=True):
     """Items came after the watermark had passed the end of their window.
 
     It is reported with the next `WatermarkAdvanced`, and at the end.

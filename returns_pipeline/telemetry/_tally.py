@@ -171,11 +171,11 @@ class Tally(Generic[D]):
             telemetry.WorkerEnded: self._worker_ended,
             telemetry.WorkerStarted: self._worker_started,
         }
-        # For each window and step, without a look-up of the instrument.
+        # For each window and step: one look-up for all that it changes.
         self._lock = lock
         self._windows: dict[tuple[str, str, str], tuple[Number, Number, Number]] = {}
-        self._running = self.numbers[of.STEP_RUNNING]
-        self._took = self.distributions[of.STEP_DURATION]
+        self._running: dict[tuple[str, str], Number] = {}
+        self._ended: dict[tuple[str, str, str, str | None], tuple[Number, D]] = {}
 
     def on_event(self, event: telemetry.Event, /) -> None:
         """Count an event. A kind that is not known is ignored."""
@@ -215,12 +215,29 @@ class Tally(Generic[D]):
     # Steps
 
     def _step_begun(self, event: telemetry.StepBegun) -> None:
-        self._running.at(event.pipeline, event.stage).add(1)
+        where = event.pipeline, event.stage
+        running = self._running.get(where)
+        if running is None:
+            running = self.numbers[of.STEP_RUNNING].at(*where)
+            if len(self._running) < MAX_SERIES:
+                self._running[where] = running
+        with self._lock:
+            running.value += 1
 
     def _step_ended(self, event: telemetry.StepEnded) -> None:
-        self._running.at(event.pipeline, event.stage).add(-1)
-        kind = _type_of(event.error)
-        self._took.at(event.pipeline, event.stage, event.outcome, kind).record(event.duration)
+        error = event.error
+        kind = None if error is None else type(error).__name__
+        where = event.pipeline, event.stage, event.outcome, kind
+        found = self._ended.get(where)
+        if found is None:
+            running = self.numbers[of.STEP_RUNNING].at(event.pipeline, event.stage)
+            found = running, self.distributions[of.STEP_DURATION].at(*where)
+            if len(self._ended) < MAX_SERIES:
+                self._ended[where] = found
+        running, took = found
+        with self._lock:
+            running.value -= 1
+        took.record(event.duration)
 
     def _step_retried(self, event: telemetry.StepRetried) -> None:
         kind = _type_of(event.error)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from returns_pipeline._engine.records import Record
 
 __all__ = [
     "ScopeCommitted",
@@ -16,8 +17,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoRegistered:
+class UndoRegistered(Record, frozen=True, kw_only=True):
     """An undo action is on record; its effect may begin.
 
     Attributes:
@@ -40,8 +40,7 @@ class UndoRegistered:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoDone:
+class UndoDone(Record, frozen=True, kw_only=True):
     """An action was undone.
 
     Attributes:
@@ -71,8 +70,7 @@ class UndoDone:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoFailed:
+class UndoFailed(Record, frozen=True, kw_only=True):
     """An action was not undone this time: a later recovery, or a later attempt of it, will try.
 
     For the other attributes see `UndoDone`.
@@ -98,8 +96,7 @@ class UndoFailed:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoStuck:
+class UndoStuck(Record, frozen=True, kw_only=True):
     """An action was not undone, and nothing will try it again: a person must act.
 
     Its policy allows no further attempt, or no journal has it. For the other attributes see
@@ -127,8 +124,7 @@ class UndoStuck:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScopeCommitted:
+class ScopeCommitted(Record, frozen=True, kw_only=True):
     """The actions of a scope were committed: they will not be undone.
 
     A commit of a scope that has none is not reported.
@@ -153,8 +149,7 @@ class ScopeCommitted:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScopeRolledBack:
+class ScopeRolledBack(Record, frozen=True, kw_only=True):
     """A rollback has ended. One that had nothing to undo is not reported.
 
     Attributes:
