@@ -44,7 +44,7 @@ from returns_pipeline.journal._display import (
 )
 from returns_pipeline.journal._parser import USAGE, Options, parser
 from returns_pipeline.journal._recovery import recover
-from returns_pipeline.journal._registries import load_registries
+from returns_pipeline.journal._registries import find_registries, made_registries
 
 __all__ = ["main"]
 
@@ -97,10 +97,11 @@ def _answer(options: Options) -> _Answer:
     if options.verb == "recover":
         # The program's own code may print: that must not become a part of the answer.
         with contextlib.redirect_stdout(sys.stderr):
-            registry = load_registries(options.registries)
+            found = find_registries(options.registries)
 
             async def recovered(journal: OperableJournal, url: str) -> _Answer:
-                return await _recover(journal, url, registry, options.concurrency)
+                async with made_registries(found) as registry:
+                    return await _recover(journal, url, registry, options.concurrency)
 
             return asyncio.run(_with_journal(options, recovered))
     if options.verb == "discard" and not options.reason.strip():

@@ -170,7 +170,8 @@ def parser(report: Callable[[str], object]) -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="MODULE:ATTRIBUTE",
-        help="a CompensationRegistry of the program; may be given several times",
+        help="a CompensationRegistry of the program, or a function that returns one, or an "
+        "asynchronous context manager of one; may be given several times",
     )
     _ = recovering.add_argument(
         "--concurrency",

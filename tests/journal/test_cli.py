@@ -29,7 +29,6 @@ from returns_pipeline.journal import _cli as command
 from returns_pipeline.journal import _display as display
 from returns_pipeline.journal._addresses import hide_passwords, open_journal
 from returns_pipeline.journal._cli import main
-from returns_pipeline.journal._registries import load_registries
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -705,14 +704,6 @@ def test_a_wrong_registry_is_refused_before_anything_is_undone(
     assert error.count("\n") == 1
     assert "broken" not in said or "broken.py:2)" in error
     assert states(place) == before
-
-
-def test_the_same_registry_may_be_named_twice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(place)
-    known = load_registries(["shop:registry", "shop:others", "shop:registry"])
-    assert sorted(known) == ["delete-batch", "refund"]
-    assert len(known) == 2
-    assert known.get("absent") is None
 
 
 def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
