@@ -1,14 +1,19 @@
 """The pages for users run: each block prints what stands below it, on virtual time.
 
 A page's blocks continue one another, as a reader would type them. A block that begins with a
-comment such as ``# examples/how_to/tune.py`` is that file, without its docstring.
+comment such as ``# examples/how_to/tune.py`` is that file, without its docstring; one that begins
+with ``# part of examples/event_batcher.py`` is in that file as it stands.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import re
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +46,8 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PROGRAM = re.compile(r"# (examples/\S+\.py)\n")
+PART = re.compile(r"# part of (examples/\S+\.py)\n")
+SESSION = re.compile(r"^\$ (.*)\n((?:(?!\$ |```).*\n)*)", re.MULTILINE)
 
 
 def name_of(page: Path) -> str:
@@ -82,6 +89,8 @@ def test_a_program_of_a_page_is_the_one_in_examples(page: Path) -> None:
     for code, _ in blocks(page):
         if found := PROGRAM.match(code):
             assert code == found[0] + program(ROOT / found[1])
+        if found := PART.match(code):
+            assert code.removeprefix(found[0]) in (ROOT / found[1]).read_text(encoding="utf-8")
 
 
 def test_each_small_example_is_on_a_page() -> None:
@@ -99,6 +108,38 @@ def test_each_test_that_holds_a_guarantee_exists() -> None:
     defined = {name for text in sources for name in re.findall(r"def (test_\w+)\(", text)}
     assert len(named) > 50
     assert [name for name in named if name not in defined] == []
+
+
+def masked(text: str) -> str:
+    """Hide what is different each time, and leave its width."""
+    text = re.sub(r"[0-9a-f]{32}", "#" * 32, text)
+    text = re.sub(r"^[0-9a-f]{8}  ", "#" * 8 + "  ", text, flags=re.MULTILINE)
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z", "<time>", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if SESSION.search(page.read_text("utf-8"))], ids=name_of
+)
+def test_a_session_of_a_page_is_what_a_shell_shows(page: Path, tmp_path: Path) -> None:
+    for path in [*(ROOT / "examples").glob("*.py"), *(ROOT / "examples/how_to").glob("*.py")]:
+        shutil.copy(path, tmp_path)
+    for typed, shown in SESSION.findall(page.read_text(encoding="utf-8")):
+        done = subprocess.run(
+            typed.replace("python ", f"{shlex.quote(sys.executable)} ", 1),
+            cwd=tmp_path,
+            shell=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
+        )
+        said = done.stdout
+        if done.returncode in {-signal.SIGKILL, 128 + signal.SIGKILL}:
+            # As a shell says to a person; some say it here, too, in words of their own.
+            said = re.sub(r"^.*Killed.*\n", "", said, flags=re.MULTILINE) + "Killed\n"
+        assert masked(said) == masked(shown), typed
 
 
 @pytest.mark.slow
