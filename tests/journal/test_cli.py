@@ -177,10 +177,11 @@ def test_list_fits_into_the_width_there_is(
         head, *rows = capsys.readouterr().out.splitlines()[:6]
         assert len(head) <= width
         assert len(rows[1]) == width == len(head)  # the long name takes all there is
-        assert {display._columns(row) for row in rows if row[:1] != " "} == {width}
+        columns = display._columns  # pyright: ignore[reportPrivateUsage]
+        assert {columns(row) for row in rows if row[:1] != " "} == {width}
         assert "nnn..." in rows[1]
         assert "\u8868..." in rows[3]
-        assert all(display._columns(row) <= width for row in rows)
+        assert all(columns(row) <= width for row in rows)
 
 
 def test_list_as_json_has_documented_fields(
@@ -357,7 +358,7 @@ def test_recover_works_on_as_many_sagas_at_a_time_as_requested(
         asked.append(concurrency)
         return []
 
-    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(place)  # pyright: ignore[reportUnknownMemberType]
     with monkeypatch.context() as patched:
         patched.setattr(command, "recover", recovered)
         assert main(["recover", "journal.db", *REGISTRY]) == 0
@@ -375,7 +376,7 @@ def test_recover_works_on_as_many_sagas_at_a_time_as_requested(
 def test_recover_as_json_is_one_document_with_documented_fields(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(place)  # pyright: ignore[reportUnknownMemberType]
     assert main(["recover", "journal.db", *REGISTRY, "--json"]) == 1
     out, err = capsys.readouterr()
     assert err == "deleting b4\n"
@@ -407,7 +408,7 @@ def test_a_saga_that_the_journal_kept_from_being_finished_is_not_a_success(
         )
         return [report]
 
-    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(place)  # pyright: ignore[reportUnknownMemberType]
     monkeypatch.setattr(command, "recover", fails)
     assert main(["recover", "journal.db", *REGISTRY]) == 2
     assert capsys.readouterr().out == (
@@ -421,7 +422,7 @@ def test_a_saga_that_the_journal_kept_from_being_finished_is_not_a_success(
 def test_recover_drops_nothing_that_the_program_may_want_to_keep(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(place)  # pyright: ignore[reportUnknownMemberType]
     with closing(sqlite3.connect("journal.db")) as db:
         db.execute("UPDATE action SET ended = 1 WHERE state = 'done'")
         db.commit()
@@ -432,7 +433,7 @@ def test_recover_drops_nothing_that_the_program_may_want_to_keep(
 def test_retry_and_discard_decide_what_becomes_of_a_saga(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(place)  # pyright: ignore[reportUnknownMemberType]
     deferred, stuck, *_ = ids(place)
     assert main(["retry", "journal.db", stuck[:9]]) == 0
     assert capsys.readouterr().out == (
@@ -519,7 +520,7 @@ def test_no_character_of_a_stranger_reaches_the_terminal(
     killed("hostile", tmp_path)
     (saga,) = ids(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
     monkeypatch.setenv("COLUMNS", "120")  # else a narrow terminal cuts the error
     with closing(sqlite3.connect("journal.db")) as db:
         db.execute("UPDATE action SET error = ?", ("a\x1b[31m\r\nb,\x9bc\x7f",))
@@ -693,7 +694,7 @@ def test_a_wrong_registry_is_refused_before_anything_is_undone(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(place)  # pyright: ignore[reportUnknownMemberType]
     (place / "broken.py").write_text("x = 1\n1 / 0\n")
     (place / "leaving.py").write_text("import sys; sys.exit(3)\n")
     before = states(place)
@@ -961,7 +962,7 @@ def test_list_check_fails_as_long_as_something_is_pending_that_no_living_owner_w
             journal.abandon([saga.actions[0].id])
             await journal.flush()
             assert await asyncio.to_thread(main, check) == 1
-            scope._records.clear()
+            scope._records.clear()  # pyright: ignore[reportPrivateUsage]
 
     async def recovers() -> None:
         async with SqliteJournal(path) as journal:
@@ -999,7 +1000,7 @@ def test_another_user_who_may_not_read_a_journal_gets_one_line(
 ) -> None:
     import tempfile
 
-    monkeypatch.syspath_prepend("tests/support")
+    monkeypatch.syspath_prepend("tests/support")  # pyright: ignore[reportUnknownMemberType]
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         Path(name).chmod(0o755)
         path = Path(name) / "journal.db"
