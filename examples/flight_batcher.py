@@ -34,6 +34,7 @@ from returns_pipeline._engine.future_results import to_result
 from returns_pipeline.compensation import Compensation, Journal
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import RecoverableJournal, recover
+from returns_pipeline.telemetry.live import LiveView
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -55,6 +56,7 @@ class Options(Windows):
     rate: float = math.inf
     limit: float = math.inf
     fail_at: int | None = None
+    live: bool = False
 
 
 class WriteFailed(Exception):
@@ -64,6 +66,9 @@ class WriteFailed(Exception):
         super().__init__(window, cause)
         self.window = window
         self.cause = cause
+
+    def __str__(self) -> str:
+        return f"window {self.window.number}: {self.cause}"
 
 
 def compensations(store: Store) -> tuple[CompensationRegistry, Compensation[[str]]]:
@@ -106,6 +111,7 @@ async def run_batches(
     stop: asyncio.Event,
     say: Callable[[str], None],
     journal: Journal | None = None,
+    view: LiveView | None = None,
 ) -> Result[int, StoreError]:
     """Read, validate, and write in windows, to the end of the input or until ``stop`` is set.
 
@@ -143,16 +149,16 @@ async def run_batches(
     lines = ResultStream.from_batches(source).drain_on(stop)
     records = lines.tap(tally.saw).bind(source.parse)
     async with StepContext("flight-batcher", journal=journal) as ctx:
-        return await to_result(
-            ctx.run(
-                windowed(records, source, tally, options)
-                .tap(lambda window: tell_nonsense(window, tally, say))
-                .bind_step(persist, ctx)
-                .tap(tally.wrote)
-                .lash_async(set_aside)
-                .run()
-            )
+        batches = (
+            windowed(records, source, tally, options)
+            .tap(lambda window: tell_nonsense(window, tally, say))
+            .bind_step(persist, ctx)
+            .tap(tally.wrote)
+            .lash_async(set_aside)
         )
+        if view is not None:
+            batches = view.watch(batches)
+        return await to_result(ctx.run(batches.run()))
 
 
 def tell_nonsense(window: Window, tally: Tally, say: Callable[[str], None]) -> None:
@@ -201,7 +207,10 @@ async def run(options: Options) -> int:
         with suppress(OSError):
             err.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    view = LiveView(err) if options.live else None
     async with AsyncExitStack() as opened:
+        if view is not None:
+            opened.enter_context(view)
         keeping = open_store(options.database, durable=options.journal is not None)
         store = await opened.enter_async_context(keeping)
         journal: KeptJournal | None = None
@@ -211,12 +220,15 @@ async def run(options: Options) -> int:
             left = await recovered(journal, store, say)
         tally = Tally()
         stop = asyncio.Event()
-        work = asyncio.create_task(run_batches(source, store, tally, options, stop, say, journal))
-        screen = asyncio.create_task(show_progress(err, source, tally))
+        work = asyncio.create_task(
+            run_batches(source, store, tally, options, stop, say, journal, view)
+        )
+        screen = None if view else asyncio.create_task(show_progress(err, source, tally))
         with interrupts(stop, work, say) as received:
             await asyncio.wait({work})
-        screen.cancel()
-        await asyncio.wait({screen})
+        if screen is not None:
+            screen.cancel()
+            await asyncio.wait({screen})
         problems = left + await settle_accounts(work, source, store, tally)
     if options.fail_at is not None and tally.windows.total() < options.fail_at:
         say(f"window {options.fail_at} was never reached: nothing failed")
@@ -335,6 +347,7 @@ exit status:
 examples:
   flight_batcher.py                                        into flights.db, as fast as possible
   flight_batcher.py --rate 100                             so that windows are closed by time
+  flight_batcher.py --live                                 watch it: rates, windows, failures
   flight_batcher.py --limit 5000 --fail-at 3               see the third window rolled back
   flight_batcher.py --by carrier --seconds 5               windows of one carrier each
   flight_batcher.py --event-time 1h                        departures by hour, and a chart
@@ -427,6 +440,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     )
     add("--rate", type=positive_number, metavar="N", help="read at most N lines a second")
     add("--limit", type=whole_number, metavar="N", help="stop after N lines")
+    add("--live", action="store_true", help="show a live view of the pipeline, not a bar")
     add("--fail-at", type=whole_number, metavar="N", help="make the N-th window fail half-way")
     add("--size", type=whole_number, metavar="N", help="records in a full window (500)")
     add("--seconds", type=positive_number, metavar="S", help="a window's longest time (2)")

@@ -29,6 +29,8 @@ class OperatorStatistics:
         oldest: Seconds since the first item of the oldest open window has come; None if no window
             is open, or the operator does not keep that time: `sliding`, `sessions` and
             `event_windows`, and those whose ``timeout`` is infinite.
+        pipeline: The name of its pipeline in events; empty if it has none, or is not observed.
+        stage: The name of its stage in events; empty if it is not observed.
 
     >>> OperatorStatistics("prefetch(n=2)", tasks=1, buffered=2).waiting_readers
     0
@@ -41,6 +43,8 @@ class OperatorStatistics:
     waiting_readers: int = 0
     windows: int = 0
     oldest: float | None = None
+    pipeline: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def statistics(stream: AsyncIterable[object]) -> StreamStatistics:
     ...         return statistics(stream).operators[-1]
     >>> run(main())
     OperatorStatistics(operator='prefetch(n=5)', tasks=1, buffered=3, in_flight=0, \
-waiting_readers=0, windows=0, oldest=None)
+waiting_readers=0, windows=0, oldest=None, pipeline='', stage='')
     """
     nodes = graph_of([checks.source(stream)]).nodes
     return StreamStatistics(
@@ -124,4 +128,6 @@ def _of(node: Node) -> OperatorStatistics:
         pump.waiting_readers(),
         windows,
         oldest,
+        "" if pump.stage is None else pump.stage.pipeline,
+        "" if pump.stage is None else pump.stage.name,
     )
