@@ -14,14 +14,14 @@ import pytest
 asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
-from tansu import Topic, noting_server, within
+from tansu import Topic, server, within
 
 from returns_pipeline.connectors.postgres import PostgresLog
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["noting_server"]
+__all__ = ["server"]
 
 pytestmark = pytest.mark.slow
 
@@ -81,13 +81,13 @@ def test_a_message_of_a_log_that_kills_is_a_dead_letter_and_its_partition_contin
 
 
 def test_a_message_of_a_topic_that_kills_is_a_dead_letter_and_its_partition_continues(
-    tmp_path: Path, noting_server: str
+    tmp_path: Path, server: str
 ) -> None:
     async def main() -> None:
-        topic = await Topic(noting_server, 2).create()
+        topic = await Topic(server, 2).create()
         await topic.publish([str(number).encode() for number in range(COUNT)])
         poison, file = [73], tmp_path / "lines"
-        assert await supervised(file, noting_server, topic.name, poison) == 3
+        assert await supervised(file, server, topic.name, poison) == 3
         check(file, poison)
         await topic.remove()
 

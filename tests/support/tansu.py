@@ -16,7 +16,7 @@ import aiokafka
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from connecting import within
-from offset_metadata import OffsetMetadata
+from kafka_proxy import KafkaProxy
 from servers import absent
 
 from returns_pipeline.connectors.kafka import KafkaTopic
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from returns_pipeline.compensation.protocol import Positions
     from returns_pipeline.connectors import Driver, Sender
 
-__all__ = ["FAST", "Topic", "noting_server", "running", "server", "tansu", "within"]
+__all__ = ["FAST", "Topic", "running", "server", "tansu", "within"]
 
-# Tansu lets a second member of a group wait for about twice the session timeout.
+# Options of members that are killed: others get their partitions after the session timeout.
 FAST: dict[str, Any] = {
     "session_timeout_ms": 2000,
     "heartbeat_interval_ms": 200,
@@ -48,13 +48,14 @@ def tansu() -> str:
 
 
 @contextlib.contextmanager
-def running(log: Path, *options: str, proxy: OffsetMetadata | None = None) -> Iterator[str]:
-    """Yield the address of a broker; of the proxy before it, if there is one."""
+def running(log: Path, *options: str) -> Iterator[str]:
+    """Yield the address of a broker, of which a proxy does what Tansu does not."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shown = port if proxy is None else proxy.start()
+    proxy = KafkaProxy()
+    shown = proxy.start()
     command = [tansu(), "broker", "--listener-url", f"tcp://127.0.0.1:{port}"]
     command += ["--advertised-listener-url", f"tcp://127.0.0.1:{shown}", *options]
     with log.open("wb") as output:
@@ -69,12 +70,10 @@ def running(log: Path, *options: str, proxy: OffsetMetadata | None = None) -> It
                 if time.monotonic() > deadline or process.poll() is not None:
                     absent("a broker: tansu did not start")
                 time.sleep(0.05)
-            if proxy is not None:
-                proxy.connect_to(port)
+            proxy.connect_to(port)
             yield f"127.0.0.1:{shown}"
         finally:
-            if proxy is not None:
-                proxy.stop()
+            proxy.stop()
             process.kill()
             process.wait()
 
@@ -86,17 +85,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     with running(tmp_path_factory.mktemp("tansu") / "log") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def noting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the address of a broker that keeps the metadata of offsets, which Tansu does not."""
-    if given := os.environ.get("RETURNS_PIPELINE_KAFKA"):
-        yield given
-        return
-    log = tmp_path_factory.mktemp("noting") / "log"
-    with running(log, proxy=OffsetMetadata()) as address:
         yield address
 
 
@@ -131,7 +119,9 @@ class Topic:
         self, *, group: str = "group", positions: Positions | None = None, **options: Any
     ) -> Driver:
         """Return a driver: of a member of its own group, or of another one."""
-        topic = KafkaTopic(self.server, self.name, **(FAST | options))
+        # Nobody dies here, and a busy machine must not make a member seem dead.
+        calm = FAST | {"session_timeout_ms": 10_000} | options
+        topic = KafkaTopic(self.server, self.name, **calm)
         return topic.driver(f"{group}-{self.name}", positions=positions)
 
     def sender(self) -> Sender:
