@@ -31,7 +31,7 @@ try:
 except ImportError as _error:
     raise MissingExtra("kafka", "aiokafka") from _error
 
-__all__ = ["LEAVE", "NAMES", "TopicSender", "is_topic", "start", "translated"]
+__all__ = ["LEAVE", "NAMES", "TopicSender", "is_topic", "start", "stop", "translated"]
 
 # Seconds to leave the group, or to end a producer.
 LEAVE: Final = 5.0
@@ -84,6 +84,28 @@ async def start(client: AIOKafkaAdminClient | AIOKafkaConsumer | AIOKafkaProduce
             forgotten = frame.f_locals.get("bootstrap_conn")
             if isinstance(forgotten, AIOKafkaConnection):
                 _ = forgotten.close()
+        raise
+
+
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and disconnect, within `LEAVE` seconds.
+
+    aiokafka first waits until it has joined the group, which is when other members are ready. If
+    that is cancelled, it closes nothing.
+    """
+    try:
+        async with asyncio.timeout(LEAVE):
+            await consumer.stop()
+    except BaseException:
+        coordinator = consumer._coordinator  # pyright: ignore[reportPrivateUsage]
+        fetcher = consumer._fetcher  # pyright: ignore[reportPrivateUsage]
+        if fetcher is not None:
+            stop_heartbeats = coordinator._stop_heartbeat_task  # pyright: ignore[reportPrivateUsage]
+            stop_refreshing = coordinator._stop_commit_offsets_refresh_task  # pyright: ignore[reportPrivateUsage]
+            await stop_heartbeats()
+            await stop_refreshing()
+            await fetcher.close()
+        await consumer._client.close()  # pyright: ignore[reportPrivateUsage]
         raise
 
 

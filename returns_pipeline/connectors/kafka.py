@@ -17,11 +17,11 @@ from returns_pipeline.compensation.protocol import Positions
 from returns_pipeline.connectors._driver import Driver, Ownership
 from returns_pipeline.connectors._kafka_commits import Commits, Offsets, cluster_id
 from returns_pipeline.connectors._kafka_sender import (
-    LEAVE,
     NAMES,
     TopicSender,
     is_topic,
     start,
+    stop,
     translated,
 )
 from returns_pipeline.connectors._message import Message
@@ -53,6 +53,8 @@ _log = logging.getLogger("returns_pipeline")
 _WAIT: Final = 1.0
 # The same, if partitions are left out that may be wanted before.
 _WAIT_WITHOUT: Final = 0.05
+# Seconds that it may take longer: else the group is being rebalanced.
+_SLACK: Final = 0.25
 # Seconds between two polls while there is no room: without them the group would expel the member.
 _POLL: Final = 1.0
 # Seconds for which a partition must seem to end too early. A new leader may know less of its end
@@ -243,8 +245,12 @@ class _GroupDriver:
                 self._cluster = await cluster_id(self._options)
             consumer = AIOKafkaConsumer(**self._options, group_id=self._group)
             self._consumer = consumer
-            consumer.subscribe([self._topic], listener=_Listener(self))
             await start(consumer)
+            wait_on = consumer._client._wait_on_metadata  # pyright: ignore[reportPrivateUsage]
+            _ = await wait_on(self._topic)
+        # Only now: with a subscription, `start` waits until all members have joined the group,
+        # which takes as long as the slowest needs to settle what it has in flight.
+        consumer.subscribe([self._topic], listener=_Listener(self))
 
     async def on_revoked(self, partitions: Collection[int]) -> None:
         """Settle partitions, and fence them."""
@@ -283,10 +289,7 @@ class _GroupDriver:
                 if not wanted:
                     await asyncio.sleep(wait)
                     return []
-            with translated(self.name):
-                timeout = int(wait * 1000)
-                batches = await consumer.getmany(*wanted, timeout_ms=timeout, max_records=room)
-            records = [record for batch in batches.values() for record in batch]
+            records = await self._get(consumer, wanted, wait, room)
         self._polled_at = asyncio.get_running_loop().time()
         # A rebalance may have ended meanwhile: what it has assigned is placed by the next call.
         if new := self._assigned - self._placed:
@@ -301,6 +304,26 @@ class _GroupDriver:
             after = (latest.offset - 1,)
             self._ownership.noted(names[number], latest.metadata, after, (end - 1,))
         return [_message(each, names[each.partition]) for each in records]
+
+    async def _get(
+        self, consumer: AIOKafkaConsumer, wanted: set[TopicPartition], wait: float, room: int
+    ) -> list[ConsumerRecord]:
+        """Return messages; none, if there are none after a while.
+
+        aiokafka waits for the end of a rebalance, for as long as other members need for it. That is
+        no lost connection: giving it up would begin another rebalance.
+        """
+        deadline = asyncio.timeout(wait + _SLACK)
+        try:
+            async with deadline:
+                with translated(self.name):
+                    timeout = int(wait * 1000)
+                    batches = await consumer.getmany(*wanted, timeout_ms=timeout, max_records=room)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return []
+        return [record for batch in batches.values() for record in batch]
 
     def _check(self, records: Sequence[ConsumerRecord]) -> None:
         """Raise an error if a partition begins again: aiokafka begins with what is there then."""
@@ -427,8 +450,7 @@ class _GroupDriver:
         self._ownership = None  # its session has ended: nothing can be settled
         if consumer is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(LEAVE):
-                    await consumer.stop()
+                await stop(consumer)
 
     def _name(self, partition: int) -> str:
         return f"{self._topic}-{partition}"

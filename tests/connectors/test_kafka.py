@@ -28,9 +28,7 @@ IS_OLD = tuple(map(int, aiokafka.__version__.split(".")[:2])) < (0, 13)
 
 @pytest.mark.slow
 def test_a_topic_keeps_the_contract(server: str) -> None:
-    check = check_connector(
-        lambda: Topic(server).create(), patience=60, quiet=1.0, concurrency=5
-    )
+    check = check_connector(lambda: Topic(server).create(), patience=60, quiet=1.0, concurrency=5)
     asyncio.run(check)
 
 
@@ -252,6 +250,73 @@ def test_partitions_are_read_apart_while_another_worker_joins(server: str) -> No
     async def main() -> None:
         topic = await Topic(server, 4).create()
         await join_while_one_is_stuck(topic)
+        await topic.remove()
+
+    within(main())
+
+
+@pytest.mark.slow
+def test_a_rebalance_that_takes_long_is_not_taken_for_a_lost_connection(server: str) -> None:
+    """One member has messages in flight; one that had joined waits for it, and one that joins."""
+
+    async def main() -> None:
+        topic = await Topic(server, 3).create()
+        await topic.publish([str(number).encode() for number in range(12)])
+        options: dict[str, Any] = {"request_timeout": 1.5, "settle_timeout": 50}
+        found: list[bytes] = []
+
+        async def read(source: Source[bytes, Any]) -> None:
+            async for message in source:
+                found.append(message.unwrap().value)
+                source.reached(source.mark())
+                if len(found) == 12:
+                    everything.set()
+
+        async with Source(topic.driver(), max_in_flight=1, **options) as slow:
+            everything = asyncio.Event()
+            found.append((await anext(slow)).unwrap().value)
+            async with Source(topic.driver(), **options) as second:
+                tasks = [asyncio.ensure_future(read(second))]
+                await asyncio.sleep(2.5)
+                async with Source(topic.driver(), **options) as third:
+                    tasks.append(asyncio.ensure_future(read(third)))
+                    await asyncio.sleep(2.5)
+                    assert len(found) == 1
+                    slow.reached(slow.mark())
+                    tasks.append(asyncio.ensure_future(read(slow)))
+                    await asyncio.wait_for(everything.wait(), 20)
+                    for source in (slow, second, third):
+                        assert source.statistics().connections == 1
+                        assert source.statistics().fenced == 0
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks)
+        assert sorted(found, key=int) == [str(number).encode() for number in range(12)]
+        await topic.remove()
+
+    within(main())
+
+
+@pytest.mark.slow
+def test_a_member_that_ends_while_others_delay_its_joining_leaves_nothing_open(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_kafka_sender, "LEAVE", 0.1)
+
+    async def main() -> None:
+        topic = await Topic(server, 1).create()
+        await topic.publish([b"1", b"2"])
+        async with Source(topic.driver(), max_in_flight=1, settle_timeout=50) as slow:
+            _ = await anext(slow)
+            before = asyncio.all_tasks()
+            async with Source(topic.driver()) as joining:
+                while joining.statistics().connections == 0:
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0.2)
+            left = {repr(task.get_coro()) for task in asyncio.all_tasks() - before}
+            assert not [each for each in left if "Client" in each or "Fetcher" in each], left
+            slow.reached(slow.mark())
+            assert (await anext(slow)).unwrap().value == b"2"
         await topic.remove()
 
     within(main())

@@ -56,8 +56,10 @@ class _Member:
 class _Group:
     """A group: *joining* until all members have, *syncing* until all are assigned partitions."""
 
-    members: dict[str, _Member] = field(default_factory=dict)
-    expected: set[str] = field(default_factory=set)  # were told their name, and have not joined
+    members: dict[str, _Member] = field(default_factory=dict[str, _Member])
+    expected: set[str] = field(
+        default_factory=set[str]
+    )  # were told their name, and have not joined
     state: Literal["joining", "syncing", "stable"] = "stable"
     generation: int = 0
     leader: str = ""
@@ -108,7 +110,7 @@ class Groups:
         return await joining
 
     def _begin(self, group: _Group) -> None:
-        """Begin to assign anew, if that is not under way, and end it if all have joined."""
+        """Begin to assign partitions, if that is not under way; end it if all have joined."""
         if group.state != "joining":
             group.state = "joining"
             for each in group.members.values():
@@ -192,7 +194,7 @@ class Groups:
         return error
 
     def leave(self, name: str, member: str) -> int:
-        """Take a member out of its group, whose partitions are assigned anew."""
+        """Take a member out of its group, whose partitions are assigned again."""
         group = self._group(name)
         group.expected.discard(member)
         it = group.members.pop(member, None)

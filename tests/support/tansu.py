@@ -22,7 +22,7 @@ from servers import absent
 from returns_pipeline.connectors.kafka import KafkaTopic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from returns_pipeline.compensation.protocol import Positions
@@ -48,7 +48,7 @@ def tansu() -> str:
 
 
 @contextlib.contextmanager
-def running(log: Path, *options: str) -> Iterator[str]:
+def running(log: Path, *options: str) -> Generator[str]:
     """Yield the address of a broker, of which a proxy does what Tansu does not."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with socket.socket() as free:

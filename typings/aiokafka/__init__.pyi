@@ -25,9 +25,16 @@ class _Coordinator:
     async def fetch_committed_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata]: ...
+    async def _stop_heartbeat_task(self) -> None: ...
+    async def _stop_commit_offsets_refresh_task(self) -> None: ...
+
+class _Fetcher:
+    async def close(self) -> None: ...
 
 class AIOKafkaConsumer:
+    _client: AIOKafkaClient
     _coordinator: _Coordinator
+    _fetcher: _Fetcher | None
     def __init__(self, *topics: str, **options: Any) -> None: ...
     def subscribe(
         self, topics: Sequence[str], *, listener: ConsumerRebalanceListener | None = None
