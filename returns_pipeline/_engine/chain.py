@@ -353,12 +353,14 @@ class Part(Composite):
             return compiled(end, _kinds(self.steps), SLICED)(slices, self.steps, owned, *args)
         form = self.form
         opening = opening or plain_iterator(self.items(owned=owned))
-        *before, last = self._fused()
-        for first in before:
-            function = compiled(ends.ITEMS, _kinds(first), form)
-            opening = plain_iterator(function(opening, first, owned))
-            form = MARKED if form is MARKED else SINGLE
-        return compiled(end, _kinds(last), form)(opening, last, owned, *args)
+        last = self.steps
+        if len(last) > _MOST_STEPS:
+            *before, last = self._fused()
+            for first in before:
+                function = compiled(ends.ITEMS, _kinds(first), form)
+                opening = plain_iterator(function(opening, first, owned))
+                form = MARKED if form is MARKED else SINGLE
+        return compiled(end, _kinds(last) if last else (), form)(opening, last, owned, *args)
 
     def one_by_one(self, end: End) -> Callable[[Any], Awaitable[Any]]:
         """Return a coroutine function that runs the steps for one item, to their end.

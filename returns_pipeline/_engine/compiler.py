@@ -158,7 +158,13 @@ _OPEN: Final = "if self.closed:\n    return\n"
 _WAIT: Final = "await waiting\nif self.stopping:\n    return\n"
 
 # One after the other. A loop that drops items counts them.
-_COUNT: Final = "left = left - 1 or await drops.renew()\nif not left:\n    break\n"
+_COUNT: Final = """\
+left -= 1
+if not left:
+    left = await drops.renew()
+    if not left:
+        break
+"""
 _LINES: Final = {
     "OPEN": _OPEN,
     "MARK": "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from functools import partial
+from types import AsyncGeneratorType
 from typing import Any
 
 from returns.result import Result
@@ -60,6 +61,8 @@ def open_results(chain: Chain) -> QuickStreamer[Result[Any, Any]]:
 
 def part_of(source: AsyncIterable[Any]) -> Part:
     """Return a source as a part of a chain, for an end that runs its steps too."""
+    if source.__class__ is AsyncGeneratorType:
+        return Part(source, [])  # the usual case: the class of a `Part` is looked up slowly
     if isinstance(source, Part):
         return source
     given: object = source  # else checkers lose the type of its items

@@ -156,10 +156,10 @@ class KeyedPump(DeadlinePump):
         "keyed_chunks",
         "key_of, n, find = self._key, self._n, self._open.get",
         """\
-OPEN
 key = key_of(value)
 window = find(key)
 if window is None:
+    OPEN
     waiting = self._admit(key, value)
     WAIT
 else:
@@ -243,7 +243,7 @@ NEXT
     def discard(self) -> None:
         self._held = 0
         super().discard()
-        self._open.clear()
+        self._open.clear()  # so that `fill` looks at `closed` with its next item
         self._filling.clear()
 
     def _put(self, window: _Keyed, why: telemetry.WindowReason) -> None:

@@ -145,9 +145,11 @@ async def unpack_map_filter_alt_bind_collect(opening, steps, owned):
                     break
                 break
             if failed is None:
-                left = left - 1 or await drops.renew()
+                left -= 1
                 if not left:
-                    break
+                    left = await drops.renew()
+                    if not left:
+                        break
                 continue
             # alt
             if failed:
