@@ -69,6 +69,9 @@ class SingleWindowPump(DeadlinePump):
     def bounds(self) -> str:
         return "" if self._n == math.inf else f"holds up to {self._n}"
 
+    def room(self) -> int:
+        return int(min(self._n, super().room()))
+
     def held(self) -> int:
         window = self._open
         is_queued = bool(self.due) and self.due[-1] is window

@@ -124,16 +124,16 @@ class SlidingPump(WindowPump):
 
     fill = ends.window(
         "sliding",
-        "held, n = self._items, self._n",
+        "held, before_last = self._items, self._n - 1",
         """\
 OPEN
 if self._skip:
     self._skip -= 1
-else:
+elif len(held) < before_last:
     held.append(value)
-    if len(held) >= n:
-        waiting = self._wait_for_room()
-        WAIT
+else:
+    waiting = self._add(value)
+    WAIT
 NEXT
 """,
         takes_slices=True,
@@ -230,7 +230,9 @@ NEXT
         self._passed.append(failure)
         await self._wait_while(lambda: bool(self._passed))
 
-    async def _wait_for_room(self) -> None:
+    async def _add(self, item: Any) -> None:
+        """Add an item that fills a list, and wait until there is room for the next one."""
+        self._items.append(item)
         await self._wait_while(lambda: len(self._items) >= self._shown + self._n)
 
     async def _wait_while(self, is_full: Callable[[], bool]) -> None:

@@ -141,6 +141,7 @@ if (closed if closed is True or closed is False else truth(closed, closes)) or l
     WAIT
 NEXT
 """,
+        takes_slices=True,
     )
 
     operator = "chunks_until"

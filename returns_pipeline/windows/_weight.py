@@ -157,6 +157,7 @@ else:
         WAIT
 NEXT
 """,
+        takes_slices=True,
     )
 
     operator = "chunks_by_weight"

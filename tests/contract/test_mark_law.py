@@ -525,8 +525,17 @@ PLAIN = ("map", "bind", "alt", "lash", "filter", "ensure", "tap_result", "scan")
 EXACT = (*PLAIN, "tap_async")
 
 
-def windowed(stream: Stream, n: int) -> Stream:
-    return stream.chunks_or_timeout(n + 1, never(n, 3.25)).map(joined)
+# Not `sliding`: its lists share items, and the marks within a slice are those between two waits.
+WINDOWS: dict[str, Callable[[Stream, int], Stream]] = {
+    "chunks_or_timeout": lambda s, n: s.chunks_or_timeout(n + 1, never(n, 3.25)).map(joined),
+    "chunks_by_weight": lambda s, n: s.chunks_by_weight(
+        n + 1, never(n, 3.25), weight=lambda item: item.n % 3, n=n + 1
+    ).map(joined),
+    "chunks_until": lambda s, n: s.chunks_until(odd, n=n + 1, timeout=never(n, 3.25)).map(joined),
+    "keyed_chunks": lambda s, n: s.keyed_chunks(
+        n + 1, never(n, 3.25), key=lambda item: item.n % 3, max_keys=2
+    ).map(joined),
+}
 
 
 async def history(
@@ -536,7 +545,8 @@ async def history(
     log = Log()
     stream = script.stream(log)
     for name, n in steps:
-        stream = windowed(stream, n) if name == "window" else CARRIED[name](stream, n, log)
+        window = WINDOWS.get(name)
+        stream = CARRIED[name](stream, n, log) if window is None else window(stream, n)
     stream = stream.tap(log.handle).tap_failure(log.handle)
     if slowness:
         stream = stream.tap_async(lambda _: asyncio.sleep(slowness))
@@ -572,10 +582,11 @@ def some_steps(names: tuple[str, ...], most: int) -> st.SearchStrategy[Any]:
     ),
     steps=some_steps(EXACT, 4)
     | st.builds(
-        lambda before, n, others: (*before, ("window", n), *others),
+        lambda before, window, n, others: (*before, (window, n), *others),
         some_steps(PLAIN, 2),
+        st.sampled_from(sorted(WINDOWS)),
         st.integers(0, 8),
-        some_steps((*EXACT, "window"), 2),
+        some_steps((*EXACT, *sorted(WINDOWS)), 2),
     ),
     sliced=st.integers(1, 12),
     terminal=st.deferred(lambda: st.sampled_from(TERMINALS)),
@@ -584,11 +595,11 @@ def some_steps(names: tuple[str, ...], most: int) -> st.SearchStrategy[Any]:
 )
 # A failure between a window that is handled slowly and one that is not full for long: what came
 # before it is acknowledged while it is handled, and so is it before the later one is emitted.
-@example(Script((0, 0, 0, 0, 9), frozenset([1])), (("window", 8),), 4, "run_all", 1.87)
+@example(Script((0, 0, 0, 0, 9), frozenset([1])), (("chunks_or_timeout", 8),), 4, "run_all", 1.87)
 # The same for an item that is dropped.
-@example(Script((0, 0, 9)), (("filter", 0), ("window", 8)), 2, "run_all", 0.0)
+@example(Script((0, 0, 9)), (("filter", 0), ("chunks_or_timeout", 8)), 2, "run_all", 0.0)
 # And for what comes last.
-@example(Script((0, 0)), (("window", 0),), 2, "run", 0.0)
+@example(Script((0, 0)), (("chunks_or_timeout", 0),), 2, "run", 0.0)
 def test_slices_reach_the_marks_that_single_messages_reach(
     script: Script,
     steps: tuple[tuple[str, int], ...],
