@@ -1,14 +1,14 @@
 """A pytest plugin: tests of pytest-asyncio on virtual time.
 
-```python
-@pytest.mark.virtual_time
-async def test_a_quiet_hour_ends_at_once() -> None:
-    await asyncio.sleep(3600)
+.. code-block:: python
 
-async def test_that_moves_the_clock(virtual_time: VirtualTimeLoop) -> None:
-    await virtual_time.advance(5)
-    assert virtual_time.time() == 5
-```
+    @pytest.mark.virtual_time
+    async def test_a_quiet_hour_ends_at_once() -> None:
+        await asyncio.sleep(3600)
+
+    async def test_that_moves_the_clock(virtual_time: VirtualTimeLoop) -> None:
+        await virtual_time.advance(5)
+        assert virtual_time.time() == 5
 
 The marker, or the fixture, runs a test on the virtual clock of `returns_pipeline.testing`, which
 starts at 0 seconds, together with the test's async fixtures: those of function scope, in

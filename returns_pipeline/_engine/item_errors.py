@@ -45,11 +45,11 @@ def with_item(step: Callable[..., Any], /) -> Callable[..., Any]:
     So a failure can be stored for a person to read later, with all that is needed to try it
     again (*dead letters*), while the stream continues:
 
-    ```python
-    stored = orders.bind_step(with_item(persist), ctx)  # ResultStream[OrderId, ItemError[Order, E]]
-    dead = stored.tap_failure(lambda failed: letters.append((failed.item, failed.error)))
-    counts = await dead.run_all()  # Counts(successes=..., failures=...)
-    ```
+    .. code-block:: python
+
+        stored = orders.bind_step(with_item(persist), ctx)  # fails with ItemError[Order, E]
+        dead = stored.tap_failure(lambda failed: letters.append((failed.item, failed.error)))
+        counts = await dead.run_all()  # Counts(successes=..., failures=...)
 
     Policies go inside, ``with_item(with_retry(persist, policy))``, where the error is that of all
     attempts.

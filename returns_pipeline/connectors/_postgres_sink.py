@@ -107,7 +107,7 @@ class TransactionalSink(Generic[T, U, E]):
             await source.messages().chunks_or_timeout(500, 2.0).bind_async(sink).run()
 
     It is for sources whose partitions have one owner each: only those have positions to go by. For
-    the others, see `docs/connectors.md`: a unique key for each message.
+    the others, see ``docs/connectors.md``: a unique key for each message.
 
     1. **The step.** The value is a message, or a window of them. ``write`` gets a connection, in a
        transaction, and a list of those that are not written yet: all of them, unless an earlier

@@ -56,7 +56,7 @@ def encode_arguments(intent: Intent, /) -> str:
     Raises:
         ArgumentsNotRecordable: They do not fit the parameters, a parameter has no type hint, they
             would not be equal after a round trip, or the text is longer than 65,536 characters.
-            `record` raises it, too.
+            `Journal.record` raises it, too.
 
     >>> from returns_pipeline.compensation import CompensationRegistry
     >>> registry = CompensationRegistry()

@@ -6,7 +6,7 @@ In ``mypy.ini``, alone or together with the plugin of `returns`, in either order
     plugins = returns_pipeline.mypy_plugin
 
 1. A statement that drops a value which must be used is an error with the code ``must-use``: a
-   `Result`, `IOResult` or `Maybe`; a `FutureResult`, `Future` or `RequiresContext`; a stream or a
+   `Result`, `IOResult` or `Maybe`; a `FutureResult`, `Future` or ``RequiresContext``; a stream or a
    `Saga`; a union with one of them; a collection, iterator, generator, future or task of them, or a
    mapping to them. Only the value counts, not where it comes from: a call, an ``await``, an
    operator ``|``, or a branch of a condition. A value that a name or a dictionary still holds is

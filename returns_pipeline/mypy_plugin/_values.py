@@ -54,6 +54,7 @@ __all__ = [
 MUST_USE: Final = ErrorCode(
     "must-use", "Check that no value is dropped that holds a failure or has not run yet", "General"
 )
+"""The code of the errors of this plugin, for ``disable_error_code`` and ``type: ignore``."""
 
 _UNSEEN: Final = "a failure in it would go unnoticed; handle it"
 _UNRUN: Final = "it never runs; await it and handle its result"

@@ -254,22 +254,22 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
 
         Effects that must succeed or fail together belong in one step:
 
-        ```python
-        @future_safe(exceptions=(WriteError, PublishError))
-        async def persist_and_publish(batch: list[Event], step: StepContext) -> BatchId:
-            batch_id = BatchId(step.key)
-            await step.register(delete_batch, batch_id)  # recorded before the effect
-            await repository.write(batch_id, batch)
-            await publisher.publish(batch_id)  # if this fails, the batch is deleted
-            return batch_id
-        ```
+        .. code-block:: python
+
+            @future_safe(exceptions=(WriteError, PublishError))
+            async def persist_and_publish(batch: list[Event], step: StepContext) -> BatchId:
+                batch_id = BatchId(step.key)
+                await step.register(delete_batch, batch_id)  # recorded before the effect
+                await repository.write(batch_id, batch)
+                await publisher.publish(batch_id)  # if this fails, the batch is deleted
+                return batch_id
 
         Retries, time limits and the other `returns_pipeline.policies` wrap the step:
         ``bind_step(with_policy(persist, RetryPolicy(3) | Timeout(2.0)), ctx)``. Each attempt then
         has a child of its own, and is undone before the next.
 
         If the source of the messages stores its positions in the journal of ``ctx``, the commit of
-        a step stores those of the messages in its value: see `docs/connectors.md`.
+        a step stores those of the messages in its value: see ``docs/connectors.md``.
 
         For ``concurrency`` and ``ordered`` see `bind_async`. Held steps that ran concurrently are
         undone in the reverse order of their start.

@@ -177,7 +177,7 @@ class LimiterWaited(Record, frozen=True, kw_only=True):
 
     Attributes:
         pipeline: The name of the pipeline of the step.
-        stage: The name of the step; empty for `acquire`.
+        stage: The name of the step; empty for `Bulkhead.acquire` and `RateLimit.acquire`.
         limiter: The kind of limiter.
         name: The name of the bulkhead; empty for a rate limit.
         waited: Seconds.

@@ -170,7 +170,7 @@ def timed(*steps: T | Wait | BaseException) -> Scripted[T]:
     It can be iterated again, from the start. See `Scripted` for what it counts.
 
     Args:
-        steps: Items, `Wait`s, and at the end possibly an exception.
+        steps: Items, `Wait` objects, and at the end possibly an exception.
 
     Raises:
         InvalidArgument: At the call, if anything follows an exception.
