@@ -51,6 +51,21 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_every_page_is_in_the_contents_of_the_site() -> None:
+    """Sphinx refuses a page to which no table of contents leads, which takes long to find out."""
+    docs = ROOT / "docs"
+    listed = {docs / "index.md"}
+    for page in docs.rglob("*.md"):
+        blocks = re.findall(
+            r"^```\{toctree\}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+        )
+        for name in re.findall(r"^(?!:)\S+$", "".join(blocks), re.MULTILINE):
+            found = [*page.parent.glob(f"{name}.md")]
+            assert found, f"{page.name} lists {name}, which is not there"
+            listed |= {*found}
+    assert {*docs.rglob("*.md")} - listed == set(), "to be added to docs/index.md"
+
+
 def test_a_newcomer_is_led_to_all_of_it() -> None:
     for name in ("CONTRIBUTING.md", "docs/architecture.md", "SECURITY.md"):
         assert f"]({name})" in README
