@@ -3,23 +3,29 @@
 The yardstick is the same pipeline, not observed.
 """
 
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from prometheus_client import CollectorRegistry
 from returns.result import Success
 
 from batcher import into_postgres, into_sqlite, ours
 from harness import Way, compare, start
 from returns_pipeline import ResultStream, StepContext, telemetry
-from returns_pipeline.telemetry.otel import OpenTelemetry
+from returns_pipeline.telemetry.otel import OpenTelemetry, OpenTelemetrySpans
 from returns_pipeline.telemetry.prometheus import Prometheus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from returns.result import Result
 
@@ -35,13 +41,32 @@ class Nothing:
         """Do nothing."""
 
 
-OBSERVERS: dict[str, tuple[Observer, float]] = {
-    "an observer that does nothing": (Nothing(), 1.15),
+class Dropped(SpanExporter):
+    """Sends spans nowhere."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002
+        """Do nothing."""
+        return SpanExportResult.SUCCESS
+
+
+def traced(sampler: Sampler) -> OpenTelemetrySpans:
+    """Return an observer whose spans are exported in batches, by a thread."""
+    provider = TracerProvider(sampler, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(Dropped()))
+    return OpenTelemetrySpans(provider)
+
+
+# Goals: for windows whose step does nothing, and for the main job.
+OBSERVERS: dict[str, tuple[Observer, float, float]] = {
+    "an observer that does nothing": (Nothing(), 1.15, 1.03),
     "OpenTelemetry": (
         OpenTelemetry(MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)),
         1.15,
+        1.03,
     ),
-    "Prometheus": (Prometheus(CollectorRegistry()), 1.15),
+    "Prometheus": (Prometheus(CollectorRegistry()), 1.15, 1.03),
+    "OpenTelemetry, spans": (traced(ALWAYS_ON), math.inf, 1.05),
+    "OpenTelemetry, spans that are not sampled": (traced(ALWAYS_OFF), math.inf, 1.03),
 }
 
 
@@ -82,7 +107,7 @@ def main() -> None:
         f"windows of {WINDOW}, with a step that does nothing",
         100_000,
         Way("not observed", windows),
-        *[Way(name, observed(windows, each), goal) for name, (each, goal) in OBSERVERS.items()],
+        *[Way(name, observed(windows, each), goal) for name, (each, goal, _) in OBSERVERS.items()],
     )
     for name, into in (("SQLite", into_sqlite), ("PostgreSQL", into_postgres)):
         job = into(ours)
@@ -90,7 +115,7 @@ def main() -> None:
             f"the main job, with {name}",
             20_000,
             Way("not observed", job),
-            *[Way(name, observed(job, each), 1.03) for name, (each, _) in OBSERVERS.items()],
+            *[Way(name, observed(job, each), goal) for name, (each, _, goal) in OBSERVERS.items()],
         )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, ClassVar, TypeAlias, get_type_hints
 
 from msgspec import NODEFAULT, Struct, structs
 
 from returns_pipeline._engine.pydantic_fields import PydanticField, struct_schema
 
-__all__ = ["Record"]
+__all__ = ["PartlyShown", "Record"]
 
 _Schema: TypeAlias = dict[str, Any]
 
@@ -48,3 +48,31 @@ class Record(Struct, frozen=True, kw_only=True):
             return twin(**structs.asdict(found))
 
         return struct_schema(cls, handler(twin), read, written)
+
+
+class PartlyShown(Record, frozen=True, kw_only=True, eq=False):
+    """A record with one field that ``repr`` and ``==`` leave out.
+
+    Attributes:
+        left_out: The name of the field.
+    """
+
+    left_out: ClassVar[str]
+
+    def _shown(self) -> tuple[object, ...]:
+        names = self.__struct_fields__
+        return tuple([getattr(self, name) for name in names if name != self.left_out])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PartlyShown) or other.__class__ is not self.__class__:
+            return NotImplemented
+        return self._shown() == other._shown()
+
+    def __hash__(self) -> int:
+        return hash(self._shown())
+
+    def __repr__(self) -> str:
+        names = [name for name in self.__struct_fields__ if name != self.left_out]
+        values = zip(names, self._shown(), strict=True)
+        shown = ", ".join([f"{name}={value!r}" for name, value in values])
+        return f"{type(self).__name__}({shown})"

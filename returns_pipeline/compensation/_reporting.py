@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from returns_pipeline import telemetry
+from returns_pipeline._engine import observing
 from returns_pipeline._engine.observing import Observed
 from returns_pipeline.compensation._records import Holder
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport
@@ -50,6 +51,21 @@ class RollbackEvents:
         self._key = scope.key
         self._saga = saga
         self._began = _now()
+        self._runs: dict[Action, int] = {}  # of the actions that were tried
+
+    def begun(self, action: Action) -> None:
+        """Report that the first attempt of an action begins. To be called in its task."""
+        run = self._runs[action] = observing.next_run()
+        event = telemetry.UndoBegun(
+            pipeline=self._observed.pipeline,
+            scope=action.owner.name,
+            undo=action.name,
+            key=action.owner.key,
+            saga=self._saga,
+            run=run,
+            at=_now(),
+        )
+        self._observed.report(event)
 
     def undone(self, action: Action, undo: Undo, entry: CompensationEntry) -> None:
         """Report that an action was undone, if it was."""
@@ -61,6 +77,7 @@ class RollbackEvents:
             undo=action.name,
             key=action.owner.key,
             saga=self._saga,
+            run=self._runs.get(action),
             attempt=entry.attempts,
             duration=undo.took,
             at=_now(),
@@ -91,6 +108,7 @@ class RollbackEvents:
             undo=action.name,
             key=action.owner.key,
             saga=self._saga,
+            run=self._runs.get(action),
             attempt=0 if entry is None else entry.attempts,
             duration=0.0 if undo is None else undo.took,
             error=None if entry is None else entry.error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from returns_pipeline._engine.cancellation import wait_uncancelled
@@ -158,13 +159,13 @@ class Rollback(Generic[S]):
         undos: list[Undo] = []
         entries: list[CompensationEntry] = []
         if self._order == "parallel":
-            undos = [Undo(action) for action in actions]  # each starts its own task
+            undos = [self._started(action) for action in actions]  # each starts its own task
             for action, undo in zip(actions, undos, strict=True):
                 entries.append(await self._entry(action, undo))
         else:
             # The next undo starts when the attempts before it have ended, or were abandoned.
             for action in actions:
-                undos.append(Undo(action))
+                undos.append(self._started(action))
                 entries.append(await self._entry(action, undos[-1]))
                 if entries[-1].error is not None and self._on_failure == "stop":
                     break
@@ -194,6 +195,11 @@ class Rollback(Generic[S]):
         self._finished.set_result(report)
         for note in report.notes():
             _log.error("scope %r: %s", self._path, note)
+
+    def _started(self, action: Action) -> Undo:
+        if self._events is None:
+            return Undo(action)
+        return Undo(action, partial(self._events.begun, action))
 
     async def _entry(self, action: Action, undo: Undo) -> CompensationEntry:
         entry = await undo.entry()

@@ -129,6 +129,10 @@ class Undo:
 
     A timer keeps the limit, not a waiting task: only the undo itself can be cancelled.
 
+    Args:
+        action: The action.
+        on_begin: Called once, in the task, before the first attempt.
+
     Attributes:
         abandoned: Whether an attempt ignored its cancellation and is still running.
         is_committed: Whether the journal has committed the action, so that no attempt was made.
@@ -145,6 +149,7 @@ class Undo:
         "_finished",
         "_journal_failed",
         "_late",
+        "_on_begin",
         "_seconds_left",
         "_started_at",
         "_succeeded",
@@ -158,8 +163,9 @@ class Undo:
 
     _task: asyncio.Task[None]
 
-    def __init__(self, action: Action) -> None:
+    def __init__(self, action: Action, on_begin: Callable[[], None] | None = None) -> None:
         self._action = action
+        self._on_begin = on_begin  # called in the task, before the first attempt
         self._attempts = 0
         self._succeeded = False
         self._unmarked = False  # it is undone, and the journal has not recorded that yet
@@ -239,6 +245,7 @@ class Undo:
             self._journal_failed = False
         if self._timer is None:
             self._start_timer()
+        self._report_begin()
         try:
             given: object = action.undo(*action.args, **action.kwargs)
             while inspect.isawaitable(given):  # a coroutine may return a FutureResult in turn
@@ -261,6 +268,12 @@ class Undo:
             return Failure(reason)
         self._succeeded = True
         return Success(None)
+
+    def _report_begin(self) -> None:
+        """Report the first attempt."""
+        on_begin, self._on_begin = self._on_begin, None
+        if on_begin is not None:
+            on_begin()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() and not self._attempts:
@@ -337,17 +350,20 @@ def why_failed(error: object, broken: Exception) -> object:
     return error
 
 
-async def undo_once(action: Action, attempt: int) -> tuple[CompensationEntry, bool]:
+async def undo_once(
+    action: Action, attempt: int, on_begin: Callable[[], None] | None
+) -> tuple[CompensationEntry, bool]:
     """Make one attempt of an undo action, and log its failure. For a task that is never cancelled.
 
     Args:
         action: The action; its policy allows one attempt.
         attempt: The number of this attempt, counted over all processes.
+        on_begin: Called in the task that makes it, directly before.
 
     Returns:
         The outcome, and whether an attempt was abandoned and is still running.
     """
-    undo = Undo(action)
+    undo = Undo(action, on_begin)
     entry = replace(await undo.entry(), attempts=attempt)
     if entry.error is not None:
         for note in CompensationReport(failures=(entry,)).notes():

@@ -56,12 +56,27 @@ class RecoveryEvents:
     def __init__(self, observed: Observed, journal: object) -> None:
         self._observed = observed
         self._journal = type(journal).__name__
+        self._runs: dict[str, int] = {}  # of the actions that are tried, by their ids
 
     @classmethod
     def opened(cls, journal: object) -> RecoveryEvents | None:
         """Return the events of a recovery that begins here; None if it is not observed."""
         observed = observing.opened()
         return None if observed is None else cls(observed, journal)
+
+    def begun(self, saga: StoredSaga, stored: StoredAction) -> None:
+        """Report that an attempt to undo an action begins. To be called in its task."""
+        run = self._runs[stored.id] = observing.next_run()
+        event = telemetry.UndoBegun(
+            pipeline=self._observed.pipeline or saga.name,
+            scope=stored.path.rpartition("/")[2],
+            undo=stored.name,
+            key=stored.key,
+            saga=saga.id,
+            run=run,
+            at=_now(),
+        )
+        self._observed.report(event)
 
     def undone(
         self, saga: StoredSaga, stored: StoredAction, entry: CompensationEntry, took: float
@@ -73,6 +88,7 @@ class RecoveryEvents:
             undo=stored.name,
             key=stored.key,
             saga=saga.id,
+            run=self._runs.pop(stored.id, None),
             attempt=entry.attempts,
             duration=took,
             at=_now(),
@@ -95,6 +111,7 @@ class RecoveryEvents:
             undo=stored.name,
             key=stored.key,
             saga=saga.id,
+            run=self._runs.pop(stored.id, None),
             attempt=entry.attempts,
             duration=took,
             error=entry.error,

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from returns_pipeline._engine import checks
@@ -500,7 +501,9 @@ class _Recovery:
         await record.begin()
         case.attempts = (case.attempts or 0) + 1
         began = loop.time()
-        entry, is_running = await undo_once(action, case.attempts)
+        events = self._events
+        begun = None if events is None else partial(events.begun, case.saga, stored)
+        entry, is_running = await undo_once(action, case.attempts, begun)
         took = loop.time() - began
         if entry.error is None:
             _ = await shielded(record.done())  # it is done, even if this task is cancelled

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from returns_pipeline.telemetry._undo import (
         ScopeCommitted,
         ScopeRolledBack,
+        UndoBegun,
         UndoDone,
         UndoFailed,
         UndoRegistered,
@@ -130,6 +131,7 @@ __all__ = [
     "StepRetried",
     "StepTimedOut",
     "StreamEvent",
+    "UndoBegun",
     "UndoDone",
     "UndoEvent",
     "UndoFailed",
@@ -195,6 +197,7 @@ if not TYPE_CHECKING:
             "_undo": (
                 "ScopeCommitted",
                 "ScopeRolledBack",
+                "UndoBegun",
                 "UndoDone",
                 "UndoEvent",
                 "UndoFailed",

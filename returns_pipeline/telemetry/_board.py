@@ -173,6 +173,7 @@ class Board:
             telemetry.StepEnded: self._step_ended,
             telemetry.StepRetried: self._step_retried,
             telemetry.StepTimedOut: self._step_timed_out,
+            telemetry.UndoBegun: self._nothing,
             telemetry.UndoDone: self._undo_done,
             telemetry.UndoFailed: self._undo_failed,
             telemetry.UndoRegistered: self._undo_registered,

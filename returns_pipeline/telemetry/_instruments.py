@@ -41,6 +41,7 @@ __all__ = [
     "UNDO",
     "UNDO_DURATION",
     "UNDO_REGISTERED",
+    "UNDO_RUNNING",
     "WATERMARK",
     "WINDOW_AGE",
     "WINDOW_CLOSED",
@@ -208,6 +209,13 @@ UNDO: Final = Instrument(
     ("pipeline", "undo", "outcome", "error.type"),
     "Undo actions by outcome: done; failed, to be tried again; stuck, which waits for a person.",
 )
+UNDO_RUNNING: Final = Instrument(
+    "returns_pipeline.undo.running",
+    "balance",
+    "{action}",
+    ("pipeline", "undo"),
+    "Undo actions whose attempts have begun and have not ended.",
+)
 UNDO_DURATION: Final = Instrument(
     "returns_pipeline.undo.duration",
     "histogram",
@@ -355,6 +363,7 @@ INSTRUMENTS: Final = (
     BREAKER_STATE,
     UNDO_REGISTERED,
     UNDO,
+    UNDO_RUNNING,
     UNDO_DURATION,
     COMMITS,
     ROLLBACKS,

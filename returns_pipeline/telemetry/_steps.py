@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
-from returns_pipeline._engine.records import Record
+from returns_pipeline._engine.records import PartlyShown, Record
 
 __all__ = [
     "BreakerChanged",
@@ -27,7 +27,7 @@ BreakerState: TypeAlias = Literal["closed", "open", "half open"]
 """The states of a circuit breaker."""
 
 
-class StepBegun(Record, frozen=True, kw_only=True, eq=False):
+class StepBegun(PartlyShown, frozen=True, kw_only=True, eq=False):
     """A step has begun: `StepContext.run`, an item of `bind_step`, an attempt of a policy.
 
     It is reported in the task that runs the step, directly before it. So a context variable that an
@@ -61,20 +61,7 @@ class StepBegun(Record, frozen=True, kw_only=True, eq=False):
     parent: int | None = None
     at: float
     item: object = None
-
-    def _shown(self) -> tuple[object, ...]:
-        return tuple([getattr(self, name) for name in self.__struct_fields__ if name != "item"])
-
-    def __eq__(self, other: object) -> bool:
-        return self._shown() == other._shown() if isinstance(other, StepBegun) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._shown())
-
-    def __repr__(self) -> str:
-        names = [name for name in self.__struct_fields__ if name != "item"]
-        values = zip(names, self._shown(), strict=True)
-        return f"StepBegun({', '.join([f'{name}={value!r}' for name, value in values])})"
+    left_out: ClassVar[str] = "item"
 
 
 class StepEnded(Record, frozen=True, kw_only=True):

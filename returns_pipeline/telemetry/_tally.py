@@ -161,6 +161,7 @@ class Tally(Generic[D]):
             telemetry.StepEnded: self._step_ended,
             telemetry.StepRetried: self._step_retried,
             telemetry.StepTimedOut: self._step_timed_out,
+            telemetry.UndoBegun: self._undo_begun,
             telemetry.UndoDone: self._undo_done,
             telemetry.UndoFailed: self._undo_failed,
             telemetry.UndoRegistered: self._undo_registered,
@@ -262,6 +263,9 @@ class Tally(Generic[D]):
     def _undo_registered(self, event: telemetry.UndoRegistered) -> None:
         self.numbers[of.UNDO_REGISTERED].at(event.pipeline, event.undo).add(1)
 
+    def _undo_begun(self, event: telemetry.UndoBegun) -> None:
+        self.numbers[of.UNDO_RUNNING].at(event.pipeline, event.undo).add(1)
+
     def _undo_done(self, event: telemetry.UndoDone) -> None:
         self._undo(event, "done", None)
 
@@ -279,6 +283,8 @@ class Tally(Generic[D]):
     ) -> None:
         where = event.pipeline, event.undo, outcome
         self.numbers[of.UNDO].at(*where, _type_of(error)).add(1)
+        if event.run is not None:
+            self.numbers[of.UNDO_RUNNING].at(event.pipeline, event.undo).add(-1)
         if event.attempt:
             self.distributions[of.UNDO_DURATION].at(*where).record(event.duration)
 

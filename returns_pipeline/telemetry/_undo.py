@@ -9,6 +9,7 @@ from returns_pipeline._engine.records import Record
 __all__ = [
     "ScopeCommitted",
     "ScopeRolledBack",
+    "UndoBegun",
     "UndoDone",
     "UndoEvent",
     "UndoFailed",
@@ -40,6 +41,35 @@ class UndoRegistered(Record, frozen=True, kw_only=True):
     at: float
 
 
+class UndoBegun(Record, frozen=True, kw_only=True):
+    """The first attempt of an undo action begins.
+
+    It is reported in the task that makes the attempts, directly before the first one. So a context
+    variable that an observer sets here is visible inside the action. `UndoDone`, `UndoFailed` or
+    `UndoStuck` follows, in another task.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        scope: The name of the scope in which it was registered.
+        undo: The name of the undo action.
+        key: The idempotency key of the step.
+        saga: The id of the saga in the journal; empty without a journal.
+        run: A number unique in the process: the event that follows has the same.
+        at: The time in seconds, on the loop's clock.
+
+    >>> UndoBegun(pipeline="shop", scope="pay[0]", undo="refund", key="7f3a", run=1, at=2.0).undo
+    'refund'
+    """
+
+    pipeline: str
+    scope: str
+    undo: str
+    key: str
+    saga: str = ""
+    run: int
+    at: float
+
+
 class UndoDone(Record, frozen=True, kw_only=True):
     """An action was undone.
 
@@ -49,6 +79,7 @@ class UndoDone(Record, frozen=True, kw_only=True):
         undo: The name of the undo action.
         key: The idempotency key of the step.
         saga: The id of the saga in the journal; empty without a journal.
+        run: The number that `UndoBegun` had; ``None`` if it was not reported, as no attempt began.
         attempt: The number of the attempt that succeeded, from 1.
         duration: Seconds that all attempts of this process took.
         at: The time in seconds, on the loop's clock.
@@ -65,6 +96,7 @@ class UndoDone(Record, frozen=True, kw_only=True):
     undo: str
     key: str
     saga: str = ""
+    run: int | None = None
     attempt: int
     duration: float
     at: float
@@ -90,6 +122,7 @@ class UndoFailed(Record, frozen=True, kw_only=True):
     undo: str
     key: str
     saga: str = ""
+    run: int | None = None
     attempt: int
     duration: float
     error: object
@@ -118,6 +151,7 @@ class UndoStuck(Record, frozen=True, kw_only=True):
     undo: str
     key: str
     saga: str = ""
+    run: int | None = None
     attempt: int
     duration: float
     error: object
@@ -182,6 +216,12 @@ class ScopeRolledBack(Record, frozen=True, kw_only=True):
 
 
 UndoEvent: TypeAlias = (
-    UndoRegistered | UndoDone | UndoFailed | UndoStuck | ScopeCommitted | ScopeRolledBack
+    UndoRegistered
+    | UndoBegun
+    | UndoDone
+    | UndoFailed
+    | UndoStuck
+    | ScopeCommitted
+    | ScopeRolledBack
 )
 """Events of undo actions and of scopes."""

@@ -1,6 +1,6 @@
-"""Metrics by OpenTelemetry. Needs the extra ``otel``.
+"""Metrics and spans by OpenTelemetry. Needs the extra ``otel``.
 
-``docs/metrics.md`` lists the metrics, and what they answer.
+``docs/metrics.md`` lists the metrics, and what they answer; ``docs/tracing.md`` the spans.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from returns_pipeline.errors import MissingExtra
 from returns_pipeline.telemetry import Event
 from returns_pipeline.telemetry._instruments import INSTRUMENTS, Instrument
+from returns_pipeline.telemetry._spans import OpenTelemetrySpans
 from returns_pipeline.telemetry._tally import Attributes, Number, Series, Tally
 
 try:
@@ -27,7 +28,7 @@ try:
 except ImportError as _error:
     raise MissingExtra("otel", "opentelemetry-api") from _error
 
-__all__ = ["OpenTelemetry"]
+__all__ = ["OpenTelemetry", "OpenTelemetrySpans"]
 
 _SCOPE: Final = "returns_pipeline"
 

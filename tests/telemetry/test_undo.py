@@ -1,5 +1,7 @@
 """What scopes, journals and recoveries report: each action from its record to its end."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -24,6 +26,7 @@ from returns_pipeline.telemetry import (
     ScopeCommitted,
     ScopeRolledBack,
     StepEnded,
+    UndoBegun,
     UndoDone,
     UndoEvent,
     UndoFailed,
@@ -198,7 +201,8 @@ def test_a_recovery_reports_what_it_has_undone_and_what_is_stuck(tmp_path: Path)
 
     run(leave_open())
     run(main())
-    kinds = [name for name in names(recorder.events) if name != "JournalRequest"]
+    others = {"JournalRequest", "UndoBegun"}
+    kinds = [name for name in names(recorder.events) if name not in others]
     assert kinds == ["UndoFailed", "UndoStuck", "Recovered", "UndoDone", "Recovered"] or kinds == [
         "UndoFailed",
         "UndoDone",
@@ -209,6 +213,10 @@ def test_a_recovery_reports_what_it_has_undone_and_what_is_stuck(tmp_path: Path)
     found = {e.pipeline: (e.undone, e.stuck, e.deferred, e.failed) for e in recorder.of(Recovered)}
     assert found == {"order fine": (1, 0, 0, False), "order lost": (0, 1, 0, False)}
     (done,), (stuck,) = recorder.of(UndoDone), recorder.of(UndoStuck)
+    began = {e.run: (e.pipeline, e.scope, e.undo, e.key, e.saga) for e in recorder.of(UndoBegun)}
+    ended: list[UndoDone | UndoFailed | UndoStuck] = [*recorder.of(UndoFailed), done, stuck]
+    assert {e.run: (e.pipeline, e.scope, e.undo, e.key, e.saga) for e in ended} == began
+    assert len(began) == 3
     assert (done.pipeline, done.undo, done.attempt, done.duration) == (
         "order fine",
         "refund",

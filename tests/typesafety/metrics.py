@@ -1,13 +1,14 @@
-"""Types of the observers that make metrics."""
+"""Types of the observers that make metrics and spans."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
 
 from opentelemetry.metrics import MeterProvider, get_meter_provider
+from opentelemetry.trace import TracerProvider, get_tracer_provider
 
 from returns_pipeline import StepContext, telemetry
-from returns_pipeline.telemetry.otel import OpenTelemetry
+from returns_pipeline.telemetry.otel import OpenTelemetry, OpenTelemetrySpans
 from returns_pipeline.telemetry.prometheus import Prometheus
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ def check(event: Event, provider: MeterProvider, registry: CollectorRegistry) ->
         StepContext("shop", observer=by_otel)
     by_otel.on_event(event)
     by_prometheus.on_event(event)
+
+
+def spans(event: Event, provider: TracerProvider, metrics: MeterProvider) -> None:
+    """They are an observer, too, with arguments by name."""
+    observer: Observer = OpenTelemetrySpans()
+    made = assert_type(OpenTelemetrySpans(provider, max_links=8), OpenTelemetrySpans)
+    made.on_event(event)
+    with telemetry.use(observer, OpenTelemetrySpans(get_tracer_provider())):
+        StepContext("shop", observer=made)
+    OpenTelemetrySpans(metrics)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    OpenTelemetrySpans(provider, None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    made.on_event("step")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def refuse(provider: MeterProvider, registry: CollectorRegistry) -> None:

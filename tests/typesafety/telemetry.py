@@ -35,6 +35,7 @@ from returns_pipeline.telemetry import (
     StepRetried,
     StepTimedOut,
     StreamEvent,
+    UndoBegun,
     UndoDone,
     UndoEvent,
     UndoFailed,
@@ -282,6 +283,10 @@ def records() -> None:
         StepTimedOut(pipeline="shop", stage="pay", limit=2.0, abandoned=False, at=9.0).limit, float
     )
     assert_type(
+        UndoBegun(pipeline="shop", scope="pay[0]", undo="refund", key="7f3a", run=1, at=2.0).run,
+        int,
+    )
+    assert_type(
         UndoDone(
             pipeline="shop",
             scope="pay[0]",
@@ -365,6 +370,7 @@ def records() -> None:
     StepEnded(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StepRetried(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StepTimedOut(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    UndoBegun(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     UndoDone(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     UndoFailed(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     UndoRegistered(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
