@@ -45,8 +45,9 @@ _WAIT: Final = 1.0
 _AGAIN: Final = 0.1
 # Seconds for a request to the server.
 _REQUEST: Final = 10.0
-# Seconds without an answer after which a request was forgotten: the consumer was deleted.
-_FORGOTTEN: Final = 5.0
+# Waits without an answer after which a request was forgotten: the consumer was deleted. Not a time:
+# that passes while this process is suspended, too, and then the answer is there.
+_FORGOTTEN: Final = 5
 
 
 class NatsStream:
@@ -214,7 +215,7 @@ class _PullDriver:
         self._arrived: deque[Msg] = deque()
         self._requests = 0
         self._wanted = 0  # of the open request: how many messages are still to come
-        self._wanted_since = 0.0
+        self._silent = 0  # how often an answer to it was waited for in vain
         self._ownership: Ownership | None = None
         self._credit = -1  # how many messages the consumer's members may hold; -1: any number
         self._changed = asyncio.Event()
@@ -269,14 +270,18 @@ class _PullDriver:
                 self._changed.clear()
                 if self._wanted <= 0:
                     await self._request(client, room)
-                elif loop.time() - self._wanted_since > _FORGOTTEN:
+                elif self._silent >= _FORGOTTEN:
                     raise ConnectionLost(self.name, "the consumer does not answer any more")
                 left = until - loop.time()
                 if left <= 0:
                     break
-                with contextlib.suppress(asyncio.TimeoutError):
+                try:
                     async with asyncio.timeout(left):
                         _ = await self._changed.wait()
+                except TimeoutError:
+                    self._silent += 1
+                else:
+                    self._silent = 0
             if not self._arrived and self._credit > 0:
                 await self._look_for_credit()
         count = min(room, len(self._arrived))
@@ -297,7 +302,7 @@ class _PullDriver:
     async def _request(self, client: Client, room: int) -> None:
         self._requests += 1
         self._wanted = room
-        self._wanted_since = asyncio.get_running_loop().time()
+        self._silent = 0
         request = {"batch": room, "expires": int(_WAIT * 1e9)}
         await client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",

@@ -17,10 +17,11 @@ from connecting import SOON, Proxied, within
 from servers import absent
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
-from returns_pipeline.connectors.nats import NatsStream, _takes
+from returns_pipeline.connectors.nats import NatsStream, _takes  # pyright: ignore[reportPrivateUsage]
 from returns_pipeline.errors import ConnectionLost, InvalidArgument
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
+from returns_pipeline.testing._connector_harness import NoOwnership
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,8 @@ class Stream(Proxied):
         self.jetstream = self.client.jetstream()
         await self.jetstream.add_stream(name=self.name, subjects=[f"{self.name}.>"])
         address = f"nats://{await self.open_proxy()}"
-        self.stream = NatsStream(address, self.name, **({"ack_wait": 1.0} | options))
+        chosen: dict[str, Any] = {"ack_wait": 1.0} | options
+        self.stream = NatsStream(address, self.name, **chosen)
         return self
 
     def driver(self) -> Driver:
@@ -99,6 +101,28 @@ def test_a_message_has_its_headers_its_time_and_its_number() -> None:
             assert message.headers["n"] == "1"
             assert source.statistics().lag == {stream.name: 0}
             assert (message.timestamp or 0) > 1_700_000_000
+        await stream.remove()
+
+    within(main())
+
+
+def test_a_process_that_was_suspended_does_not_take_its_consumer_for_deleted() -> None:
+    """The clock shows a later time, and what the server has answered is not read yet."""
+
+    async def main() -> None:
+        stream = await Stream().create()
+        driver = stream.driver()
+        await driver.open(NoOwnership())
+        fetching = asyncio.ensure_future(driver.fetch(5))
+        await asyncio.sleep(0.1)  # its request is open
+        fetching.cancel()
+        await asyncio.wait({fetching})
+        loop = asyncio.get_running_loop()
+        real = loop.time
+        loop.time = lambda: real() + 20  # type: ignore[method-assign]
+        await stream.publish([b"1"])
+        assert [message.value for message in await driver.fetch(5)] == [b"1"]
+        await driver.close()
         await stream.remove()
 
     within(main())
