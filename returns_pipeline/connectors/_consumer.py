@@ -470,6 +470,13 @@ class Consumer(TaskOwner):
             self._session.on_reach()
         self._on_change()
 
+    def reopen(self, why: Exception) -> None:
+        """Forget what is held, and connect again: it is delivered again."""
+        self.fence()
+        _ = self._ledger.reach(self._ledger.emitted) if not self._ledger.is_split else False
+        if self._session is not None:
+            self._session.give_up(ConnectionLost(self._driver.name, str(why)))
+
     # Waiting and closing: called by the user of the source.
 
     async def wait_acknowledged(self, partitions: Collection[str] | None) -> None:

@@ -119,8 +119,9 @@ class TransactionalSink(Generic[T, U, E]):
        the stretches after it. It is bounded by what is in flight.
     3. **Zombies.** Each process that takes a partition raises its *epoch*. A transaction of an
        earlier one is refused when it ends, with `PartitionsLost`, however late that is: a process
-       that was stopped, or whose connection was lost. It ends the stream. A transaction that the
-       new owner has to wait for is ended after ``patience`` seconds.
+       that was stopped, or whose connection was lost. It ends the stream. `run_worker` then reads
+       on with the partitions that are still owned. A transaction that the new owner has to wait
+       for is ended after ``patience`` seconds.
     4. **The last effect.** A message whose position is stored is not delivered again. So what a
        pipeline does with it after this step is not repeated after a crash, and each message must
        come to the sink once. `flat_map`, `sliding`, `scan` and `broadcast` are refused on the

@@ -110,6 +110,12 @@ class Session(TaskOwner):
             elif self.error is not error:
                 add_note(self.error, f"while the connection was given up, {error!r} was raised")
 
+    def give_up(self, error: ConnectionLost) -> None:
+        """End, as the connection is of no more use."""
+        if not self.stopping:
+            self.error = error
+            self.ask_to_stop()
+
     # What wakes the tasks.
 
     def on_emit(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from types import TracebackType
@@ -21,8 +20,13 @@ from returns_pipeline.connectors._ledger import Ledger
 from returns_pipeline.connectors._message import DeadLetter, Message
 from returns_pipeline.connectors._messages import Reading, messages_call, stream_of
 from returns_pipeline.connectors._partitions import Partition, Partitions
-from returns_pipeline.connectors._statistics import SourceStatistics
-from returns_pipeline.errors import DecodeError, InvalidArgument, TooManyDeliveries
+from returns_pipeline.connectors._statistics import SourceStatistics, statistics_of
+from returns_pipeline.errors import (
+    DecodeError,
+    InvalidArgument,
+    PartitionsLost,
+    TooManyDeliveries,
+)
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.telemetry import Observer
@@ -523,6 +527,19 @@ class Source(Generic[T_co, E_co]):
             self._consumer.limit(limit)
         self._consumer.drain()
 
+    def reopen(self, lost: PartitionsLost, /) -> None:
+        """Forget all that is held, give up the connection, and connect again.
+
+        For a reader that was refused by what it writes to, as others own its partitions, before the
+        broker has told the source: see `postgres.TransactionalSink`. `run_worker` calls it by
+        itself. The reader must have ended all work on what it has read. Then `messages` may be read
+        again, and what is still owned is delivered again. Partitions that are read apart are lost.
+
+        >>> def read_on(source: Source[bytes, Never], lost: PartitionsLost) -> None:
+        ...     source.reopen(lost)  # what the sink has raised
+        """
+        self._consumer.reopen(lost)
+
     def flush_before_ack(self, flush: Callable[[], Awaitable[object]], /) -> None:
         """Await a function before each acknowledgement, as ``before_ack`` does.
 
@@ -566,29 +583,8 @@ class Source(Generic[T_co, E_co]):
         >>> Source(MemoryBroker().driver("sums")).statistics().emitted
         0
         """
-        ledger = self._ledger
-        oldest = ledger.oldest()
-        now = asyncio.get_running_loop().time() if oldest is not None else 0.0
-        apart = ledger.stalled(now)
-        stalled = 0.0 if oldest is None else now - max(oldest, ledger.acked_at)
-        return SourceStatistics(
-            emitted=ledger.emitted,
-            acknowledged=ledger.acknowledged,
-            buffered=ledger.buffered,
-            in_flight=ledger.in_flight(),
-            bytes_held=ledger.size,
-            oldest_unacknowledged=0.0 if oldest is None else now - oldest,
-            stalled_for=max(apart.values(), default=stalled),
-            redelivered=ledger.redelivered,
-            returned=ledger.returned,
-            fenced=ledger.fenced,
-            refused=ledger.refused,
-            connections=self._consumer.connections,
-            connected=self._consumer.is_connected,
-            out_of_credit=ledger.room() == 0,
-            lag=dict(ledger.lag),
-            suspects=ledger.suspects.held,
-            stalled_partitions=apart,
+        return statistics_of(
+            self._ledger, self._consumer.connections, connected=self._consumer.is_connected
         )
 
     @property

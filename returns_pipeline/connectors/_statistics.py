@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["SourceStatistics"]
+from returns_pipeline.connectors._ledger import Ledger
+
+__all__ = ["SourceStatistics", "statistics_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +63,30 @@ class SourceStatistics:
     lag: Mapping[str, int] = field(default_factory=dict[str, int])
     suspects: int = 0
     stalled_partitions: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def statistics_of(ledger: Ledger, connections: int, *, connected: bool) -> SourceStatistics:
+    """Return what a source has done, and what it holds now."""
+    oldest = ledger.oldest()
+    now = asyncio.get_running_loop().time() if oldest is not None else 0.0
+    apart = ledger.stalled(now)
+    stalled = 0.0 if oldest is None else now - max(oldest, ledger.acked_at)
+    return SourceStatistics(
+        emitted=ledger.emitted,
+        acknowledged=ledger.acknowledged,
+        buffered=ledger.buffered,
+        in_flight=ledger.in_flight(),
+        bytes_held=ledger.size,
+        oldest_unacknowledged=0.0 if oldest is None else now - oldest,
+        stalled_for=max(apart.values(), default=stalled),
+        redelivered=ledger.redelivered,
+        returned=ledger.returned,
+        fenced=ledger.fenced,
+        refused=ledger.refused,
+        connections=connections,
+        connected=connected,
+        out_of_credit=ledger.room() == 0,
+        lag=dict(ledger.lag),
+        suspects=ledger.suspects.held,
+        stalled_partitions=apart,
+    )

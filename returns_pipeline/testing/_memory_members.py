@@ -138,6 +138,7 @@ class Member:
         self._waiters: list[asyncio.Future[None]] = []
         self._turn = -1
         self._known: dict[str, int] = {}  # how often each partition that it reads changed owners
+        self._placed: set[str] = set()  # those whose positions were requested on this connection
         self.loss: str | None = "it is not connected"
         self.starts: dict[str, int] = {}
 
@@ -160,6 +161,7 @@ class Member:
         self._ownership = ownership
         self.loss = None
         self.starts = {}
+        self._placed.clear()  # the source may have forgotten them
         self._group.members.append(self)
         self._group.rebalance()
         self._fence_what_others_had()
@@ -210,14 +212,16 @@ class Member:
     async def _read_positions(self) -> None:
         """Begin with the partitions that are new here: by what is stored, not what is committed."""
         assert self._ownership is not None
-        while new := [log for log in self._readable() if self._known.get(log.name) != log.owners]:
+        while new := [log for log in self._readable() if not self._is_placed(log)]:
             # Those that were lost, and have come back.
-            self._fence([log.name for log in new if log.name in self._known])
+            back = [log.name for log in new if self._known.get(log.name, log.owners) != log.owners]
+            self._fence(back)
             owners = {log.name: log.owners for log in new}
             found = await self._ownership.positions(dict.fromkeys(owners, ""))
             for log in new:
                 if log.owner is self and log.owners == owners[log.name]:
                     self._known[log.name] = log.owners
+                    self._placed.add(log.name)
                     after, end = (log.committed - 1,), (len(log.stored) - 1,)
                     if log.name in found:
                         log.committed = found[log.name][0] + 1
@@ -226,6 +230,9 @@ class Member:
                             raise PartitionReplaced(self.name, reason)
                     self.starts[log.name] = log.committed
                     self._ownership.noted(log.name, log.note, after, end)
+
+    def _is_placed(self, log: _Log) -> bool:
+        return log.name in self._placed and self._known.get(log.name) == log.owners
 
     def _readable(self) -> list[_Log]:
         """Return the partitions that this member owns, and is to keep."""

@@ -35,6 +35,8 @@ class Pipelines:
         partitions: The partitions, as they come.
         pipeline: Runs the pipeline of one.
         on_end: Called when a pipeline has ended by itself: all others are to be drained.
+        on_refused: Called when a step of a pipeline has learned that its partition is lost, before
+            the source has: it is to be lost then.
 
     Attributes:
         failed: The partition of the pipeline that failed, if one did.
@@ -45,10 +47,12 @@ class Pipelines:
         partitions: AsyncIterator[_Partition],
         pipeline: Callable[[_Partition], Awaitable[Result[int, Any]]],
         on_end: Callable[[], None],
+        on_refused: Callable[[PartitionsLost], None],
     ) -> None:
         self._partitions: Final = partitions
         self._pipeline: Final = pipeline
         self._on_end: Final = on_end
+        self._on_refused: Final = on_refused
         self._tasks: dict[asyncio.Task[None], str] = {}  # with the names of their partitions
         self._stopped: asyncio.Future[None]  # resolved at the first failure or exception
         self._is_stopping = False
@@ -125,7 +129,7 @@ class Pipelines:
             outcome = await self._pipeline(partition)
         except PartitionsLost as error:
             if not partition.lost.done():
-                self._fail(error, name)
+                self._on_refused(error)
         except asyncio.CancelledError as error:
             # One that came from neither here nor from the loss: a step has awaited what was
             # cancelled.

@@ -93,7 +93,10 @@ async def run_worker(
        if it returns a failure itself, the worker stops with `StoppedBy.FAILURE`, or
        `StoppedBy.DEAD_LETTERS`; that message and those after it are not acknowledged.
     4. **Exceptions** of the pipeline, of ``dead_letters``, of the source or of the journal end it:
-       what is not committed is undone, what is not handled is given back, and they are raised.
+       what is not committed is undone, what is not handled is given back, and they are raised. One
+       does not: `PartitionsLost`, by which what stores positions refuses a window whose partition
+       another process has. What is not committed is undone, the source connects again, and the
+       pipeline begins again with what is still owned.
     5. **Stopping.** At SIGTERM, SIGINT, or when ``stop`` is set or returns, it drains. Nothing more
        is read, open windows are emitted, what was read is handled and acknowledged, and the group
        is left. After ``drain_timeout`` seconds, or at a second signal, everything is cancelled and

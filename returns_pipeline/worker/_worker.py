@@ -32,7 +32,12 @@ from returns_pipeline.connectors import (
     SourceStatistics,
 )
 from returns_pipeline.context import StepContext
-from returns_pipeline.errors import InvalidArgument, JournalError, TooManyDeliveries
+from returns_pipeline.errors import (
+    InvalidArgument,
+    JournalError,
+    PartitionsLost,
+    TooManyDeliveries,
+)
 from returns_pipeline.journal import recovering
 from returns_pipeline.result_stream import ResultStream
 from returns_pipeline.telemetry import Observer, use
@@ -195,7 +200,10 @@ class Worker(Generic[E_co]):
         if per_partition:  # last: from now on, the source is read by its partitions
             partitions = source.partitions()
             self._pipelines = Pipelines(
-                partitions, self._run_partition, lambda: self._stop(StoppedBy.END)
+                partitions,
+                self._run_partition,
+                on_end=lambda: self._stop(StoppedBy.END),
+                on_refused=self._on_refused,
             )
 
     async def run(
@@ -364,6 +372,21 @@ class Worker(Generic[E_co]):
             raise RuntimeError("a worker runs once: make another one, with another source")
         if self._pipelines is not None:
             return self._pipelines.run
+        work = self._whole()
+
+        async def run() -> Result[int, Any]:
+            run_once = work
+            while True:
+                try:
+                    return await run_once()
+                except PartitionsLost as lost:
+                    self._on_refused(lost)
+                run_once = self._whole()
+
+        return run
+
+    def _whole(self) -> Callable[[], Coroutine[Any, Any, Result[int, Any]]]:
+        """Return what runs the pipeline of all messages, once."""
         context = StepContext(self._name, journal=self._journal)
         stream = self._stream(self._source.messages(), context)
 
@@ -371,6 +394,11 @@ class Worker(Generic[E_co]):
             return await to_result(context.run(stream.run()))
 
         return run
+
+    def _on_refused(self, lost: PartitionsLost) -> None:
+        """Read on with what is still owned: a step was refused, as others own its partitions."""
+        _log.warning("worker %s: %s; it reads on with what it owns", self._name, lost)
+        self._source.reopen(lost)
 
     async def _run_partition(self, partition: Partition[Any, Any]) -> Result[int, Any]:
         """Run the pipeline of one partition, in a context of its own, whose name has both."""

@@ -27,7 +27,7 @@ from returns_pipeline.connectors import Outgoing
 from returns_pipeline.connectors.postgres import PostgresLog, TransactionalSink
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
 PROGRAM = Path(__file__).parent.parent / "connectors" / "killed_exactly.py"
 
@@ -65,7 +65,7 @@ class Runs:
         self.answers: dict[str, asyncio.Queue[list[str]]] = {}
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Runs]:
+    async def opened(self) -> AsyncGenerator[Runs, None]:
         async with asyncpg.create_pool(self.dsn, min_size=0) as pool:
             await pool.execute("CREATE TABLE effect (log text, number int)")
 
@@ -249,9 +249,10 @@ async def stop_at_points(runs: Runs, zombies: int = 1) -> None:
 
 async def _stop(runs: Runs, zombies: int) -> None:
     by_a_sink = runs.mode != "postgres"
-    # How those end that stand before their commit. A transaction that is open is ended by the
-    # server, as the new owner has to wait for it.
-    where = {"before start()": "9", "before commit()": "1", "before ack()": ""}
+    # How those end that stand before their commit. What is refused is read again by its owner, and
+    # there is nothing left for the others. A transaction that is open is ended by the server, as
+    # the new owner has to wait for it.
+    where = {"before start()": "0", "before commit()": "1", "before ack()": ""}
     if not by_a_sink:
         where = {"before record()": "9", "in the effect": "9", "before forget()": "9"}
 

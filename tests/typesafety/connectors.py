@@ -41,7 +41,7 @@ from returns_pipeline.connectors.nats import NatsStream
 from returns_pipeline.connectors.postgres import PostgresLog, SqlConnection, TransactionalSink
 from returns_pipeline.connectors.rabbitmq import RabbitQueue
 from returns_pipeline.connectors.redis import RedisStream
-from returns_pipeline.errors import DecodeError, PublishError, TooManyDeliveries
+from returns_pipeline.errors import DecodeError, PartitionsLost, PublishError, TooManyDeliveries
 
 
 @dataclass
@@ -116,6 +116,7 @@ async def sources(driver: Driver, flush: Callable[[], object]) -> None:
     assert_type(source.drain(within=timedelta(seconds=9)), None)
     assert_type(source.name, str)
     assert_type(source.flush_before_ack(source.settled), None)
+    assert_type(source.reopen(PartitionsLost("orders", ("orders-0",))), None)
     assert_type(await source.settled(["p"]), None)
     async for partition in source.partitions():
         assert_type(partition, Partition[int, OSError])
@@ -136,6 +137,7 @@ async def sources(driver: Driver, flush: Callable[[], object]) -> None:
     source.mark(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     source.reached()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     source.nack(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    source.reopen("orders-0")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     source.flush_before_ack(flush)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     source.drain(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     source.settled(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
