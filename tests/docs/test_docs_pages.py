@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -86,6 +87,8 @@ def test_each_block_of_a_page_prints_what_stands_below_it(
     for code, printed in blocks(page):
         exec(compile(code, name_of(page), "exec"), names)
         assert capsys.readouterr().out == printed
+    names.clear()
+    gc.collect()  # what a page has left open is reported here, and not in another test
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
