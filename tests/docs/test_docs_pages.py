@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import re
@@ -24,7 +25,9 @@ from typing import Any
 
 import pytest
 
-from returns_pipeline import testing
+import returns_pipeline
+from returns_pipeline import ResultStream, StepContext, testing
+from returns_pipeline.sources import Channel
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -43,6 +46,11 @@ PAGES = [
     *sorted((DOCS / "how_to").glob("*.md")),
     *sorted((DOCS / "coming_from").glob("*.md")),
 ]
+ROOMS = ("combine", "cron", "errors", "policies", "sources", "testing", "windows", "worker")
+ROOMS += ("connectors", "journal", "telemetry")
+# In the same column: names of Python, of `returns`, and parameters.
+FOREIGN = {"async", "asyncio", "math", "inf", "stream", "timeout", "undo", "FutureResult", "Result"}
+FOREIGN |= {"step", "testing", "overflow", "max_keys", "Failure"}
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n\n^```text\n(?P<printed>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
@@ -106,6 +114,24 @@ def test_each_small_example_is_on_a_page() -> None:
     }
     there = (ROOT / "examples" / "how_to").glob("*.py")
     assert {path.relative_to(ROOT).as_posix() for path in there} == shown
+
+
+def test_each_name_of_ours_in_a_comparison_is_a_name_of_ours() -> None:
+    """What is called in the last column but one of ``coming_from/*.md`` exists."""
+    rooms = [importlib.import_module(f"returns_pipeline.{name}") for name in ROOMS]
+    known = {name for room in [returns_pipeline, *rooms] for name in (room.__name__, *room.__all__)}
+    known |= {name.rpartition(".")[2] for name in known}
+    public = (ResultStream, StepContext, Channel)
+    known |= {name for each in public for name in dir(each)}
+    found: list[str] = []
+    for page in (DOCS / "coming_from").glob("*.md"):
+        for row in re.findall(r"^\| .* \|$", page.read_text("utf-8"), re.MULTILINE)[1:]:
+            here = re.split(r"(?<!\\)\|", row.strip("|"))[-2]
+            for span in re.findall(r"`([^`]+)`", here):
+                name = re.match(r"[A-Za-z_.]*", span)
+                if name and not {*name[0].split(".")} <= known | FOREIGN:
+                    found.append(f"{name_of(page)}: {span}")
+    assert found == []
 
 
 def test_each_test_that_holds_a_guarantee_exists() -> None:
