@@ -17,7 +17,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "site_drawings",
+    "site_layout",
     "site_reference",
 ]
 exclude_patterns = ["_build"]

@@ -154,7 +154,9 @@ def assigned(name: Name) -> tuple[str, str]:
                     ast.Expr(ast.Constant(str(text))),
                 ) if found == name.name:
                     written = value.value if isinstance(value, ast.Constant) else ast.unparse(value)
-                    if isinstance(value, ast.Name | ast.Attribute):  # that is not public
+                    if name.name in re.findall(
+                        r"\w+", str(written)
+                    ):  # of a module that is not public
                         written = stringify_annotation(name.thing, "smart")
                     return " ".join(str(written).split()), inspect.cleandoc(text)
                 case _:

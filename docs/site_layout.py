@@ -1,10 +1,12 @@
-"""Show Mermaid blocks as the drawings that `draw_mermaid` has made of them."""
+"""Fit pages to the site: Mermaid blocks as `draw_mermaid` has drawn them, and tables."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
 from draw_mermaid import HERE, name_of
@@ -28,7 +30,26 @@ class Mermaid(SphinxDirective):
         return [nodes.image(uri=f"/{HERE.name}/{name}.svg", alt=text, classes=["drawing"])]
 
 
+class Breaks(SphinxPostTransform):
+    """Let long code in tables be broken after its underscores, dots and brackets."""
+
+    default_priority = 400
+    formats = ("html",)
+
+    def run(self, **_: object) -> None:
+        """Put a place to break between the words of each name that is long."""
+        for table in self.document.findall(nodes.table):
+            for code in list(table.findall(nodes.literal)):
+                text = code.astext()
+                if len(text) <= 20:
+                    continue
+                code.clear()
+                for word in re.findall(r"[^_./(]*(?:[_./(]+|$)", text):
+                    code += [nodes.Text(word), nodes.raw("", "<wbr>", format="html")]
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Take part in a build."""
     app.add_directive("mermaid", Mermaid)
+    app.add_post_transform(Breaks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
