@@ -31,7 +31,7 @@ class Mermaid(SphinxDirective):
 
 
 class Breaks(SphinxPostTransform):
-    """Let long code in tables be broken after its underscores, dots and brackets."""
+    """Break long code in tables after underscores, dots and brackets, where there is no room."""
 
     default_priority = 400
     formats = ("html",)
