@@ -26,7 +26,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def test_the_readme_is_short_and_begins_with_code() -> None:
-    assert len(README.splitlines()) <= 150
+    assert len(README.splitlines()) <= 120
     assert "```python" in "\n".join(README.splitlines()[:12])
 
 
