@@ -64,6 +64,7 @@ __all__ = [
     "map_result",
     "merge",
     "prefetch",
+    "progress",
     "route",
     "scan",
     "sessions",
@@ -227,6 +228,7 @@ lash: Final = _piped(results.lash)
 lash_async: Final = _piped(results.lash_async)
 map_async: Final = _piped(results.map_async)
 map_result: Final = _piped(results.map_result)
+progress: Final = _piped(results.progress)
 successes: Final = _piped(results.successes)
 tap_async: Final = _piped(results.tap_async)
 tap_failure_async: Final = _piped(results.tap_failure_async)

@@ -45,7 +45,7 @@ from returns_pipeline._engine.names import name_of
 from returns_pipeline._engine.observing import Observed, Stage, observed_by
 from returns_pipeline._engine.operator import NO_SOURCE, Deferred, plain_iterator
 from returns_pipeline._engine.reader import Reader
-from returns_pipeline._engine.steps import Failed, Kind, Step
+from returns_pipeline._engine.steps import Count, Failed, Kind, Step
 
 __all__ = [
     "Chain",
@@ -62,6 +62,7 @@ __all__ = [
 
 Segment: TypeAlias = "Callable[[AsyncIterable[Any]], AsyncIterable[Any]]"
 _Room: TypeAlias = "Callable[[], int]"
+_Opening: TypeAlias = "contextlib.AbstractAsyncContextManager[AsyncIterator[Any], None]"
 
 _SPLIT: Final[Step] = (steps.SPLIT, Failed, None)  # its function is not called
 _UNPACK: Final[Step] = (steps.UNPACK, Failed, None)
@@ -322,6 +323,11 @@ class Part(Composite):
         items: AsyncIterator[Any] = self.run_to(ends.ITEMS, owned=True)
         return items
 
+    @property
+    def counts(self) -> list[Count]:
+        """What its steps count with."""
+        return [step[1] for step in self.steps if step[0] is steps.COUNT]  # type: ignore[misc]
+
     def _takes_slices(self, end: End) -> bool:
         """Return whether the marks of a slice are emitted in time: no step may wait in the loop."""
         is_one_loop = len(self.steps) <= _MOST_STEPS
@@ -335,7 +341,7 @@ class Part(Composite):
         self,
         end: End,
         *args: Any,
-        opening: plain_iterator[Any] | None = None,
+        opening: _Opening | None = None,
         owned: bool = False,
         room: _Room = _no_limit,
     ) -> Any:
@@ -349,11 +355,13 @@ class Part(Composite):
             room: Returns how many items a slice of a marked source may have.
         """
         if opening is None and self.slices is not None and self._takes_slices(end):
-            slices = plain_iterator(self.slices(room))
+            slices = _counting(plain_iterator(self.slices(room)), self.counts)
             return compiled(end, _kinds(self.steps), SLICED)(slices, self.steps, owned, *args)
         form = self.form
         opening = opening or plain_iterator(self.items(owned=owned))
         last = self.steps
+        if last:
+            opening = _counting(opening, self.counts)
         if len(last) > _MOST_STEPS:
             *before, last = self._fused()
             for first in before:
@@ -388,6 +396,39 @@ class Part(Composite):
         while len(fused[-1]) > _MOST_STEPS:
             fused[-1:] = fused[-1][:_MOST_STEPS], [_SPLIT, *fused[-1][_MOST_STEPS:]]
         return fused
+
+
+def _counting(opening: _Opening, counts: list[Count]) -> _Opening:
+    return _Counting(opening, counts) if counts else opening
+
+
+class _Counting(contextlib.AbstractAsyncContextManager[AsyncIterator[Any], None]):
+    """Opens a source, and the counts of the steps that read it; closes both."""
+
+    __slots__ = ("_counts", "_opening")
+
+    def __init__(self, opening: _Opening, counts: list[Count]) -> None:
+        self._opening = opening
+        self._counts = counts
+
+    async def __aenter__(self) -> AsyncIterator[Any]:
+        for count in self._counts:
+            count.open()
+        try:
+            return await self._opening.__aenter__()
+        except BaseException:
+            self._close()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self._opening.__aexit__(None, None, None)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for count in self._counts:
+            count.close()
 
 
 def _kinds(fused: list[Step]) -> tuple[Kind, ...]:

@@ -22,7 +22,7 @@ from returns_pipeline._engine.operator import (
     open_iterator,
     plain_iterator,
 )
-from returns_pipeline._engine.steps import packed
+from returns_pipeline._engine.steps import Count, packed
 from returns_pipeline._engine.terminals import Terminals
 from returns_pipeline._engine.tracebacks import shorten
 
@@ -143,6 +143,7 @@ class _Resumable:
         self._segment: OpenIterator[Any] | None = None
         self._items: AsyncIterator[Any]
         self._run: Callable[[Any], Awaitable[Any]]  # the steps after the segment
+        self._counts: list[Count] = []
         self._is_read = False
         self._closed = False
 
@@ -164,12 +165,7 @@ class _Resumable:
         in_step = False
         try:
             if self._segment is None:
-                last = self._chain.assemble()
-                self._run = last.one_by_one(self._end)
-                self._segment = await open_iterator(last.source)
-                self._items = self._segment.items
-                if self._chain.marked:
-                    self._items = Unmarked(self._items, _ignore)
+                await self._open()
             while True:
                 in_step = False
                 item = await anext(self._items)
@@ -186,11 +182,29 @@ class _Resumable:
         finally:
             self._is_read = False
 
+    async def _open(self) -> None:
+        last = self._chain.assemble()
+        self._run = last.one_by_one(self._end)
+        self._segment = await open_iterator(last.source)
+        self._items = self._segment.items
+        self._counts = last.counts
+        for count in self._counts:
+            count.open()
+        if self._chain.marked:
+            self._items = Unmarked(self._items, _ignore)
+
     async def aclose(self) -> None:
         """Close the segment."""
         self._closed = True
-        if self._segment is not None:
-            await self._segment.aclose()
+        try:
+            if self._segment is not None:
+                await self._segment.aclose()
+        finally:
+            self._close_counts()
+
+    def _close_counts(self) -> None:
+        for count in self._counts:
+            count.close()
 
 
 def _ignore(_: Mark) -> None:

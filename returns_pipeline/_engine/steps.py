@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from returns.primitives.container import BaseContainer
 from returns.result import Failure, Result, Success
 
-__all__ = ["Failed", "Kind", "Step", "error_of", "packed", "split", "tuple_or_failed"]
+__all__ = ["Count", "Failed", "Kind", "Step", "error_of", "packed", "split", "tuple_or_failed"]
 
 E_co = TypeVar("E_co", covariant=True)
 
@@ -60,6 +60,22 @@ class Kind:
 
     def __repr__(self) -> str:
         return self.name.upper()
+
+
+class Count(Protocol):
+    """What a step `COUNT` counts with, and what is told when the part of the chain is read.
+
+    Attributes:
+        count: How many items have passed.
+    """
+
+    count: int
+
+    def open(self) -> None:
+        """Begin: the source is about to be opened."""
+
+    def close(self) -> None:
+        """End: the source is closed."""
 
 
 Step: TypeAlias = "tuple[Kind, Callable[[Any], Any], Any]"  # the kind; func; extra
@@ -122,6 +138,7 @@ SPLIT: Final = Kind(  # an item of a segment
 # With either.
 BIMAP: Final = Kind("bimap", "value = func(value)", "error = extra(error)")
 PACK: Final = Kind("pack", PACKED, "value, failed = Failure(error), False")  # into a Result
+COUNT: Final = Kind("count", "func.count += 1", "func.count += 1")  # `Count`; both pass
 # With an error; values pass.
 ALT: Final = Kind("alt", on_error="error = func(error)")
 TAP_FAILURE: Final = Kind(

@@ -19,22 +19,27 @@ GRACE = 1.0
 
 
 class Ticker:
-    """Calls a function at intervals, from `start` to `stop`.
+    """Calls a function at intervals, from `start` to `stop`, and another one at the end.
 
-    If the function raises an exception it is logged, and the function is not called again.
+    If one of them raises an exception, it is logged. After an exception of the first one, the other
+    one is called at once.
     """
 
-    def __init__(self, func: Callable[[], None], every: float, name: str) -> None:
+    def __init__(
+        self, func: Callable[[], None], every: float, name: str, at_end: Callable[[], None]
+    ) -> None:
         """Start nothing yet.
 
         Args:
             func: The function.
             every: Seconds between two calls.
-            name: What the function does, as the name of the thread.
+            name: What it shows, as the name of the thread.
+            at_end: What is called at the end, in the same thread.
         """
         self._func = func
         self._every = min(every, TIMEOUT_MAX)
         self._name = name
+        self._at_end = at_end
         self._stopped = Event()
         self._thread = Thread(target=self._run, name=name, daemon=True)
 
@@ -42,17 +47,25 @@ class Ticker:
         """Start the thread; the first call follows after the interval."""
         self._thread.start()
 
-    def stop(self) -> bool:
-        """Make no further call, and return whether the last one has ended."""
+    def stop(self) -> None:
+        """Call the other function, and wait until it has returned, for a second at most.
+
+        A thread that waits for a terminal calls it when that takes text again.
+        """
         self._stopped.set()
         if self._thread.ident is not None:
             self._thread.join(GRACE)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every):
-            try:
-                self._func()
-            except Exception:  # noqa: BLE001  # a view of a pipeline must not harm it
-                _log.exception("%s has failed and ends; the pipeline continues", self._name)
-                return
+            if not self._try(self._func):
+                break
+        _ = self._try(self._at_end)
+
+    def _try(self, func: Callable[[], None]) -> bool:
+        try:
+            func()
+        except Exception:  # noqa: BLE001  # a view of a pipeline must not harm it
+            _log.exception("%s cannot be shown any more; the pipeline continues", self._name)
+            return False
+        return True

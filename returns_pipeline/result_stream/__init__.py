@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Never, TypeVar, cast, overload
+from typing import Any, Generic, Never, TextIO, TypeVar, cast, overload
 
 from aiostream import Stream, stream
 from returns.result import Result
 
 from returns_pipeline import combine, inspection
-from returns_pipeline._engine import checks, fusion
+from returns_pipeline._engine import checks, fusion, steps
 from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.chain import Chain, Source
 from returns_pipeline._engine.future_results import StreamWithoutTerminal
@@ -356,6 +356,50 @@ class ResultStream(
         if added is None:
             raise InvalidArgument("observed() takes an observer, or a name")
         return self._linked(added)
+
+    @written
+    def progress(
+        self, total: int | None = None, *, description: str = "", file: TextIO | None = None
+    ) -> ResultStream[T_co, E_co]:
+        """Show a progress bar of the items that pass here. Needs the extra ``live``.
+
+        1. The bar appears when the stream is first read, and counts values and failures alike.
+        2. It is drawn ten times a second, by a thread. An item costs an addition.
+        3. At the end of the stream, and after a failure, an exception, a cancellation or
+           ``aclose()``, it is drawn for the last time, and stays. The cursor is visible again.
+
+        Items pass unchanged, and so do the marks of sources that are acknowledged to. Nothing is
+        held, and nothing waits for the terminal. What fails in drawing is logged, and harms
+        nothing. If the output is not a terminal, the bar is printed once, at the end.
+
+        Bars of several streams that are read at once stand below each other. A stream that is read
+        again has a new bar. A `telemetry.live.LiveView` on the same terminal would be drawn over.
+
+        Cancel safety: as without the bar.
+
+        Args:
+            total: How many items are expected, at least 0; if it is not given, the bar moves to and
+                fro, and shows the speed.
+            description: What stands before the bar.
+            file: Where it is drawn; by default the standard error.
+
+        Raises:
+            InvalidArgument: At the call, if ``total`` is out of range.
+            MissingExtra: At the call, if rich is not installed.
+
+        >>> import sys
+        >>> from returns_pipeline.sources import from_iterable
+        >>> from returns_pipeline.testing import run
+        >>> orders = ResultStream.of(from_iterable([1, 2, 3])).progress(3, file=sys.stdout)
+        >>> run(orders.collect())  # doctest: +ELLIPSIS
+         ━━━... 100% 3/3 0:00:0... 0:00:00
+        <IOResult: <Success: [1, 2, 3]>>
+        """
+        if total is not None:
+            _ = checks.count("total", total, least=0)
+        from returns_pipeline.result_stream._bars import Bar  # it imports rich
+
+        return self._stateful(lambda: (steps.COUNT, cast("Any", Bar(total, description, file)), 0))
 
     def _from_chain(self, chain: Chain) -> ResultStream[Any, Any]:
         return ResultStream(chain)

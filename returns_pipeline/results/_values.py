@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TextIO, TypeVar, overload
 
 from returns.future import FutureResult
 from returns.result import Result
@@ -25,6 +25,7 @@ __all__ = [
     "flat_map",
     "map_async",
     "map_result",
+    "progress",
     "tap",
     "tap_async",
     "tap_result",
@@ -372,3 +373,25 @@ def drain_on(source: AsyncIterable[Result[A, E]], /, stop: asyncio.Event) -> Res
     <IOResult: <Success: [1, 2]>>
     """
     return ResultStream.from_results(source).drain_on(stop)
+
+
+def progress(
+    source: AsyncIterable[Result[A, E]],
+    /,
+    total: int | None = None,
+    *,
+    description: str = "",
+    file: TextIO | None = None,
+) -> ResultStream[A, E]:
+    """Show a progress bar of the items that pass. Needs the extra ``live``.
+
+    >>> import sys
+    >>> from returns_pipeline.sources import from_iterable
+    >>> from returns_pipeline.testing import run
+    >>> s = ResultStream.of(from_iterable([1, 2]))
+    >>> done = progress(s, 2, file=sys.stdout)
+    >>> run(done.collect())  # doctest: +ELLIPSIS
+     ━━━... 100% 2/2 0:00:0... 0:00:00
+    <IOResult: <Success: [1, 2]>>
+    """
+    return ResultStream.from_results(source).progress(total, description=description, file=file)

@@ -121,7 +121,6 @@ class LiveView:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._was_entered = False
         self._opened = ExitStack()
-        self._live: Live | None = None
         self._ticker: Ticker | None = None
 
     @property
@@ -196,36 +195,23 @@ class LiveView:
 
     def _begin(self) -> None:
         self._opened.enter_context(_survives_broken_pipe(self._console))
-        ticks = Ticker(self._print_line, self._line_every, "the live view")
-        try:
-            if self._console.is_terminal and not self._console.is_dumb_terminal:
-                self._live = Live(
-                    get_renderable=lambda: self, console=self._console, auto_refresh=False
-                )
-                self._live.start(refresh=True)
-                ticks = Ticker(self._live.refresh, self._redraw_every, "the live view")
-        except (OSError, ValueError):  # the output is closed, or the terminal has gone
-            _log.exception("the live view cannot be shown; the pipeline continues")
-            with suppress(Exception):
-                self._stop_live()
-            return
-        ticks.start()
-        self._ticker = ticks
+        show, every, end = self._print_line, self._line_every, self._print_line
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            live = Live(get_renderable=lambda: self, console=self._console, auto_refresh=False)
+            show, every, end = live.refresh, self._redraw_every, live.stop
+            try:
+                live.start(refresh=True)
+            except (OSError, ValueError):  # the output is closed, or the terminal has gone
+                _log.exception("the live view cannot be shown; the pipeline continues")
+                with suppress(Exception):
+                    live.stop()
+                return
+        self._ticker = Ticker(show, every, "the live view", end)
+        self._ticker.start()
 
     def _end(self) -> None:
-        if self._ticker is None or not self._ticker.stop():
-            return  # it never began, or the terminal blocks: writing would block as well
-        try:
-            if self._live is None:
-                self._print_line()
-            else:
-                self._stop_live()
-        except (OSError, ValueError):
-            _log.exception("the end of the live view cannot be shown")
-
-    def _stop_live(self) -> None:
-        if self._live is not None:
-            self._live.stop()
+        if self._ticker is not None:
+            self._ticker.stop()
 
     def _print_line(self) -> None:
         self._sample()

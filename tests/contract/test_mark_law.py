@@ -7,11 +7,14 @@ Each value knows the messages that it was made of. Random chains of random opera
 virtual time over sources that suspend at random, ask for windows to be emitted, fail, or never end.
 """
 
+# pyright: reportPrivateUsage=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportUnusedVariable=false, reportUnnecessaryComparison=false
+
 from __future__ import annotations
 
 import asyncio
 import gc
 import inspect
+import io
 import math
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -346,6 +349,7 @@ CARRIED: dict[str, Carried] = {
     ).alt(lambda error: error if isinstance(error, Item) else joined(error.items)),
     "observed": lambda s, n, _: s.observed(Recorder()),
     "prefetch": lambda s, n, _: s.prefetch(n + 1),
+    "progress": lambda s, n, _: s.progress(n, file=io.StringIO()),
     "throttle": lambda s, n, _: s.throttle(1.0, burst=n + 1),
     "debounce": lambda s, n, _: s.debounce(never(n, 2.0), max_wait=never(n, float(n + 2))),
     "take_until": lambda s, n, _: s.take_until(asyncio.sleep(5 * n)),

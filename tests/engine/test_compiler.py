@@ -1,5 +1,7 @@
 """Chains are compiled: what a traceback and a debugger show of one, and what must not go wrong."""
 
+# pyright: reportPossiblyUnboundVariable=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportDeprecated=false
+
 from __future__ import annotations
 
 import asyncio
@@ -239,7 +241,7 @@ def test_each_kind_of_step_compiles_to_each_end(kind: Kind, end: ends.End, form:
         assert (
             names
             <= {
-                *("__class__", "_inner_value", "error", "append", "clear", "renew"),
+                *("__class__", "_inner_value", "count", "error", "append", "clear", "renew"),
                 *(
                     "after",
                     "begun",

@@ -1,5 +1,7 @@
 """Every operator is drawn by the name that a user has written, and a drawing reads nothing."""
 
+# pyright: reportUnknownVariableType=false, reportUnusedVariable=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import asyncio
@@ -50,6 +52,11 @@ async def work(_: object, items: AsyncIterator[Any]) -> AsyncIterator[Result[Any
         yield Success(item)
 
 
+def with_rich() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    pytest.importorskip("rich", reason="needs the extra live")
+    return (9,), {}
+
+
 # The arguments that a method needs, besides the stream.
 ARGUMENTS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "map": lambda: ((same,), {}),
@@ -92,6 +99,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "throttle": lambda: ((1.0,), {}),
     "debounce": lambda: ((1.0,), {}),
     "drain_on": lambda: ((asyncio.Event(),), {}),
+    "progress": with_rich,
     "successes": lambda: ((), {}),
     "failures": lambda: ((), {}),
     "or_failure": lambda: ((OSError,), {}),

@@ -7,6 +7,7 @@ emit what they read; the model of the others is in four sets.
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
@@ -376,6 +377,11 @@ OPERATORS: dict[str, Operator] = {
         ResultStream.of(chunks_or_timeout(in_batches(s).map(int).bind(Success), 2, w.second)).map(
             lambda results: [result.unwrap() for result in results]
         )
+    ),
+    "progress": lambda s, w: results(of(s).progress(9, file=io.StringIO())),
+    "progress over batches": lambda s, w: results(in_batches(s).progress(file=io.StringIO())),
+    "progress after a window": lambda s, w: result_lists(
+        of(s).chunks_or_timeout(2, w.second).progress(file=io.StringIO())
     ),
     "drain batches": lambda s, w: results(in_batches(s).drain_on(w.stop)),
     "map_async": lambda s, w: results(of(s).map_async(same)),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Never, TypeVar, assert_type
 
 from aiostream import Stream
@@ -124,6 +125,9 @@ def values(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(s.flat_map(many, concurrency=2), ResultStream[bytes, ValueError | KeyError])
     assert_type(s.chunks_or_timeout(500, 2.0), ResultStream[list[int], ValueError])
     assert_type(s.drain_on(stop), ResultStream[int, ValueError])
+    assert_type(s.progress(), ResultStream[int, ValueError])
+    assert_type(s.progress(9, description="orders", file=sys.stderr), ResultStream[int, ValueError])
+    assert_type(s.progress(total=9), ResultStream[int, ValueError])
     assert_type(s.drain_on(stop=stop), ResultStream[int, ValueError])
     assert_type(s.successes(), Stream[int])
     s.map(str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -138,6 +142,8 @@ def values(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     s.tap_async(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.flat_map(reserve)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.chunks_or_timeout("500", 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.progress(2.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    s.progress(file="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.drain_on(2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     s.map_async(double, 8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 

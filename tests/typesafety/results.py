@@ -124,6 +124,7 @@ def source_first(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(results.tap_failure(s, print), ResultStream[int, ValueError])
     assert_type(results.tap_failure_async(s, note_error), ResultStream[int, ValueError])
     assert_type(results.drain_on(s, stop), ResultStream[int, ValueError])
+    assert_type(results.progress(s, 9), ResultStream[int, ValueError])
     assert_type(results.drain_on(s, stop=stop), ResultStream[int, ValueError])
     assert_type(results.ensure(s, positive, error=str), ResultStream[int, ValueError | str])
     assert_type(results.tap_async(s, note, concurrency=2), ResultStream[int, ValueError])
@@ -155,6 +156,7 @@ def source_first(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     results.lash_async(s, recover)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.tap_failure(s, str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.tap_failure_async(s, look_at)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    results.progress(s, 2.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.drain_on(s, 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.successes(results.successes(s))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     results.failures(results.successes(s))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -194,6 +196,7 @@ def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     assert_type(s | pipe.tap_failure(look_at), ResultStream[int, ValueError])
     assert_type(s | pipe.tap_failure_async(note_error), ResultStream[int, ValueError])
     assert_type(s | pipe.drain_on(stop), ResultStream[int, ValueError])
+    assert_type(s | pipe.progress(9, description="orders"), ResultStream[int, ValueError])
     assert_type(s | pipe.ensure(positive, error=negative), ResultStream[int, ValueError | KeyError])
     assert_type(s | pipe.tap_async(note, concurrency=2), ResultStream[int, ValueError])
     assert_type(
@@ -227,5 +230,6 @@ def piped(s: ResultStream[int, ValueError], stop: asyncio.Event) -> None:
     _ = s | pipe.tap_failure_async(note)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.successes() | pipe.failures()  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.failures() | pipe.successes()  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+    _ = s | pipe.progress(2.5)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.drain_on(2.0)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
     _ = s | pipe.chunks_or_timeout("500", 2.0)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
