@@ -71,7 +71,7 @@ class Stream(Proxied):
 def test_a_stream_keeps_the_contract() -> None:
     async def main() -> None:
         await check_connector(
-            lambda: Stream().create(), disconnect=Stream.disconnect, concurrency=3
+            lambda: Stream().create(), disconnect=Stream.disconnect, concurrency=10
         )
 
     asyncio.run(main())
@@ -81,7 +81,7 @@ def test_a_stream_keeps_the_contract() -> None:
 def test_publishing_to_a_stream_keeps_the_contract() -> None:
     async def main() -> None:
         await check_publisher(
-            lambda: Stream().create(), disconnect=Stream.disconnect, quiet=0.3, concurrency=3
+            lambda: Stream().create(), disconnect=Stream.disconnect, quiet=0.3, concurrency=10
         )
 
     asyncio.run(main())

@@ -74,7 +74,7 @@ def test_a_log_keeps_the_contract(postgres_dsn: str) -> None:
     async def make() -> Log:
         return await Log(postgres_dsn).create()
 
-    asyncio.run(check_connector(make, disconnect=Log.disconnect, concurrency=3))
+    asyncio.run(check_connector(make, disconnect=Log.disconnect, concurrency=10))
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_publishing_to_a_log_keeps_the_contract(postgres_dsn: str) -> None:
     async def make() -> Log:
         return await Log(postgres_dsn).create()
 
-    asyncio.run(check_publisher(make, disconnect=Log.disconnect, quiet=0.3, concurrency=3))
+    asyncio.run(check_publisher(make, disconnect=Log.disconnect, quiet=0.3, concurrency=10))
 
 
 def test_the_lag_is_counted_up_to_a_limit(

@@ -67,7 +67,7 @@ class Queue(Proxied):
 @pytest.mark.slow
 def test_a_queue_keeps_the_contract() -> None:
     async def main() -> None:
-        await check_connector(lambda: Queue().create(), disconnect=Queue.disconnect, concurrency=3)
+        await check_connector(lambda: Queue().create(), disconnect=Queue.disconnect, concurrency=10)
 
     asyncio.run(main())
 
@@ -76,7 +76,7 @@ def test_a_queue_keeps_the_contract() -> None:
 def test_publishing_to_a_queue_keeps_the_contract() -> None:
     async def main() -> None:
         await check_publisher(
-            lambda: Queue().create(), disconnect=Queue.disconnect, quiet=0.3, concurrency=3
+            lambda: Queue().create(), disconnect=Queue.disconnect, quiet=0.3, concurrency=10
         )
 
     asyncio.run(main())
