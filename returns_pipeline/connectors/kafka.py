@@ -78,7 +78,8 @@ class KafkaTopic:
     be shorter than ``rebalance_timeout``, or Kafka expels the member while it does that.
 
     A reader that is slow does not lose its partitions: the group is polled although nothing is
-    fetched, and heartbeats are sent in the background.
+    fetched, and heartbeats are sent in the background. Besides what the source holds, aiokafka
+    reads one fetch of each partition ahead: ``max_partition_fetch_bytes``, a megabyte by default.
 
     Publishing to it: ``Publisher(topic.sender())``. A message is confirmed when all replicas that
     are in sync have it. The producer is idempotent: what aiokafka sends again is kept once. What

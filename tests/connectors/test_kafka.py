@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ aiokafka = pytest.importorskip("aiokafka", reason="needs the package aiokafka")
 
 from apart import join_while_one_is_stuck
 from connecting import within
+from stuck_sink import check_stuck_sink
 from tansu import Topic, server
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source, _kafka_sender
@@ -20,6 +21,9 @@ from returns_pipeline.connectors.kafka import KafkaTopic
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import check_connector, check_publisher
+
+if TYPE_CHECKING:
+    from returns_pipeline.connectors import Driver
 
 __all__ = ["server"]
 
@@ -319,5 +323,21 @@ def test_a_member_that_ends_while_others_delay_its_joining_leaves_nothing_open(
             slow.reached(slow.mark())
             assert (await anext(slow)).unwrap().value == b"2"
         await topic.remove()
+
+    within(main())
+
+
+class Frugal(Topic):
+    """A topic of which not much is read ahead. Tansu ignores the limit of each partition."""
+
+    def driver(self, **options: Any) -> Driver:
+        chosen: dict[str, Any] = {"fetch_max_bytes": 500_000} | options
+        return super().driver(**chosen)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_while_a_sink_is_stuck(server: str) -> None:
+    async def main() -> None:
+        await check_stuck_sink(await Frugal(server).create())
 
     within(main())

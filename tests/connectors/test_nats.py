@@ -15,6 +15,7 @@ nats = pytest.importorskip("nats", reason="needs the package nats-py")
 
 from connecting import SOON, Proxied, within
 from servers import absent
+from stuck_sink import check_stuck_sink
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
 from returns_pipeline.connectors.nats import NatsStream, _takes  # pyright: ignore[reportPrivateUsage]
@@ -391,3 +392,11 @@ def test_arguments_out_of_range_are_refused_at_the_call() -> None:
         NatsStream("nats://nowhere", "s").sender("")
     with pytest.raises(InvalidArgument, match="consumer"):
         NatsStream("nats://nowhere", "s").driver("")
+
+
+@pytest.mark.slow
+def test_memory_is_flat_while_a_sink_is_stuck() -> None:
+    async def main() -> None:
+        await check_stuck_sink(await Stream().create())
+
+    within(main())

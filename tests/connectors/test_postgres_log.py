@@ -12,9 +12,12 @@ asyncpg = pytest.importorskip("asyncpg", reason="needs the package asyncpg")
 
 from apart import join_while_one_is_stuck
 from connecting import SOON, check_lag, within
+from stuck_sink import check_stuck_sink
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
-from returns_pipeline.connectors._postgres_sender import _SenderConnection
+from returns_pipeline.connectors._postgres_sender import (
+    _SenderConnection,  # pyright: ignore[reportPrivateUsage]
+)
 from returns_pipeline.connectors.postgres import PostgresLog
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.testing import check_connector, check_publisher
@@ -336,3 +339,11 @@ def test_a_log_is_created_once_and_partitions_may_be_added(postgres_dsn: str) ->
 def test_a_name_that_is_not_one_of_a_table_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument, match="name"):
         PostgresLog("postgresql://nowhere", name)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_while_a_sink_is_stuck(postgres_dsn: str) -> None:
+    async def main() -> None:
+        await check_stuck_sink(await Log(postgres_dsn).create())
+
+    within(main())

@@ -14,10 +14,14 @@ aiormq = pytest.importorskip("aiormq", reason="needs the package aiormq")
 from connecting import SOON, Proxied, check_lag, within
 from own_brokers import OwnRabbit
 from servers import absent
+from stuck_sink import check_stuck_sink
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
 from returns_pipeline.connectors._sender import OutgoingBatch
-from returns_pipeline.connectors.rabbitmq import RabbitQueue, _translated
+from returns_pipeline.connectors.rabbitmq import (
+    RabbitQueue,
+    _translated,  # pyright: ignore[reportPrivateUsage]
+)
 from returns_pipeline.errors import ConnectionLost, InvalidArgument
 from returns_pipeline.testing import check_connector, check_publisher
 
@@ -294,5 +298,13 @@ def test_a_fetch_returns_what_arrives_within_a_few_turns_of_the_loop() -> None:
         assert [each.receipt for each in await driver.fetch(4)] == [1, 2, 3, 4]
         assert [each.receipt for each in await driver.fetch(4)] == [5]
         await delivering
+
+    within(main())
+
+
+@pytest.mark.slow
+def test_memory_is_flat_while_a_sink_is_stuck() -> None:
+    async def main() -> None:
+        await check_stuck_sink(await Queue().create())
 
     within(main())

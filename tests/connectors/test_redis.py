@@ -12,6 +12,7 @@ redis = pytest.importorskip("redis.asyncio", reason="needs the package redis")
 
 from connecting import Proxied, check_lag, within
 from servers import absent
+from stuck_sink import check_stuck_sink
 
 from returns_pipeline.connectors import Outgoing, Publisher, Source
 from returns_pipeline.connectors.redis import RedisStream
@@ -40,7 +41,8 @@ class Stream(Proxied):
         except (OSError, redis.ConnectionError) as error:
             absent(f"Redis at {SERVER}: {error}")
         address = f"redis://{await self.open_proxy()}/0"
-        self.stream = RedisStream(address, self.name, **({"lease": 1.0} | options))
+        chosen: dict[str, Any] = {"lease": 1.0} | options
+        self.stream = RedisStream(address, self.name, **chosen)
         return self
 
     def driver(self) -> Driver:
@@ -212,3 +214,11 @@ def test_arguments_out_of_range_are_refused_at_the_call() -> None:
         RedisStream("redis://nowhere", "s").sender(replicas=-1)
     with pytest.raises(InvalidArgument, match="group"):
         RedisStream("redis://nowhere", "s").driver("")
+
+
+@pytest.mark.slow
+def test_memory_is_flat_while_a_sink_is_stuck() -> None:
+    async def main() -> None:
+        await check_stuck_sink(await Stream().create())
+
+    within(main())
