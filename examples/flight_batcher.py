@@ -13,6 +13,7 @@ import asyncio
 import math
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -56,6 +57,7 @@ class Options(Windows):
     rate: float = math.inf
     limit: float = math.inf
     fail_at: int | None = None
+    crash_at: int | None = None
     live: bool = False
 
 
@@ -131,6 +133,8 @@ async def run_batches(
             await store.write(batch)
         except StoreError as error:
             raise WriteFailed(window, error) from error
+        if window.number == options.crash_at:
+            os.kill(os.getpid(), signal.SIGKILL)  # it is written, and not committed
         return window
 
     async def set_aside(failed: WriteFailed) -> Result[Window, StoreError]:
@@ -230,15 +234,39 @@ async def run(options: Options) -> int:
             screen.cancel()
             await asyncio.wait({screen})
         problems = left + await settle_accounts(work, source, store, tally)
-    if options.fail_at is not None and tally.windows.total() < options.fail_at:
-        say(f"window {options.fail_at} was never reached: nothing failed")
-    for problem in problems:
-        say(f"flight_batcher.py: {problem}")
-    show_departures(out, tally.by_hour)
-    out.print(summary(tally, plain=not out.is_terminal))
+    tell(options, tally, problems, out, say)
     if problems:
         return FAILED
     return INTERRUPTED + received[0] if received else DONE
+
+
+def tell(
+    options: Options, tally: Tally, problems: list[str], out: Console, say: Callable[[str], None]
+) -> None:
+    """Print what there is to say at the end: problems, a chart, the summary."""
+    if options.fail_at is not None and tally.windows.total() < options.fail_at:
+        say(f"window {options.fail_at} was never reached: nothing failed")
+    if options.crash_at is not None:
+        say(f"window {options.crash_at} was never reached: nothing crashed")
+    for problem in problems:
+        say(f"flight_batcher.py: {problem}")
+    show_departures(out, tally.by_hour)
+    plain = not out.is_terminal
+    out.print(summary(tally, plain=plain))
+    for line in () if problems else queries(options.database, tally):
+        out.print(line, markup=False, highlight=False, soft_wrap=plain)
+
+
+def queries(database: str, tally: Tally) -> list[str]:
+    """Return commands that look at what this run has written, each with what it answers."""
+    _, is_server, server = database.partition("://")
+    shown = f"postgresql://{server.rpartition('@')[2].partition('?')[0]}"  # without a password
+    at = shlex.quote(shown if is_server else database)
+    answers = {"flights": tally.written, "dead_letters": tally.dead_letters}
+    of_run = f"batch_id LIKE '{tally.run_id}/%'"
+    asked = {f'"SELECT count(*) FROM {name} WHERE {of_run}"': n for name, n in answers.items()}
+    command = f"psql {at} -tc" if is_server else f"sqlite3 {at}"
+    return [f"{command} {query}  {answer}" for query, answer in asked.items()]
 
 
 async def settle_accounts(
@@ -325,7 +353,8 @@ file they are in the order of their names.
 
 With --journal, the undo of a window is recorded there before the window is written. If the program
 is killed, or the machine fails, the next run with the same journal and database deletes the
-incomplete window, and says so. Its lines have to be read again.
+incomplete window, and says so. Its lines have to be read again. --crash-at shows it: the program
+kills itself when a window is written and not yet committed.
 
 A line of --input is a JSON object like this one; its other fields are ignored:
   {"year": 2013, "month": 1, "day": 1, "carrier": "UA", "flight": 1545, "tailnum": "N14228",
@@ -352,7 +381,7 @@ examples:
   flight_batcher.py --by carrier --seconds 5               windows of one carrier each
   flight_batcher.py --event-time 1h                        departures by hour, and a chart
   flight_batcher.py --event-time 1h --out-of-order 6h      many of them arrive too late
-  flight_batcher.py --journal flights.journal              kill -9 it, and start it again
+  flight_batcher.py --journal flights.journal --crash-at 3 die in a window; then start it again
   flight_batcher.py --database postgresql://localhost/test
   tail -f events.jsonl | flight_batcher.py --input -
 """
@@ -442,11 +471,14 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     add("--limit", type=whole_number, metavar="N", help="stop after N lines")
     add("--live", action="store_true", help="show a live view of the pipeline, not a bar")
     add("--fail-at", type=whole_number, metavar="N", help="make the N-th window fail half-way")
+    add("--crash-at", type=whole_number, metavar="N", help="die in the N-th window, as by kill -9")
     add("--size", type=whole_number, metavar="N", help="records in a full window (500)")
     add("--seconds", type=positive_number, metavar="S", help="a window's longest time (2)")
     given = vars(parser.parse_args(arguments))
     if given["out_of_order"] is not None and given["event_time"] is None:
         parser.error("--out-of-order says something of --event-time only")
+    if given["crash_at"] is not None and given["journal"] is None:
+        parser.error("--crash-at shows what --journal is for: give both")
     return Options(**{name: value for name, value in given.items() if value is not None})
 
 
