@@ -19,6 +19,7 @@ __all__ = [
     "Stage",
     "add_current",
     "enter",
+    "in_effect",
     "leave",
     "next_run",
     "observed_by",
@@ -185,6 +186,19 @@ def opened(
     if found is None or not found.observers:
         return None
     return Observed(found.observers, found.report, found.pipeline or name)
+
+
+def in_effect(own: Observed | None) -> Observed | None:
+    """Return who observes what an object does at this moment, in this task.
+
+    Args:
+        own: Who has observed it since it was opened.
+    """
+    current = _current.get()
+    if current is None:
+        return own
+    found = current if own is None else own.inside(current)
+    return found if found.observers else None
 
 
 def enter(own: Observed) -> Any:

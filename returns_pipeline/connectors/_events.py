@@ -1,4 +1,4 @@
-"""The events of a source, for its observers."""
+"""The events of sources and publishers, for their observers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from returns_pipeline import telemetry
+from returns_pipeline._engine import observing
 from returns_pipeline._engine.observing import Observed
 from returns_pipeline.connectors._ledger import Ledger
 from returns_pipeline.connectors._message import Message
 
-__all__ = ["SourceEvents"]
+__all__ = ["PublishEvents", "SourceEvents"]
 
 
 class SourceEvents:
@@ -134,3 +135,55 @@ class SourceEvents:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+class PublishEvents:
+    """Reports that a message or a window is published.
+
+    Args:
+        observed: Who observes it.
+        name: The name of the sender: the kind of the broker, and what is written to.
+        messages: How many are published.
+
+    Attributes:
+        headers: What observers have added, for all messages.
+    """
+
+    def __init__(self, observed: Observed, name: str, messages: int) -> None:
+        self._observed = observed
+        system, _, destination = name.partition(" ")
+        self._begun = telemetry.PublishBegun(
+            pipeline=observed.pipeline,
+            system=system,
+            destination=destination,
+            messages=messages,
+            run=observing.next_run(),
+            headers={},
+            at=asyncio.get_running_loop().time(),
+        )
+        self._answers = 0, 0, 0
+        observed.report(self._begun)
+        self.headers: dict[str, str] = self._begun.headers
+
+    def answered(self, confirmed: int, refused: int, unconfirmed: int) -> None:
+        """Record what came of the messages."""
+        self._answers = confirmed, refused, unconfirmed
+
+    def ended(self, error: object) -> None:
+        """Report the end. To be called in the same task."""
+        begun, at = self._begun, asyncio.get_running_loop().time()
+        confirmed, refused, unconfirmed = self._answers
+        event = telemetry.PublishEnded(
+            pipeline=begun.pipeline,
+            system=begun.system,
+            destination=begun.destination,
+            messages=begun.messages,
+            run=begun.run,
+            confirmed=confirmed,
+            refused=refused,
+            unconfirmed=unconfirmed,
+            duration=at - begun.at,
+            error=error,
+            at=at,
+        )
+        self._observed.report(event)

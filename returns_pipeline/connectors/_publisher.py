@@ -14,16 +14,19 @@ from uuid import uuid4
 
 from returns.result import Failure, Result, Success
 
-from returns_pipeline._engine import checks
+from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.observing import Observed
 from returns_pipeline._engine.retry_loop import next_delay
 from returns_pipeline.connectors._decode import json_encoder
+from returns_pipeline.connectors._events import PublishEvents
 from returns_pipeline.connectors._message import DeadLetter, Message
 from returns_pipeline.connectors._sender import Outgoing, OutgoingBatch, Sender, SenderConnection
 from returns_pipeline.connectors._session import bounded
 from returns_pipeline.errors import ConnectionLost, InvalidArgument, PublishError
 from returns_pipeline.retry import RetryPolicy
+from returns_pipeline.telemetry import Observer
 
 __all__ = ["Publisher", "PublisherStatistics"]
 
@@ -101,6 +104,8 @@ class Publisher(Generic[T_contra]):
         reconnect: How long to wait after a lost connection, and how many attempts to make for each
             step. By default attempts begin for 30 seconds.
         request_timeout: Seconds, above 0, after which a broker that does not answer counts as lost.
+        observer: Gets an event before and after each call; besides the observers of
+            `returns_pipeline.telemetry.use`, and those of the step that publishes.
 
     Raises:
         InvalidArgument: At the call, if an argument is out of range.
@@ -129,6 +134,7 @@ class Publisher(Generic[T_contra]):
         encode: None = None,
         reconnect: RetryPolicy = _FOR_A_WHILE,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -138,6 +144,7 @@ class Publisher(Generic[T_contra]):
         encode: type[T],
         reconnect: RetryPolicy = _FOR_A_WHILE,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -147,6 +154,7 @@ class Publisher(Generic[T_contra]):
         encode: Callable[[T], bytes],
         reconnect: RetryPolicy = _FOR_A_WHILE,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -155,6 +163,7 @@ class Publisher(Generic[T_contra]):
         encode: type[Any] | Callable[[Any], bytes] | None = None,
         reconnect: RetryPolicy = _FOR_A_WHILE,
         request_timeout: Seconds = 30.0,
+        observer: Observer | None = None,
     ) -> None:
         if not hasattr(sender, "connect"):
             raise TypeError(f"expected a sender, not {type(sender).__name__!r}")
@@ -164,6 +173,8 @@ class Publisher(Generic[T_contra]):
         self._encode = _encoder(encode)
         self._reconnect = reconnect
         self._limit = checks.seconds("request_timeout", request_timeout)
+        self._observers = () if observer is None else (observer,)
+        self._observed: Observed | None = None
         self._state = "new"  # open, closed
         self._closed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None  # for all calls that wait for it
@@ -181,6 +192,7 @@ class Publisher(Generic[T_contra]):
         if self._state != "new":
             raise RuntimeError("a publisher can be entered once")
         self._state = "open"
+        self._observed = observing.opened(None, self._observers)
         return self
 
     async def __aexit__(
@@ -253,7 +265,23 @@ class Publisher(Generic[T_contra]):
             raise RuntimeError("publish inside of `async with publisher:`")
         if isinstance(items, str | bytes | bytearray | Mapping):
             raise TypeError(f"publish_all() takes a list of values, not {items!r}: use publish()")
-        batch = OutgoingBatch([self._outgoing(item) for item in items])
+        observed = observing.in_effect(self._observed)
+        if observed is None or not len(items):
+            return await self._publish(items, None)
+        events = PublishEvents(observed, self._sender.name, len(items))
+        try:
+            done = await self._publish(items, events)
+        except BaseException as error:
+            events.ended(error)
+            raise
+        events.ended(done.failure() if isinstance(done, Failure) else None)
+        return done
+
+    async def _publish(
+        self, items: Sequence[_Item[T_contra]], events: PublishEvents | None
+    ) -> Result[int, PublishError]:
+        added = None if events is None else events.headers
+        batch = OutgoingBatch([self._outgoing(item, added) for item in items])
         if not batch.messages:
             return Success(0)
         reason = "the caller was cancelled"
@@ -264,6 +292,8 @@ class Publisher(Generic[T_contra]):
             self._confirmed += batch.confirmed
             self._refused += len(batch.refused)
             self._unconfirmed += len(unconfirmed)
+            if events is not None:
+                events.answered(batch.confirmed, len(batch.refused), len(unconfirmed))
         if not unconfirmed and not batch.refused:
             return Success(len(batch.messages))
         refused = tuple(sorted(batch.refused))
@@ -272,8 +302,14 @@ class Publisher(Generic[T_contra]):
         count = len(batch.messages)
         return Failure(PublishError(self._sender.name, reason, count, refused, unconfirmed))
 
-    def _outgoing(self, item: Any) -> Outgoing[bytes]:
-        """Return a message with its bytes, and an id that all attempts share."""
+    def _outgoing(self, item: Any, added: Mapping[str, str] | None) -> Outgoing[bytes]:
+        """Return a message with its bytes, and an id that all attempts share.
+
+        Args:
+            item: What is published.
+            added: The headers that observers add. Those that a message was read with give way to
+                them: they tell of the trace in which it was sent before.
+        """
         kind = item.__class__
         is_encoded = False
         if kind is Message:
@@ -285,6 +321,8 @@ class Publisher(Generic[T_contra]):
             item = Outgoing(item)
         number: str | None = item.id
         headers: Mapping[str, str] = item.headers
+        if added:
+            headers = {**added, **headers} if kind is Outgoing else {**headers, **added}
         if self._sender.deduplicates:
             number = number or f"{self._ids}.{next(self._numbers)}"
         elif number is not None:

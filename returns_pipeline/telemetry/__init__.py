@@ -5,8 +5,8 @@ scope, a journal, a source or a worker (``observer=``). Events are reported for 
 and step, never for each item. What is not observed costs nothing.
 
 The kinds are in groups, for ``match``: `StepEvent`, `PolicyEvent`, `StreamEvent`, `UndoEvent`,
-`JournalEvent`, `SourceEvent`, `WorkerEvent`; `Event` is all of them. ``docs/telemetry.md`` has a
-table that says when each is reported.
+`JournalEvent`, `SourceEvent`, `PublisherEvent`, `WorkerEvent`; `Event` is all of them.
+``docs/telemetry.md`` has a table that says when each is reported.
 
 >>> from returns_pipeline import ResultStream
 >>> from returns_pipeline.sources import from_iterable
@@ -29,6 +29,7 @@ from returns_pipeline._engine.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from returns_pipeline.telemetry import (
         _events,
+        _publishing,
         _sources,
         _steps,
         _streams,
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from returns_pipeline.telemetry._observer import (
         Observer,
         use,
+    )
+    from returns_pipeline.telemetry._publishing import (
+        PublishBegun,
+        PublishEnded,
     )
     from returns_pipeline.telemetry._sources import (
         Acknowledged,
@@ -86,6 +91,8 @@ if TYPE_CHECKING:
     """How a step ended."""
     PolicyEvent: TypeAlias = _steps.PolicyEvent
     """Events of policies."""
+    PublisherEvent: TypeAlias = _publishing.PublisherEvent
+    """Events of publishers."""
     RequestKind: TypeAlias = _sources.RequestKind
     """What a journal has to do."""
     SourceEvent: TypeAlias = _sources.SourceEvent
@@ -117,6 +124,9 @@ __all__ = [
     "Observer",
     "Outcome",
     "PolicyEvent",
+    "PublishBegun",
+    "PublishEnded",
+    "PublisherEvent",
     "Reconnected",
     "Recovered",
     "Redelivered",
@@ -155,6 +165,11 @@ if not TYPE_CHECKING:
             "_observer": (
                 "Observer",
                 "use",
+            ),
+            "_publishing": (
+                "PublishBegun",
+                "PublishEnded",
+                "PublisherEvent",
             ),
             "_sources": (
                 "Acknowledged",

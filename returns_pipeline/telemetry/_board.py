@@ -163,6 +163,8 @@ class Board:
             telemetry.LagMeasured: self._lag_measured,
             telemetry.LateItems: self._late_items,
             telemetry.LimiterWaited: self._limiter_waited,
+            telemetry.PublishBegun: self._nothing,
+            telemetry.PublishEnded: self._nothing,
             telemetry.Reconnected: self._reconnected,
             telemetry.Recovered: self._recovered,
             telemetry.Redelivered: self._redelivered,

@@ -26,11 +26,13 @@ __all__ = [
     "LIMITER_WAIT",
     "OLDEST_AGE",
     "OPERATION_DURATION",
+    "PUBLISHING",
     "RECONNECTED",
     "RECOVERED",
     "REDELIVERED",
     "REVOKED",
     "ROLLBACKS",
+    "SENT",
     "SOURCE_WAIT",
     "STAGE_IN_FLIGHT",
     "STAGE_WAIT",
@@ -272,8 +274,22 @@ OPERATION_DURATION: Final = Instrument(
     "histogram",
     "s",
     (*_SOURCE, "messaging.operation.name", "messaging.operation.type"),
-    "Time until a broker has confirmed acknowledgements.",
+    "Time until a broker has confirmed acknowledgements, or messages.",
     _MESSAGING,
+)
+SENT: Final = Instrument(
+    "messaging.client.sent.messages",
+    "counter",
+    "{message}",
+    (*_SOURCE, "messaging.operation.name", "error.type"),
+    'Messages that were published, by what came of them: "refused", "unconfirmed", or no error.',
+)
+PUBLISHING: Final = Instrument(
+    "returns_pipeline.publisher.in_flight",
+    "balance",
+    "{message}",
+    _SOURCE,
+    "Messages that are being published, and have not been answered.",
 )
 SOURCE_WAIT: Final = Instrument(
     "returns_pipeline.source.wait",
@@ -371,6 +387,8 @@ INSTRUMENTS: Final = (
     JOURNAL_QUEUED,
     RECOVERED,
     CONSUMED,
+    SENT,
+    PUBLISHING,
     OPERATION_DURATION,
     SOURCE_WAIT,
     IN_FLIGHT,

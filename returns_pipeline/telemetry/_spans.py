@@ -56,7 +56,9 @@ class OpenTelemetrySpans:
        Messages are objects with ``headers``, such as `returns_pipeline.connectors.Message`.
     3. **A span for each undo action**, which is current inside it. It links to the span in which it
        was registered. If that is not known, as after a crash, it has the idempotency ``key``.
-    4. **Spans of sources**: "receive" for each fetch, "ack" for each acknowledgement.
+    4. **Spans of sources**: "receive" for each fetch, "ack" for each acknowledgement. **Of
+       publishers**: "send" for each call of `Publisher`, whose context all its messages get in
+       their headers.
     5. Retries, time limits and waits for limiters are events of the span in which they happen.
 
     A worker has no span of its own: it would last for days. An error sets the status, and
@@ -71,8 +73,8 @@ class OpenTelemetrySpans:
     Args:
         tracer_provider: The provider of the tracer; by default the global one, which may also be
             set later.
-        propagator: Reads the headers of messages; by default the global one, which
-            reads those of W3C.
+        propagator: Reads and writes the headers of messages; by default the global one, which
+            has those of W3C unless it was set.
         max_links: How many links a span has at most. The SDK keeps 128, unless it is configured
             otherwise.
         record_exceptions: Whether the exception of a step is recorded in its span, with its text
@@ -111,6 +113,7 @@ class OpenTelemetrySpans:
         self._max_links = checks.count("max_links", max_links, least=0)
         self._record_exceptions = record_exceptions
         self._steps: dict[int, _Open] = {}
+        self._publishing: dict[int, _Open] = {}
         self._undos: dict[int, Span] = {}
         self._lock = Lock()
         self._registered: dict[str, SpanContext] = {}  # by key; the oldest first
@@ -121,6 +124,8 @@ class OpenTelemetrySpans:
             telemetry.Acknowledged: self._acknowledged,
             telemetry.Fetched: self._fetched,
             telemetry.LimiterWaited: self._limiter_waited,
+            telemetry.PublishBegun: self._publish_begun,
+            telemetry.PublishEnded: self._publish_ended,
             telemetry.ScopeCommitted: self._committed,
             telemetry.StepBegun: self._step_begun,
             telemetry.StepEnded: self._step_ended,
@@ -176,10 +181,7 @@ class OpenTelemetrySpans:
             span.set_attribute("outcome", event.outcome)
             if event.outcome in {"failed", "raised"}:
                 self._set_error(span, event.error)
-        span.end()
-        # It is another one if the step was ended in another context, by hand.
-        if trace.get_current_span() is span:
-            contexts.detach(begun.token)
+        _end(begun)
 
     def _is_worker(self, event: telemetry.StepBegun) -> bool:
         """Whether it is the context of a worker, or that of one of its partitions."""
@@ -360,6 +362,34 @@ class OpenTelemetrySpans:
         )
         span.end(now)
 
+    def _publish_begun(self, event: telemetry.PublishBegun) -> None:
+        where = event.destination or event.system
+        attributes: dict[str, str | int] = {
+            "pipeline": event.pipeline,
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+            "messaging.system": event.system,
+        }
+        if event.destination:
+            attributes["messaging.destination.name"] = event.destination
+        if event.messages > 1:
+            attributes["messaging.batch.message_count"] = event.messages
+        span = self._tracer.start_span(
+            f"send {where}", kind=SpanKind.PRODUCER, attributes=attributes
+        )
+        token = contexts.attach(trace.set_span_in_context(span))
+        self._publishing[event.run] = _Open(span, token, has_messages=False)
+        inject: Any = self._propagator.inject  # pyright does not accept the setter of its default
+        inject(event.headers)
+
+    def _publish_ended(self, event: telemetry.PublishEnded) -> None:
+        begun = self._publishing.pop(event.run, None)
+        if begun is None:
+            return
+        if begun.span.is_recording() and event.error is not None:
+            self._set_error(begun.span, event.error)
+        _end(begun)
+
     def _worker_started(self, event: telemetry.WorkerStarted) -> None:
         with self._lock:
             self._workers[event.pipeline] += 1
@@ -369,6 +399,13 @@ class OpenTelemetrySpans:
             self._workers[event.pipeline] -= 1
             if self._workers[event.pipeline] <= 0:  # it may have ended before it started
                 del self._workers[event.pipeline]
+
+
+def _end(begun: _Open) -> None:
+    begun.span.end()
+    # It is another one if the step was ended in another context, by hand.
+    if trace.get_current_span() is begun.span:
+        contexts.detach(begun.token)
 
 
 def _evenly(messages: list[object], limit: int) -> Iterator[object]:

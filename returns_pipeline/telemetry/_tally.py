@@ -151,6 +151,8 @@ class Tally(Generic[D]):
             telemetry.LagMeasured: self._lag_measured,
             telemetry.LateItems: self._late_items,
             telemetry.LimiterWaited: self._limiter_waited,
+            telemetry.PublishBegun: self._publish_begun,
+            telemetry.PublishEnded: self._publish_ended,
             telemetry.Reconnected: self._reconnected,
             telemetry.Recovered: self._recovered,
             telemetry.Redelivered: self._redelivered,
@@ -341,6 +343,24 @@ class Tally(Generic[D]):
         for partition in event.partitions:  # another process reports these from now on
             self.numbers[of.LAG].remove(*where, partition)
             self.numbers[of.OLDEST_AGE].remove(*where, partition)
+
+    # Publishers
+
+    def _publish_begun(self, event: telemetry.PublishBegun) -> None:
+        where = event.pipeline, event.system, event.destination
+        self.numbers[of.PUBLISHING].at(*where).add(event.messages)
+
+    def _publish_ended(self, event: telemetry.PublishEnded) -> None:
+        where = event.pipeline, event.system, event.destination
+        self.numbers[of.PUBLISHING].at(*where).add(-event.messages)
+        sent = self.numbers[of.SENT]
+        sent.at(*where, "send", None).add(event.confirmed)
+        if event.refused:
+            sent.at(*where, "send", "refused").add(event.refused)
+        if event.unconfirmed:
+            sent.at(*where, "send", "unconfirmed").add(event.unconfirmed)
+        took = self.distributions[of.OPERATION_DURATION]
+        took.at(*where, "send", "send").record(event.duration)
 
     # Workers
 

@@ -1,5 +1,7 @@
 """`OpenTelemetry`: what is given to the SDK, for whom it counts, and what harms nothing."""
 
+# pyright: basic, reportMissingImports=false
+
 from __future__ import annotations
 
 import asyncio
@@ -61,10 +63,12 @@ def test_names_and_units_are_those_of_the_conventions() -> None:
     assert {each.name for each in theirs} == {
         messaging_metrics.MESSAGING_CLIENT_CONSUMED_MESSAGES,
         messaging_metrics.MESSAGING_CLIENT_OPERATION_DURATION,
+        messaging_metrics.MESSAGING_CLIENT_SENT_MESSAGES,
     }
     units = {each.name: each.unit for each in theirs}
     assert units == {
         messaging_metrics.MESSAGING_CLIENT_CONSUMED_MESSAGES: "{message}",
+        messaging_metrics.MESSAGING_CLIENT_SENT_MESSAGES: "{message}",
         messaging_metrics.MESSAGING_CLIENT_OPERATION_DURATION: "s",
     }
     dotted = {name for each in INSTRUMENTS for name in each.attributes if "." in name}

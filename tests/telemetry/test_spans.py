@@ -34,7 +34,7 @@ from returns_pipeline import (
     telemetry,
     to_result,
 )
-from returns_pipeline.connectors import Message, Source
+from returns_pipeline.connectors import DeadLetter, Message, Outgoing, Publisher, Source
 from returns_pipeline.errors import InvalidArgument
 from returns_pipeline.journal import SqliteJournal, recover
 from returns_pipeline.policies import RetryPolicy, bulkhead, with_retry, with_timeout
@@ -607,6 +607,82 @@ def test_a_worker_from_the_headers_of_its_messages_to_their_windows() -> None:
         "process sums": SpanKind.CONSUMER,
         "ack sums": SpanKind.CLIENT,
     }
+
+
+def test_messages_that_are_published_carry_the_trace() -> None:
+    """From the request, by the broker, to the window of another process."""
+    found = Traced()
+    broker = MemoryBroker()
+
+    async def main() -> None:
+        with telemetry.use(found.observer, pipeline="shop"):
+            async with Publisher(broker.sender(), encode=int) as publisher:
+                with found.tracer.start_as_current_span("request") as request:
+                    assert await publisher.publish_all([1, 2]) == Success(2)
+                    assert trace.get_current_span() is request
+                    assert await publisher.publish(3) == Success(1)
+            async with Source(broker.driver("sums"), decode=int) as source:
+                windows = source.messages().chunks_or_timeout(3, 1.0)
+                _ = await to_result(windows.bind_step(persist, StepContext("shop")).first())
+
+    run(main())
+    first, second = found.spans("send memory")
+    for span in (first, second):
+        assert parent_of(span) == id_of(found.span("request"))
+        assert span.kind is SpanKind.PRODUCER
+    assert linked(found.span("process sums")) == [id_of(first), id_of(second)]
+    assert attributes(first) == {
+        "pipeline": "shop",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.system": "memory",
+        "messaging.batch.message_count": 2,
+    }
+    assert "messaging.batch.message_count" not in attributes(second)
+
+
+def test_what_was_read_is_published_in_the_trace_of_now_but_headers_of_ones_own_stay() -> None:
+    found = Traced()
+    broker = MemoryBroker()
+    read = sent(b"1", 11)
+    headers = {"traceparent": read.headers["traceparent"], "origin": "test"}
+    mine = Outgoing(b"3", headers=headers)
+
+    async def main() -> list[Message[bytes]]:
+        async with Publisher(broker.sender(), observer=found.observer) as publisher:
+            assert await publisher.publish_all([read, DeadLetter("no", read), mine]) == Success(3)
+        async with Source(broker.driver("sums")) as source:
+            windows = source.messages().chunks_or_timeout(3, 1.0)
+            return (await to_result(windows.first())).unwrap()
+
+    again, letter, own = run(main())
+    span = found.span("send memory")
+    told = f"00-{trace_of(span):032x}-{id_of(span):016x}-"
+    assert again.headers["traceparent"] == letter.headers["traceparent"]
+    assert again.headers["traceparent"].startswith(told)
+    assert letter.headers["error"] == "no"
+    assert dict(own.headers) == headers
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_publisher_that_fails_says_so_and_leaves_no_span_current(*, sampled: bool) -> None:
+    found = Traced(None if sampled else ALWAYS_OFF)
+
+    def encode(value: object) -> bytes:
+        raise GONE
+
+    async def main() -> None:
+        sender = MemoryBroker().sender()
+        async with Publisher(sender, observer=found.observer) as publisher:
+            assert isinstance(await publisher.publish(Outgoing(1, partition=9)), Failure)
+        async with Publisher(sender, encode=encode, observer=found.observer) as publisher:
+            with pytest.raises(OSError, match="secret"):
+                await publisher.publish(1)
+        assert trace.get_current_span() is trace.INVALID_SPAN
+
+    run(main())
+    errors = [attributes(span)["error.type"] for span in found.spans("send memory")]
+    assert errors == (["PublishError", "OSError"] if sampled else [])
 
 
 def test_of_several_sources_no_span_says_which() -> None:

@@ -21,6 +21,9 @@ from returns_pipeline.telemetry import (
     Observer,
     Outcome,
     PolicyEvent,
+    PublishBegun,
+    PublishEnded,
+    PublisherEvent,
     Reconnected,
     Recovered,
     Redelivered,
@@ -92,6 +95,9 @@ def groups(event: Event) -> str:
         return event.journal
     if isinstance(event, SourceEvent):
         return event.source
+    if isinstance(event, PublisherEvent):
+        assert_type(event.destination, str)
+        return event.system
     assert_type(event, WorkerEvent)
     return event.pipeline
 
@@ -283,6 +289,27 @@ def records() -> None:
         StepTimedOut(pipeline="shop", stage="pay", limit=2.0, abandoned=False, at=9.0).limit, float
     )
     assert_type(
+        PublishBegun(
+            pipeline="shop", system="nats", destination="new", messages=2, run=1, headers={}, at=2.0
+        ).headers,
+        dict[str, str],
+    )
+    assert_type(
+        PublishEnded(
+            pipeline="shop",
+            system="nats",
+            destination="new",
+            messages=2,
+            run=1,
+            confirmed=2,
+            refused=0,
+            unconfirmed=0,
+            duration=0.5,
+            at=2.5,
+        ).error,
+        object,
+    )
+    assert_type(
         UndoBegun(pipeline="shop", scope="pay[0]", undo="refund", key="7f3a", run=1, at=2.0).run,
         int,
     )
@@ -370,6 +397,8 @@ def records() -> None:
     StepEnded(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StepRetried(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StepTimedOut(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    PublishBegun(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    PublishEnded(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     UndoBegun(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     UndoDone(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     UndoFailed(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -395,6 +424,7 @@ def aliases(
     a9: UndoEvent,
     a10: WindowReason,
     a11: WorkerEvent,
+    a12: PublisherEvent,
 ) -> None:
     """None takes a number."""
     b0: BreakerState = 1  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -409,6 +439,7 @@ def aliases(
     b9: UndoEvent = 1  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     b10: WindowReason = 1  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     b11: WorkerEvent = 1  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    b12: PublisherEvent = 1  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     del (
         a0,
         b0,
@@ -434,4 +465,6 @@ def aliases(
         b10,
         a11,
         b11,
+        a12,
+        b12,
     )
