@@ -27,7 +27,8 @@ class Mermaid(SphinxDirective):
         name = name_of(text)
         if not (HERE / f"{name}.svg").exists():
             return [nodes.literal_block(text, text, language="text")]
-        return [nodes.image(uri=f"/{HERE.name}/{name}.svg", alt=text, classes=["drawing"])]
+        picture = nodes.image(uri=f"/{HERE.name}/{name}.svg", alt=text)
+        return [nodes.container("", picture, classes=["drawing"])]
 
 
 class Breaks(SphinxPostTransform):

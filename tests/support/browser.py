@@ -88,7 +88,7 @@ class Browser:
             case {"method": "Log.entryAdded", "params": {"entry": {"level": "error"} as entry}}:
                 self.errors.append(f"{entry['text']} {entry.get('url', '')}")
             case {"method": "Network.requestWillBeSent", "params": {"request": {"url": str(url)}}}:
-                if not url.startswith(("file:", "data:", "about:")):
+                if not url.startswith(("http://127.0.0.1:", "data:", "about:")):
                     self.errors.append(f"asks elsewhere: {url}")
             case _:
                 pass
