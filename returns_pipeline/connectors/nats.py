@@ -41,6 +41,8 @@ __all__ = ["NatsStream"]
 
 # Seconds that a fetch waits for the first message, and that the server keeps a request for more.
 _WAIT: Final = 1.0
+# The error of a message that is not stored, for any reason: one is that the stream is full.
+_NOT_STORED: Final = 10077
 # Seconds until a server that has refused a connection is asked a second time.
 _AGAIN: Final = 0.1
 # Seconds for a request to the server.
@@ -437,7 +439,8 @@ class _Sent:
             self.no_answer.append(number)
         elif error := answer.get("error"):
             why = f"{error.get('description')} ({error.get('err_code')})"
-            if error.get("code", 500) >= 500:
+            is_full = error.get("err_code") == _NOT_STORED and "exceeded" in why
+            if error.get("code", 500) >= 500 and not is_full:
                 self.error = why
             else:
                 self.batch.refuse(number, why)
@@ -448,10 +451,7 @@ class _Sent:
 
 
 def _read(message: Msg) -> dict[str, Any] | None:
-    """Return the answer of a stream.
-
-    The server has answered if no stream has the subject; or a service has that listens to it.
-    """
+    """Return the answer of a stream; `None` if no stream has answered, but a server or service."""
     try:
         answer = json.loads(message.data)
     except ValueError:

@@ -28,6 +28,7 @@ try:
         AuthenticationError,
         ChannelClosed,
         ChannelInvalidStateError,
+        ChannelNotFoundEntity,
         ChannelPreconditionFailed,
         DeliveryError,
         ProbableAuthenticationError,
@@ -43,6 +44,9 @@ _WAIT: Final = 1.0
 _LOOK: Final = 0.2
 # Turns of the loop without a message after which a fetch returns what has come.
 _IDLE_TURNS: Final = 4
+# Seconds in which an exchange that is not there may be made, and between two looks for it.
+_MADE: Final = 5.0
+_LOOK_FOR: Final = 0.5
 # Seconds for a request.
 _REQUEST: Final = 10.0
 # Bytes that the protocol allows in a routing key, and in the name of a header; bytes that a header
@@ -103,7 +107,8 @@ class RabbitQueue:
         """Return a sender for a `Publisher`.
 
         Args:
-            exchange: An exchange that exists. By default the queue is declared if it is not there,
+            exchange: An exchange that exists, or is made within five seconds: else messages are
+                refused. By default the queue is declared if it is not there,
                 and messages go there directly. With an exchange, the name of the queue is only the
                 routing key of messages that name no other.
 
@@ -151,6 +156,13 @@ async def _declare(channel: AbstractChannel, name: str, queue: str, kind: str) -
         _ = await channel.queue_declare(queue, durable=True, arguments=arguments, timeout=_REQUEST)
     except ChannelPreconditionFailed as error:
         raise InvalidArgument(f"{name} exists as another queue: {error}") from error
+
+
+async def _close_channel(channel: AbstractChannel) -> None:
+    if not channel.is_closed:
+        with contextlib.suppress(AMQPConnectionError, ChannelInvalidStateError, OSError):
+            async with asyncio.timeout(_WAIT):
+                await channel.close()
 
 
 async def _close(connection: AbstractConnection) -> None:
@@ -359,8 +371,14 @@ class _SenderConnection:
         self._taken = 0  # bytes of the largest message that the server has taken
         self._too_large = math.inf  # bytes of the smallest one that was too large
         self._trying = asyncio.Lock()
+        self._is_there = not exchange  # whether the exchange was there
+        self._looks_until: float | None = None  # for the exchange
 
     async def send(self, batch: OutgoingBatch, /) -> None:
+        if not (self._is_there or await self._look()):
+            for number, _ in list(batch.unanswered()):
+                batch.refuse(number, f"there is no exchange {self._exchange!r}")
+            return
         run: list[tuple[int, Outgoing[bytes]]] = []
         for number, message in list(batch.unanswered()):
             if (reason := self._refusal(message)) is not None:
@@ -374,6 +392,30 @@ class _SenderConnection:
                 await self._send_all(batch, run)
                 run = []
         await self._send_all(batch, run)
+
+    async def _look(self) -> bool:
+        """Return whether the exchange is there, or is made soon.
+
+        Without that, the server would close the channel, with all that other calls have sent there.
+        The first call waits for it.
+        """
+        loop = asyncio.get_running_loop()
+        if self._looks_until is None:
+            self._looks_until = loop.time() + _MADE
+        with _translated(self._name):
+            while True:
+                channel = await _channel(self._connection, self._name)
+                try:
+                    await channel.exchange_declare(self._exchange, passive=True, timeout=_REQUEST)
+                except ChannelNotFoundEntity:
+                    if loop.time() >= self._looks_until:
+                        return False
+                else:
+                    self._is_there = True
+                    return True
+                finally:
+                    await _close_channel(channel)
+                await asyncio.sleep(_LOOK_FOR)
 
     async def _send_all(
         self, batch: OutgoingBatch, messages: Sequence[tuple[int, Outgoing[bytes]]]
@@ -436,10 +478,7 @@ class _SenderConnection:
                 self._too_large = size
             return str(error)
         finally:
-            if not channel.is_closed:
-                with contextlib.suppress(AMQPConnectionError, ChannelInvalidStateError, OSError):
-                    async with asyncio.timeout(_WAIT):
-                        await channel.close()
+            await _close_channel(channel)
         self._taken = size
         return reason
 

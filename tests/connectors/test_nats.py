@@ -129,6 +129,30 @@ def test_a_process_that_was_suspended_does_not_take_its_consumer_for_deleted() -
     within(main())
 
 
+def test_a_stream_that_is_full_refuses_and_the_connection_stays() -> None:
+    async def main() -> None:
+        stream = await Stream().create()
+        limits: dict[str, Any] = {"max_msgs": 3, "max_msgs_per_subject": 2, "discard": "new"}
+        config = nats.js.api.StreamConfig(
+            stream.name, subjects=[f"{stream.name}.>"], discard_new_per_subject=True, **limits
+        )
+        await stream.jetstream.update_stream(config)
+        async with Publisher(stream.sender(), encode=bytes) as publisher:
+            error = (await publisher.publish_all([b"1", b"2", b"3"])).failure()
+            assert (error.refused, error.unconfirmed) == ((2,), ())
+            assert error.reason == "maximum messages per subject exceeded (10077)"
+            other = Outgoing(b"other", destination=f"{stream.name}.y")
+            assert (await publisher.publish(other)).unwrap() == 1
+            error = (await publisher.publish(other)).failure()
+            assert error.reason == "maximum messages exceeded (10077)"
+            await stream.jetstream.purge_stream(stream.name)
+            assert (await publisher.publish(b"4")).unwrap() == 1
+            assert publisher.statistics().connections == 1
+        await stream.remove()
+
+    within(main())
+
+
 def test_a_subject_may_be_chosen() -> None:
     async def main() -> None:
         stream = await Stream().create()

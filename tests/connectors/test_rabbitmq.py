@@ -16,7 +16,7 @@ from own_brokers import OwnRabbit
 from servers import absent
 from stuck_sink import check_stuck_sink
 
-from returns_pipeline.connectors import Outgoing, Publisher, Source
+from returns_pipeline.connectors import Outgoing, Publisher, Source, rabbitmq
 from returns_pipeline.connectors._sender import OutgoingBatch
 from returns_pipeline.connectors.rabbitmq import (
     RabbitQueue,
@@ -222,6 +222,39 @@ def test_a_queue_that_is_full_refuses() -> None:
             assert (error.refused, error.unconfirmed) == ((2,), ())
             assert error.reason == "the queue does not take it"
         await queue.channel.queue_delete(name)
+        await queue.channel.exchange_delete(exchange)
+        await queue.remove()
+
+    within(main())
+
+
+def test_an_exchange_that_does_not_exist_is_refused_unless_it_is_made_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        queue = await Queue().create()
+        exchange = f"{queue.name}-exchange"
+        sender = queue.queue.sender(exchange=exchange)
+        async with Publisher(sender, encode=bytes) as publisher:
+            publishing = asyncio.ensure_future(publisher.publish_all([b"1", b"2"]))
+            await asyncio.sleep(0.3)
+            assert not publishing.done()
+            await queue.channel.exchange_declare(exchange=exchange, exchange_type="fanout")
+            await queue.channel.queue_bind(queue.name, exchange)
+            assert (await publishing).unwrap() == 2
+
+            monkeypatch.setattr(rabbitmq, "_MADE", 0.3)
+            await queue.channel.exchange_delete(exchange)
+            calls = [publisher.publish_all([b"%d" % number, b"x"]) for number in range(3)]
+            for outcome in await asyncio.gather(*calls):
+                error = outcome.failure()
+                assert (error.refused, error.unconfirmed) == ((0, 1), ())
+                assert error.reason == f"there is no exchange {exchange!r}"
+            assert publisher.statistics().connections == 2  # the channel was closed with it
+            await queue.channel.exchange_declare(exchange=exchange, exchange_type="fanout")
+            await queue.channel.queue_bind(queue.name, exchange)
+            assert (await publisher.publish(b"3")).unwrap() == 1
+            assert publisher.statistics().connections == 2
         await queue.channel.exchange_delete(exchange)
         await queue.remove()
 
