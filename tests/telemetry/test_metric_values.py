@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,10 +13,25 @@ pytest.importorskip("opentelemetry.sdk.metrics")
 pytest.importorskip("prometheus_client")
 
 from measured import BACK_ENDS, Measured
+from returns.result import Failure, Result, Success
 
-from returns_pipeline import CompensationScope
-from returns_pipeline.connectors import Outgoing, Publisher
-from returns_pipeline.testing import MemoryBroker, run
+from returns_pipeline import (
+    CompensationRegistry,
+    CompensationScope,
+    ResultStream,
+    StepContext,
+    telemetry,
+    to_result,
+)
+from returns_pipeline.connectors import Outgoing, Publisher, Source
+from returns_pipeline.journal import PostgresJournal, SqliteJournal, recover
+from returns_pipeline.policies import RetryPolicy, rate_limit, with_retry, with_timeout
+from returns_pipeline.telemetry import JournalRequest, Recovered
+from returns_pipeline.testing import MemoryBroker, Recorder, run, timed
+from returns_pipeline.worker import run_worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(params=BACK_ENDS)
@@ -95,3 +111,156 @@ def test_messages_that_no_broker_has_answered_are_in_flight(measured: Measured) 
     assert seen == [3, 0]
     sent = "messaging.client.sent.messages"
     assert measured.total(sent, error_type="unconfirmed") == measured.total(sent) == 3
+
+
+async def hang() -> Result[int, OSError]:
+    await asyncio.sleep(3600.0)
+    return Success(1)
+
+
+def test_retries_and_time_limits_are_counted_by_step(measured: Measured) -> None:
+    outcomes = [Failure(OSError()), Failure(KeyError()), Success(1)]
+
+    async def charge(_: StepContext) -> Result[int, Exception]:
+        return outcomes.pop(0)
+
+    async def main() -> None:
+        ctx = StepContext("shop", observer=measured.observer)
+        assert await to_result(with_retry(charge, RetryPolicy(5))(ctx)) == Success(1)
+        with telemetry.use(measured.observer, pipeline="shop"):
+            assert isinstance(await to_result(with_timeout(hang, 2.0)()), Failure)
+
+    run(main())
+    retries = "returns_pipeline.step.retries"
+    assert measured.total(retries, stage="charge") == 2
+    assert measured.total(retries, stage="charge", error_type="KeyError") == 1
+    timeouts = "returns_pipeline.step.timeouts"
+    assert measured.total(timeouts, pipeline="shop", stage="hang", abandoned="false") == 1
+
+
+def test_waits_for_a_limiter_are_added(measured: Measured) -> None:
+    limit = rate_limit(1, per=2.0)
+
+    async def ask() -> Result[int, str]:
+        return Success(1)
+
+    async def main() -> None:
+        with telemetry.use(measured.observer, pipeline="shop"):
+            for _ in range(3):
+                assert await to_result(limit(ask)()) == Success(1)
+
+    run(main())
+    assert measured.total("returns_pipeline.limiter.wait", pipeline="shop") == pytest.approx(4.0)
+
+
+def test_what_a_stage_holds_while_it_waits_for_its_reader(measured: Measured) -> None:
+    async def main() -> None:
+        items = timed(1, 2, 3, 4, 5)
+        stream = ResultStream.of(items).observed(measured.observer, name="shop")
+        async for _ in stream.chunks_or_timeout(2, 9.0):
+            await asyncio.sleep(5.0)
+
+    run(main())
+    wait, held = "returns_pipeline.stage.wait", "returns_pipeline.stage.in_flight"
+    assert measured.total(wait, pipeline="shop") > 0
+    assert measured.total(held, pipeline="shop", stage="chunks_or_timeout") == 2
+
+
+def test_waits_of_the_last_second_are_reported_at_the_end(measured: Measured) -> None:
+    """Steps at once report once a second: what came after that is not lost."""
+    recorder = Recorder()
+
+    async def echo(item: int) -> int:
+        return item
+
+    async def main() -> None:
+        stream = ResultStream.of(timed(*range(8))).observed(
+            recorder, measured.observer, name="shop"
+        )
+        async for _ in stream.map_async(echo, concurrency=2):
+            await asyncio.sleep(0.125)
+
+    run(main())
+    waits = recorder.of(telemetry.Backpressure)
+    assert len(waits) == 2
+    assert waits[0].waits == 1
+    assert waits[1].waits > 1
+    assert measured.total("returns_pipeline.stage.wait") == sum(each.waited for each in waits)
+    assert sum(each.waited for each in waits) >= 0.5
+
+
+def test_workers_that_run_and_drain(measured: Measured) -> None:
+    running = "returns_pipeline.worker.running"
+    seen: list[float] = []
+
+    async def main() -> None:
+        source = Source(MemoryBroker().driver("sums"), decode=int)
+        work = run_worker(
+            source,
+            lambda messages: messages,
+            name="billing",
+            stop=asyncio.sleep(9.0),
+            observer=measured.observer,
+        )
+        working = asyncio.ensure_future(work)
+        await asyncio.sleep(1.0)
+        seen.append(measured.total(running, pipeline="billing"))
+        await working
+        seen.append(measured.total(running, pipeline="billing"))
+
+    run(main())
+    assert seen == [1, 0]
+    assert measured.total("returns_pipeline.worker.drains", pipeline="billing") == 1
+
+
+registry = CompensationRegistry()
+
+
+@registry.compensation("refund")
+async def give_back(order: int) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("kind", ["SqliteJournal", "PostgresJournal"])
+def test_requests_to_a_journal_are_measured(
+    measured: Measured, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Two records in one batch, their commit; then what a dead process left."""
+    recorder = Recorder()
+
+    def opened() -> SqliteJournal | PostgresJournal:
+        if kind == "SqliteJournal":
+            return SqliteJournal(tmp_path / "j.db")
+        dsn, schema = request.getfixturevalue("journal_schema")
+        return PostgresJournal(dsn, schema=schema)
+
+    async def main() -> None:
+        with telemetry.use(measured.observer, recorder, pipeline="shop"):
+            journal = opened()
+            async with journal:
+                scopes = [CompensationScope(f"{n}", journal=journal) for n in range(2)]
+                await asyncio.gather(*[scope.register(give_back, 1) for scope in scopes])
+                await scopes[0].commit()
+                scopes[1]._records = []  # the process forgets it
+            async with opened() as journal:
+                await recover(journal, registry)
+
+    asyncio.run(main())
+    requests = recorder.of(JournalRequest)
+    assert {(event.pipeline, event.journal) for event in requests} == {("shop", kind)}
+    assert not any(event.failed for event in requests)
+    assert sum(event.size for event in requests if event.kind == "record") == 2
+    assert next(event.size for event in requests if event.kind == "forget") == 1
+    assert all(event.duration > 0 for event in requests)
+    duration = "returns_pipeline.journal.duration"
+    assert measured.count(duration, journal=kind) == len(requests)
+    assert measured.count(duration, journal=kind, outcome="failed") == 0
+    records = [event for event in requests if event.kind == "record"]
+    assert measured.count(duration, journal=kind, kind="record") == len(records)
+    total = sum(event.duration for event in records)
+    assert measured.sum(duration, kind="record") == pytest.approx(total)
+    assert measured.total("returns_pipeline.journal.queued", journal=kind) == 0
+    assert sum(event.undone for event in recorder.of(Recovered)) == 1
+    recovered = "returns_pipeline.journal.recovered"
+    assert measured.total(recovered, journal=kind, outcome="done") == 1
+    assert measured.total(recovered, journal=kind, outcome="stuck") == 0
