@@ -36,6 +36,7 @@ from typing_extensions import TypeVar
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.frozen import allow_type_arguments
 from returns_pipeline._engine.pydantic_fields import PydanticField, stack_schema
 from returns_pipeline._engine.retry_loop import RetryEvent, RetryOn, check_errors
 from returns_pipeline.errors import InvalidArgument
@@ -77,6 +78,7 @@ B = TypeVar("B", bound=_Breaker)
 A_contra = TypeVar("A_contra", contravariant=True, default=object)
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True, repr=False, init=False)
 class RetryPolicy(PydanticField, Generic[A_contra]):
     """How often something that fails is tried, and how long to wait before the next attempt.

@@ -12,6 +12,7 @@ from returns.result import Failure, Result, Success
 from returns_pipeline._engine import checks, ends
 from returns_pipeline._engine.chain import Chain, Source, end_marks, sources
 from returns_pipeline._engine.ends import End
+from returns_pipeline._engine.frozen import allow_type_arguments
 from returns_pipeline._engine.future_results import AsyncResult
 from returns_pipeline._engine.operator import ClosableStream
 from returns_pipeline._engine.tracebacks import shortened
@@ -25,6 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True)
 class FailedItems(Generic[T_co, E_co]):
     """All items that `ResultStream.collect_all` read, when at least one of them failed.

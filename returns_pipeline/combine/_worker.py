@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from returns.future import FutureResult
 
+from returns_pipeline._engine.frozen import allow_type_arguments
 from returns_pipeline._engine.future_results import outcome_of
 from returns_pipeline._engine.operator import plain_iterator
 from returns_pipeline._engine.pydantic_fields import PydanticField
@@ -26,6 +27,7 @@ K_co = TypeVar("K_co", covariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True)
 class KeyFailed(PydanticField, Generic[K_co, T_co]):
     """Emitted by `route(failing="isolate")` for a worker that raised an exception.

@@ -9,6 +9,7 @@ from typing import Generic, TypeAlias, TypeVar, cast
 import msgspec
 from returns.result import Failure, Result, Success
 
+from returns_pipeline._engine.frozen import allow_type_arguments
 from returns_pipeline.windows import EventWindow
 
 __all__ = ["DeadLetter", "Message", "Position", "messages_in", "with_deliveries"]
@@ -100,6 +101,7 @@ class Message(msgspec.Struct, Generic[T_co], frozen=True, eq=False):
         )
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True)
 class DeadLetter(Generic[E_co]):
     """A message that could not be handled, and why.

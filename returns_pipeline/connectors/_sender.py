@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from returns_pipeline._engine.frozen import allow_type_arguments
+
 __all__ = ["Outgoing", "OutgoingBatch", "Sender", "SenderConnection"]
 
 T_co = TypeVar("T_co", covariant=True)
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True)
 class Outgoing(Generic[T_co]):
     """A value to be published, and what else the broker is told of it.

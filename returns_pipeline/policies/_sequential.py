@@ -14,6 +14,7 @@ from typing_extensions import ParamSpec
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.frozen import allow_type_arguments
 from returns_pipeline._engine.future_results import AsyncResult
 from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline._engine.retry_loop import run_with_retry
@@ -408,6 +409,7 @@ class Tier(Generic[*Ts, T_co, E_co]):
         return f"Tier({self.name!r}, {', '.join(map(name_of, self.strategies))})"
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True)
 class TierFailure(Generic[E_co]):
     """How one strategy of a `fallback` failed.

@@ -15,6 +15,7 @@ from itertools import count
 from operator import attrgetter, itemgetter
 from typing import Any, Final, Generic, TypeVar
 
+from returns_pipeline._engine.frozen import allow_type_arguments
 from returns_pipeline._engine.marks import BySpan, Span
 from returns_pipeline.windows._assigners import (
     Assigner,
@@ -30,6 +31,7 @@ K_co = TypeVar("K_co", covariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True)
 class EventWindow(Generic[K_co, T_co]):
     """The contents of a window of event time when it fired.

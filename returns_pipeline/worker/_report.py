@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Generic, TypeVar
 
+from returns_pipeline._engine.frozen import allow_type_arguments
 from returns_pipeline.connectors import SourceStatistics
 
 __all__ = ["StoppedBy", "WorkerHealth", "WorkerReport"]
@@ -52,6 +53,7 @@ _EXIT_CODES: Final = {
 }
 
 
+@allow_type_arguments
 @dataclass(frozen=True, slots=True)
 class WorkerReport(Generic[E_co]):
     """What a worker has done, and why it has stopped. `run_worker` returns it.
