@@ -13,9 +13,12 @@ from typing import Generic, TypeVar
 
 from aiostream.core import Streamer
 
-from returns_pipeline._engine import checks
+from returns_pipeline import telemetry
+from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.calls import Call
+from returns_pipeline._engine.chain import Chain
+from returns_pipeline._engine.observing import Stage
 from returns_pipeline._engine.operator import QuickStreamer, ReadOnce, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
 from returns_pipeline._engine.task_owner import TaskOwner
@@ -252,7 +255,9 @@ class BranchPump(Pump[T]):
             self.missing_since = self.hub.count_for(self)
         self.dropped += len(self.items)
         self.items.clear()
-        self.gap = 0
+        if self.gap:
+            self.hub.report_drop(self.place, self.gap)
+            self.gap = 0
         self.ended: bool = True
         self.notify_reader()
         self.hub.on_left(self)
@@ -332,6 +337,7 @@ class Hub(TaskOwner, Generic[T]):
         "_overflow",
         "_places",
         "_recent",
+        "_stage",
         "_was_left",
         "branches",
         "buffer",
@@ -361,6 +367,7 @@ class Hub(TaskOwner, Generic[T]):
         self._recent: deque[T] | None = None  # what a branch that joins is to emit first
         if checks.count("replay", replay, least=0):
             self._recent = deque(maxlen=replay)
+        self._stage: Stage | None = None  # if it is observed
         self._was_left = False  # all branches were too slow
         self._failure: BaseException | None = None  # what it is to raise, if the source has failed
         self.branches: list[BranchPump[T]] = [
@@ -376,6 +383,10 @@ class Hub(TaskOwner, Generic[T]):
         """Start the task that reads the source, for the first branch that is read."""
         if not self.is_started:
             self.is_started = True
+            chain: object = getattr(self.source, "_chain", None)
+            own = chain.observed if isinstance(chain, Chain) else None
+            if (observed := observing.opened(own)) is not None:
+                self._stage = observed.stage("broadcast", "broadcast")
             self.start()
 
     def subscribe(self) -> BranchPump[T]:
@@ -442,8 +453,22 @@ class Hub(TaskOwner, Generic[T]):
         if self._failure is None and all(branch.error is None for branch in self.branches):
             self.error = self.traceback = None
 
+    def report_drop(self, place: int, gap: int) -> None:
+        """Report dropped items to the observers."""
+        if (stage := self._stage) is None:
+            return
+        event = telemetry.ItemsDropped(
+            pipeline=stage.pipeline,
+            stage=stage.name,
+            branch=place,
+            count=gap,
+            at=self.loop.time(),
+        )
+        stage.report(event)
+
     def report(self, place: int, gap: int) -> None:
         """Report dropped items."""
+        self.report_drop(place, gap)
         if self._on_drop is not None:
             _ = self._on_drop(place, gap)
         else:

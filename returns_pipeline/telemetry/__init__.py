@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from returns_pipeline.telemetry._streams import (
         Backpressure,
+        ItemsDropped,
         LateItems,
         WatermarkAdvanced,
         WindowEmitted,
@@ -116,6 +117,7 @@ __all__ = [
     "Disconnected",
     "Event",
     "Fetched",
+    "ItemsDropped",
     "JournalEvent",
     "JournalRequest",
     "LagMeasured",
@@ -203,6 +205,7 @@ if not TYPE_CHECKING:
             ),
             "_streams": (
                 "Backpressure",
+                "ItemsDropped",
                 "LateItems",
                 "StreamEvent",
                 "WatermarkAdvanced",

@@ -159,6 +159,7 @@ class Board:
             telemetry.BreakerChanged: self._breaker_changed,
             telemetry.Disconnected: self._disconnected,
             telemetry.Fetched: self._fetched,
+            telemetry.ItemsDropped: self._nothing,
             telemetry.JournalRequest: self._journal_request,
             telemetry.LagMeasured: self._lag_measured,
             telemetry.LateItems: self._late_items,

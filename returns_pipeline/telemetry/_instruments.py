@@ -17,6 +17,7 @@ __all__ = [
     "CONSUMED",
     "DISCONNECTED",
     "DRAINS",
+    "DROPPED",
     "INSTRUMENTS",
     "IN_FLIGHT",
     "JOURNAL_DURATION",
@@ -125,6 +126,13 @@ LATE_ITEMS: Final = Instrument(
     "{item}",
     _STAGE,
     "Items that came after the end of their window.",
+)
+DROPPED: Final = Instrument(
+    "returns_pipeline.broadcast.dropped",
+    "counter",
+    "{item}",
+    (*_STAGE, "branch"),
+    "Items that a slow branch of a broadcast did not get.",
 )
 WATERMARK: Final = Instrument(
     "returns_pipeline.window.watermark",
@@ -367,6 +375,7 @@ INSTRUMENTS: Final = (
     WINDOW_SIZE,
     WINDOW_AGE,
     LATE_ITEMS,
+    DROPPED,
     WATERMARK,
     STAGE_WAIT,
     STAGE_IN_FLIGHT,

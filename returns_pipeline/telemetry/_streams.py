@@ -9,6 +9,7 @@ from returns_pipeline._engine.records import Record
 
 __all__ = [
     "Backpressure",
+    "ItemsDropped",
     "LateItems",
     "StreamEvent",
     "WatermarkAdvanced",
@@ -114,5 +115,28 @@ class LateItems(Record, frozen=True, kw_only=True):
     at: float
 
 
-StreamEvent: TypeAlias = WindowEmitted | Backpressure | WatermarkAdvanced | LateItems
+class ItemsDropped(Record, frozen=True, kw_only=True):
+    """A branch of a broadcast did not get items, as it is slow: see ``overflow="drop_oldest"``.
+
+    It is reported when the branch is read again, or leaves.
+
+    Attributes:
+        pipeline: The name of the pipeline; empty if the stream has none.
+        stage: The name of the stage.
+        branch: The place of the branch, from 0.
+        count: How many items it did not get, one after the other.
+        at: The time in seconds, on the loop's clock.
+
+    >>> ItemsDropped(pipeline="shop", stage="broadcast", branch=1, count=3, at=9.0).count
+    3
+    """
+
+    pipeline: str
+    stage: str
+    branch: int
+    count: int
+    at: float
+
+
+StreamEvent: TypeAlias = WindowEmitted | Backpressure | WatermarkAdvanced | LateItems | ItemsDropped
 """Events of the stages of a stream."""

@@ -147,6 +147,7 @@ class Tally(Generic[D]):
             telemetry.BreakerChanged: self._breaker_changed,
             telemetry.Disconnected: self._disconnected,
             telemetry.Fetched: self._fetched,
+            telemetry.ItemsDropped: self._items_dropped,
             telemetry.JournalRequest: self._journal_request,
             telemetry.LagMeasured: self._lag_measured,
             telemetry.LateItems: self._late_items,
@@ -206,6 +207,10 @@ class Tally(Generic[D]):
 
     def _late_items(self, event: telemetry.LateItems) -> None:
         self.numbers[of.LATE_ITEMS].at(event.pipeline, event.stage).add(event.count)
+
+    def _items_dropped(self, event: telemetry.ItemsDropped) -> None:
+        where = event.pipeline, event.stage, str(event.branch)
+        self.numbers[of.DROPPED].at(*where).add(event.count)
 
     def _watermark_advanced(self, event: telemetry.WatermarkAdvanced) -> None:
         if math.isfinite(event.watermark):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -264,3 +265,39 @@ def test_requests_to_a_journal_are_measured(
     recovered = "returns_pipeline.journal.recovered"
     assert measured.total(recovered, journal=kind, outcome="done") == 1
     assert measured.total(recovered, journal=kind, outcome="stuck") == 0
+
+
+@pytest.mark.parametrize("by_stream", [True, False])
+def test_items_that_a_slow_branch_did_not_get_are_counted(
+    measured: Measured, *, by_stream: bool
+) -> None:
+    """When it is read again, and when it leaves; its reader is told of the first alone."""
+    told: list[tuple[int, int]] = []
+    dropped = "returns_pipeline.broadcast.dropped"
+
+    async def main() -> None:
+        source = ResultStream.of(timed(*range(12)))
+        if by_stream:
+            source = source.observed(measured.observer, name="shop")
+        fast, slow = source.broadcast(
+            2, buffer=2, overflow="drop_oldest", on_drop=lambda *gap: told.append(gap)
+        )
+        async with (
+            contextlib.aclosing(aiter(fast)) as items,
+            contextlib.aclosing(aiter(slow)) as others,
+        ):
+            for _ in range(5):
+                await anext(items)
+            await anext(others)
+            assert measured.total(dropped, pipeline="shop", stage="broadcast", branch="1") == 3
+            async for _ in items:
+                pass
+        assert measured.total(dropped, branch="1") == 9
+
+    if by_stream:
+        run(main())
+    else:
+        with telemetry.use(measured.observer, pipeline="shop"):
+            run(main())
+    assert told == [(1, 3)]
+    assert measured.total(dropped) == 9

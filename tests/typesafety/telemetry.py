@@ -13,6 +13,7 @@ from returns_pipeline.telemetry import (
     Disconnected,
     Event,
     Fetched,
+    ItemsDropped,
     JournalEvent,
     JournalRequest,
     LagMeasured,
@@ -208,6 +209,9 @@ def records() -> None:
         ).lag,
         int,
     )
+    assert_type(
+        ItemsDropped(pipeline="shop", stage="broadcast", branch=1, count=3, at=9.0).branch, int
+    )
     assert_type(LateItems(pipeline="shop", stage="event_windows", count=3, at=9.0).count, int)
     assert_type(
         LimiterWaited(pipeline="shop", stage="pay", limiter="bulkhead", waited=2.0, at=9.0).waited,
@@ -385,6 +389,7 @@ def records() -> None:
     Fetched(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JournalRequest(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     LagMeasured(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ItemsDropped(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     LateItems(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     LimiterWaited(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Reconnected(pipeline="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
