@@ -168,7 +168,6 @@ if not left:
 _LINES: Final = {
     "OPEN": _OPEN,
     "MARK": "",
-    "NOW": "now = self.now()\n",
     "WAIT": _WAIT,
     "NEXT": _COUNT,
 }
@@ -177,7 +176,7 @@ SINGLE: Final = Form("", f"{_COUNT}continue\n", lines=_LINES)
 MARKED: Final = Form("marked", SINGLE.drop, marked=True, lines=_LINES)
 # In lists that are short enough for other tasks to run between them.
 BATCHED: Final = Form(
-    "batches", "continue\n", batched=True, lines={**_LINES, "OPEN": "", "NEXT": "", "NOW": ""}
+    "batches", "continue\n", batched=True, lines={**_LINES, "OPEN": "", "NEXT": ""}
 )
 # In such lists that know the marks after their items, and marks between them. A part that waits
 # emits the marks of what it has handled before.
@@ -196,7 +195,6 @@ done = batch.begun(each)
 self.on_mark_after(batch, done)
 {_WAIT.partition(chr(10))[2]}""",
         "NEXT": "",
-        "NOW": "",
     },
 )
 # One, which has arrived: the function is a coroutine that returns what a generator would emit.

@@ -167,20 +167,19 @@ def window(
         name: The name of the operator.
         begin: Comes first. ``self`` is the pump of the windows.
         add: The code that puts ``value`` into its window. A line ``WAIT`` awaits ``waiting`` before
-            the next item is read. After a line ``NOW``, ``now`` is when the item came. A line
-            ``NEXT`` counts the item, if ``add`` does not watch the clock itself.
+            the next item is read. A line ``NEXT`` counts the item, if ``add`` does not watch
+            the clock itself.
         add_all: The code for a batch, if there are no steps.
         takes_slices: Whether the pump says how many items of a marked source it has room for.
     """
     renew = "if self.closed or not await self.renew():\n    return\n"
-    now = "now = self.now()\n" if "NOW" in add else ""
     return End(
         name,
         f"MARK\n{add}",
         "waiting = self.emit_failure(Failed(error))\nWAIT\nNEXT\ncontinue\n",
         begin=begin,
         on_mark="self.on_mark(value)\nDROP",
-        batch=f"{renew}{now}EACH",
+        batch=f"{renew}EACH",
         no_steps=add_all,
         slice=f"""\
 dropped = 0

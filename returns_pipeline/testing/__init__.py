@@ -52,17 +52,29 @@ reported, other threads, open sockets, and signals for which a handler was insta
 time. A signal does not stop the clock: a task that waits for one, with a timeout, needs rule 8.
 """
 
-from returns_pipeline.compensation.protocol import DurableJournal
-from returns_pipeline.testing._check_connector import QueueUnderTest, check_connector
-from returns_pipeline.testing._check_journal import check_journal
-from returns_pipeline.testing._check_publisher import PublisherQueue, check_publisher
-from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, pause_clock
-from returns_pipeline.testing._faults import FaultInjector, inject_everywhere
-from returns_pipeline.testing._journal_faults import FaultyJournal
-from returns_pipeline.testing._memory_broker import MemoryBroker
-from returns_pipeline.testing._recorder import Recorder
-from returns_pipeline.testing._runner import LeakedTasks, run
-from returns_pipeline.testing._sources import Scripted, ScriptError, Wait, script, timed, timeline
+from typing import TYPE_CHECKING
+
+from returns_pipeline._engine.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from returns_pipeline.compensation.protocol import DurableJournal
+    from returns_pipeline.testing._check_connector import QueueUnderTest, check_connector
+    from returns_pipeline.testing._check_journal import check_journal
+    from returns_pipeline.testing._check_publisher import PublisherQueue, check_publisher
+    from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, advance, pause_clock
+    from returns_pipeline.testing._faults import FaultInjector, inject_everywhere
+    from returns_pipeline.testing._journal_faults import FaultyJournal
+    from returns_pipeline.testing._memory_broker import MemoryBroker
+    from returns_pipeline.testing._recorder import Recorder
+    from returns_pipeline.testing._runner import LeakedTasks, run
+    from returns_pipeline.testing._sources import (
+        Scripted,
+        ScriptError,
+        Wait,
+        script,
+        timed,
+        timeline,
+    )
 
 __all__ = [
     "Deadlock",
@@ -89,3 +101,22 @@ __all__ = [
     "timed",
     "timeline",
 ]
+
+
+# The conformance suites import journals and connectors; a test of a stream needs neither.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "_check_connector": ("QueueUnderTest", "check_connector"),
+            "_check_journal": ("DurableJournal", "check_journal"),
+            "_check_publisher": ("PublisherQueue", "check_publisher"),
+            "_clock": ("Deadlock", "VirtualTimeLoop", "advance", "pause_clock"),
+            "_faults": ("FaultInjector", "inject_everywhere"),
+            "_journal_faults": ("FaultyJournal",),
+            "_memory_broker": ("MemoryBroker",),
+            "_recorder": ("Recorder",),
+            "_runner": ("LeakedTasks", "run"),
+            "_sources": ("ScriptError", "Scripted", "Wait", "script", "timed", "timeline"),
+        },
+    )

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.reader import notify
 from returns_pipeline.testing._await_points import describe_tasks
+from returns_pipeline.testing._browser import IN_BROWSER
 from returns_pipeline.testing._external_io import ExternalIO, has_other_threads
 
 __all__ = [
@@ -159,6 +160,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._until_idle_waiters: list[asyncio.Future[None]] = []
         self._timer_numbers = itertools.count()
         self._handlers_before = set(_signal_handlers())
+
+    if IN_BROWSER:
+        # No sockets to wake itself by, and no threads or signals that would need them.
+
+        def _make_self_pipe(self) -> None: ...
+
+        def _close_self_pipe(self) -> None: ...
+
+        def _write_to_self(self) -> None: ...
 
     def time(self) -> float:
         """Return the virtual time in seconds."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import add_note
 from returns_pipeline.testing._await_points import await_chain, describe_tasks
+from returns_pipeline.testing._browser import IN_BROWSER, outer_loop_set_aside
 from returns_pipeline.testing._clock import Deadlock, VirtualTimeLoop, virtual_loop
 from returns_pipeline.testing._wall_clock import timestamp, virtual_wall_clock
 
@@ -94,10 +95,22 @@ def run(
     if not inspect.isawaitable(given):
         hint = f"; call it: run({given.__name__}())" if inspect.isfunction(given) else ""
         raise TypeError(f"run() needs a coroutine or another awaitable, not {given!r}{hint}")
-    if asyncio._get_running_loop() is not None:
+    if asyncio._get_running_loop() is not None and not IN_BROWSER:
         if asyncio.iscoroutine(main):
             main.close()
         raise RuntimeError("run() starts an event loop, and one is running already: use await")
+    if IN_BROWSER:
+        with outer_loop_set_aside():
+            return _run(main, patience, epoch, debug)
+    return _run(main, patience, epoch, debug)
+
+
+def _run(
+    main: Awaitable[T],
+    patience: checks.Seconds,
+    epoch: float | datetime | None,
+    debug: bool | None,
+) -> T:
     logged: list[str] = []
     wall_clock: AbstractContextManager[None] = nullcontext()
     start = None if epoch is None else timestamp("epoch", epoch)

@@ -216,7 +216,7 @@ class SessionPump(DeadlinePump):
         """\
 OPEN
 key = key_of(value)
-NOW
+now = self.now()
 window = silent.get(key)
 if window is None or now >= self._soonest or self.due:
     waiting = self._admit(key, value, now)
@@ -230,6 +230,7 @@ else:
         WAIT
 NEXT
 """,
+        takes_slices=True,
     )
 
     operator = "sessions"
@@ -258,6 +259,9 @@ NEXT
 
     def bounds(self) -> str:
         return "" if self._n == math.inf else f"holds up to {self._n} of each session"
+
+    def room(self) -> int:
+        return int(min(self._n, super().room()))
 
     def held(self) -> int:
         return super().held() + sum(map(len, self._by_age.values()))

@@ -206,7 +206,7 @@ class Program:
     items: list[Item]
     steps: list[Step]
     end: str  # "returns", "raises", "folds": the source's error is folded in
-    sizes: list[int] | None  # of the batches, in turn; without any, the source emits Results
+    sizes: list[int] | None = None  # of the batches, in turn; without any, the source emits Results
 
     @property
     def packed(self) -> bool:
@@ -506,6 +506,16 @@ async def seen_of(stream: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", WINDOWS)
 @given(programs, st.integers(1, 4), st.integers(0, 10))
+# Steps that take longer, together, than a session may be silent.
+@example(
+    Program(
+        [Success(0), Success(4), Success(0)],
+        [Step("map", "neg", True), Step("map", "neg", True), Step("attempt", "inc", True)],
+        "returns",
+    ),
+    2,
+    3,
+)
 def test_a_window_holds_the_same_items_whether_they_come_in_batches_or_not(
     name: str, program: Program, n: int, at: int
 ) -> None:

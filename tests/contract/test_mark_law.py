@@ -539,6 +539,9 @@ WINDOWS: dict[str, Callable[[Stream, int], Stream]] = {
     "keyed_chunks": lambda s, n: s.keyed_chunks(
         n + 1, never(n, 3.25), key=lambda item: item.n % 3, max_keys=2
     ).map(joined),
+    "sessions": lambda s, n: s.sessions(
+        never(n, 2.25), n=n + 1, key=lambda item: item.n % (n + 1)
+    ).map(joined),
 }
 
 

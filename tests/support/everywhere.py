@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
 from returns_pipeline.compensation import Compensation, CompensationScope
-from returns_pipeline.journal import PostgresJournal, SqliteJournal
-from returns_pipeline.journal.postgres import _journal as postgres
-from returns_pipeline.journal.sqlite import _journal as sqlite
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import run
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from returns_pipeline.compensation import Journal
+    from returns_pipeline.journal import PostgresJournal, SqliteJournal
 
 T = TypeVar("T")
 
@@ -34,6 +33,9 @@ memory_only = pytest.mark.memory_only
 slow_on_journals = pytest.mark.slow_on_journals
 
 KINDS = ("memory", "sqlite", "postgres")
+# In a browser there are no threads, files or sockets, and so no journals.
+if sys.platform == "emscripten":
+    KINDS = KINDS[:1]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -58,6 +60,11 @@ def kept_in(
     if kind == "memory":
         yield kind
         return
+    # Not before, so that the tests in memory run where no journal does.
+    from returns_pipeline.journal import PostgresJournal, SqliteJournal
+    from returns_pipeline.journal.postgres import _journal as postgres
+    from returns_pipeline.journal.sqlite import _journal as sqlite
+
     journal: SqliteJournal | PostgresJournal
     if kind == "sqlite":
         journal = SqliteJournal(tmp_path / "journal.db")
