@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -857,8 +858,11 @@ def test_an_argument_that_cannot_be_shown_does_not_replace_the_exception() -> No
                 await scope.register(fails, 10**5000)
                 raise error
         assert raised.value is error
-        assert "repr() raised" in error.__notes__[0]
-        assert "repr() raised" in repr(scope.report)
+        cannot_be_shown = (
+            r"repr\(\) raised|instance with roughly 5001 digits"  # the latter from 3.14 on
+        )
+        assert re.search(cannot_be_shown, error.__notes__[0])
+        assert re.search(cannot_be_shown, repr(scope.report))
 
     run(main())
 
