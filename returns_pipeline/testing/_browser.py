@@ -15,9 +15,9 @@ IN_BROWSER: Final = sys.platform == "emscripten"
 
 @contextmanager
 def outer_loop_set_aside() -> Generator[None]:
-    """Let another loop run inside a step of the running one, which waits until that has ended.
+    """Set the running loop aside, so that another one can run within a step of it.
 
-    A page's own loop is the browser's, and always running. A loop on virtual time does not wait.
+    The loop of a page is the browser's, and always running. One on virtual time does not keep it long.
     """
     outer = asyncio._get_running_loop()
     if outer is None:
