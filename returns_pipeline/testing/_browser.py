@@ -17,7 +17,7 @@ IN_BROWSER: Final = sys.platform == "emscripten"
 def outer_loop_set_aside() -> Generator[None]:
     """Set the running loop aside, so that another one can run within a step of it.
 
-    The loop of a page is the browser's, and always running. One on virtual time does not keep it long.
+    The loop of a page is the browser's, and always running. One on virtual time ends soon.
     """
     outer = asyncio._get_running_loop()
     if outer is None:
