@@ -46,7 +46,7 @@ from returns_pipeline.retry import RetryPolicy, Timeout
 
 __all__ = ["Saga"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.saga")
 
 A = TypeVar("A")
 U = TypeVar("U")

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, TypeVar
 
+from returns_pipeline._engine.logs import facts
+
 __all__ = [
     "ShieldedFuture",
     "abandon",
@@ -34,7 +36,7 @@ _SPARED: Final = 1.0
 
 _NO_SHIELD: Final = contextlib.nullcontext()
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.engine")
 _abandoned: set[asyncio.Task[Any]] = set()  # the loop refers to tasks weakly
 
 
@@ -227,7 +229,9 @@ def stop_within(
 
 def abandon(task: asyncio.Task[Any], why: str) -> None:
     """Stop waiting for a task that ignores its cancellation, and log that and its end."""
-    _log.error("%s was abandoned: %s", task.get_name(), why)
+    _log.error(
+        "%s was abandoned: %s", task.get_name(), why, extra=facts(task=task.get_name(), reason=why)
+    )
     _abandoned.add(task)
     task.add_done_callback(_ended_late)
 
@@ -235,7 +239,12 @@ def abandon(task: asyncio.Task[Any], why: str) -> None:
 def _ended_late(task: asyncio.Task[Any]) -> None:
     _abandoned.discard(task)
     error = None if task.cancelled() else task.exception()
-    _log.warning("%s, which had been abandoned, has ended", task.get_name(), exc_info=error)
+    _log.warning(
+        "%s, which had been abandoned, has ended",
+        task.get_name(),
+        exc_info=error,
+        extra=facts(task=task.get_name()),
+    )
 
 
 def add_note(error: BaseException, note: str) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeAlias
 
+from returns_pipeline._engine.logs import facts
+
 __all__ = [
     "Observed",
     "Stage",
@@ -27,7 +29,7 @@ __all__ = [
     "reset_current",
 ]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.telemetry")
 
 # Numbers for runs of steps, unique in the process.
 next_run: Final = itertools.count(1).__next__
@@ -275,4 +277,5 @@ def _log_once(observer: _Observer, event: object) -> None:
             "the observer %r raised at %s: later ones are not logged",
             type(observer).__name__,
             type(event).__name__,
+            extra=facts(observer=type(observer).__name__),
         )

@@ -12,7 +12,7 @@ from threading import TIMEOUT_MAX, Event, Thread
 
 __all__ = ["Ticker"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.telemetry")
 
 # Seconds for which the end of a program waits for a terminal that blocks.
 GRACE = 1.0

@@ -18,6 +18,7 @@ from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.budget import Budget
 from returns_pipeline._engine.calls import Call
 from returns_pipeline._engine.chain import Chain
+from returns_pipeline._engine.logs import Repeats, facts
 from returns_pipeline._engine.observing import Stage
 from returns_pipeline._engine.operator import QuickStreamer, ReadOnce, plain_iterator
 from returns_pipeline._engine.reader import Pump, Reader, notify
@@ -30,7 +31,7 @@ __all__ = ["Branch", "BranchPump", "BranchReader", "BranchStatistics", "Hub"]
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.combine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +338,7 @@ class Hub(TaskOwner, Generic[T]):
         "_overflow",
         "_places",
         "_recent",
+        "_repeats",
         "_stage",
         "_was_left",
         "branches",
@@ -363,6 +365,7 @@ class Hub(TaskOwner, Generic[T]):
         self.buffer: int = checks.count("buffer", buffer)
         self._overflow = overflow
         self._on_drop = on_drop
+        self._repeats = Repeats(_log)
         self._places = checks.count("n", n)  # how many branches there have been
         self._recent: deque[T] | None = None  # what a branch that joins is to emit first
         if checks.count("replay", replay, least=0):
@@ -472,8 +475,11 @@ class Hub(TaskOwner, Generic[T]):
         if self._on_drop is not None:
             _ = self._on_drop(place, gap)
         else:
-            _log.warning(
-                "a slow reader, branch %d of a broadcast, did not get %d items", place, gap
+            self._repeats.warning(
+                "a slow reader, branch %d of a broadcast, did not get %d items",
+                place,
+                gap,
+                extra=facts(messages=gap),
             )
 
     def on_failure(self, error: BaseException) -> None:

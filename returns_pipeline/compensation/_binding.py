@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from returns_pipeline._engine.cancellation import shielded
+from returns_pipeline._engine.logs import facts
 from returns_pipeline._engine.observing import Observed
 from returns_pipeline.compensation._records import Holder, Record, Registered, single
 from returns_pipeline.compensation._registry import Compensation
@@ -26,7 +27,7 @@ __all__ = ["Handled", "JournalBinding", "NoJournal", "Settings", "position"]
 
 Handled: TypeAlias = Sequence[HandledPositions]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.compensation")
 
 
 class NoJournal:
@@ -194,7 +195,12 @@ class JournalBinding(NoJournal):
         try:
             self._journal.forget_later([record.id for record in records], on_lost)
         except Exception as error:  # noqa: BLE001  # a point of no return was passed: never raise
-            _log.error("%r, and that cannot be committed later: %r", self._name, error)
+            _log.error(
+                "%r, and that cannot be committed later: %r",
+                self._name,
+                error,
+                extra=facts(scope=self._name),
+            )
             return False
         return True
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline._engine.logs import facts
 from returns_pipeline.compensation._binding import NoJournal, Settings
 from returns_pipeline.compensation._records import (
     NOTHING,
@@ -30,7 +31,7 @@ __all__ = ["EMPTY", "ScopeNode"]
 
 S = TypeVar("S", bound="ScopeNode[Any]")  # the derived class
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.compensation")
 
 EMPTY: Final = CompensationReport()
 _OPEN: Final = ScopeState.OPEN
@@ -240,7 +241,12 @@ class ScopeNode(Generic[S]):
         try:
             binding.take_over(records, before, prefix="")
         except JournalError as error:  # after a crash they are undone, but in a saga of their own
-            _log.error("scope %r: its actions cannot join another saga: %s", self.path, error)
+            _log.error(
+                "scope %r: its actions cannot join another saga: %s",
+                self.path,
+                error,
+                extra=facts(scope=self.path),
+            )
 
     def _awaits_journal(self) -> bool:
         """Whether a request of this scope, or of one inside it, is on its way to the journal."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from returns_pipeline._engine.cancellation import wait_uncancelled
+from returns_pipeline._engine.logs import facts
 from returns_pipeline.compensation._binding import NoJournal
 from returns_pipeline.compensation._records import Held, Registered, newest_first
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, printable
@@ -20,7 +21,7 @@ __all__ = ["Rollback", "UnderWay"]
 
 S = TypeVar("S")
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.compensation")
 
 
 class UnderWay(Protocol):
@@ -194,7 +195,7 @@ class Rollback(Generic[S]):
         self.scopes, self._before, self.committed = [], (), set()
         self._finished.set_result(report)
         for note in report.notes():
-            _log.error("scope %r: %s", self._path, note)
+            _log.error("scope %r: %s", self._path, note, extra=facts(scope=self._path))
 
     def _started(self, action: Action) -> Undo:
         if self._events is None:
@@ -242,9 +243,19 @@ class Rollback(Generic[S]):
                 try:
                     await action.mark.give_up(error)
                 except LeaseLost as failed:
-                    _log.error("undo %s now belongs to another process: %s", name, failed)
+                    _log.error(
+                        "undo %s now belongs to another process: %s",
+                        name,
+                        failed,
+                        extra=facts(undo=name, scope=self._path),
+                    )
                 except PipelineError as failed:
-                    _log.error("undo %s cannot be marked as failed: %s", name, failed)
+                    _log.error(
+                        "undo %s cannot be marked as failed: %s",
+                        name,
+                        failed,
+                        extra=facts(undo=name, scope=self._path),
+                    )
                     again = True  # the journal still has it as pending
                 except asyncio.CancelledError:
                     # The tasks of the loop are being cancelled, and whether the note was written is

@@ -45,7 +45,7 @@ __all__ = ["IN_MEMORY", "CompensationScope"]
 
 P = ParamSpec("P")
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.compensation")
 
 _TIMEOUT: Final = 30.0
 IN_MEMORY: Final = NoJournal()

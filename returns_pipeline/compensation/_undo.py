@@ -20,6 +20,7 @@ from returns_pipeline._engine.cancellation import (
     wait_uncancelled,
 )
 from returns_pipeline._engine.future_results import unpacked
+from returns_pipeline._engine.logs import facts
 from returns_pipeline._engine.retry_loop import names_exception, run_with_retry
 from returns_pipeline.compensation._report import CompensationEntry, CompensationReport, brief
 from returns_pipeline.compensation.protocol import ActionRecord
@@ -34,7 +35,7 @@ OnFailure: TypeAlias = Literal["continue", "stop"]
 # Seconds that an undo has for its clean-up after its time limit; then it is abandoned.
 _GRACE = 5.0
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.compensation")
 _key: ContextVar[str] = ContextVar("returns_pipeline.current_key")
 
 
@@ -367,5 +368,5 @@ async def undo_once(
     entry = replace(await undo.entry(), attempts=attempt)
     if entry.error is not None:
         for note in CompensationReport(failures=(entry,)).notes():
-            _log.error("scope %r: %s", entry.scope, note)
+            _log.error("scope %r: %s", entry.scope, note, extra=facts(scope=entry.scope))
     return entry, undo.abandoned

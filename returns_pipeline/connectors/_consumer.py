@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from returns_pipeline._engine import observing
 from returns_pipeline._engine.cancellation import add_note
+from returns_pipeline._engine.logs import Repeats, facts
 from returns_pipeline._engine.retry_loop import next_delay
 from returns_pipeline._engine.task_owner import TaskOwner, notify, shielded_clean_up
 from returns_pipeline.connectors._driver import Driver
@@ -25,7 +26,7 @@ from returns_pipeline.telemetry import Observer
 
 __all__ = ["Consumer", "Signal"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.connectors")
 
 # Messages that may be acknowledged before the first position is stored, without a warning.
 _UNSTORED: Final = 1000
@@ -115,6 +116,7 @@ class Consumer(TaskOwner):
         self._pause: asyncio.Future[None] | None = None  # until the next attempt to connect
         self._must_flush = False
         self._has_warned = False
+        self._repeats = Repeats(_log)
         self._starved_at = -1  # what was emitted when the reader was last told that credit is spent
         self._has_told = False  # whether the log says that it was spent
 
@@ -159,7 +161,12 @@ class Consumer(TaskOwner):
             delay = await next_delay(self._reconnect, failed, lost, due)
             if delay is None:
                 raise lost
-            _log.warning("%s; the next attempt is in %.1f s", lost, delay)
+            self._repeats.warning(
+                "%s; the next attempt is in %.1f s",
+                lost,
+                delay,
+                extra=facts(source=self._driver.name, attempt=failed, delay=delay),
+            )
             await self._wait(delay)
 
     async def _wait(self, delay: float) -> None:
@@ -187,6 +194,9 @@ class Consumer(TaskOwner):
         try:
             await self._bounded("open", self._driver.open(self))
             self.connections += 1
+            if self.connections > 1:
+                name = self._driver.name
+                self._repeats.info("%s is connected again", name, extra=facts(source=name))
             if self._events is not None:
                 self._events.connected()
             error = await self._run_session(session)
@@ -299,6 +309,7 @@ class Consumer(TaskOwner):
                 "open windows are emitted before they are full (see max_in_flight)",
                 self._driver.name,
                 self._ledger.in_flight(),
+                extra=facts(source=self._driver.name, messages=self._ledger.in_flight()),
             )
         return told != self._starved_at
 
@@ -341,6 +352,7 @@ class Consumer(TaskOwner):
                 " pipeline writes to what was given as positions=",
                 self._driver.name,
                 coverage.unstored,
+                extra=facts(source=self._driver.name, messages=coverage.unstored),
             )
 
     def _on_change(self) -> None:
@@ -419,6 +431,7 @@ class Consumer(TaskOwner):
                 self._driver.name,
                 partition,
                 attempt.width,
+                extra=facts(source=self._driver.name, partition=partition, messages=attempt.width),
             )
 
     def give_up_later(self) -> None:
@@ -464,6 +477,7 @@ class Consumer(TaskOwner):
                 "%s: %d messages were in flight when their partitions were lost",
                 self._driver.name,
                 ledger.fenced - before,
+                extra=facts(source=self._driver.name, messages=ledger.fenced - before),
             )
         if self._session is not None:
             self._session.on_emit()
@@ -533,6 +547,7 @@ class Consumer(TaskOwner):
                 self._driver.name,
                 self._ledger.in_flight(),
                 self.loop.time() - began,
+                extra=facts(source=self._driver.name, messages=self._ledger.in_flight()),
             )
 
     def limit(self, seconds: float) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from returns_pipeline._engine.logs import facts
 from returns_pipeline.connectors._kafka_sender import start
 from returns_pipeline.connectors._message import Message
 from returns_pipeline.errors import MissingExtra
@@ -22,7 +23,7 @@ __all__ = ["Commits", "Offsets", "cluster_id"]
 
 Offsets: TypeAlias = "dict[TopicPartition, OffsetAndMetadata]"
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.connectors")
 
 
 class Commits:
@@ -116,6 +117,7 @@ class Commits:
                 "%s: the broker does not keep the metadata of committed offsets: deliveries are not"
                 " counted, and max_deliveries has no effect",
                 self._name,
+                extra=facts(source=self._name),
             )
 
 

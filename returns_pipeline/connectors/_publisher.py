@@ -17,6 +17,7 @@ from returns.result import Failure, Result, Success
 from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.logs import Repeats, facts
 from returns_pipeline._engine.observing import Observed
 from returns_pipeline._engine.retry_loop import next_delay
 from returns_pipeline.connectors._decode import json_encoder
@@ -33,7 +34,7 @@ __all__ = ["Publisher", "PublisherStatistics"]
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.connectors")
 
 _FOR_A_WHILE: Final = RetryPolicy(attempts=2**31, total_timeout=30.0)
 
@@ -181,6 +182,7 @@ class Publisher(Generic[T_contra]):
         self._ids = uuid4().hex
         self._numbers = itertools.count()
         self._connection: SenderConnection | None = None
+        self._repeats = Repeats(_log)
         self._connections = self._confirmed = self._refused = self._unconfirmed = 0
 
     async def __aenter__(self) -> Self:
@@ -349,7 +351,12 @@ class Publisher(Generic[T_contra]):
                     delay = await next_delay(self._reconnect, failed, lost, due)
                 if delay is None:
                     return lost.reason
-                _log.warning("%s; the next attempt is in %.1f s", lost, delay)
+                self._repeats.warning(
+                    "%s; the next attempt is in %.1f s",
+                    lost,
+                    delay,
+                    extra=facts(source=self._sender.name, attempt=failed, delay=delay),
+                )
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         _ = await self._closed.wait()
@@ -391,6 +398,9 @@ class Publisher(Generic[T_contra]):
         connect = self._sender.connect()
         self._connection = await bounded(self._sender.name, "connect", self._limit, connect)
         self._connections += 1
+        if self._connections > 1:
+            name = self._sender.name
+            self._repeats.info("%s is connected again", name, extra=facts(source=name))
 
     async def _give_up(self, connection: SenderConnection) -> None:
         """Close a connection, unless another call has done so."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.logs import facts
 from returns_pipeline.compensation.protocol import Positions
 from returns_pipeline.connectors._driver import Driver, Ownership
 from returns_pipeline.connectors._kafka_commits import Commits, Offsets, cluster_id
@@ -47,7 +48,7 @@ except ImportError as _error:
 
 __all__ = ["KafkaTopic"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.connectors")
 
 # Seconds that a fetch waits for the first message.
 _WAIT: Final = 1.0
@@ -362,7 +363,12 @@ class _GroupDriver:
             seen = consumer.last_poll_timestamp(partition) or 0
             if bounds.short_since is None:
                 bounds.short_since = seen
-                _log.warning("%s: %s: it is an error if it stays so", self.name, reason)
+                _log.warning(
+                    "%s: %s: it is an error if it stays so",
+                    self.name,
+                    reason,
+                    extra=facts(source=self.name, reason=reason),
+                )
             elif seen >= bounds.short_since + _SHORT * 1000:
                 raise PartitionReplaced(self.name, reason)
 
@@ -389,7 +395,13 @@ class _GroupDriver:
             name = self._name(partition.partition)
             if offset + 1 < first[partition]:
                 lost = first[partition] - offset - 1
-                _log.warning("%s: up to %d messages of %s have expired", self.name, lost, name)
+                _log.warning(
+                    "%s: up to %d messages of %s have expired",
+                    self.name,
+                    lost,
+                    name,
+                    extra=facts(source=self.name, partition=name, messages=lost),
+                )
             # Not after it: if it is still there, it must be the message that was handled.
             begin = max(offset, first[partition])
             try:

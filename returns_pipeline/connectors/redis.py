@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.checks import Seconds
+from returns_pipeline._engine.logs import Repeats, facts
 from returns_pipeline.connectors._driver import Driver, Ownership
 from returns_pipeline.connectors._lag import report_lag
 from returns_pipeline.connectors._message import Message, Position
@@ -42,7 +43,7 @@ except ImportError as _error:
 
 __all__ = ["RedisStream"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.connectors")
 
 # Seconds that a fetch waits for the first message.
 _WAIT: Final = 1.0
@@ -198,6 +199,7 @@ class _GroupDriver:
         self._redis: Redis | None = None
         self._ownership: Ownership | None = None
         self._claim_at = 0.0
+        self._repeats = Repeats(_log)
         self._cursor: Any = b"0-0"
 
     @property
@@ -309,7 +311,9 @@ class _GroupDriver:
         try:
             await report_lag(self._ownership, self._lag)
         except ResponseError as error:  # this user may not ask
-            _log.info("%s: the lag is not known: %s", self.name, error)
+            self._repeats.info(
+                "%s: the lag is not known: %s", self.name, error, extra=facts(source=self.name)
+            )
 
     async def _lag(self) -> dict[str, int]:
         with _translated(self.name):

@@ -23,6 +23,7 @@ from returns_pipeline import telemetry
 from returns_pipeline._engine import observing
 from returns_pipeline._engine.cancellation import shielded, stop_within, wait_uncancelled
 from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
+from returns_pipeline._engine.logs import facts
 from returns_pipeline._engine.names import name_of
 from returns_pipeline._engine.observing import Observed
 from returns_pipeline._engine.tracebacks import note_step
@@ -36,7 +37,7 @@ __all__ = ["Call", "Run", "run_with_timeout", "stop_all", "wait_for_one"]
 T = TypeVar("T")
 E = TypeVar("E")
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.context")
 
 
 class Call(Generic[T, E]):
@@ -337,7 +338,12 @@ async def stop_all(runs: list[Run[Any, Any]], grace: float) -> asyncio.Cancelled
             cancelled = cancelled or later
     for task in [run.task for run in runs]:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("%s raised while it was being stopped", task.get_name(), exc_info=error)
+            _log.error(
+                "%s raised while it was being stopped",
+                task.get_name(),
+                exc_info=error,
+                extra=facts(task=task.get_name()),
+            )
     return cancelled
 
 

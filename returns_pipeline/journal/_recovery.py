@@ -22,6 +22,7 @@ from typing import Final
 
 from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import shielded, wait_uncancelled
+from returns_pipeline._engine.logs import Repeats, facts
 from returns_pipeline._engine.retry_loop import next_delay
 from returns_pipeline.compensation import (
     Compensation,
@@ -49,7 +50,7 @@ from returns_pipeline.retry import RetryPolicy
 
 __all__ = ["recover", "recovering"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.journal")
 
 # Each run of an undo is one attempt: between two, their number and the wait are recorded.
 _ONCE: Final = RetryPolicy(attempts=1)
@@ -193,6 +194,8 @@ async def _recovering(
     on_report: Callable[[RecoveryReport], object] | None,
     on_round: Callable[[Exception | None], object] | None,
 ) -> AsyncGenerator[None]:
+    repeats, about = Repeats(_log), facts(journal=str(journal), delay=every)
+
     def ended(case: _Case) -> None:
         if on_report is not None:
             _ = on_report(case.report())
@@ -207,15 +210,19 @@ async def _recovering(
                 await recovery.run()
             except JournalError as error:
                 failed = error
-                _log.warning("recovery failed, and is tried again in %g s: %s", every, error)
+                repeats.warning(
+                    "recovery failed, and is tried again in %g s: %s", every, error, extra=about
+                )
             except Exception as error:  # noqa: BLE001  # from `on_report`, or a user's journal
                 failed = error
-                _log.exception("recovery failed, and is tried again in %g s", every)
+                repeats.exception("recovery failed, and is tried again in %g s", every, extra=about)
             if on_round is not None:
                 try:
                     _ = on_round(failed)
                 except Exception:  # noqa: BLE001  # the user's: the next round begins nevertheless
-                    _log.exception("the function that is called after each recovery failed")
+                    _log.exception(
+                        "the function that is called after each recovery failed", extra=about
+                    )
             failed = None  # its traceback holds this frame
             await asyncio.sleep(every * random.uniform(1 - _JITTER, 1))  # noqa: S311
 
@@ -429,7 +436,8 @@ class _Recovery:
             case.error = error
             saga = case.saga
             name = printable(saga.name)
-            _log.error("saga %s (%s) is left as it is: %s", saga.id, name, error)
+            about = facts(saga=saga.id, scope=name)
+            _log.error("saga %s (%s) is left as it is: %s", saga.id, name, error, extra=about)
             # If this fails, too, the saga belongs to another process, or is released later.
             with contextlib.suppress(JournalError):
                 _, cancelled = await shielded(self._journal.release(saga.id))
@@ -475,7 +483,8 @@ class _Recovery:
             args, kwargs = decode(undo, stored.version, stored.arguments)
         except JournalCorrupt as corrupt:
             name = printable(stored.name)
-            _log.error("undo %s of saga %s is stuck: %s", name, case.saga.id, corrupt)
+            about = facts(saga=case.saga.id, undo=name)
+            _log.error("undo %s of saga %s is stuck: %s", name, case.saga.id, corrupt, extra=about)
             await self._give_up(case, record, _entry(stored, corrupt))
         else:
             await self._attempt(case, undo, args, kwargs, record)

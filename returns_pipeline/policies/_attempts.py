@@ -20,7 +20,7 @@ __all__ = ["first_success", "run_all"]
 T = TypeVar("T")
 E = TypeVar("E")
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.policies")
 
 
 async def first_success(

@@ -18,6 +18,7 @@ from returns_pipeline import telemetry
 from returns_pipeline._engine import checks, observing
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import AsyncResult, awaitable_of, result_of
+from returns_pipeline._engine.logs import facts
 from returns_pipeline._engine.names import shown
 from returns_pipeline._engine.retry_loop import RetryOn, check_errors, is_one_of
 from returns_pipeline.errors import CircuitOpen, InvalidArgument
@@ -35,7 +36,7 @@ CircuitState: TypeAlias = Literal["closed", "open", "half open"]
 
 _BUCKETS: Final = 10  # parts of a window; the oldest part is forgotten as a whole
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.policies")
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +386,9 @@ class CircuitBreaker(Shared):
         try:
             return is_one_of(self._counts, error)
         except Exception:  # noqa: BLE001  # it must not replace the step's own error
-            _log.exception("counts of %r failed, so the error counts", self)
+            _log.exception(
+                "counts of %r failed, so the error counts", self, extra=facts(breaker=self.name)
+            )
             return True
 
     def _change(self, state: CircuitState, error: object = None) -> _Phase:
@@ -399,7 +402,7 @@ class CircuitBreaker(Shared):
             try:
                 _ = self._on_state_change(CircuitEvent(self.name, state, error))
             except Exception:  # noqa: BLE001  # it must not become the step's
-                _log.exception("on_state_change of %r failed", self)
+                _log.exception("on_state_change of %r failed", self, extra=facts(breaker=self.name))
         return self._phase
 
     def _report(self, before: CircuitState, state: CircuitState) -> None:

@@ -28,7 +28,7 @@ except ImportError as _error:
 
 __all__ = ["Bar"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.telemetry")
 
 # Seconds between two drawings.
 DRAW_EVERY = 0.1

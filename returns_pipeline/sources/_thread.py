@@ -33,7 +33,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.sources")
 _numbers: Final = itertools.count()
 
 

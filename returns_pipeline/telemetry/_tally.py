@@ -18,7 +18,7 @@ from returns_pipeline.telemetry._instruments import Instrument
 
 __all__ = ["Attributes", "Distribution", "Number", "Series", "Tally"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.telemetry")
 
 # How many series an instrument has at most: a bound for a program that makes up names, such as one
 # pipeline for each request. SDKs have a limit, too, by default 2000.

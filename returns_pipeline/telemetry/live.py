@@ -28,7 +28,7 @@ except ImportError as _error:
 
 __all__ = ["LiveView"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.telemetry")
 
 # How many streams are watched: the latest.
 _MOST_WATCHED: Final = 100

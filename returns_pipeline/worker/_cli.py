@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # they are imported by `_work`: the parent of several process
 
 __all__ = ["main"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.worker")
 
 _USAGE: Final = 2
 _FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(message)s"

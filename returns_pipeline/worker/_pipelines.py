@@ -10,13 +10,14 @@ from typing import Any, Final, TypeAlias
 from returns.result import Failure, Result, Success
 
 from returns_pipeline._engine.cancellation import add_note, wait_uncancelled
+from returns_pipeline._engine.logs import facts
 from returns_pipeline._engine.task_owner import notify
 from returns_pipeline.connectors import Partition
 from returns_pipeline.errors import PartitionsLost
 
 __all__ = ["Pipelines"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.worker")
 
 _Partition: TypeAlias = Partition[Any, Any]
 
@@ -116,7 +117,11 @@ class Pipelines:
 
     def _on_lost(self, task: asyncio.Task[None], name: str) -> None:
         if not self._is_stopping and not task.done():
-            _log.warning("the pipeline of %s is cancelled: the partition was lost", name)
+            _log.warning(
+                "the pipeline of %s is cancelled: the partition was lost",
+                name,
+                extra=facts(partition=name),
+            )
             _ = task.cancel()
 
     async def _run_one(self, partition: _Partition, earlier: set[asyncio.Task[None]]) -> None:

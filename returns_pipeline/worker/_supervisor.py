@@ -9,12 +9,13 @@ import signal
 from collections.abc import Sequence
 from typing import Final
 
+from returns_pipeline._engine.logs import facts
 from returns_pipeline.worker._early import EarlySignals
 from returns_pipeline.worker._signals import handling
 
 __all__ = ["supervise"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.worker")
 
 _USAGE: Final = 2
 # Seconds until a process that died is started again; they double each time, up to the longest.
@@ -85,7 +86,12 @@ class _Family:
             deaths = 1 if loop.time() - began > _LIVED_LONG else deaths + 1
             wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (deaths - 1))
             wait *= random.uniform(0.75, 1)  # noqa: S311
-            _log.warning("a worker ended with %d; the next one starts in %.1f s", code, wait)
+            _log.warning(
+                "a worker ended with %d; the next one starts in %.1f s",
+                code,
+                wait,
+                extra=facts(code=code, delay=wait),
+            )
             try:
                 async with asyncio.timeout(wait):
                     _ = await self._stopping.wait()

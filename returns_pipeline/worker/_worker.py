@@ -18,6 +18,7 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import failure_of, to_result
+from returns_pipeline._engine.logs import facts
 from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline._engine.task_owner import notify
 from returns_pipeline._engine.terminals import chain_of
@@ -53,7 +54,7 @@ F = TypeVar("F")
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.worker")
 
 # Seconds that acknowledgements, and giving back, may still take when all else was cancelled.
 _LAST_SECOND: Final = 1.0
@@ -335,7 +336,12 @@ class Worker(Generic[E_co]):
         """Begin to drain, unless that has begun."""
         if self._state not in {"starting", "running"}:
             return
-        _log.info("worker %s drains: %s", self._name, why.value)
+        _log.info(
+            "worker %s drains: %s",
+            self._name,
+            why.value,
+            extra=facts(worker=self._name, reason=why.value),
+        )
         if self._events is not None:
             self._events.draining(why.value)
         self._state = "draining"
@@ -350,7 +356,12 @@ class Worker(Generic[E_co]):
     def _abort(self, why: StoppedBy) -> None:
         """Cancel everything, once: what is not committed is undone."""
         if self._aborted_by is None and not self._work.done():
-            _log.warning("worker %s is cancelled: %s", self._name, why.value)
+            _log.warning(
+                "worker %s is cancelled: %s",
+                self._name,
+                why.value,
+                extra=facts(worker=self._name, reason=why.value),
+            )
             self._aborted_by = why
             self._state = "draining"
             self._source.drain(within=_LAST_SECOND)

@@ -1,5 +1,7 @@
 """How undo actions are carried out: attempts, limits, reports; and that nothing stops them."""
 
+# pyright: reportUnknownLambdaType=false, reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 import asyncio
@@ -262,7 +264,9 @@ def test_what_ends_the_loop_ends_it_and_the_others_are_run(
     else:  # it was running, and was cancelled by the runner
         assert isinstance(report.failures[1].error, asyncio.CancelledError)
     gc.collect()
-    assert {record.name for record in caplog.records} == {"returns_pipeline"}  # asyncio has no say
+    assert {record.name for record in caplog.records} == {
+        "returns_pipeline.compensation"
+    }  # asyncio has no say
 
 
 def test_on_failure_stop_leaves_the_rest(undone: Undone) -> None:
@@ -543,7 +547,8 @@ def test_an_undo_that_ignores_its_cancellation_is_abandoned_and_reported(
         assert f"{name} was abandoned: it ignored its cancellation for 5 s" in caplog.text
         assert f"{name}, which had been abandoned, has ended" in caplog.text
         assert scope.report is report  # its late end changes nothing
-        assert {record.name for record in caplog.records} == {"returns_pipeline"}
+        names = {record.name for record in caplog.records}
+        assert names == {"returns_pipeline.compensation", "returns_pipeline.engine"}
 
     run(main())
     assert undone == [1]
@@ -599,7 +604,7 @@ def test_an_undo_that_waits_for_its_own_rollback_is_abandoned() -> None:
 def test_what_could_not_be_undone_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     entry_of(raises)
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("returns_pipeline", logging.ERROR)
+    assert (record.name, record.levelno) == ("returns_pipeline.compensation", logging.ERROR)
     assert record.getMessage() == "scope 's': undo undo() failed, attempt 1: OSError('gone')"
 
 

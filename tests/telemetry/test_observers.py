@@ -146,7 +146,7 @@ def test_an_observer_is_not_kept_after_its_stream() -> None:
 
 def test_an_observer_that_has_raised_is_not_kept_either(monkeypatch: pytest.MonkeyPatch) -> None:
     # The records that pytest keeps would have the frames.
-    monkeypatch.setattr(logging.getLogger("returns_pipeline"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("returns_pipeline.telemetry"), "disabled", True)
 
     class Failing:
         def on_event(self, event: Event) -> None:

@@ -62,7 +62,7 @@ __all__ = ["Liveness", "PostgresJournal"]
 
 Liveness: TypeAlias = Literal["session", "lease"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.journal")
 
 # Seconds, a hundred years: the server can subtract no more from a time.
 _LONGEST: Final = 100 * 365.25 * 86_400.0

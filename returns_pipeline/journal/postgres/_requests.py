@@ -56,7 +56,7 @@ Kind: TypeAlias = Literal[
     "leave",
 ]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.journal")
 
 # The most requests in a transaction. With the longest arguments they are 16 MiB.
 MOST_REQUESTS: Final = 256

@@ -48,7 +48,7 @@ from returns_pipeline.journal.postgres._requests import (
 
 __all__ = ["Writer"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.journal")
 
 # One batch in this many deletes a few expired rows, so that a process that never recovers anything
 # does not leave them all to others.

@@ -25,6 +25,7 @@ from typing import Final, TypeVar
 
 from returns_pipeline import telemetry
 from returns_pipeline._engine.cancellation import ShieldedFuture, shielded
+from returns_pipeline._engine.logs import Repeats, facts
 from returns_pipeline.errors import JournalError, JournalUnavailable, LeaseLost
 from returns_pipeline.journal._events import JournalEvents
 from returns_pipeline.journal._statistics import JournalStatistics
@@ -51,7 +52,7 @@ LAZY_DELAY = 0.05
 # Seconds until deferred work that could not be written is tried again.
 _RETRY_DELAY: Final = 1.0
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.journal")
 
 
 class GroupCommit:
@@ -102,6 +103,7 @@ class GroupCommit:
         # For each loop, the requests of its current iteration, which the thread does not have yet.
         self._batches: dict[asyncio.AbstractEventLoop, list[Request]] = {}
         self._deferred: deque[Deferred] = deque()
+        self._repeats = Repeats(_log)
         self._due: float | None = None  # when deferred work is written by itself; for the thread
         self._lost: JournalError | None = None
         self._reported = False  # whether a caller got the loss
@@ -312,7 +314,12 @@ class GroupCommit:
                     self._fail(failed, deferred, ending=ending, reported=bool(requests))
                     outcomes = [(asked.future, None, again(failed)) for asked in requests]
             if self._lost is not logged and self._lost is not None:
-                _log.error("commits of %s are lost: %s", self._lost.journal, self._lost.reason)
+                _log.error(
+                    "commits of %s are lost: %s",
+                    self._lost.journal,
+                    self._lost.reason,
+                    extra=facts(journal=str(self._lost.journal), reason=str(self._lost.reason)),
+                )
             self._done = JournalStatistics(
                 answered=self._done.answered + len(requests),
                 transactions=self._done.transactions + 1,
@@ -420,7 +427,11 @@ class GroupCommit:
                     with transaction(self._store, db):
                         self._store.tidy(db)
         except Exception as error:  # noqa: BLE001  # it may succeed the next time
-            _log.warning("housekeeping failed: %s", self._store.explain(error))
+            self._repeats.warning(
+                "housekeeping failed: %s",
+                self._store.explain(error),
+                extra=facts(journal=str(self._name)),
+            )
 
 
 def _nothing(_: sqlite3.Connection) -> None:

@@ -45,7 +45,7 @@ __all__ = ["SqliteJournal"]
 
 T = TypeVar("T")
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.journal")
 
 
 class SqliteJournal(JournalFace):

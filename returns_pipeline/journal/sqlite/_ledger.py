@@ -18,7 +18,7 @@ from returns_pipeline.journal.sqlite._schema import NO_ACTIONS, OPEN, placeholde
 
 __all__ = ["Forget", "Ledger"]
 
-_log = logging.getLogger("returns_pipeline")
+_log = logging.getLogger("returns_pipeline.journal")
 
 _INSERT = (
     "INSERT INTO action (id, saga, position, path, key, name, version, arguments, state) "
