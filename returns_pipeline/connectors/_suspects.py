@@ -26,6 +26,8 @@ from returns_pipeline.connectors._message import Position, with_deliveries
 __all__ = ["Attempt", "Suspects"]
 
 _ENDLESS: Final[Position] = (2**63,)
+# What a note counts is less than this, or another program has written it.
+_LIMIT: Final = 2**31
 # How many positions of dead letters a note has at most.
 _MOST_CONVICTED: Final = 20
 
@@ -65,9 +67,10 @@ class Attempt:
             count, width, *ends, is_alone, by, convicted = json.loads(note)
             after, last = (None if end is None else _position(end) for end in ends)
             found = tuple(_position(each) for each in convicted)
-            return Attempt(int(count), int(width), after, last, bool(is_alone), str(by), found)
-        except (ValueError, TypeError):
+            read = Attempt(int(count), int(width), after, last, bool(is_alone), str(by), found)
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return None
+        return read if 0 <= read.count < _LIMIT and 0 <= read.width < _LIMIT else None
 
 
 def _position(numbers: Iterable[int]) -> Position:

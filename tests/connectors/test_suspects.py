@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scripted_driver import ScriptedDriver
 from scripted_driver import message as numbered
@@ -20,7 +21,7 @@ from stored_positions import Storage, StoredPositions
 from returns_pipeline import ok
 from returns_pipeline.connectors import DeadLetter, Message, Source
 from returns_pipeline.connectors._ledger import Ledger
-from returns_pipeline.connectors._suspects import Attempt
+from returns_pipeline.connectors._suspects import Attempt, Suspects
 from returns_pipeline.errors import PartitionsLost, TooManyDeliveries
 from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import MemoryBroker, run
@@ -283,7 +284,7 @@ def test_without_a_crash_there_is_a_note_when_a_partition_begins_and_one_at_the_
 
 
 def noted(world: World) -> list[Attempt | None]:
-    return [Attempt.read(log.note) for log in world.broker._group("group").logs.values()]
+    return [Attempt.read(log.note) for log in world.broker._group("group").logs.values()]  # pyright: ignore[reportPrivateUsage]
 
 
 async def read_and_leave(world: World, *, how: str) -> None:
@@ -422,7 +423,7 @@ def test_a_note_that_nobody_counts_by_is_taken_back() -> None:
 def test_a_crash_between_two_trials_is_held_against_no_message() -> None:
     note = Attempt(2, 3, (1,), (4,), by="another").note()
     world = World((), 10)
-    log = world.broker._group("group").logs["memory-0"]
+    log = world.broker._group("group").logs["memory-0"]  # pyright: ignore[reportPrivateUsage]
     log.note, log.committed = note, 5
 
     async def main() -> None:
@@ -569,3 +570,25 @@ def test_a_partition_is_settled_when_its_last_note_is_written() -> None:
             assert driver.notes == {"p": ""}
 
     run(main())
+
+
+_PARTS = st.one_of(
+    st.integers(), st.floats(), st.none(), st.text(max_size=3), st.lists(st.integers(), max_size=3)
+)
+
+
+@given(st.text() | st.lists(_PARTS, min_size=5, max_size=8).map(json.dumps))
+@example('[1, -1, null, null, 0, "", []]')
+@example("[1, 1e999, null, null, 0, 0, []]")
+@example("[" * 100_000)
+def test_any_text_of_another_program_is_read_as_a_note_or_as_none(note: str) -> None:
+    suspects = Suspects(
+        max_in_flight=10,
+        max_deliveries=3,
+        stores=False,
+        buffers=list,
+        in_flight=lambda _: 0,
+    )
+    suspects.begin("p", note, (3,), (9,))
+    suspects.arrive("p")
+    assert suspects.wanted()["p"] != note
