@@ -37,7 +37,7 @@ async def measure(size: int, concurrency: int) -> None:
     waits = dict[str, float]()
     for event in recorder.of(Backpressure):
         waits[event.stage] = waits.get(event.stage, 0.0) + event.waited
-    shown = {stage: f"{seconds:.2f} s" for stage, seconds in waits.items()}
+    shown = {stage: f"{seconds:.1f} s" for stage, seconds in sorted(waits.items())}
     print(f"size {size}, concurrency {concurrency}: {took:.2f} s", dict(reasons), shown)
 
 
