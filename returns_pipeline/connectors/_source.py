@@ -360,6 +360,7 @@ class Source(Generic[T_co, E_co]):
         Cancel safety: what a cancelled stream has read and not handled stays in flight. It is given
         back at the end of the ``async with`` block.
 
+        >>> import asyncio
         >>> from returns_pipeline.testing import MemoryBroker, run
         >>> broker = MemoryBroker()
         >>> broker.publish(b"1", b"2", b"oops", b"4")
