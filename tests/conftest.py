@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -39,6 +40,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Bound every test on virtual time; with ``--eager-tasks``, start all tasks eagerly."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts programs in the background so, and their children inherit it: tests that
+        # interrupt one would see it end as if nothing had happened.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _refuse_to_spin()
     if not config.option.eager_tasks:
         return
