@@ -40,6 +40,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Make the site in ``build/site``; a reference or a link that leads to nothing fails."""
+    run(session, "sphinx-build", "-W", "-n", "docs", "build/site")
+
+
+@nox.session
 def ci(session: nox.Session) -> None:
     """Run everything that must hold, on every Python that is found."""
     session.run(".ci/run", external=True)
