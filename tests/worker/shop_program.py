@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DSN = os.environ["SHOP_DSN"]
 NAME = os.environ.get("SHOP_NAME", "shop")
+# Not that of another test, whose workers would undo what this one has left, in their own tables.
+JOURNAL = f"journal_{NAME}"
 HANGS = int(os.environ.get("SHOP_HANGS", "-1"))
 WINDOW = int(os.environ.get("SHOP_WINDOW", "5"))
 
@@ -71,7 +73,7 @@ async def worker() -> AsyncIterator[Worker[Any]]:
         driver = NatsStream(f"nats://{nats}", NAME, ack_wait=3.0).driver("shop")
     else:
         driver = PostgresLog(DSN, NAME).driver("shop")
-    async with PostgresJournal(DSN) as journal:
+    async with PostgresJournal(DSN, schema=JOURNAL) as journal:
         yield Worker(
             Source(driver, decode=int),
             shop,
@@ -97,7 +99,10 @@ async def handle_request(number: int) -> None:
         return Success("paid")
 
     saga = Saga("order").step("reserve", reserve).step("pay", pay)
-    async with PostgresJournal(DSN) as journal, StepContext("web", journal=journal) as ctx:
+    async with (
+        PostgresJournal(DSN, schema=JOURNAL) as journal,
+        StepContext("web", journal=journal) as ctx,
+    ):
         _ = await saga.run(number, ctx)
 
 

@@ -120,6 +120,7 @@ class Shop:
             _ = process.wait()
             assert process.stdout is not None
             process.stdout.close()
+        self.run(f"DROP SCHEMA IF EXISTS journal_{self.name} CASCADE")
 
 
 @contextmanager
