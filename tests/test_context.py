@@ -1,5 +1,7 @@
 """What contexts promise: what a step's outcome means for its undo actions, one test each."""
 
+# pyright: reportPrivateUsage=false, reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 import asyncio
@@ -885,7 +887,8 @@ def test_an_observer_that_fails_changes_nothing(
     run(main())
     assert undone == [1]
     assert [record.exc_text or str(record.exc_info) for record in caplog.records] != []
-    kinds = ["StepBegun", "UndoRegistered", "UndoDone", "ScopeRolledBack", "StepEnded"]
+    undo = ["UndoRegistered", "UndoBegun", "UndoDone"]
+    kinds = ["StepBegun", *undo, "ScopeRolledBack", "StepEnded"]
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
         f"the observer 'Failing' raised at {kind}: later ones are not logged" for kind in kinds

@@ -22,6 +22,7 @@ __all__ = [
     "Action",
     "Record",
     "Registered",
+    "ReportedRecords",
     "awaits_journal",
     "commit",
     "commit_at_once",
@@ -29,11 +30,10 @@ __all__ = [
     "commits_ended",
     "detached",
     "detached_earlier",
+    "early_records",
     "flush",
     "hidden",
-    "is_observed",
     "next_order",
-    "opens_later",
     "presume_committed",
     "printable",
     "renew_key",
@@ -61,18 +61,21 @@ until_open: Final = CompensationScope._until_open
 _OPEN: Final = ScopeState.OPEN  # looked up once: members of an enum are found slowly
 
 
-def opens_later(outer: CompensationScope) -> bool:
-    """Whether a detached scope may be made when it is needed, by `detached_earlier`.
+class ReportedRecords(list[Record]):
+    """Records of a scope that an observer watches: each is added by the scope, which reports it."""
 
-    That is so if the other one is open, and no journal must know of the actions in between. An
-    observer must: if there is one, the scope is made for the first action.
+
+def early_records(outer: CompensationScope) -> list[Record] | None:
+    """Return the list for the records of a detached scope that is made when it is needed.
+
+    That is by `detached_earlier`. It is possible if the other scope is open, and no journal must
+    know of the actions in between; otherwise None is returned. An observer must know of them: if
+    there is one, the list is of a class of its own, and the scope is made for the first action.
     """
-    return outer._state is _OPEN and outer._settings.binding is IN_MEMORY
-
-
-def is_observed(scope: CompensationScope) -> bool:
-    """Whether an observer gets the events of its actions."""
-    return scope._settings.observed is not None
+    settings = outer._settings
+    if outer._state is not _OPEN or settings.binding is not IN_MEMORY:
+        return None
+    return [] if settings.observed is None else ReportedRecords()
 
 
 async def commit_covering(

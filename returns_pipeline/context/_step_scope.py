@@ -19,8 +19,7 @@ P = ParamSpec("P")
 # Looked up once: they are called for each item of a stream with `bind_step`.
 _Registered: Final = _internals.Registered
 _next_order: Final = _internals.next_order
-_opens_later: Final = _internals.opens_later
-_is_observed: Final = _internals.is_observed
+_early_records: Final = _internals.early_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,10 @@ class StepScope:
         Raises:
             ScopeClosed: The other one is closed.
         """
-        if _opens_later(outer):
+        records = _early_records(outer)
+        if records is not None:
             self._outer = outer
-            self._records = []
+            self._records = records
             self._early_key = None
             self._started = _next_order()
         else:
@@ -149,8 +149,10 @@ class StepScope:
         self, undo: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Record an undo action, before its effect: see `CompensationScope.register`."""
-        if self._records is not None and not _is_observed(self._outer) and callable(undo):
-            self._records.append(_Registered(_next_order(), undo, args, kwargs))
+        records = self._records
+        # If an observer must know of it, the list is of another class: the scope reports it.
+        if records is not None and records.__class__ is list and callable(undo):
+            records.append(_Registered(_next_order(), undo, args, kwargs))
             return
         self._renew_key()
         await self.scope.register(undo, *args, **kwargs)
