@@ -105,6 +105,28 @@ def test_every_method_of_a_stream_can_be_linked_to(site: Path) -> None:
     assert methods <= there
 
 
+def test_a_class_that_only_functions_construct_shows_no_parameters(site: Path) -> None:
+    described = entries(site)
+    page = "reference/{}.html#returns_pipeline.{}"
+    assert (
+        "sig-paren" not in described[page.format("result_stream", "result_stream.ResultStream")][0]
+    )
+    assert "sig-paren" in described[page.format("context", "context.StepContext")][0]
+
+
+def test_the_text_of_a_property_is_not_taken_for_its_type(site: Path) -> None:
+    path = "reference/compensation.html#returns_pipeline.compensation.CompensationScope.key"
+    assert "<p>The idempotency key:" in entries(site)[path][1]
+
+
+def test_a_mermaid_block_is_a_picture_and_a_long_name_in_a_table_can_be_broken(site: Path) -> None:
+    drawn = (site / "architecture.html").read_text(encoding="utf-8")
+    assert 'src="_images/' in drawn
+    assert "flowchart LR" not in re.sub(r'alt="[^"]*"', "", drawn)
+    table = (site / "guarantees.html").read_text(encoding="utf-8")
+    assert "test_<wbr" in re.sub(r"</?span[^>]*>", "", table)
+
+
 def test_no_markup_is_left_in_the_text_of_the_reference(site: Path) -> None:
     left = []
     for path in (site / "reference").glob("*.html"):
