@@ -43,11 +43,9 @@ __all__ = ["NatsStream"]
 _WAIT: Final = 1.0
 # The error of a message that is not stored, for any reason: one is that the stream is full.
 _NOT_STORED: Final = 10077
-# Seconds until a server that has refused a connection is asked a second time.
-_AGAIN: Final = 0.1
-# Seconds for a request to the server.
-_REQUEST: Final = 10.0
-# Waits without an answer after which a request was forgotten: the consumer was deleted. Not a time:
+_AGAIN: Final = 0.1  # seconds until a server that has refused a connection is asked once more
+_REQUEST: Final = 10.0  # seconds for a request to the server
+# Waits without an answer after which a request was forgotten, or the consumer deleted. Not a time:
 # that passes while this process is suspended, too, and then the answer is there.
 _FORGOTTEN: Final = 5
 
@@ -243,6 +241,7 @@ class _PullDriver:
             else:
                 self._wanted -= 1
                 arrived.append(message)
+            self._silent = 0
             changed.set()
 
         with _translated(self.name):
@@ -273,7 +272,7 @@ class _PullDriver:
                 if self._wanted <= 0:
                     await self._request(client, room)
                 elif self._silent >= _FORGOTTEN:
-                    raise ConnectionLost(self.name, "the consumer does not answer any more")
+                    await self._ask_again(client, room)
                 left = until - loop.time()
                 if left <= 0:
                     break
@@ -282,16 +281,21 @@ class _PullDriver:
                         _ = await self._changed.wait()
                 except TimeoutError:
                     self._silent += 1
-                else:
-                    self._silent = 0
             if not self._arrived and self._credit > 0:
                 await self._look_for_credit()
-        count = min(room, len(self._arrived))
-        taken = [self._arrived.popleft() for _ in range(count)]
+        taken = [self._arrived.popleft() for _ in range(min(room, len(self._arrived)))]
         if taken and self._ownership is not None:
-            pending = taken[-1].metadata.num_pending
-            self._ownership.lag({self._stream: pending + len(self._arrived)})
+            left_over = taken[-1].metadata.num_pending + len(self._arrived)
+            self._ownership.lag({self._stream: left_over})
         return [self._message(each) for each in taken]
+
+    async def _ask_again(self, client: Client, room: int) -> None:
+        """Send another request: a busy server was seen to forget one. Or the consumer is gone."""
+        try:
+            await client.jetstream(timeout=_REQUEST).consumer_info(self._stream, self._consumer)
+        except NotFoundError as error:
+            raise ConnectionLost(self.name, "the consumer was deleted") from error
+        await self._request(client, room)
 
     async def _look_for_credit(self) -> None:
         """Report it if the consumer waits for acknowledgements: it gives no other sign of that."""
@@ -500,10 +504,7 @@ class _Answers:
 
 
 class _SenderConnection:
-    """Sends a batch, and waits for all answers at once.
-
-    nats-py has a ``publish_async()``, which makes a cancellation another error.
-    """
+    """Sends a batch, and waits for all answers: ``publish_async()`` would change cancellations."""
 
     def __init__(
         self, name: str, stream: str, subject: str, client: Client, inbox: str, answers: _Answers

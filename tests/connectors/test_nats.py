@@ -129,6 +129,32 @@ def test_a_process_that_was_suspended_does_not_take_its_consumer_for_deleted() -
     within(main())
 
 
+def test_a_request_that_the_server_forgets_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("returns_pipeline.connectors.nats._WAIT", 0.1)
+
+    async def main() -> None:
+        stream = await Stream().create()
+        driver: Any = stream.driver()
+        real, forgotten = driver._request, [1]
+
+        async def request(client: Any, room: int) -> None:
+            await real(client, room)
+            if forgotten:
+                forgotten.clear()
+                await asyncio.sleep(0.3)  # the server has answered that it ends
+                driver._wanted = room
+
+        driver._request = request
+        async with Source(driver) as source:
+            await asyncio.sleep(1)
+            await stream.publish([b"1"])
+            assert (await anext(source)).unwrap().value == b"1"
+            assert source.statistics().connections == 1
+        await stream.remove()
+
+    within(main())
+
+
 def test_a_stream_that_is_full_refuses_and_the_connection_stays() -> None:
     async def main() -> None:
         stream = await Stream().create()
