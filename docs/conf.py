@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "site_layout",
     "site_reference",
+    "site_try_it",
 ]
 exclude_patterns = ["_build"]
 

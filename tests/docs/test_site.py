@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import re
 import subprocess
 import sys
-import threading
 import zlib
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import CHROMIUM, browser
+from browser import CHROMIUM, browser, serving
 
 from returns_pipeline import ResultStream
 
@@ -150,26 +147,13 @@ FACTS = """({
 })"""
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves files, and logs nothing."""
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
 @pytest.fixture
 def served(site: Path) -> Iterator[str]:
     """Serve the site, and return its address."""
     if CHROMIUM is None and not os.environ.get("CI"):
         pytest.skip("needs chromium")
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(site) as address:
+        yield address
 
 
 def test_a_browser_follows_every_link_without_an_error_and_no_page_scrolls_sideways_on_a_phone(
