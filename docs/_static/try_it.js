@@ -37,7 +37,7 @@ class Example {
     this.drawing = box.querySelector(".drawing");
     this.drawn = [...this.drawing.childNodes];
     const shown = box.querySelector("[class*='highlight-']");
-    this.code = shown.querySelector("pre").textContent;
+    this.code = shown.querySelector("pre").textContent.trimEnd();
     this.editor = element("textarea", {
       value: this.code,
       rows: this.code.split("\n").length,

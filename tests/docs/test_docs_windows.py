@@ -76,7 +76,7 @@ def test_hours_fit_into_a_picture_and_many_items_are_not_drawn(
     show(timed("a", Wait(36_000), "b"), chunks_or_timeout, 2, 7200.0)
     show(timed(0.0, Wait(36_000), 36_000.0), event_windows, TumblingWindows(3600), timestamp=float)
     for picture in drawn:
-        width, height = map(float, re.findall(r'(?:width|height)="([\d.]+)"', picture)[:2])
+        width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', picture)[0])
         assert width < WIDEST + 400
         assert height < 600
     show(timed(*range(MOST + 1)), chunks_or_timeout, MOST, 1.0)

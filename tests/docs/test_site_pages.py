@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -108,3 +110,44 @@ def test_a_drawing_without_a_block_is_removed(
     (tmp_path / "old.svg").write_text("")
     main()
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_site_without_the_tested_pyodide_says_so_and_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sphinx.errors import ExtensionError
+
+    import site_try_it
+
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("RETURNS_PIPELINE_PYODIDE", str(tmp_path))
+    for version in ("", "0.0.1", site_try_it.PYODIDE):
+        if version:
+            (tmp_path / "package.json").write_text(f'{{"version": "{version}"}}')
+        context = {"body": "<h1>Try it</h1><p>An example.</p>"}
+        app = MagicMock()
+        site_try_it.equip(app, "try_it", "", context, None)
+        there = version == site_try_it.PYODIDE
+        assert app.add_js_file.called == there
+        assert ("without Pyodide" in context["body"]) != there
+        with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+            patch.setenv("CI", "true")
+            if not there:
+                stack.enter_context(pytest.raises(ExtensionError, match="no Pyodide"))
+            site_try_it.pyodide()
+
+
+def test_what_runs_in_the_browser_is_served_with_its_sources_and_licences() -> None:
+    import aiostream
+
+    import site_try_it
+
+    served = site_try_it.sources()
+    for name in ("aiostream", "returns", "tenacity", "typing_extensions", "returns_pipeline"):
+        assert [path for path in served if re.match(rf"{name}-.*LICENSE", path)], name
+    place = Path(aiostream.__file__).parent
+    assert {*place.rglob("*.py")} <= {path.resolve() for path in served.values()}
+    page = (DOCS / "try_it.md").read_text()
+    assert "GPL 3.0 or later" in page
+    assert "packages.zip" in page
+    assert all(path.is_file() for path in served.values())

@@ -149,6 +149,10 @@ def test_every_example_runs_an_error_is_short_and_a_loop_can_be_stopped(
         seen = shown(tab, "sliding")
         assert seen["state"] == "stopped"
         assert len(seen["printed"]) < 21_000
+        # It does not run on: the next run is not kept waiting.
+        button(tab, "sliding", "Reset")
+        button(tab, "sliding", "Run")
+        assert shown(tab, "sliding")["state"] == "done"
         assert not tab.errors
 
 
