@@ -30,8 +30,13 @@ from flight_records import Source, SourceError, departures, json_lines
 from flight_stores import Batch, KeptJournal, Store, StoreError, open_journal, open_store
 from flight_tally import Tally, Window, show_progress, summary
 from flight_windows import By, Windows, windowed
-from returns_pipeline import CompensationRegistry, ResultStream, RetryPolicy, StepContext
-from returns_pipeline._engine.future_results import to_result
+from returns_pipeline import (
+    CompensationRegistry,
+    ResultStream,
+    RetryPolicy,
+    StepContext,
+    to_result,
+)
 from returns_pipeline.compensation import Compensation, Journal
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import RecoverableJournal, recover
@@ -251,22 +256,25 @@ def tell(
     for problem in problems:
         say(f"flight_batcher.py: {problem}")
     show_departures(out, tally.by_hour)
-    plain = not out.is_terminal
-    out.print(summary(tally, plain=plain))
+    out.print(summary(tally, plain=not out.is_terminal))
     for line in () if problems else queries(options.database, tally):
-        out.print(line, markup=False, highlight=False, soft_wrap=plain)
+        # The terminal wraps it: a line that rich has broken cannot be pasted.
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def queries(database: str, tally: Tally) -> list[str]:
-    """Return commands that look at what this run has written, each with what it answers."""
+    """Return commands that count what this run has written, each after the answer to expect."""
     _, is_server, server = database.partition("://")
     shown = f"postgresql://{server.rpartition('@')[2].partition('?')[0]}"  # without a password
     at = shlex.quote(shown if is_server else database)
     answers = {"flights": tally.written, "dead_letters": tally.dead_letters}
     of_run = f"batch_id LIKE '{tally.run_id}/%'"
-    asked = {f'"SELECT count(*) FROM {name} WHERE {of_run}"': n for name, n in answers.items()}
     command = f"psql {at} -tc" if is_server else f"sqlite3 {at}"
-    return [f"{command} {query}  {answer}" for query, answer in asked.items()]
+    lines: list[str] = []
+    for table, answer in answers.items():
+        lines.append(f"rows of this run in {table}: {answer}")
+        lines.append(f'{command} "SELECT count(*) FROM {table} WHERE {of_run}"')
+    return lines
 
 
 async def settle_accounts(

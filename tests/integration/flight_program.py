@@ -143,7 +143,11 @@ class Program:
         self.err = (err or b"").decode()
         self.table = {
             name.strip(): int(count)
-            for name, count in (line.rsplit(maxsplit=1) for line in self.out.splitlines())
+            for name, count in (
+                line.rsplit(maxsplit=1)
+                for line in self.out.splitlines()
+                if not line.startswith(("sqlite3 ", "psql "))  # commands to paste
+            )
         }
         assert "Traceback" not in self.err, self.err
         return self

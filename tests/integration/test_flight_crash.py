@@ -80,15 +80,23 @@ def test_dying_on_demand_needs_a_journal(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("place")
-def test_the_summary_has_queries_of_the_database_that_answer_what_it_says(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_summary_has_commands_to_paste_that_answer_what_it_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, terminal: bool
 ) -> None:
+    """In a narrow terminal, too: each one is a line of its own, that the terminal may wrap."""
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "30")
     for _ in range(2):  # two runs in one database
         assert flight_batcher.main(OPTIONS) == 0
-        for line, count in zip(capsys.readouterr().out.splitlines()[-2:], (6, 1), strict=True):
-            program, database, statement, answer = shlex.split(line)
+        said_flights, flights, said_letters, letters = capsys.readouterr().out.splitlines()[-4:]
+        assert said_flights == "rows of this run in flights: 6"
+        assert said_letters == "rows of this run in dead_letters: 1"
+        for command, count in ((flights, 6), (letters, 1)):
+            program, database, statement = shlex.split(command)
             assert (program, database) == ("sqlite3", "my flights.db")
-            assert query(statement) == [(count,)] == [(int(answer),)]  # of this run alone
+            assert query(statement) == [(count,)]  # of this run alone
 
 
 def test_a_password_is_not_shown() -> None:
@@ -98,4 +106,4 @@ def test_a_password_is_not_shown() -> None:
     ):
         shown = flight_batcher.queries(address, Tally())
         assert "hush" not in str(shown)
-        assert shlex.split(shown[0])[:3] == ["psql", "postgresql://host/db", "-tc"]
+        assert shlex.split(shown[1])[:3] == ["psql", "postgresql://host/db", "-tc"]
