@@ -116,6 +116,23 @@ def test_a_program_of_a_page_is_the_one_in_examples(page: Path) -> None:
             assert code.removeprefix(found[0]) in (ROOT / found[1]).read_text(encoding="utf-8")
 
 
+def test_the_parts_of_a_program_on_a_page_are_all_of_it() -> None:
+    """With its imports, which the first block has: a reader has no other file to look at."""
+    codes = [code for code, _ in blocks(DOCS / "tutorial.md")]
+    parts = [ast.parse(code).body for code in codes if PART.match(code)]
+    imports = [node for node in ast.parse(codes[0]).body if isinstance(node, ast.ImportFrom)]
+    here = {(node.module, name.name) for node in imports for name in node.names}
+    shown = [ast.dump(node) for part in parts for node in part]
+    text = (ROOT / "examples" / "event_batcher.py").read_text(encoding="utf-8")
+    there: list[str] = []
+    for node in ast.parse(text).body[1:]:  # the first one is its docstring
+        if isinstance(node, ast.ImportFrom):
+            assert {(node.module, name.name) for name in node.names} <= here
+        elif not isinstance(node, ast.Import):
+            there.append(ast.dump(node))
+    assert shown == there
+
+
 def test_each_small_example_is_on_a_page() -> None:
     shown = {
         found[1] for page in PAGES for code, _ in blocks(page) if (found := PROGRAM.match(code))
