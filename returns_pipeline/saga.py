@@ -430,7 +430,8 @@ class Saga(Generic[A_contra, T_co, E_co]):
                 it has a second parameter without a default, that is the `StepContext` of the
                 attempt. On it the step finds its ``key``, and can register an undo *before* its
                 effect, so that the effect is undone even if the process dies in between.
-            undo: Undoes the step: a `Compensation`, or any function that returns an awaitable. It
+            undo: Undoes the step, once it has succeeded (a step that is cut off in the middle is
+                not undone by it): a `Compensation`, or any function that returns an awaitable. It
                 is called with the step's output, or with the step's input and output if it has two
                 parameters without a default, and must be idempotent. ``None`` if there is nothing
                 to undo, or the step registers that itself.

@@ -271,7 +271,7 @@ class ScopeNode(Generic[S]):
         return f"<CompensationScope {self.path!r}: {state}>"
 
     def __del__(self) -> None:
-        if self._records:
+        if getattr(self, "_records", NOTHING):  # it has none if its arguments were refused
             waiting = [
                 str(record.action(self).entry()) for record, _ in newest_first(self._held([self]))
             ]

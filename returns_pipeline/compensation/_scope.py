@@ -26,7 +26,6 @@ from returns_pipeline.compensation._binding import (
 )
 from returns_pipeline.compensation._node import EMPTY, ScopeNode
 from returns_pipeline.compensation._records import (
-    NOTHING,
     Block,
     Registered,
     next_order,
@@ -121,7 +120,6 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         journal: Journal | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._records = NOTHING  # for `__del__`, if an argument is refused
         if order not in {"reverse", "parallel"}:
             raise InvalidArgument(f"order must be 'reverse' or 'parallel', not {order!r}")
         if on_failure not in {"continue", "stop"}:

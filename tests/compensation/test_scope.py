@@ -9,6 +9,7 @@ import asyncio
 import functools
 import gc
 import math
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -1004,6 +1005,19 @@ def dropped(path: str, *actions: str) -> str:
         f"scope {path!r} was dropped with {len(actions)} action(s) neither committed nor undone: "
         + ", ".join(actions)
     )
+
+
+def test_a_scope_that_python_refuses_to_make_is_dropped_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its ``__init__`` is not run; only the ``TypeError`` is of interest."""
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    make: Any = CompensationScope
+    for wrong in ({"parent": None}, {"order": "forwards"}):
+        with pytest.raises((TypeError, InvalidArgument)):
+            make("upload", **wrong)
+    assert ignored == []
 
 
 def test_a_dropped_scope_says_what_was_not_undone(undone: Undone) -> None:
