@@ -401,6 +401,24 @@ def test_the_log_is_cut_after_a_burst(path: Path, monkeypatch: pytest.MonkeyPatc
     asyncio.run(main())
 
 
+def test_a_file_that_cannot_be_written_when_it_is_opened_says_why(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has ended the transaction by then: to roll it back would hide the reason."""
+
+    def full(db: sqlite3.Connection, journal: str) -> int:
+        _ = db.execute("ROLLBACK")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(sqlite_store, "version_of", full)
+
+    async def main() -> None:
+        with pytest.raises(JournalUnavailable, match="disk I/O error"):
+            await SqliteJournal(path).__aenter__()
+
+    asyncio.run(main())
+
+
 def test_a_kernel_without_room_for_locks_leaves_nothing_locked(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

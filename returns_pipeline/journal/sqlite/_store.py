@@ -154,7 +154,8 @@ class SqliteStore:
         try:
             _ = version_of(db, str(self))
         finally:
-            _ = db.execute("ROLLBACK")
+            if db.in_transaction:  # after some errors, SQLite has rolled it back by itself
+                _ = db.execute("ROLLBACK")
 
     def close(self, db: sqlite3.Connection) -> None:
         """Close the file and release all locks. Then any process may recover what is open here."""
