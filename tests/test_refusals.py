@@ -23,6 +23,7 @@ from returns_pipeline.policies import (
     with_timeout,
 )
 from returns_pipeline.saga import Saga
+from returns_pipeline.sources import from_iterable
 from returns_pipeline.testing import run
 from returns_pipeline.windows import TumblingWindows
 
@@ -254,3 +255,14 @@ def test_a_result_in_a_result_is_not_swallowed_by_run(step: Callable[[Any], Any]
     for terminal in (numbers().map(step).run, numbers().map(step).run_all):
         with pytest.raises(TypeError, match=message):
             run(terminal())
+
+
+def test_flat_map_says_how_to_make_a_stream_of_a_list() -> None:
+    """Both steps of it: the second one is needed when the first one is made."""
+    made: Any = numbers().flat_map
+    with pytest.raises(TypeError, match=r"not 'list': use .*from_iterable\(\).*, and ResultStream"):
+        run(made(lambda n: [n]).run())
+    with pytest.raises(TypeError, match=r"not 0: ResultStream\.of\(\) makes Results of values"):
+        run(made(lambda n: from_iterable([n])).run())
+    single = numbers().flat_map(lambda n: ResultStream.of(from_iterable([n])))
+    assert run(to_result(single.collect())) == Success([0, 1, 2, 3])

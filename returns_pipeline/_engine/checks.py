@@ -198,8 +198,8 @@ def truth(kept: object, predicate: Callable[..., Any]) -> bool:
     )
 
 
-def source(value: S) -> S:
-    """Return an async iterable as it is.
+def source(value: S, *, of_results: bool = False) -> S:
+    """Return an async iterable as it is, which has to be one ``of_results`` or of any items.
 
     Raises:
         TypeError: It cannot be iterated by ``async for``. For a list, a queue and the like, the
@@ -211,6 +211,8 @@ def source(value: S) -> S:
             message += ": use sources.from_iterable() or, if reading it blocks, from_thread()"
         elif hasattr(value, "get_nowait"):
             message += ": use sources.from_queue()"
+        if of_results:
+            message += ", and ResultStream.of()"
         raise TypeError(message)
     return value
 

@@ -182,7 +182,10 @@ def error_of(result: object, place: Any = None) -> Any:
         return result.failure()  # pyright: ignore[reportUnknownVariableType]
     if place is not None:  # of the step that returned it
         raise place.wrong(result)
-    raise TypeError(f"expected a Success or a Failure, not {result!r}")
+    raise TypeError(
+        f"expected a Success or a Failure, not {result!r}: "
+        "ResultStream.of() makes Results of values"
+    )
 
 
 def tuple_or_failed(items: list[Any]) -> Any:

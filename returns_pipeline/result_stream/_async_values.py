@@ -422,7 +422,7 @@ class AsyncValueSteps(Chained[T_co, E_co], Generic[T_co, E_co]):
         marked = self._chain.marked
 
         def expand(value: Any) -> AsyncIterable[Any]:
-            inner = checks.source(func(value))
+            inner = checks.source(func(value), of_results=True)
             fusion.refuse_marked(chain_of(inner))
             return inner
 
