@@ -1,8 +1,20 @@
 // Makes each example of the page "Try it" an editor that runs. Without this script the page shows the
 // code and the pictures that were drawn when it was written.
 
-let worker = null; // loads Python at the first run
+let worker = null; // loads Python at the first change or run
+let loaded = false; // has it?
 let running = null; // the example that runs
+
+function start() {
+  if (worker) return;
+  loaded = false;
+  worker = new Worker(new URL("try_it_worker.js", import.meta.url), { type: "module" });
+  worker.onmessage = ({ data }) => running?.hear(data);
+  worker.onerror = () => {
+    worker = null;
+    running?.hear({ failed: "Python could not be loaded." });
+  };
+}
 
 function element(tag, properties, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -46,6 +58,7 @@ class Example {
       autocomplete: "off",
       ariaLabel: `Code: ${this.name}`,
     });
+    this.editor.addEventListener("input", start);
     this.editor.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.run();
     });
@@ -77,17 +90,16 @@ class Example {
     running?.stop();
     this.output.textContent = "";
     this.output.hidden = true;
-    this.become("running", worker ? "Running" : "Loading Python");
-    if (!worker) {
-      worker = new Worker(new URL("try_it_worker.js", import.meta.url), { type: "module" });
-      worker.onmessage = ({ data }) => running?.hear(data);
-      worker.onerror = () => running?.hear({ failed: "Python could not be loaded." });
-    }
+    start();
+    this.become("running", loaded ? "Running" : "Loading Python");
     worker.postMessage(this.editor.value);
   }
 
   hear({ running, printed, well, pictures, failed }) {
-    if (running) this.status.textContent = "Running";
+    if (running) {
+      loaded = true;
+      this.status.textContent = "Running";
+    }
     if (printed) this.print(printed);
     if (pictures) {
       this.drawing.replaceChildren(...pictures.map(picture));
