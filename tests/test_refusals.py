@@ -11,7 +11,17 @@ from aiostream import stream
 from returns.future import FutureResult
 from returns.result import Result, Success
 
-from returns_pipeline import ResultStream, StepContext, combine, err, pipe, results, to_result
+from returns_pipeline import (
+    CompensationRegistry,
+    ResultStream,
+    StepContext,
+    combine,
+    err,
+    pipe,
+    results,
+    to_result,
+)
+from returns_pipeline.journal import recover
 from returns_pipeline.policies import (
     RetryPolicy,
     Timeout,
@@ -266,3 +276,19 @@ def test_flat_map_says_how_to_make_a_stream_of_a_list() -> None:
         run(made(lambda n: from_iterable([n])).run())
     single = numbers().flat_map(lambda n: ResultStream.of(from_iterable([n])))
     assert run(to_result(single.collect())) == Success([0, 1, 2, 3])
+
+
+def test_an_undo_without_a_name_is_refused_where_it_is_written() -> None:
+    """It would be taken for a decorator's own function, and a rollback would undo nothing."""
+    decorator: Any = CompensationRegistry().compensation
+
+    async def delete(key: str) -> None: ...
+
+    with pytest.raises(TypeError, match=r"takes a name: @registry\.compensation\('delete'\)"):
+        decorator(delete)
+
+
+def test_a_recovery_whose_arguments_are_swapped_says_which_is_first() -> None:
+    swapped: Any = recover
+    with pytest.raises(TypeError, match=r"recover\(journal, registry\)"):
+        run(swapped(CompensationRegistry(), None))

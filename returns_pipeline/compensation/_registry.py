@@ -129,6 +129,21 @@ def hidden(
     return frozenset(found)
 
 
+def _check_name(name: object) -> None:
+    """Refuse what is no name of a compensation.
+
+    Raises:
+        TypeError: It is no text, but the function: the decorator was used without its arguments.
+        InvalidArgument: It is empty.
+    """
+    # A function that is decorated so would be called as a decorator later, and undo nothing.
+    if not isinstance(name, str):
+        named = getattr(name, "__name__", "name")
+        raise TypeError(f"compensation() takes a name: @registry.compensation({named!r})")
+    if not name:
+        raise InvalidArgument("a compensation needs a name")
+
+
 class CompensationRegistry(Mapping[str, Compensation[...]]):
     """The undo actions of a program, by name.
 
@@ -192,10 +207,10 @@ class CompensationRegistry(Mapping[str, Compensation[...]]):
             InvalidArgument: At the call, if the name is empty or taken, or ``timeout`` or
                 ``version`` is out of range; when the function is decorated, if ``sensitive`` names
                 what is not a parameter.
+            TypeError: At the call, if there is no name: ``@registry.compensation`` alone.
         """
         version = checks.count("version", version)
-        if not name:
-            raise InvalidArgument("a compensation needs a name")
+        _check_name(name)
         limit = None if timeout is None else checks.seconds("timeout", timeout)
 
         def register(func: Callable[P, Awaitable[R]]) -> Compensation[P, R]:

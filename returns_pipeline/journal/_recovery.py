@@ -109,6 +109,7 @@ async def recover(
 
     Raises:
         InvalidArgument: ``timeout`` or ``concurrency`` is out of range.
+        TypeError: The registry is passed first.
         JournalError: The journal cannot be read, or no more sagas can be taken over. Actions that
             were not undone are still on record.
 
@@ -123,6 +124,8 @@ async def recover(
     >>> run(main())
     []
     """
+    if isinstance(journal, CompensationRegistry):
+        raise TypeError("recover() takes a journal, then a registry: recover(journal, registry)")
     recovery = _Recovery(
         journal,
         registry,
