@@ -130,10 +130,10 @@ def hidden(
 
 
 def _check_name(name: object) -> None:
-    """Refuse what is no name of a compensation.
+    """Refuse a name that is not a text, or is empty.
 
     Raises:
-        TypeError: It is no text, but the function: the decorator was used without its arguments.
+        TypeError: It is another object: the function, if the decorator has no arguments.
         InvalidArgument: It is empty.
     """
     # A function that is decorated so would be called as a decorator later, and undo nothing.

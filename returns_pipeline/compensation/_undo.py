@@ -251,6 +251,7 @@ class Undo:
             given: object = action.undo(*action.args, **action.kwargs)
             while inspect.isawaitable(given):  # a coroutine may return a FutureResult in turn
                 given = unpacked(await given)
+            _refuse_unrun(given)
             if action.mark is not None and not isinstance(given, Failure):
                 self._unmarked = True  # from here on the undo must not run again
                 self._journal_failed = True  # unless the next line returns
@@ -335,6 +336,17 @@ class Undo:
         elif why is not None:
             made.add_note(f"the attempt before failed: {brief.repr(why)}")
         return made
+
+
+def _refuse_unrun(given: object) -> None:
+    """Refuse what an undo returns if its work would begin only when that is used.
+
+    Raises:
+        TypeError: It is a generator, or a function.
+    """
+    if inspect.isasyncgen(given) or inspect.isgenerator(given) or inspect.isfunction(given):
+        kind = type(given).__name__.replace("_", " ")
+        raise TypeError(f"it returned a {kind}, of which nothing was run")
 
 
 def why_failed(error: object, broken: Exception) -> object:

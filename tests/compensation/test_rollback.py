@@ -36,7 +36,7 @@ from returns_pipeline.retry import RetryPolicy
 from returns_pipeline.testing import VirtualTimeLoop, run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container, Coroutine, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Generator
 
 T = TypeVar("T")
 
@@ -1103,3 +1103,28 @@ def test_the_name_of_an_undo_that_no_stream_can_write_is_escaped(
     run(main())
     assert "un\\ud800do(path=" in caplog.text
     _ = caplog.text.encode()
+
+
+async def _yields(log: list[str]) -> AsyncIterator[None]:
+    log.append("undone")
+    yield
+
+
+def _returns_a_function(log: list[str]) -> Any:
+    return lambda: log.append("undone")
+
+
+@pytest.mark.parametrize("undo", [_yields, _returns_a_function])
+def test_an_undo_of_which_nothing_was_run_has_failed(undo: Any) -> None:
+    """A slip that type checkers find; a report that it was done would hide it."""
+    log: list[str] = []
+
+    async def main() -> None:
+        scope = CompensationScope("upload")
+        await scope.register(undo, log)
+        report = await scope.compensate()
+        assert (log, report.done) == ([], ())
+        [failure] = report.failures
+        assert "of which nothing was run" in str(failure.error)
+
+    run(main())
