@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import returns_pipeline
@@ -30,6 +31,12 @@ def test_no_file_is_longer_than_600_lines() -> None:
     assert not long, long
 
 
+def test_each_file_of_tests_has_a_name_of_its_own() -> None:
+    """They are in no package: pytest would import the first one for both."""
+    names = Counter(path.name for path in Path(__file__).parents[1].rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
+
+
 def test_half_of_the_files_have_at_most_220_lines() -> None:
     assert statistics.median(lengths().values()) <= 220
 
@@ -39,7 +46,7 @@ def test_no_public_class_has_more_than_40_methods() -> None:
     classes = {
         thing
         for module in (returns_pipeline, testing)
-        for thing in vars(module).values()
+        for thing in [getattr(module, name) for name in module.__all__]
         if inspect.isclass(thing) and thing.__module__.startswith("returns_pipeline.")
     } - {ResultStream, testing.VirtualTimeLoop}
     many = {
