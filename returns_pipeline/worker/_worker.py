@@ -478,6 +478,7 @@ class Worker(Generic[E_co]):
             return Success(0)
         async with self._publisher or contextlib.nullcontext(), self._source:
             self._state = "running"
+            _log.info("worker %s reads", self._name, extra=facts(worker=self._name))
             if self._events is not None:
                 self._events.started()
             return await work()

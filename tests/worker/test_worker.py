@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import math
 import os
 import signal
@@ -110,6 +111,19 @@ def test_stop_drains_all_that_was_read_and_open_windows_too(shared: bool) -> Non
         assert asyncio.get_running_loop().time() < 33
 
     run(main())
+
+
+def test_the_log_says_when_a_worker_reads_and_when_it_drains(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        _ = await run_worker(source_of(broker_of(1)), doubled, name="w", stop=asyncio.sleep(3))
+
+    run(main())
+    assert caplog.messages == ["worker w reads", "worker w drains: stop"]
+    assert [vars(record)["rp_worker"] for record in caplog.records] == ["w", "w"]
 
 
 def test_stop_may_be_a_coroutine_or_a_future_which_is_not_cancelled() -> None:
