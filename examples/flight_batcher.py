@@ -40,7 +40,7 @@ from returns_pipeline import (
 from returns_pipeline.compensation import Compensation, Journal
 from returns_pipeline.errors import JournalError
 from returns_pipeline.journal import RecoverableJournal, recover
-from returns_pipeline.telemetry.live import LiveView
+from returns_pipeline.telemetry import LiveView
 
 DONE: Final = 0
 FAILED: Final = 1

@@ -11,7 +11,9 @@ __all__ = ["lazy_exports"]
 
 
 def lazy_exports(
-    package: str, modules: Mapping[str, Collection[str]]
+    package: str,
+    modules: Mapping[str, Collection[str]],
+    extras: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's `__getattr__` and `__dir__` (PEP 562): they import names when used.
 
@@ -24,13 +26,16 @@ def lazy_exports(
         package: The package's `__name__`.
         modules: The names that each of its modules has, by the module's name in the package; the
             modules with no names are themselves the value.
+        extras: The same for names that need an extra. They can be imported from the package, and
+            are not listed: tools import all names that are.
     """
     module_of = {name: module for module, names in modules.items() for name in names}
+    of_extras = {name: module for module, names in (extras or {}).items() for name in names}
     namespace = vars(sys.modules[package])
 
     def import_name(name: str) -> Any:
-        if name in module_of:
-            value = getattr(import_module(f"{package}.{module_of[name]}"), name)
+        if module := module_of.get(name) or of_extras.get(name):
+            value = getattr(import_module(f"{package}.{module}"), name)
         elif name in modules and not modules[name]:
             value = import_module(f"{package}.{name}")
         else:

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         UndoRegistered,
         UndoStuck,
     )
+    from returns_pipeline.telemetry.live import LiveView as LiveView  # of the extra live
 
     BreakerState: TypeAlias = _steps.BreakerState
     """The states of a circuit breaker."""
@@ -223,4 +224,5 @@ if not TYPE_CHECKING:
                 "UndoStuck",
             ),
         },
+        extras={"live": ("LiveView",)},
     )

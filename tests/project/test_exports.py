@@ -317,7 +317,8 @@ def test_a_package_imports_a_name_when_it_is_used_and_offers_what_checkers_see(
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("returns_pipeline")
         for alias in node.names
-        if not alias.name.startswith("_") or alias.name == "__version__"
+        # What needs an extra is imported as itself: it is there, and is not listed.
+        if alias.name == "__version__" or not (alias.name.startswith("_") or alias.asname)
     } - {"lazy_exports"}
     seen |= with_docstrings(module)[0]
     assert seen - {"__version__"} == set(module.__all__)
@@ -333,6 +334,30 @@ for name in {sorted(seen)!r}:
 assert not hasattr(module, "nothing")
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_a_name_that_needs_an_extra_can_be_imported_and_is_not_listed() -> None:
+    """Else tools that read all names of the package would need the extra."""
+    code = """
+import sys
+sys.modules["rich"] = None  # as if it were absent
+from returns_pipeline import telemetry
+from returns_pipeline.errors import MissingExtra
+assert "LiveView" not in dir(telemetry)
+try:
+    from returns_pipeline.telemetry import LiveView
+except MissingExtra as error:
+    assert "[live]" in str(error), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    pytest.importorskip("rich")
+    from returns_pipeline import telemetry
+    from returns_pipeline.telemetry import live
+
+    assert telemetry.LiveView is live.LiveView
+    assert "LiveView" not in dir(telemetry)
 
 
 @pytest.mark.parametrize("module", LAZY, ids=lambda module: module.__name__)
