@@ -7,6 +7,7 @@ import linecache
 import sys
 import traceback
 from types import ModuleType
+from typing import Any
 
 from draw_windows import drawn
 from returns_pipeline import testing
@@ -24,7 +25,8 @@ def run_example(code: str) -> tuple[bool, list[str]]:
     drawn.clear()
     main = sys.modules["__main__"] = ModuleType("__main__")
     linecache.cache[NAME] = (len(code), None, code.splitlines(keepends=True), NAME)
-    real, asyncio.run = asyncio.run, testing.run
+    patched: Any = asyncio
+    real, patched.run = asyncio.run, testing.run
     try:
         exec(compile(code, NAME, "exec"), vars(main))
     except BaseException as error:  # noqa: BLE001  # also an exit
@@ -33,7 +35,7 @@ def run_example(code: str) -> tuple[bool, list[str]]:
         )
         return False, [*drawn]
     finally:
-        asyncio.run = real
+        patched.run = real
     return True, [*drawn]
 
 
