@@ -84,10 +84,12 @@ async def _killed(server: str, database: str) -> None:
     assert [tuple(row) for row in rows] == [(number, 2) for number in range(1200)]
     info = await jetstream.consumer_info("orders", "billing")
     assert (info.num_pending, info.num_ack_pending) == (0, 0)
+    # A worker that is killed before its acknowledgement sends the letter again.
     letters = await jetstream.stream_info("letters")
-    assert letters.state.messages == 1
-    letter = await jetstream.get_msg("letters", 1)
-    assert letter.data == b"oops"
-    assert "JSON is malformed" in letter.headers["error"]
+    assert letters.state.messages in {1, 2}
+    for number in range(1, letters.state.messages + 1):
+        letter = await jetstream.get_msg("letters", number)
+        assert letter.data == b"oops"
+        assert "JSON is malformed" in letter.headers["error"]
     await connection.close()
     await client.close()
