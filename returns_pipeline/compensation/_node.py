@@ -271,7 +271,11 @@ class ScopeNode(Generic[S]):
         return f"<CompensationScope {self.path!r}: {state}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_records", NOTHING):  # it has none if its arguments were refused
+        try:
+            records = self._records
+        except AttributeError:  # its arguments were refused
+            return
+        if records:
             waiting = [
                 str(record.action(self).entry()) for record, _ in newest_first(self._held([self]))
             ]

@@ -168,7 +168,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
             await self._record(record, binding)
         else:
             self._records.append(record)
-            self._report_registered(record)
+            if self._settings.observed is not None:  # here, as a call would cost where none is
+                self._report_registered(record)
 
     async def _record(self, record: Registered, binding: JournalBinding) -> None:
         """Put an action into the journal. A cancellation does not stop this halfway."""
@@ -324,7 +325,8 @@ class CompensationScope(ScopeNode["CompensationScope"]):
         if self._children is not None:
             members = [scope for scope in family if scope._state is _OPEN]
             records = [record for scope in members for record in scope._records]
-        observed, saga = self._settings.observed, self._settings.binding.open_saga
+        observed = self._settings.observed
+        saga = "" if observed is None else self._settings.binding.open_saga
         if not (records or positions) or self._settings.binding is IN_MEMORY:
             held = 0 if observed is None else len(single(records))
             self._committed(family, members, count, keep_open=keep_open)
