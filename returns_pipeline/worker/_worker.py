@@ -18,7 +18,7 @@ from returns_pipeline._engine import checks
 from returns_pipeline._engine.cancellation import wait_uncancelled
 from returns_pipeline._engine.checks import Seconds
 from returns_pipeline._engine.future_results import failure_of, to_result
-from returns_pipeline._engine.logs import facts
+from returns_pipeline._engine.logs import Repeats, facts
 from returns_pipeline._engine.names import name_of, shown
 from returns_pipeline._engine.task_owner import notify
 from returns_pipeline._engine.terminals import chain_of
@@ -187,6 +187,7 @@ class Worker(Generic[E_co]):
         self._dead_letters: Callable[[Any], Awaitable[object]] | None = dead_letters
         self._state = "new"
         self._stopped_by = StoppedBy.END
+        self._repeats = Repeats(_log)
         self._aborted_by: StoppedBy | None = None  # once `_work` was cancelled here
         self._signals = 0
         self._limit: asyncio.TimerHandle | None = None  # until draining has taken too long
@@ -408,7 +409,12 @@ class Worker(Generic[E_co]):
 
     def _on_refused(self, lost: PartitionsLost) -> None:
         """Read on with what is still owned: a step was refused, as others own its partitions."""
-        _log.warning("worker %s: %s; it reads on with what it owns", self._name, lost)
+        self._repeats.warning(
+            "worker %s: %s; it reads on with what it owns",
+            self._name,
+            lost,
+            extra=facts(worker=self._name, reason=str(lost)),
+        )
         self._source.reopen(lost)
 
     async def _run_partition(self, partition: Partition[Any, Any]) -> Result[int, Any]:

@@ -26,6 +26,7 @@ from returns_pipeline.errors import (
     InvalidArgument,
     JournalError,
     JournalUnavailable,
+    PartitionsLost,
     PublishError,
 )
 from returns_pipeline.journal import SqliteJournal
@@ -124,6 +125,28 @@ def test_the_log_says_when_a_worker_reads_and_when_it_drains(
     run(main())
     assert caplog.messages == ["worker w reads", "worker w drains: stop"]
     assert [vars(record)["rp_worker"] for record in caplog.records] == ["w", "w"]
+
+
+def test_a_worker_that_is_refused_again_and_again_can_be_stopped_and_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusals = 0
+
+    def refuse(_: object) -> int:
+        nonlocal refusals
+        refusals += 1
+        raise PartitionsLost("memory", ("memory-0",))
+
+    async def main() -> None:
+        report = await run_worker(
+            source_of(broker_of(5)), lambda messages: messages.map(refuse), stop=asyncio.sleep(20)
+        )
+        assert report.stopped_by is StoppedBy.STOP
+
+    run(main())
+    assert refusals > 2
+    assert "it reads on with what it owns" in caplog.text
+    assert caplog.text.count("it reads on with what it owns") == 1
 
 
 def test_stop_may_be_a_coroutine_or_a_future_which_is_not_cancelled() -> None:
