@@ -12,11 +12,8 @@ import asyncio
 import gc
 import importlib
 import logging
-import os
 import re
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from typed import shown_by
 
 import returns_pipeline
 from returns_pipeline import ResultStream, StepContext, testing
@@ -186,20 +184,7 @@ def test_a_session_of_a_page_is_what_a_shell_shows(page: Path, tmp_path: Path) -
         shutil.copy(path, tmp_path)
     called = saga = "-"  # a saga as the page calls it, and as it is called today
     for typed, shown in SESSION.findall(page.read_text(encoding="utf-8")):
-        done = subprocess.run(
-            typed.replace("python ", f"{shlex.quote(sys.executable)} ", 1).replace(called, saga),
-            cwd=tmp_path,
-            shell=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
-        )
-        said = done.stdout
-        if done.returncode in {-signal.SIGKILL, 128 + signal.SIGKILL}:
-            # As a shell says to a person; some say it here, too, in words of their own.
-            said = re.sub(r"^.*Killed.*\n", "", said, flags=re.MULTILINE) + "Killed\n"
+        said, _ = shown_by(typed.replace(called, saga), tmp_path)
         assert masked(said) == masked(shown), typed
         if listed := LISTED.search(shown):
             called, saga = listed[1], LISTED.findall(said)[0]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shlex
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typed import shown_by
 
 from draw_sagas import BACKWARD, FORWARD, HERE, Point, killed, main, picture, see
 
@@ -79,20 +77,8 @@ def carry_out(text: str, place: Path) -> str:
     made = ""
     for command, _ in session(text):
         typed = command.replace(SAGA[:4], saga[:4]) if saga else command
-        done = subprocess.run(
-            typed.replace("python ", f"{shlex.quote(sys.executable)} ", 1),
-            cwd=place,
-            shell=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
-        )
-        said = done.stdout
-        if done.returncode in {-signal.SIGKILL, 128 + signal.SIGKILL}:
-            # As a shell says to a person; some say it here, too, in words of their own.
-            said = re.sub(r"^.*Killed.*\n", "", said, flags=re.MULTILINE) + "Killed\n"
+        said, was_killed = shown_by(typed, place)
+        if was_killed:
             with closing(sqlite3.connect(place / "shop.db")) as db:
                 ((saga,),) = db.execute("SELECT id FROM saga").fetchall()
                 db.execute("UPDATE saga SET began = began - 450")
